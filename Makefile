@@ -1,0 +1,45 @@
+# Lipstream: `make demo` shows what it does, `make help` lists the rest.
+
+CARGO ?= cargo
+DEMO_VIDEO ?= demo/avatar.mp4
+DEMO_AUDIO ?= demo/speech.flac
+DEMO_OUT ?= demo.mp4
+BENCH_OUT ?= target/bench.json
+LIPSTREAM := target/release/lipstream
+
+.DEFAULT_GOAL := build
+.PHONY: help setup build demo test bench fmt lint doctor clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+setup: ## install what is needed besides Rust (Debian packages, ONNX Runtime); quick when it is all there
+	@scripts/setup.sh
+
+build: setup ## the program, the GStreamer plugin and the bench, in target/release
+	$(CARGO) build --release --workspace
+
+demo: build ## render the demo avatar with the demo speech into ./demo.mp4
+	$(LIPSTREAM) render --video $(DEMO_VIDEO) --audio $(DEMO_AUDIO) -o $(DEMO_OUT)
+	@echo "Open it: $(abspath $(DEMO_OUT))"
+	@echo "Frames of it at a glance: ffmpeg -i $(DEMO_OUT) -vf 'fps=2,scale=320:-1,tile=4x4' -frames:v 1 demo.png"
+
+test: build ## every test: crates, elements, program, gst-launch lines
+	scripts/test.sh
+
+bench: build ## throughput on the demo input, JSON in target/bench.json
+	target/release/lipstream-bench --video $(DEMO_VIDEO) --audio $(DEMO_AUDIO) --json $(BENCH_OUT)
+
+fmt: ## format the Rust code
+	$(CARGO) fmt --all
+
+lint: ## formatting and clippy, warnings refused
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+doctor: build ## what of this machine is ready, and how to get the rest
+	$(LIPSTREAM) doctor
+
+clean: ## remove what was built; .lipstream (ONNX Runtime) stays
+	$(CARGO) clean
+	rm -f $(DEMO_OUT) demo.png

@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# Installs what Lipstream needs on Debian 12 besides Rust: GStreamer and its development files from Debian, and
+# libonnxruntime with its OpenVINO provider, unpacked under the project in .lipstream/ort.
+# What is already there is left alone, so running it again costs a fraction of a second.
+#
+#   LIPSTREAM_ORT_WHEEL=FILE   take the wheel from FILE in place of the package index
+#   PIP_INDEX_URL, pip.conf    choose the package index, as for pip
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PACKAGES=(
+    build-essential pkg-config ca-certificates curl unzip python3 python3-pip ffmpeg zlib1g
+    gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+    gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-x
+    libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-dev
+)
+
+# onnxruntime-openvino from PyPI: the shared libraries inside are what we want, its Python part is not installed.
+ORT_VERSION=1.24.1
+ORT_FILE=onnxruntime_openvino-$ORT_VERSION-cp311-cp311-manylinux_2_28_x86_64.whl
+ORT_SHA256=3007c803634cc69c6d52af1dea7ce729d9bb62b9a11070fd2f959119199007a8
+ORT_LIBRARIES=(
+    libonnxruntime.so.$ORT_VERSION libonnxruntime_providers_shared.so libonnxruntime_providers_openvino.so
+    libopenvino.so.2541 libopenvino_onnx_frontend.so.2541 libopenvino_intel_cpu_plugin.so libtbb.so.12 libtbbmalloc.so
+)
+ORT_DIR=.lipstream/ort
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+missing_packages() {
+    local package
+    local installed
+    installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "${PACKAGES[@]}" 2>/dev/null |
+        sed -n 's/^installed //p' || true)
+    for package in "${PACKAGES[@]}"; do
+        grep -qxF "$package" <<<"$installed" || echo "$package"
+    done
+}
+
+# pip and curl are only two ways to the wheel: what another tool already provides is not asked of the system.
+provided() {
+    case $1 in
+        python3-pip) command -v pip3 >/dev/null && pip3 --version >/dev/null 2>&1 ;;
+        python3) command -v python3 >/dev/null && python3 -c '' 2>/dev/null ;;
+        *) return 1 ;;
+    esac
+}
+
+install_packages() {
+    if ! command -v dpkg-query >/dev/null; then
+        pkg-config --atleast-version=1.22 gstreamer-1.0 2>/dev/null ||
+            fail "this is no Debian system: install GStreamer 1.22 or newer (base, good, bad, ugly, libav, tools, development files), pkg-config, ffmpeg, then run this again"
+        say "no Debian system: using GStreamer $(pkg-config --modversion gstreamer-1.0) as found"
+        return
+    fi
+    local package
+    local missing=()
+    for package in $(missing_packages); do
+        provided "$package" || missing+=("$package")
+    done
+    if [ ${#missing[@]} = 0 ]; then
+        say "Debian packages: all there"
+        return
+    fi
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null ||
+        fail "as root, run: apt-get install ${missing[*]}"
+    say "Debian packages: installing ${missing[*]}"
+    as_root apt-get update -q
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+}
+
+# Puts the verified wheel at $1.
+fetch_wheel() {
+    local target=$1
+    local folder
+    folder=$(dirname "$target")
+    if [ -n "${LIPSTREAM_ORT_WHEEL:-}" ]; then
+        cp -- "$LIPSTREAM_ORT_WHEEL" "$target"
+    else
+        printf 'onnxruntime-openvino==%s --hash=sha256:%s\n' "$ORT_VERSION" "$ORT_SHA256" >"$folder/requirements.txt"
+        if command -v pip3 >/dev/null && pip3 download --quiet --disable-pip-version-check --no-deps --require-hashes \
+            --only-binary=:all: --implementation cp --python-version 3.11 --platform manylinux_2_28_x86_64 \
+            --dest "$folder" --requirement "$folder/requirements.txt"; then
+            [ "$folder/$ORT_FILE" = "$target" ] || mv -- "$folder/$ORT_FILE" "$target"
+        else
+            fetch_with_curl "$target"
+        fi
+    fi
+    echo "$ORT_SHA256  $target" | sha256sum --check --quiet - ||
+        fail "the wheel is not the one expected (sha256 $ORT_SHA256)"
+}
+
+# The simple index lists each file as a link; links may be relative.
+fetch_with_curl() {
+    local index=${PIP_INDEX_URL:-https://pypi.org/simple}
+    local page=${index%/}/onnxruntime-openvino/
+    local link
+    link=$(curl -fsSL "$page" | grep -oE 'href="[^"]+"' | sed -E 's/^href="([^"#]+).*/\1/' | grep -F "$ORT_FILE" | head -n 1) ||
+        fail "$page does not list $ORT_FILE"
+    case $link in
+        http*) ;;
+        /*) link=$(sed -E 's|^(https?://[^/]+).*|\1|' <<<"$page")$link ;;
+        *) link=$page$link ;;
+    esac
+    curl -fSL --retry 3 -o "$1" "$link"
+}
+
+install_onnxruntime() {
+    if [ "$(cat "$ORT_DIR/sha256" 2>/dev/null)" = "$ORT_SHA256" ]; then
+        say "ONNX Runtime $ORT_VERSION: there"
+        return
+    fi
+    [ "$(uname -m)" = x86_64 ] ||
+        fail "ONNX Runtime with OpenVINO is pinned for x86_64; on $(uname -m) set LIPSTREAM_ORT_LIB to a libonnxruntime.so of version $ORT_VERSION"
+    say "ONNX Runtime $ORT_VERSION with OpenVINO: fetching (84 MB)"
+    mkdir -p .lipstream
+    local work
+    work=$(mktemp -d .lipstream/ort.XXXXXX)
+    # shellcheck disable=SC2064
+    trap "rm -rf -- '$work'" EXIT
+    mkdir "$work/wheel" "$work/ort"
+    fetch_wheel "$work/wheel/$ORT_FILE"
+    local members=("${ORT_LIBRARIES[@]/#/onnxruntime/capi/}")
+    unzip -q -j "$work/wheel/$ORT_FILE" "${members[@]}" onnxruntime/LICENSE onnxruntime/ThirdPartyNotices.txt -d "$work/ort"
+    ln -s libonnxruntime.so.$ORT_VERSION "$work/ort/libonnxruntime.so"
+    ln -s libopenvino.so.2541 "$work/ort/libopenvino.so"
+    ln -s libopenvino_onnx_frontend.so.2541 "$work/ort/libopenvino_onnx_frontend.so"
+    ln -s libtbb.so.12 "$work/ort/libtbb.so"
+    echo "$ORT_SHA256" >"$work/ort/sha256"
+    rm -rf -- "$ORT_DIR"
+    mv -- "$work/ort" "$ORT_DIR"
+    say "ONNX Runtime $ORT_VERSION: unpacked in $ORT_DIR ($(du -sh "$ORT_DIR" | cut -f1))"
+}
+
+check_rust() {
+    command -v cargo >/dev/null || fail "cargo is not in PATH: install Rust 1.92 or newer from https://rustup.rs"
+}
+
+check_rust
+install_packages
+install_onnxruntime
