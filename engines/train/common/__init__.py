@@ -1,0 +1,1 @@
+"""What the training scripts share: mesh indices, geometry, decoding, teachers, bookkeeping."""
