@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""Train the motion model of `compact`, and export it.
+
+    motion.py train  --data DATA --cache CACHE --run DIR [--steps N] [--hold]     resumes from DIR/last.pt where there is one
+    motion.py export --data DATA --cache CACHE --run DIR --out engines/models/compact
+
+Needs CACHE/motion (motion_data.py, motion_sources.py). DIR/log.jsonl takes one JSON object a line. `--hold` keeps some
+free and generated clips out of training, for choosing between settings by more than the validation clips.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import motion_eval
+from common.runs import Log, data_argument, seed_all
+from motion_batch import Batches
+from motion_net import OFFSETS, AudioEncoder, Denoiser, gather, smooth_noise
+from motion_sources import load
+
+AR = 0.9
+
+
+@dataclass
+class Settings:
+    """What a run is told; kept in its checkpoint."""
+
+    steps: int = 1200
+    batch: int = 24
+    rate: float = 1.5e-3
+    seed: int = 1
+    width: int = 192
+    features: int = 128
+    hidden: int = 256
+    dropout: float = 0.1
+    concordance: float = 1.0
+    velocity: float = 1.0
+    opening: float = 1.0
+    average: float = 0.997
+    weight_decay: float = 0.02
+
+
+SHARES = {"grid_s1": 0.25, "grid_other": 0.22, "free": 0.1, "gen": 0.2, "mocap": 0.12, "voice": 0.11}
+
+
+class Motion(torch.nn.Module):
+    """Both networks, and what turns latents into an opening."""
+
+    def __init__(self, settings, latents, mean, std, opening):
+        super().__init__()
+        self.encoder = AudioEncoder(settings.width, settings.features, mean=mean, std=std, dropout=settings.dropout)
+        self.denoiser = Denoiser(latents, len(OFFSETS) * settings.features, settings.hidden, dropout=settings.dropout)
+        self.register_buffer("opening", torch.as_tensor(opening, dtype=torch.float32))
+
+    def cond(self, mel, time):
+        features, _ = self.encoder(self.encoder.normalised(mel), self.encoder.zeros(len(mel)))
+        return gather(features, time)
+
+
+def concordance(a, b, weight):
+    """1 - Lin's concordance correlation of [B, T] rows, weighted; rows that hardly move count little."""
+    ma, mb = a.mean(1, keepdim=True), b.mean(1, keepdim=True)
+    va, vb, cov = ((a - ma) ** 2).mean(1), ((b - mb) ** 2).mean(1), ((a - ma) * (b - mb)).mean(1)
+    ccc = 2 * cov / (va + vb + (ma - mb)[:, 0] ** 2 + 0.01)
+    return (weight * (1 - ccc) * (vb / (vb + 0.01))).mean()
+
+
+def loss_of(model, batch, settings, component, generator):
+    """Flow-matching loss in data form at t = 0 and at a random t a sequence, with its velocity and opening terms."""
+    cond = model.denoiser.cond(model.cond(batch["mel"], batch["time"]))
+    z, has, weight = batch["z"], batch["has_z"], batch["weight"]
+    n, frames, dims = z.shape
+    total, parts = 0.0, {}
+    for early in (True, False):
+        t = torch.zeros(n) if early else torch.rand(n, generator=generator) * 0.9
+        t = t[:, None].expand(n, frames)
+        noise = smooth_noise(n, frames, dims, AR, generator)
+        x = (1 - t)[..., None] * noise + t[..., None] * z
+        # Clips that only have an opening are trained where the latent tells nothing.
+        x = torch.where(has[:, None, None] > 0, x, noise)
+        t = torch.where(has[:, None] > 0, t, torch.zeros(()))
+        clean = model.denoiser.clean(x, t, cond)
+        error = torch.nn.functional.smooth_l1_loss(clean, z, beta=0.5, reduction="none")
+        change = torch.nn.functional.smooth_l1_loss(clean.diff(dim=1), z.diff(dim=1), beta=0.25, reduction="none")
+        row = (weight * has)[:, None, None] * component
+        value, velocity = (error * row).sum(-1).mean(), (change * row).sum(-1).mean()
+        wide = clean @ model.opening
+        target = batch["opening"]
+        gap = (weight[:, None] * torch.nn.functional.smooth_l1_loss(wide, target, beta=0.3, reduction="none")).mean()
+        gap = gap + 2 * (weight[:, None] * torch.nn.functional.smooth_l1_loss(wide.diff(dim=1), target.diff(dim=1), beta=0.1,
+                                                                           reduction="none")).mean()
+        agree = concordance(wide, target, weight)
+        total = total + value + settings.velocity * velocity + settings.opening * 4 * gap + settings.concordance * agree
+        parts |= {f"{k}{int(not early)}": float(v.detach()) for k, v in (("value", value), ("gap", gap), ("agree", agree))}
+    return total, parts
+
+
+def train(args):
+    torch.set_num_threads(1)
+    settings = Settings(**{k: v for k, v in vars(args).items() if k in Settings.__dataclass_fields__ and v is not None})
+    seed_all(settings.seed)
+    clips, held, basis = load(args.cache, hold=args.hold, kinds=args.kinds)
+    batches = Batches(clips, SHARES, settings.batch, settings.seed)
+    mean, std = mel_statistics(clips)
+    model = Motion(settings, basis["basis"].shape[1], mean, std, basis["opening"])
+    average = Motion(settings, basis["basis"].shape[1], mean, std, basis["opening"])
+    average.load_state_dict(model.state_dict())
+    optimiser = torch.optim.AdamW(model.parameters(), settings.rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98))
+    component = torch.from_numpy(basis["range"] / basis["range"][0])
+    args.run.mkdir(parents=True, exist_ok=True)
+    log, last, start = Log(args.run / "log.jsonl"), args.run / "last.pt", 0
+    if last.exists():
+        kept = torch.load(last, weights_only=False)
+        model.load_state_dict(kept["model"])
+        average.load_state_dict(kept["average"])
+        optimiser.load_state_dict(kept["optimiser"])
+        start = kept["step"]
+    log(event="start", step=start, clips=len(clips), parameters=sum(p.numel() for p in model.parameters()), mean=mean, std=std, **asdict(settings))
+    for step in range(start, settings.steps):
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+        torch.manual_seed(settings.seed * 1_000_003 + step)
+        for group in optimiser.param_groups:
+            warm = min(1, (step + 1) / 100)
+            group["lr"] = settings.rate * warm * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * step / settings.steps)))
+        model.train()
+        total, parts = loss_of(model, batches(step), settings, component, generator)
+        optimiser.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        decay = min(settings.average, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for a, b in zip(average.state_dict().values(), model.state_dict().values()):
+                a.lerp_(b, 1 - decay)
+        if (step + 1) % 50 == 0:
+            log(step=step + 1, loss=round(float(total.detach()), 4), **{k: round(v, 4) for k, v in parts.items()})
+        if (step + 1) % 300 == 0 or step + 1 == settings.steps:
+            state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1,
+                     "settings": asdict(settings), "mean": mean, "std": std}
+            torch.save(state, last.with_suffix(".partial"))
+            last.with_suffix(".partial").rename(last)
+            log(step=step + 1, **motion_eval.summary(average, held, args.eval_steps))
+
+
+def mel_statistics(clips):
+    """The two fixed scalars that normalise the log mel: mean and deviation over the training clips' speech."""
+    from audio import log_mel
+
+    picked = [c for c in clips if c.kind in ("grid_other", "free", "gen", "mocap")]
+    mel = np.concatenate([log_mel(c.pcm[:48000].astype(np.float32) / 32768) for c in picked])
+    return round(float(mel.mean()), 3), round(float(mel.std()), 3)
+
+
+def restore(run, basis):
+    """The averaged model of a run, for evaluation, and its checkpoint."""
+    kept = torch.load(run / "last.pt", weights_only=False)
+    model = Motion(Settings(**kept["settings"]), basis["basis"].shape[1], kept["mean"], kept["std"], basis["opening"])
+    model.load_state_dict(kept["average"])
+    return model.eval(), kept
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sub = parser.add_subparsers(required=True)
+    one = sub.add_parser("train")
+    data_argument(one)
+    one.add_argument("--run", type=Path, required=True)
+    one.add_argument("--hold", action="store_true", help="keep the development clips out of training")
+    one.add_argument("--kinds", nargs="*", help="train on these kinds of clips only")
+    one.add_argument("--eval-steps", type=int, nargs="*", default=[1, 2])
+    for name, field in Settings.__dataclass_fields__.items():
+        one.add_argument(f"--{name.replace('_', '-')}", type=type(field.default), default=None)
+    one.set_defaults(action=train)
+    two = sub.add_parser("export")
+    data_argument(two)
+    two.add_argument("--run", type=Path, required=True)
+    two.add_argument("--out", type=Path, required=True)
+    two.set_defaults(action=export)
+    args = parser.parse_args()
+    args.action(args)
+
+
+def export(args):
+    from motion_export import write
+
+    _, _, basis = load(args.cache, hold=False, sounds=False)
+    model, kept = restore(args.run, basis)
+    write(model, kept, basis, args.out)
+
+
+if __name__ == "__main__":
+    main()
