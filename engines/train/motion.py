@@ -23,6 +23,8 @@ from motion_net import OFFSETS, AudioEncoder, Denoiser, gather, smooth_noise
 from motion_sources import load
 
 AR = 0.9
+# Normalise the log mel: its mean and deviation over the sound of the training clips.
+MEL_MEAN, MEL_STD = -4.6, 4.9
 
 
 @dataclass
@@ -105,9 +107,8 @@ def train(args):
     seed_all(settings.seed)
     clips, held, basis = load(args.cache, hold=args.hold, kinds=args.kinds)
     batches = Batches(clips, SHARES, settings.batch, settings.seed)
-    mean, std = mel_statistics(clips)
-    model = Motion(settings, basis["basis"].shape[1], mean, std, basis["opening"])
-    average = Motion(settings, basis["basis"].shape[1], mean, std, basis["opening"])
+    model = Motion(settings, basis["basis"].shape[1], MEL_MEAN, MEL_STD, basis["opening"])
+    average = Motion(settings, basis["basis"].shape[1], MEL_MEAN, MEL_STD, basis["opening"])
     average.load_state_dict(model.state_dict())
     optimiser = torch.optim.AdamW(model.parameters(), settings.rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98))
     component = torch.from_numpy(basis["range"] / basis["range"][0])
@@ -119,7 +120,7 @@ def train(args):
         average.load_state_dict(kept["average"])
         optimiser.load_state_dict(kept["optimiser"])
         start = kept["step"]
-    log(event="start", step=start, clips=len(clips), parameters=sum(p.numel() for p in model.parameters()), mean=mean, std=std, **asdict(settings))
+    log(event="start", step=start, clips=len(clips), parameters=sum(p.numel() for p in model.parameters()), mean=MEL_MEAN, std=MEL_STD, **asdict(settings))
     for step in range(start, settings.steps):
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         torch.manual_seed(settings.seed * 1_000_003 + step)
@@ -140,19 +141,10 @@ def train(args):
             log(step=step + 1, loss=round(float(total.detach()), 4), **{k: round(v, 4) for k, v in parts.items()})
         if (step + 1) % 300 == 0 or step + 1 == settings.steps:
             state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1,
-                     "settings": asdict(settings), "mean": mean, "std": std}
+                     "settings": asdict(settings), "mean": MEL_MEAN, "std": MEL_STD}
             torch.save(state, last.with_suffix(".partial"))
             last.with_suffix(".partial").rename(last)
             log(step=step + 1, **motion_eval.summary(average, held, args.eval_steps))
-
-
-def mel_statistics(clips):
-    """The two fixed scalars that normalise the log mel: mean and deviation over the training clips' speech."""
-    from audio import log_mel
-
-    picked = [c for c in clips if c.kind in ("grid_other", "free", "gen", "mocap")]
-    mel = np.concatenate([log_mel(c.pcm[:48000].astype(np.float32) / 32768) for c in picked])
-    return round(float(mel.mean()), 3), round(float(mel.std()), 3)
 
 
 def restore(run, basis):

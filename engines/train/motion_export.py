@@ -27,6 +27,7 @@ def session(path):
 def parity(model, folder):
     """Largest differences: ONNX hop by hop against torch on the whole sequence, and the denoiser."""
     torch.manual_seed(0)
+    model.eval()
     mel, batch = torch.randn(3, 2 * 40, 80), 3
     whole, end = model.encoder(mel, model.encoder.zeros(batch))
     run, state, got = session(folder / "audio.onnx"), model.encoder.zeros(batch).numpy(), []
@@ -61,7 +62,7 @@ def write(model, kept, basis, folder):
     folder.mkdir(parents=True, exist_ok=True)
     model = model.eval()
     e, latents, cond = model.encoder, model.denoiser.latent.in_features, model.denoiser.cond.in_features
-    to_onnx(EncoderStep(e), (torch.zeros(2, 2, 80), torch.zeros(2, e.state_size)), ("mel", "state"), ("feature", "next_state"),
+    to_onnx(EncoderStep(e).eval(), (torch.zeros(2, 2, 80), torch.zeros(2, e.state_size)), ("mel", "state"), ("feature", "next_state"),
             folder / "audio.onnx")
     to_onnx(model.denoiser, (torch.zeros(2, latents), torch.zeros(2), torch.zeros(2, cond)), ("latent", "timestep", "cond"), ("prediction",),
             folder / "motion.onnx")

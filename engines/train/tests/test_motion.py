@@ -178,8 +178,8 @@ class Export(unittest.TestCase):
 
         torch.manual_seed(3)
         model = torch.nn.Module()
-        model.encoder = motion_net.AudioEncoder(width=24, features=8).eval()
-        model.denoiser = motion_net.Denoiser(4, 56, width=16).eval()
+        model.encoder = motion_net.AudioEncoder(width=24, features=8, dropout=0.2).eval()
+        model.denoiser = motion_net.Denoiser(4, 56, width=16, dropout=0.2).eval()
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
             e = model.encoder
