@@ -1,0 +1,442 @@
+//! Smooth warps of the plane that take given points to given places.
+
+use nalgebra::{DMatrix, DVector};
+
+use super::Point;
+use crate::image::{Crop, Texture};
+
+/// Control points nearer to each other than this are one point (unit crop coordinates: half a pixel of 256).
+const MERGE: f32 = 0.002;
+
+/// A thin-plate spline: the map of least bending energy through the given points (F. Bookstein, "Principal warps",
+/// PAMI 11(6), 1989), `f(p) = A p + t + sum_i w_i U(|p - p_i|)` with `U(r) = r^2 ln r^2`.
+#[derive(Clone, Debug)]
+pub struct ThinPlate {
+    /// Coordinates of the control points.
+    x: Vec<f32>,
+    y: Vec<f32>,
+    /// Weights for the two coordinates of the result.
+    wx: Vec<f32>,
+    wy: Vec<f32>,
+    /// Offset, factor of x and factor of y for the two coordinates of the result.
+    affine: [[f32; 3]; 2],
+}
+
+impl ThinPlate {
+    /// The spline that takes `from[i]` to `to[i]`. `lambda` >= 0 trades exactness for smoothness (0: through the
+    /// points). Points of `from` that coincide are merged and go to the mean of their places. `None` when fewer than
+    /// three points off one line are given, or any is not finite.
+    pub fn fit(from: &[Point], to: &[Point], lambda: f32) -> Option<Self> {
+        if from.len() != to.len() || from.iter().chain(to).any(|p| !p.x.is_finite() || !p.y.is_finite()) {
+            return None;
+        }
+        let (from, to) = merged(from, to);
+        let n = from.len();
+        if n < 3 {
+            return None;
+        }
+        let lambda = f64::from(lambda.max(0.0));
+        // K is positive definite on what is orthogonal to the affine maps P. With the Householder reflections Q of P's
+        // QR decomposition, the lower right block of Q' K Q is that part: a Cholesky of n - 3 rows instead of an LU of
+        // n + 3, and without pivots.
+        let mut k = kernel_matrix(&from, lambda);
+        let mut p = DMatrix::from_fn(n, 3, |i, j| [1.0, f64::from(from[i].x), f64::from(from[i].y)][j]);
+        let mut t = DMatrix::from_fn(n, 2, |i, j| f64::from([to[i].x, to[i].y][j]));
+        let mut reflections = Vec::with_capacity(3);
+        for c in 0..3 {
+            let v = householder(&p, c)?;
+            reflect_left(&mut p, &v);
+            reflect_left(&mut t, &v);
+            reflect_both(&mut k, &v);
+            reflections.push(v);
+        }
+        let block = k.view((3, 3), (n - 3, n - 3)).into_owned();
+        let mut w = DMatrix::<f64>::zeros(n, 2);
+        if n > 3 {
+            let solved = block.cholesky()?.solve(&t.rows(3, n - 3).into_owned());
+            w.rows_mut(3, n - 3).copy_from(&solved);
+        }
+        // R a = (Q' t - Q' K Q w)'s first three rows.
+        let rest = t.rows(0, 3) - k.rows(0, 3) * &w;
+        let r = p.view((0, 0), (3, 3)).into_owned();
+        let affine = r.solve_upper_triangular(&rest)?;
+        reflections.iter().rev().for_each(|v| reflect_left(&mut w, v));
+        if w.iter().chain(affine.iter()).any(|v| !v.is_finite()) {
+            return None;
+        }
+        let column = |c: usize| w.column(c).iter().map(|v| *v as f32).collect();
+        Some(Self {
+            x: from.iter().map(|p| p.x).collect(),
+            y: from.iter().map(|p| p.y).collect(),
+            wx: column(0),
+            wy: column(1),
+            affine: std::array::from_fn(|c| std::array::from_fn(|i| affine[(i, c)] as f32)),
+        })
+    }
+
+    pub fn apply(&self, p: Point) -> Point {
+        const LANES: usize = 8;
+        let (mut sx, mut sy) = ([0.0f32; LANES], [0.0f32; LANES]);
+        let (x, x_rest) = self.x.as_chunks::<LANES>();
+        let (y, y_rest) = self.y.as_chunks::<LANES>();
+        let (wx, wx_rest) = self.wx.as_chunks::<LANES>();
+        let (wy, wy_rest) = self.wy.as_chunks::<LANES>();
+        for (((x, y), wx), wy) in x.iter().zip(y).zip(wx).zip(wy) {
+            for i in 0..LANES {
+                let (dx, dy) = (p.x - x[i], p.y - y[i]);
+                let u = kernel(dx * dx + dy * dy);
+                sx[i] += wx[i] * u;
+                sy[i] += wy[i] * u;
+            }
+        }
+        for (i, (x, y)) in x_rest.iter().zip(y_rest).enumerate() {
+            let (dx, dy) = (p.x - x, p.y - y);
+            let u = kernel(dx * dx + dy * dy);
+            sx[i] += wx_rest[i] * u;
+            sy[i] += wy_rest[i] * u;
+        }
+        let line = |a: &[f32; 3]| a[0] + a[1] * p.x + a[2] * p.y;
+        Point::new(line(&self.affine[0]) + sx.iter().sum::<f32>(), line(&self.affine[1]) + sy.iter().sum::<f32>())
+    }
+}
+
+/// `r^2 ln r^2` of a squared distance, 0 at 0.
+#[inline(always)]
+fn kernel(d: f32) -> f32 {
+    // Below 1e-12 the product is nothing; the bound keeps the logarithm finite.
+    d * ln(d.max(1e-12))
+}
+
+/// The natural logarithm of a positive normal number to 1e-7, without branches so that loops over it are vectorised:
+/// ln m = 2 artanh((m - 1) / (m + 1)) for a mantissa in 0.7..1.4.
+#[inline(always)]
+fn ln(v: f32) -> f32 {
+    const ROOT_HALF: u32 = 0x3f35_04f3;
+    let bits = v.to_bits().wrapping_sub(ROOT_HALF);
+    let exponent = (bits as i32 >> 23) as f32;
+    let m = f32::from_bits((bits & 0x007f_ffff).wrapping_add(ROOT_HALF));
+    let s = (m - 1.0) / (m + 1.0);
+    let q = s * s;
+    let series = 2.0 + q * (2.0 / 3.0 + q * (2.0 / 5.0 + q * (2.0 / 7.0 + q * (2.0 / 9.0))));
+    exponent * std::f32::consts::LN_2 + s * series
+}
+
+/// Control points with those that coincide averaged.
+fn merged(from: &[Point], to: &[Point]) -> (Vec<Point>, Vec<Point>) {
+    let (mut source, mut goal, mut count): (Vec<Point>, Vec<Point>, Vec<f32>) = Default::default();
+    for (f, t) in from.iter().zip(to) {
+        match source.iter().position(|s| s.distance(*f) < MERGE) {
+            Some(i) => {
+                count[i] += 1.0;
+                goal[i] = goal[i] + (*t - goal[i]) * (1.0 / count[i]);
+            }
+            None => {
+                source.push(*f);
+                goal.push(*t);
+                count.push(1.0);
+            }
+        }
+    }
+    (source, goal)
+}
+
+fn kernel_matrix(points: &[Point], lambda: f64) -> DMatrix<f64> {
+    let n = points.len();
+    let mut k = DMatrix::zeros(n, n);
+    for i in 0..n {
+        k[(i, i)] = lambda;
+        for j in 0..i {
+            let (dx, dy) = (points[i].x - points[j].x, points[i].y - points[j].y);
+            let u = f64::from(kernel(dx * dx + dy * dy));
+            k[(i, j)] = u;
+            k[(j, i)] = u;
+        }
+    }
+    k
+}
+
+/// The unit vector whose reflection clears column `c` of `m` below its diagonal; `None` when that column depends on
+/// those before it.
+fn householder(m: &DMatrix<f64>, c: usize) -> Option<DVector<f64>> {
+    let mut v = m.column(c).into_owned();
+    v.rows_mut(0, c).fill(0.0);
+    let norm = v.norm();
+    if norm < 1e-6 * (m.nrows() as f64).sqrt() {
+        return None;
+    }
+    v[c] += norm.copysign(v[c]);
+    v.normalize_mut();
+    Some(v)
+}
+
+fn reflect_left(m: &mut DMatrix<f64>, v: &DVector<f64>) {
+    for mut column in m.column_iter_mut() {
+        let d = 2.0 * column.dot(v);
+        column.axpy(-d, v, 1.0);
+    }
+}
+
+/// `H m H` of a symmetric matrix: `m - v u' - u v'` with `u = 2 (m v - (v' m v) v)`.
+fn reflect_both(m: &mut DMatrix<f64>, v: &DVector<f64>) {
+    let mv = &*m * v;
+    let u = (&mv - v * v.dot(&mv)) * 2.0;
+    m.ger(-1.0, v, &u, 1.0);
+    m.ger(-1.0, &u, v, 1.0);
+}
+
+/// A warp sampled on a square grid over the unit crop, linear between the nodes: cheap enough to move every pixel.
+#[derive(Clone, Debug)]
+pub struct Lattice {
+    cells: usize,
+    /// `[(cells + 1), (cells + 1)]`, row by row.
+    nodes: Vec<Point>,
+}
+
+impl Lattice {
+    /// Samples `plate` at the corners of `cells` x `cells` squares (1..=256). Where the spline folds over itself (two
+    /// neighbours wanted on opposite sides of each other) the nodes are relaxed until it does not.
+    pub fn new(plate: &ThinPlate, cells: usize) -> Self {
+        let cells = cells.clamp(1, 256);
+        let place = |i: usize| i as f32 / cells as f32;
+        let nodes = (0..=cells).flat_map(|j| (0..=cells).map(move |i| (i, j)));
+        let nodes = nodes.map(|(i, j)| plate.apply(Point::new(place(i), place(j)))).collect();
+        let mut lattice = Self { cells, nodes };
+        lattice.unfold();
+        lattice
+    }
+
+    /// Cells whose corners do not turn the right way round at one of them.
+    fn folded(&self) -> Vec<(usize, usize)> {
+        let row = self.cells + 1;
+        let turn = |a: Point, b: Point, c: Point| (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x);
+        let all = (0..self.cells).flat_map(|j| (0..self.cells).map(move |i| (i, j)));
+        all.filter(|(i, j)| {
+            let at = j * row + i;
+            let [a, b, c, d] = [at, at + 1, at + row + 1, at + row].map(|k| self.nodes[k]);
+            turn(a, b, d) <= 0.0 || turn(b, c, a) <= 0.0 || turn(c, d, b) <= 0.0 || turn(d, a, c) <= 0.0
+        })
+        .collect()
+    }
+
+    fn unfold(&mut self) {
+        let (row, last) = (self.cells + 1, self.cells);
+        for _ in 0..40 {
+            let folded = self.folded();
+            if folded.is_empty() {
+                return;
+            }
+            let mut marked = vec![false; row * row];
+            for (i, j) in folded {
+                for (x, y) in [(i, j), (i + 1, j), (i, j + 1), (i + 1, j + 1)] {
+                    marked[y * row + x] = true;
+                }
+            }
+            let before = self.nodes.clone();
+            for j in 0..=last {
+                for i in (0..=last).filter(|i| marked[j * row + i]) {
+                    // A border node slides along its border only.
+                    let (x, y) = (i.clamp(1, last.max(2) - 1), j.clamp(1, last.max(2) - 1));
+                    let (across, along) = ((i > 0 && i < last), (j > 0 && j < last));
+                    let mut sum = Point::default();
+                    let mut count = 0.0;
+                    if across {
+                        sum = sum + before[j * row + x - 1] + before[j * row + x + 1];
+                        count += 2.0;
+                    }
+                    if along {
+                        sum = sum + before[(y - 1) * row + i] + before[(y + 1) * row + i];
+                        count += 2.0;
+                    }
+                    if count > 0.0 {
+                        self.nodes[j * row + i] = before[j * row + i].lerp(sum * (1.0 / count), 0.7);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where `p` of the warped picture comes from.
+    pub fn at(&self, p: Point) -> Point {
+        let cells = self.cells as f32;
+        let (u, v) = ((p.x * cells).clamp(0.0, cells), (p.y * cells).clamp(0.0, cells));
+        let (i, j) = ((u as usize).min(self.cells - 1), (v as usize).min(self.cells - 1));
+        let at = j * (self.cells + 1) + i;
+        let upper = self.nodes[at].lerp(self.nodes[at + 1], u - i as f32);
+        let lower = self.nodes[at + self.cells + 1].lerp(self.nodes[at + self.cells + 2], u - i as f32);
+        upper.lerp(lower, v - j as f32)
+    }
+
+    /// `out(p) = crop(lattice(p))` in unit coordinates; beyond the crop its edge is repeated.
+    pub fn warp(&self, crop: &Crop) -> Crop {
+        let side = crop.side;
+        let texture = Texture::<3> { data: &crop.data, width: side, height: side };
+        let mut out = Crop { side, space: crop.space, data: vec![0; side * side * 3] };
+        let fixed = |v: f32| ((v * side as f32 - 0.5) * 65536.0) as i32;
+        let (row, per_pixel) = (self.cells + 1, self.cells as f32 / side as f32);
+        // Pixel columns whose centres lie in each column of cells.
+        let edge = |i: usize| ((i * side) as f32 / self.cells as f32 - 0.5).ceil().max(0.0) as usize;
+        let edges: Vec<usize> = (0..=self.cells).map(|i| edge(i).min(side)).collect();
+        let mut line = vec![Point::default(); row];
+        for (y, pixels) in out.data.chunks_exact_mut(side * 3).enumerate() {
+            let v = (y as f32 + 0.5) * per_pixel;
+            let j = (v as usize).min(self.cells - 1);
+            let (upper, lower) = (&self.nodes[j * row..][..row], &self.nodes[(j + 1) * row..][..row]);
+            for ((p, a), b) in line.iter_mut().zip(upper).zip(lower) {
+                *p = a.lerp(*b, v - j as f32);
+            }
+            for i in 0..self.cells {
+                let columns = edges[i]..edges[i + 1];
+                let step = (line[i + 1] - line[i]) * per_pixel;
+                let start = line[i] + step * ((columns.start as f32 + 0.5) - i as f32 / per_pixel);
+                let (x, y) = (fixed(start.x), fixed(start.y));
+                let (dx, dy) = ((step.x * side as f32 * 65536.0) as i32, (step.y * side as f32 * 65536.0) as i32);
+                let cell = &mut pixels[columns.start * 3..columns.end * 3];
+                for (k, pixel) in cell.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                    let k = k as i32;
+                    let value = texture.sample(x.wrapping_add(dx.wrapping_mul(k)), y.wrapping_add(dy.wrapping_mul(k)));
+                    *pixel = value.map(|v| ((v + 128) >> 8) as u8);
+                }
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::ColorSpace;
+
+    /// Points scattered evenly and without a pattern.
+    fn scatter(n: usize) -> Vec<Point> {
+        let halton = |mut i: usize, base: usize| {
+            let (mut f, mut v) = (1.0, 0.0);
+            while i > 0 {
+                f /= base as f32;
+                v += f * (i % base) as f32;
+                i /= base;
+            }
+            v
+        };
+        (1..=n).map(|i| Point::new(halton(i, 2), halton(i, 3))).collect()
+    }
+
+    fn moved(points: &[Point], by: f32) -> Vec<Point> {
+        points.iter().map(|p| *p + Point::new((p.y * 9.0).sin() * by, (p.x * 7.0).cos() * by)).collect()
+    }
+
+    #[test]
+    fn the_logarithm_is_good_to_seven_digits() {
+        for i in 1..2000 {
+            let v = (i as f32 * 0.01).powi(3);
+            assert!((f64::from(ln(v)) - f64::from(v).ln()).abs() < 3e-7 * f64::from(v).ln().abs().max(1.0), "{v}");
+        }
+    }
+
+    #[test]
+    fn a_spline_passes_through_its_points() {
+        for n in [3, 4, 17, 130] {
+            let from = scatter(n);
+            let to = moved(&from, 0.05);
+            let plate = ThinPlate::fit(&from, &to, 0.0).unwrap();
+            let worst = from.iter().zip(&to).map(|(f, t)| plate.apply(*f).distance(*t)).fold(0.0, f32::max);
+            assert!(worst < 2e-4, "{n} points: {worst}");
+        }
+    }
+
+    #[test]
+    fn affine_maps_come_back_exactly_whatever_lambda() {
+        let from = scatter(60);
+        let affine = |p: Point| Point::new(0.1 + 0.9 * p.x - 0.2 * p.y, -0.05 + 0.15 * p.x + 1.1 * p.y);
+        let to: Vec<Point> = from.iter().map(|p| affine(*p)).collect();
+        for lambda in [0.0, 1e-3, 10.0] {
+            let plate = ThinPlate::fit(&from, &to, lambda).unwrap();
+            for p in scatter(200) {
+                let p = p * 1.4 - Point::new(0.2, 0.2);
+                assert!(plate.apply(p).distance(affine(p)) < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn lambda_smooths() {
+        let from = scatter(80);
+        let mut to = from.clone();
+        to[40].x += 0.1;
+        let error = |lambda| ThinPlate::fit(&from, &to, lambda).unwrap().apply(from[40]).distance(to[40]);
+        assert!(error(0.0) < 1e-3 && error(0.01) > error(0.001) && error(0.001) > 5e-3);
+    }
+
+    #[test]
+    fn coinciding_points_are_merged_and_lines_refused() {
+        let mut from = scatter(30);
+        let mut to = from.clone();
+        from.push(from[5]);
+        to.push(to[5] + Point::new(0.02, 0.0));
+        let plate = ThinPlate::fit(&from, &to, 0.0).unwrap();
+        assert!((plate.apply(from[5]).x - from[5].x - 0.01).abs() < 1e-3);
+        let line: Vec<Point> = (0..10).map(|i| Point::new(i as f32 * 0.1, i as f32 * 0.05)).collect();
+        assert!(ThinPlate::fit(&line, &line, 0.0).is_none());
+        assert!(ThinPlate::fit(&line[..2], &line[..2], 0.0).is_none());
+        let bad = [Point::new(f32::NAN, 0.0), Point::new(1.0, 0.0), Point::new(0.0, 1.0)];
+        assert!(ThinPlate::fit(&bad, &bad, 0.0).is_none());
+    }
+
+    #[test]
+    fn a_lattice_follows_its_spline() {
+        let from = scatter(100);
+        let plate = ThinPlate::fit(&from, &moved(&from, 0.03), 1e-5).unwrap();
+        let lattice = Lattice::new(&plate, 32);
+        for p in scatter(300) {
+            // A quarter of a pixel of 256.
+            assert!(lattice.at(p).distance(plate.apply(p)) < 1e-3);
+        }
+    }
+
+    #[test]
+    fn crossing_wishes_do_not_fold_the_picture() {
+        let mut from = scatter(40);
+        let mut to = from.clone();
+        from.extend([Point::new(0.45, 0.5), Point::new(0.55, 0.5)]);
+        to.extend([Point::new(0.62, 0.5), Point::new(0.38, 0.5)]);
+        let plate = ThinPlate::fit(&from, &to, 0.0).unwrap();
+        let folded = |p: Point| plate.apply(p + Point::new(0.03, 0.0)).x < plate.apply(p).x;
+        assert!(folded(Point::new(0.48, 0.5)), "the test must ask for a fold");
+        for cells in [8, 32] {
+            assert_eq!(Lattice::new(&plate, cells).folded(), vec![], "{cells}");
+        }
+    }
+
+    #[test]
+    fn a_warp_moves_pixels_to_where_the_lattice_says() {
+        // out(p) = crop(p + 0.1): a dot at (0.6, 0.5) appears at (0.5, 0.5).
+        let from = scatter(12);
+        let to: Vec<Point> = from.iter().map(|p| *p + Point::new(0.1, 0.0)).collect();
+        let plate = ThinPlate::fit(&from, &to, 0.0).unwrap();
+        let side = 100;
+        let dot = |x: f32, y: f32| (220.0 * (-0.05 * ((x - 60.0).powi(2) + (y - 50.0).powi(2))).exp()) as u8;
+        let data = (0..side * side).flat_map(|k| [dot((k % side) as f32 + 0.5, (k / side) as f32 + 0.5); 3]).collect();
+        let out = Lattice::new(&plate, 13).warp(&Crop { side, space: ColorSpace::Rgb, data });
+        let (mut sum, mut at) = (0.0, Point::default());
+        for (k, p) in out.data.as_chunks::<3>().0.iter().enumerate() {
+            assert!(p[0] == p[1] && p[1] == p[2]);
+            sum += f32::from(p[0]);
+            at = at + Point::new((k % side) as f32 + 0.5, (k / side) as f32 + 0.5) * f32::from(p[0]);
+        }
+        let centre = at * (1.0 / sum);
+        assert!(centre.distance(Point::new(50.0, 50.0)) < 0.05, "{centre:?}");
+    }
+
+    #[test]
+    fn the_identity_warps_to_the_same_picture() {
+        let from = scatter(20);
+        let plate = ThinPlate::fit(&from, &from, 0.0).unwrap();
+        for (side, cells) in [(64, 32), (37, 10), (5, 32)] {
+            let data: Vec<u8> = (0..side * side * 3).map(|i| (i * 31 % 251) as u8).collect();
+            let crop = Crop { side, space: ColorSpace::Rgb, data };
+            let out = Lattice::new(&plate, cells).warp(&crop);
+            let worst = out.data.iter().zip(&crop.data).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+            assert!(worst <= 2, "{side} {cells}: {worst}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Frames as GStreamer lays them out, square crops taken from them with sub-pixel accuracy, and patches pasted back.
+//!
+//! A [`Crop`] keeps the colour family of the frame that it was taken from (YUV stays YUV, RGB stays RGB), so that the
+//! way from a frame to the bank and back into a frame never converts colours. Networks ask for RGB with
+//! [`Crop::to_rgb_planar`].
+
+mod balance;
+mod color;
+mod crop;
+mod frame;
+mod paste;
+mod raster;
+
+pub use color::{ColorSpace, Matrix, Range};
+pub use crop::Crop;
+pub(crate) use crop::{luma, resample, rgb_planar};
+pub(crate) use raster::Texture;
+pub use frame::{Format, FrameMut, FrameView, Plane, PlaneMut};
+pub use paste::{PasteReport, paste};

@@ -1,0 +1,352 @@
+//! Blending a patch into a frame.
+//!
+//! Every pixel of the frame that the mask reaches asks the patch for its value: inverse mapping, one pass a plane, at
+//! the plane's own resolution. Before that, the patch's colours are fitted to the frame's where the two overlap in the
+//! feather of the mask: light changes between the moment that a reference was taken and now.
+
+use std::ops::Range;
+
+use super::{
+    ColorSpace, Crop, Format, FrameMut,
+    balance::{Colour, RING, Sample},
+    raster,
+};
+use crate::{
+    Error, Result,
+    denoise::Patch,
+    geometry::{Point, Rect, Similarity},
+    image::raster::Raster,
+};
+
+/// What [`paste`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PasteReport {
+    /// The smallest box of frame pixels outside which nothing changed; empty when nothing did.
+    pub touched: Rect,
+    /// Pixels of the frame (of the luma plane, for YUV) that the patch contributes to.
+    pub pixels: usize,
+}
+
+/// Blends `patch` into `frame`: sub-pixel inverse warp, bilinear and averaged where the patch shrinks, weighted by the
+/// patch's mask and opacity. Only pixels under the mask are read or written; alpha is left as it is. A patch of other
+/// colours than the frame's is converted.
+///
+/// Errors: a mask that does not fit the pixels, a degenerate transform.
+pub fn paste(frame: &mut FrameMut, patch: &Patch) -> Result<PasteReport> {
+    let side = patch.pixels.side;
+    if patch.mask.len() != side * side || patch.pixels.data.len() != side * side * 3 {
+        return Err(Error::invalid(format!(
+            "a patch of {side}x{side} needs {} mask values and {} samples, found {} and {}",
+            side * side,
+            side * side * 3,
+            patch.mask.len(),
+            patch.pixels.data.len()
+        )));
+    }
+    let Some(inverse) = patch.to_frame.inverse().filter(|i| i.tx.is_finite() && i.ty.is_finite()) else {
+        return Err(Error::invalid("the transform of a patch is degenerate"));
+    };
+    let opacity = patch.opacity.clamp(0.0, 1.0);
+    let Some(bounds) = mask_bounds(&patch.mask, side).filter(|_| opacity > 0.0) else {
+        return Ok(PasteReport::default());
+    };
+    let to_crop = scaled(&inverse, side as f32);
+    let pixels = if patch.pixels.space == frame.space() {
+        None
+    } else {
+        Some(converted(&patch.pixels, frame.space(), bounds))
+    };
+    let source = Source { crop: pixels.as_ref().unwrap_or(&patch.pixels), mask: &patch.mask, bounds, to_crop, opacity };
+    Ok(source.into_frame(frame))
+}
+
+/// `s` followed by a scaling.
+fn scaled(s: &Similarity, by: f32) -> Similarity {
+    Similarity { a: s.a * by, b: s.b * by, tx: s.tx * by, ty: s.ty * by }
+}
+
+/// Columns and rows of the mask that hold anything.
+#[derive(Clone, Copy)]
+struct Bounds {
+    x: [usize; 2],
+    y: [usize; 2],
+}
+
+fn mask_bounds(mask: &[u8], side: usize) -> Option<Bounds> {
+    let used = |row: &[u8]| row.iter().fold(0, |m, v| m | v) != 0;
+    let mut rows = mask.chunks_exact(side);
+    let top = rows.position(used)?;
+    let bottom = side - mask.chunks_exact(side).rev().position(used)?;
+    let mut any = vec![0u8; side];
+    for row in mask[top * side..bottom * side].chunks_exact(side) {
+        any.iter_mut().zip(row).for_each(|(a, v)| *a |= v);
+    }
+    let left = any.iter().position(|v| *v != 0)?;
+    let right = side - any.iter().rev().position(|v| *v != 0)?;
+    Some(Bounds { x: [left, right], y: [top, bottom] })
+}
+
+/// `crop` in another space, as far as the filter reaches around `bounds`.
+fn converted(crop: &Crop, space: ColorSpace, bounds: Bounds) -> Crop {
+    let mut out = Crop { space, ..crop.clone() };
+    let reach = |[from, to]: [usize; 2]| from.saturating_sub(2)..(to + 2).min(crop.side);
+    for y in reach(bounds.y) {
+        let columns = reach(bounds.x);
+        let row = &mut out.data[(y * crop.side + columns.start) * 3..(y * crop.side + columns.end) * 3];
+        for p in row.as_chunks_mut::<3>().0 {
+            *p = crop.space.convert(space, p.map(f32::from)).map(|v| (v + 0.5) as u8);
+        }
+    }
+    out
+}
+
+/// A plane of the frame as the inner loop sees it: `bytes` from one pixel to the next, the patch's channel `k` at
+/// `offsets[k]` within a pixel.
+struct Target<'a, const N: usize> {
+    data: &'a mut [u8],
+    stride: usize,
+    size: (usize, usize),
+    bytes: usize,
+    offsets: [usize; N],
+}
+
+struct Source<'a> {
+    crop: &'a Crop,
+    mask: &'a [u8],
+    bounds: Bounds,
+    /// From frame pixels to crop pixels.
+    to_crop: Similarity,
+    opacity: f32,
+}
+
+/// Columns and rows written, in pixels of the plane, and how many pixels.
+#[derive(Default)]
+struct Written {
+    x: Range<usize>,
+    y: Range<usize>,
+    pixels: usize,
+}
+
+impl Source<'_> {
+    fn into_frame(self, frame: &mut FrameMut) -> PasteReport {
+        let size = (frame.width(), frame.height());
+        let half = (size.0.div_ceil(2), size.1.div_ceil(2));
+        let format = frame.format();
+        let mut planes = frame.planes.iter_mut();
+        let mut next = || planes.next().map(|p| (&mut *p.data, p.stride));
+        let Some((data, stride)) = next() else { return PasteReport::default() };
+        if let Some((offsets, bytes)) = format.packing() {
+            let written = self.blend::<3, 4>(Target { data, stride, size, bytes, offsets }, 1.0, [0, 1, 2], true);
+            return report(&[(written, 1)], size);
+        }
+        let mut all = vec![(self.blend::<1, 2>(Target { data, stride, size, bytes: 1, offsets: [0] }, 1.0, [0], true), 1)];
+        match format {
+            Format::Nv12 => {
+                let Some((data, stride)) = next() else { return report(&all, size) };
+                let target = Target { data, stride, size: half, bytes: 2, offsets: [0, 1] };
+                all.push((self.blend::<2, 3>(target, 2.0, [1, 2], false), 2));
+            }
+            _ => {
+                for channel in [1, 2] {
+                    let Some((data, stride)) = next() else { break };
+                    let target = Target { data, stride, size: half, bytes: 1, offsets: [0] };
+                    all.push((self.blend::<1, 2>(target, 2.0, [channel], false), 2));
+                }
+            }
+        }
+        report(&all, size)
+    }
+
+    /// Blends the crop's `channels` into one plane, a pixel of which is `spacing` frame pixels wide. `C` = `N` + 1:
+    /// the colours and the mask.
+    fn blend<const N: usize, const C: usize>(
+        &self,
+        target: Target<N>,
+        spacing: f32,
+        channels: [usize; N],
+        with_gain: bool,
+    ) -> Written {
+        const { assert!(C == N + 1) };
+        // From pixels of the plane to pixels of the crop.
+        let map = Similarity { a: self.to_crop.a * spacing, b: self.to_crop.b * spacing, ..self.to_crop };
+        let step = map.scale();
+        let side = self.crop.side;
+        if !step.is_normal() || step > raster::MAX_REDUCTION {
+            return Written::default();
+        }
+        let factor = raster::reduction(step);
+        // A bilinear filter sees the mask up to one (reduced) pixel beyond its last value; nothing beyond the crop counts.
+        let reach = |[from, to]: [usize; 2]| {
+            ((from as f32 - factor as f32).max(0.0), (to as f32 + factor as f32).min(side as f32))
+        };
+        let ((left, right), (top, bottom)) = (reach(self.bounds.x), reach(self.bounds.y));
+        let (low, high) = (Point::new(left, top), Point::new(right, bottom));
+        let read = |y: usize, x: Range<usize>, out: &mut [u8]| {
+            let pixels = self.crop.data[(y * side + x.start) * 3..(y * side + x.end) * 3].as_chunks::<3>().0;
+            let mask = &self.mask[y * side + x.start..y * side + x.end];
+            for ((o, p), m) in out.as_chunks_mut::<C>().0.iter_mut().zip(pixels).zip(mask) {
+                (0..N).for_each(|k| o[k] = p[channels[k]]);
+                o[N] = *m;
+            }
+        };
+        let Some(raster) = Raster::<C>::cut((side, side), (low, high), factor, read) else {
+            return Written::default();
+        };
+        let walker = Walker::new(map, low, high, target.size);
+        let colour = self.fit(&target, &raster, &walker, with_gain);
+        self.write(target, &raster, &walker, &colour)
+    }
+
+    /// Compares patch and frame in the feather and derives the correction.
+    fn fit<const N: usize, const C: usize>(
+        &self,
+        target: &Target<N>,
+        raster: &Raster<C>,
+        walker: &Walker,
+        with_gain: bool,
+    ) -> Colour<N> {
+        /// Samples at most, about.
+        const ENOUGH: usize = 3000;
+        let texture = raster.texture();
+        let stride = (walker.area() / ENOUGH).isqrt().max(1);
+        let mut samples = Vec::with_capacity(ENOUGH);
+        for y in walker.rows.clone().step_by(stride) {
+            let Some((columns, start)) = walker.line(y) else { continue };
+            let walk = raster.walk(start, walker.step());
+            for x in columns.clone().step_by(stride) {
+                let (u, v) = walk.at(x - columns.start);
+                let value = texture.sample(u, v);
+                if !RING.contains(&(value[N] >> 8)) {
+                    continue;
+                }
+                let at = y * target.stride + x * target.bytes;
+                samples.push(Sample {
+                    at: walker.centred(x, y),
+                    patch: std::array::from_fn(|k| value[k] as f32 / 256.0),
+                    frame: std::array::from_fn(|k| f32::from(target.data[at + target.offsets[k]])),
+                });
+            }
+        }
+        Colour::fit(&samples, with_gain)
+    }
+
+    fn write<const N: usize, const C: usize>(
+        &self,
+        target: Target<N>,
+        raster: &Raster<C>,
+        walker: &Walker,
+        colour: &Colour<N>,
+    ) -> Written {
+        let texture = raster.texture();
+        let weight = self.opacity / (255.0 * 256.0);
+        let mut written = Written { x: usize::MAX..0, y: usize::MAX..0, pixels: 0 };
+        for y in walker.rows.clone() {
+            let Some((columns, start)) = walker.line(y) else { continue };
+            let walk = raster.walk(start, walker.step());
+            let from = y * target.stride + columns.start * target.bytes;
+            let line = &mut target.data[from..];
+            let at = walker.centred(columns.start, y);
+            let (mut first, mut last) = (usize::MAX, 0);
+            for (i, pixel) in line.chunks_mut(target.bytes).take(columns.len()).enumerate() {
+                let (u, v) = walk.at(i);
+                let value = texture.sample(u, v);
+                // Below half a code of mask nothing would change.
+                if value[N] < 128 {
+                    continue;
+                }
+                let w = value[N] as f32 * weight;
+                for k in 0..N {
+                    let p = colour.apply(k, value[k] as f32 * (1.0 / 256.0), at.x + i as f32 * walker.unit, at.y);
+                    let f = f32::from(pixel[target.offsets[k]]);
+                    pixel[target.offsets[k]] = (f + (p - f) * w + 0.5) as u8;
+                }
+                written.pixels += 1;
+                first = first.min(i);
+                last = i;
+            }
+            if first <= last {
+                written.x = written.x.start.min(columns.start + first)..written.x.end.max(columns.start + last + 1);
+                written.y = written.y.start.min(y)..y + 1;
+            }
+        }
+        if written.pixels == 0 { Written::default() } else { written }
+    }
+}
+
+/// The box of everything written, `spacing` frame pixels to a plane's pixel, cut to the frame.
+fn report(planes: &[(Written, usize)], (width, height): (usize, usize)) -> PasteReport {
+    let mut report = PasteReport { pixels: planes[0].0.pixels, ..Default::default() };
+    let used = || planes.iter().filter(|(w, _)| w.pixels > 0);
+    let span = |range: fn(&Written) -> &Range<usize>, limit: usize| {
+        let from = used().map(|(w, s)| range(w).start * s).min()?;
+        let to = used().map(|(w, s)| range(w).end * s).max()?.min(limit);
+        Some((from as f32, to as f32))
+    };
+    if let (Some(x), Some(y)) = (span(|w| &w.x, width), span(|w| &w.y, height)) {
+        report.touched = Rect { x: x.0, y: y.0, width: x.1 - x.0, height: y.1 - y.0 };
+    }
+    report
+}
+
+/// The lines of a plane that cross a box of the crop.
+struct Walker {
+    /// From pixels of the plane to pixels of the crop.
+    map: Similarity,
+    low: Point,
+    high: Point,
+    rows: Range<usize>,
+    width: usize,
+    /// Centre of the box in pixels of the plane.
+    centre: Point,
+    /// One pixel of the plane in units of half the box.
+    unit: f32,
+}
+
+impl Walker {
+    fn new(map: Similarity, low: Point, high: Point, (width, height): (usize, usize)) -> Self {
+        let nowhere = Self { map, low, high, rows: 0..0, width, centre: Point::default(), unit: 0.0 };
+        let Some(back) = map.inverse() else { return nowhere };
+        let corners = [low, Point::new(high.x, low.y), Point::new(low.x, high.y), high].map(|p| back.apply(p));
+        let Some(rect) = Rect::around(&corners) else { return nowhere };
+        let row = |v: f32| v.clamp(0.0, height as f32) as usize;
+        let rows = row(rect.y.floor())..row((rect.y + rect.height).ceil());
+        let unit = 2.0 * map.scale() / (high.x - low.x).max(high.y - low.y).max(1.0);
+        Self { rows, centre: rect.centre(), unit, ..nowhere }
+    }
+
+    /// Pixels of the plane in the box, about.
+    fn area(&self) -> usize {
+        let scale = self.map.scale();
+        ((self.high.x - self.low.x) * (self.high.y - self.low.y) / (scale * scale)) as usize
+    }
+
+    fn step(&self) -> Point {
+        Point::new(self.map.a, self.map.b)
+    }
+
+    /// Where a pixel is, about -1..1 over the box.
+    fn centred(&self, x: usize, y: usize) -> Point {
+        (Point::new(x as f32 + 0.5, y as f32 + 0.5) - self.centre) * self.unit
+    }
+
+    /// The columns of row `y` whose centres lie in the box, and the crop's point for the first.
+    fn line(&self, y: usize) -> Option<(Range<usize>, Point)> {
+        let origin = self.map.apply(Point::new(0.5, y as f32 + 0.5));
+        let (mut from, mut to) = (0.0f32, self.width as f32);
+        for (start, step, low, high) in
+            [(origin.x, self.map.a, self.low.x, self.high.x), (origin.y, self.map.b, self.low.y, self.high.y)]
+        {
+            if step.abs() < 1e-9 {
+                if !(low..high).contains(&start) {
+                    return None;
+                }
+            } else {
+                let (a, b) = ((low - start) / step, (high - start) / step);
+                (from, to) = (from.max(a.min(b)), to.min(a.max(b)));
+            }
+        }
+        let columns = from.ceil().max(0.0) as usize..(to.floor().max(-1.0) as i64 + 1).clamp(0, self.width as i64) as usize;
+        (columns.start < columns.end)
+            .then(|| (columns.clone(), self.map.apply(Point::new(columns.start as f32 + 0.5, y as f32 + 0.5))))
+    }
+}
