@@ -30,7 +30,7 @@ def face(crop, points, pixels, rng):
     """An augmented crop and its 111 points in unit coordinates."""
     centre, side = _box(points)
     if rng.random() < 0.5:
-        crop = crop[:, ::-1]
+        crop = cv2.flip(crop, 1)
         width = crop.shape[1]
         points = points[FLIP] * [-1, 1] + [width, 0]
         centre = np.array([width - centre[0], centre[1]])
@@ -40,7 +40,7 @@ def face(crop, points, pixels, rng):
     side = side * float(np.exp(rng.uniform(np.log(0.8), np.log(1.25))))
     border = (cv2.BORDER_CONSTANT, cv2.BORDER_REFLECT_101, cv2.BORDER_REPLICATE)[rng.integers(3)]
     value = tuple(int(v) for v in rng.integers(0, 256, 3))
-    image, own = _view(np.ascontiguousarray(crop), points, centre, side, angle, pixels, border, value)
+    image, own = _view(crop, points, centre, side, angle, pixels, border, value)
     if rng.random() < 0.25:
         # A slight squeeze: other head shapes, other lenses.
         f = float(rng.uniform(0.9, 1.1))

@@ -18,7 +18,7 @@ def mirrored(image, boxes, points):
     width = image.shape[1]
     boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
     points = points[:, MIRROR] * [-1, 1] + [width, 0]
-    return np.ascontiguousarray(image[:, ::-1]), boxes, points
+    return cv2.flip(image, 1), boxes, points
 
 
 def rotated(image, boxes, points, angle):
