@@ -1,0 +1,22 @@
+//! `lipaudioenc` turns 16 kHz mono speech into audio features, one [buffer](crate::features) a hop.
+//!
+//! A feature's PTS is the running time of its hop's start. The encoder hears a little past the end of the hop, which
+//! the LATENCY query and the field `overhang` of the caps declare. Short holes in the audio are silence; after a long
+//! one the encoder starts over.
+//!
+//! ```text
+//! gst-launch-1.0 filesrc location=speech.wav ! decodebin ! audioconvert ! audioresample ! lipaudioenc ! fakesink dump=true
+//! ```
+
+mod hops;
+mod imp;
+
+use gst::{glib, prelude::*};
+
+glib::wrapper! {
+    pub struct LipAudioEnc(ObjectSubclass<imp::LipAudioEnc>) @extends gst::Element, gst::Object;
+}
+
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(Some(plugin), "lipaudioenc", gst::Rank::NONE, LipAudioEnc::static_type())
+}

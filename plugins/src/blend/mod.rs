@@ -1,0 +1,23 @@
+//! `lipblend` pastes the mouth that `lipdenoise` made into the frame.
+//!
+//! It reads and removes the [patch meta](crate::meta::patch). Only the pixels under the patch are touched, and a
+//! frame without a patch leaves as it came, not even made writable.
+//!
+//! ```text
+//! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin ! videoconvert ! lipfacetrack ! ld.sink \
+//!   filesrc location=speech.wav ! decodebin ! audioconvert ! audioresample ! lipaudioenc ! ld.features \
+//!   lipdenoise name=ld ! lipblend ! videoconvert ! autovideosink
+//! ```
+
+mod imp;
+
+use gst::{glib, prelude::*};
+
+glib::wrapper! {
+    pub struct LipBlend(ObjectSubclass<imp::LipBlend>)
+        @extends gst_base::BaseTransform, gst::Element, gst::Object;
+}
+
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(Some(plugin), "lipblend", gst::Rank::NONE, LipBlend::static_type())
+}

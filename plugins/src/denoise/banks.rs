@@ -1,0 +1,113 @@
+//! The banks of a stream: one a track, never mixed, and only so many.
+
+use std::{path::Path, sync::Arc};
+
+use lipstream_engines::{
+    Result,
+    bank::{BankConfig, ReferenceBank},
+    denoise::{Denoiser, Identity, Spec},
+    image::{ColorSpace, FrameView},
+    tracker::Face,
+};
+
+/// Tracks whose frames are remembered; the one unused for longest goes first.
+const MAX_TRACKS: usize = 4;
+/// References of one track.
+const CAPACITY: usize = 48;
+
+struct Entry {
+    track: u64,
+    bank: ReferenceBank,
+    /// Version of the bank that the identity was made from.
+    identity: Option<(u64, Identity)>,
+}
+
+pub struct Banks {
+    denoiser: Arc<dyn Denoiser>,
+    gather: bool,
+    /// The user's bank serves every track and does not grow.
+    loaded: Option<Entry>,
+    /// Most recently used last.
+    tracks: Vec<Entry>,
+    space: Option<ColorSpace>,
+}
+
+impl Banks {
+    /// `loaded` is the path of a saved bank.
+    pub fn new(denoiser: Arc<dyn Denoiser>, gather: bool, loaded: Option<&Path>) -> Result<Self> {
+        let loaded = match loaded {
+            Some(path) => {
+                let bank = ReferenceBank::load(path)?;
+                bank.check(&config(denoiser.spec()))?;
+                Some(Entry { track: 0, bank, identity: None })
+            }
+            None => None,
+        };
+        Ok(Self { denoiser, gather, loaded, tracks: Vec::new(), space: None })
+    }
+
+    /// Crops in another colour space do not mix with the ones at hand: those of the stream are gathered anew.
+    pub fn set_space(&mut self, space: ColorSpace) {
+        if self.space.replace(space).is_some_and(|old| old != space) {
+            self.tracks.clear();
+        }
+        if let Some(entry) = &mut self.loaded {
+            entry.bank.set_space(space);
+            entry.identity = None;
+        }
+    }
+
+    /// References of the track that was used last.
+    pub fn references(&self) -> usize {
+        self.loaded.as_ref().or(self.tracks.last()).map_or(0, |e| e.bank.references().len())
+    }
+
+    /// Looks at a frame of the track of `face`, and gives the person as known so far; `None` while nothing is known.
+    pub fn identity(&mut self, frame: &FrameView, face: &Face) -> Result<Option<Identity>> {
+        let denoiser = self.denoiser.clone();
+        if let Some(entry) = &mut self.loaded {
+            return entry.identity(&denoiser);
+        }
+        if !self.gather {
+            return Ok(None);
+        }
+        let entry = self.track(face.track_id);
+        entry.bank.observe(frame, face)?;
+        entry.identity(&denoiser)
+    }
+
+    fn track(&mut self, track: u64) -> &mut Entry {
+        let entry = match self.tracks.iter().position(|e| e.track == track) {
+            Some(i) => self.tracks.remove(i),
+            None => {
+                if self.tracks.len() == MAX_TRACKS {
+                    self.tracks.remove(0);
+                }
+                Entry { track, bank: ReferenceBank::new(config(self.denoiser.spec())), identity: None }
+            }
+        };
+        self.tracks.push(entry);
+        self.tracks.last_mut().expect("one was pushed")
+    }
+}
+
+impl Entry {
+    fn identity(&mut self, denoiser: &Arc<dyn Denoiser>) -> Result<Option<Identity>> {
+        if self.bank.references().is_empty() {
+            return Ok(None);
+        }
+        let version = self.bank.version();
+        if let Some((of, identity)) = &self.identity {
+            if *of == version {
+                return Ok(Some(identity.clone()));
+            }
+        }
+        let identity = denoiser.prepare(&self.bank)?;
+        self.identity = Some((version, identity.clone()));
+        Ok(Some(identity))
+    }
+}
+
+fn config(spec: &Spec) -> BankConfig {
+    BankConfig { capacity: CAPACITY, side: spec.crop, alignment: spec.alignment.clone() }
+}

@@ -1,0 +1,664 @@
+use std::{
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+use lipstream_engines::{Error, Result, denoise::Stream};
+use parking_lot::Mutex;
+
+use super::{
+    properties::{self, SchedulingPolicy, Settings},
+    speaker::{Frame, Left, Speaker, Work},
+    wait::{Gate, Wait},
+};
+use crate::{
+    features::{self, FeaturesInfo},
+    meta::{PatchMeta, face},
+    stats::{Stats, count},
+    video,
+};
+
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("lipdenoise", gst::DebugColorFlags::empty(), Some("Lipstream denoiser"))
+});
+
+/// Time that a frame may take to be computed before it is late, declared as latency.
+const COMPUTE: gst::ClockTime = gst::ClockTime::from_mseconds(20);
+/// A frame's duration where the caps do not tell.
+const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+
+type Flow = std::result::Result<gst::FlowSuccess, gst::FlowError>;
+
+/// What the pads know.
+#[derive(Default)]
+struct State {
+    /// There between READY to PAUSED and back: to flush without the speaker's lock.
+    stream: Option<Arc<Stream>>,
+    /// Of the video, set by caps.
+    info: Option<gst_video::VideoInfo>,
+    /// Of the video.
+    segment: gst::FormattedSegment<gst::ClockTime>,
+    /// Of the features, set by caps.
+    features: Option<FeaturesInfo>,
+    features_segment: gst::FormattedSegment<gst::ClockTime>,
+    /// What the engine looks ahead beyond the features' own overhang, and what frames are held for.
+    reach: gst::ClockTime,
+    own: gst::ClockTime,
+    /// Frames on their way after a frame has been taken in.
+    depth: usize,
+    /// What upstream said last: whether anything is live, and the latency that the element declares. `None` before
+    /// anybody asked.
+    latency: Option<(bool, gst::ClockTime)>,
+    /// Between PAUSED to PLAYING and back.
+    playing: bool,
+}
+
+/// Why a frame was not taken.
+enum Fault {
+    Flow(gst::FlowError),
+    Engine(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// Lock order: speaker, state, gate. None is held while a buffer, event, query or message is pushed.
+pub struct LipDenoise {
+    sinkpad: gst::Pad,
+    featurespad: gst::Pad,
+    srcpad: gst::Pad,
+    settings: Mutex<Settings>,
+    /// Held by the video's streaming thread while it works on a frame.
+    speaker: Mutex<Option<Speaker>>,
+    state: Mutex<State>,
+    gate: Gate,
+    stats: Stats<4>,
+    /// Of the last flush, in microseconds.
+    flush_time: AtomicU64,
+    references: AtomicU64,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for LipDenoise {
+    const NAME: &'static str = "GstLipDenoise";
+    type Type = super::LipDenoise;
+    type ParentType = gst::Element;
+
+    fn with_class(class: &Self::Class) -> Self {
+        let template = |name| class.pad_template(name).expect("a template of this class");
+        let proxy = gst::PadFlags::PROXY_CAPS | gst::PadFlags::PROXY_ALLOCATION | gst::PadFlags::PROXY_SCHEDULING;
+        let sinkpad = gst::Pad::builder_from_template(&template("sink"))
+            .chain_function(|_, parent, buffer| {
+                Self::catch_panic_pad_function(
+                    parent,
+                    || Err(gst::FlowError::Error),
+                    |this| this.video_chain(buffer),
+                )
+            })
+            .event_function(|pad, parent, event| {
+                Self::catch_panic_pad_function(parent, || false, |this| this.video_event(pad, event))
+            })
+            .iterate_internal_links_function(|_, parent| {
+                Self::catch_panic_pad_function(
+                    parent,
+                    || gst::Iterator::from_vec(Vec::new()),
+                    |this| gst::Iterator::from_vec(vec![this.srcpad.clone()]),
+                )
+            })
+            .flags(proxy)
+            .build();
+        let featurespad = gst::Pad::builder_from_template(&template("features"))
+            .chain_function(|_, parent, buffer| {
+                Self::catch_panic_pad_function(
+                    parent,
+                    || Err(gst::FlowError::Error),
+                    |this| this.features_chain(&buffer),
+                )
+            })
+            .event_function(|_, parent, event| {
+                Self::catch_panic_pad_function(parent, || false, |this| this.features_event(&event))
+            })
+            .iterate_internal_links_function(|_, _| gst::Iterator::from_vec(Vec::new()))
+            .build();
+        let srcpad = gst::Pad::builder_from_template(&template("src"))
+            .event_function(|pad, parent, event| {
+                Self::catch_panic_pad_function(parent, || false, |this| this.src_event(pad, event))
+            })
+            .query_function(|pad, parent, query| {
+                Self::catch_panic_pad_function(parent, || false, |this| this.src_query(pad, query))
+            })
+            .iterate_internal_links_function(|_, parent| {
+                Self::catch_panic_pad_function(
+                    parent,
+                    || gst::Iterator::from_vec(Vec::new()),
+                    |this| gst::Iterator::from_vec(vec![this.sinkpad.clone()]),
+                )
+            })
+            .flags(proxy)
+            .build();
+        Self {
+            sinkpad,
+            featurespad,
+            srcpad,
+            settings: Mutex::default(),
+            speaker: Mutex::default(),
+            state: Mutex::default(),
+            gate: Gate::default(),
+            stats: Stats::new(["gather", "wait", "denoise", "render"]),
+            flush_time: AtomicU64::new(0),
+            references: AtomicU64::new(0),
+        }
+    }
+}
+
+impl ObjectImpl for LipDenoise {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(properties::list);
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        self.settings.lock().set(pspec.name(), value);
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "stats" => self.statistics().to_value(),
+            name => self.settings.lock().get(name),
+        }
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        let obj = self.obj();
+        for pad in [&self.sinkpad, &self.featurespad, &self.srcpad] {
+            obj.add_pad(pad).expect("a pad of its own");
+        }
+        // A frame may be waiting for a peer that comes, and the features for one that goes.
+        for pad in [&self.sinkpad, &self.featurespad] {
+            let look_again = |weak: &glib::WeakRef<super::LipDenoise>| {
+                if let Some(obj) = weak.upgrade() {
+                    obj.imp().gate.nudge();
+                }
+            };
+            let weak = obj.downgrade();
+            pad.connect_linked(move |_, _| look_again(&weak));
+            let weak = obj.downgrade();
+            pad.connect_unlinked(move |_, _| look_again(&weak));
+        }
+    }
+}
+
+impl GstObjectImpl for LipDenoise {}
+
+impl ElementImpl for LipDenoise {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Lipstream denoiser",
+                "Filter/Effect/Video",
+                "Makes the mouth of each frame from the face and the audio features around the frame's time",
+                "Lipstream",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            [
+                ("sink", gst::PadDirection::Sink, video::caps()),
+                ("features", gst::PadDirection::Sink, features::any_caps()),
+                ("src", gst::PadDirection::Src, video::caps()),
+            ]
+            .into_iter()
+            .map(|(name, direction, caps)| {
+                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).expect("a valid template")
+            })
+            .collect()
+        });
+        &TEMPLATES
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> std::result::Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        match transition {
+            gst::StateChange::ReadyToPaused => self.start().map_err(|e| {
+                gst::element_imp_error!(
+                    self,
+                    gst::LibraryError::Init,
+                    ("The denoiser cannot start: {e}"),
+                    ["check the properties model, device, precision and reference-bank; model={}", self.settings.lock().model]
+                );
+                gst::StateChangeError
+            })?,
+            gst::StateChange::PausedToPlaying => self.set_playing(true),
+            gst::StateChange::PausedToReady => {
+                self.gate.close();
+                let stream = self.state.lock().stream.clone();
+                if let Some(stream) = stream {
+                    stream.flush();
+                }
+            }
+            _ => (),
+        }
+        let result = self.parent_change_state(transition)?;
+        match transition {
+            gst::StateChange::PlayingToPaused => self.set_playing(false),
+            gst::StateChange::PausedToReady => {
+                *self.speaker.lock() = None;
+                *self.state.lock() = State::default();
+            }
+            _ => (),
+        }
+        Ok(result)
+    }
+}
+
+impl LipDenoise {
+    fn start(&self) -> Result<()> {
+        let settings = self.settings.lock().clone();
+        let speaker = Speaker::new(&settings)?;
+        let spec = speaker.spec().clone();
+        let steps = speaker.steps() as u32;
+        gst::info!(CAT, imp = self, "engine {} with {steps} steps, window {:?}", spec.name, spec.window.taps);
+        let depth = match settings.policy {
+            SchedulingPolicy::Latency => 0,
+            SchedulingPolicy::Throughput => steps.saturating_sub(1) as usize,
+        };
+        let time = |d: Duration| gst::ClockTime::from_nseconds(d.as_nanos() as u64);
+        *self.state.lock() = State {
+            stream: Some(speaker.stream().clone()),
+            reach: time(spec.window.reach()),
+            own: COMPUTE + time(settings.batch_timeout * steps),
+            depth,
+            ..State::default()
+        };
+        *self.speaker.lock() = Some(speaker);
+        self.stats.reset();
+        self.references.store(0, Relaxed);
+        self.gate.open(spec.window);
+        Ok(())
+    }
+
+    fn set_playing(&self, playing: bool) {
+        self.state.lock().playing = playing;
+        self.gate.nudge();
+    }
+
+    fn statistics(&self) -> gst::Structure {
+        let mut s = self.stats.structure("lipdenoise-stats");
+        s.set("flush-time", self.flush_time.load(Relaxed));
+        s.set("references", self.references.load(Relaxed));
+        let stream = self.state.lock().stream.clone();
+        let worker = stream.map(|stream| stream.worker().stats()).unwrap_or_default();
+        s.set("batches", worker.batches);
+        s.set("steps", worker.steps);
+        s.set("latents-a-batch", if worker.batches > 0 { worker.steps as f64 / worker.batches as f64 } else { 0.0 });
+        s
+    }
+
+    fn video_chain(&self, buffer: gst::Buffer) -> Flow {
+        count(&self.stats.frames_in);
+        if self.state.lock().latency.is_none() {
+            self.ask_latency();
+        }
+        let done = {
+            let mut speaker = self.speaker.lock();
+            match speaker.as_mut() {
+                Some(speaker) => self.take(speaker, buffer),
+                None => Err(Fault::Flow(gst::FlowError::Flushing)),
+            }
+        };
+        self.send(done)
+    }
+
+    /// Takes a frame in and gives those that are finished.
+    fn take(&self, speaker: &mut Speaker, buffer: gst::Buffer) -> std::result::Result<Vec<gst::Buffer>, Fault> {
+        let (info, time, depth) = {
+            let state = self.state.lock();
+            let Some(info) = state.info.clone() else { return Err(Fault::Flow(gst::FlowError::NotNegotiated)) };
+            (info, buffer.pts().and_then(|pts| state.segment.to_running_time(pts)), state.depth)
+        };
+        let faces = face::faces(&buffer, info.width(), info.height());
+        let face = speaker.choose(faces);
+        let work = match (&face, time) {
+            (Some(face), Some(time)) => {
+                let late = self.patience(time) == Some(Duration::ZERO);
+                let identity = if late {
+                    None
+                } else {
+                    self.stats.stage("gather").time(|| speaker.identify(&buffer, &info, face))?
+                };
+                self.references.store(speaker.references() as u64, Relaxed);
+                match (late, identity) {
+                    (true, _) => Work::Hold,
+                    (false, None) => Work::Pass,
+                    (false, Some(identity)) => match self.stats.stage("wait").time(|| self.wait(time)) {
+                        Wait::Ready(window) => speaker.submit(face, identity, &window)?,
+                        Wait::Late => Work::Hold,
+                        Wait::Absent => Work::Pass,
+                        Wait::Flushing => return Err(Fault::Flow(gst::FlowError::Flushing)),
+                    },
+                }
+            }
+            _ => Work::Pass,
+        };
+        speaker.pending.push_back(Frame { buffer, time, face, work });
+        self.finish(speaker, &info, depth)
+    }
+
+    /// Finishes frames until at most `depth` are on their way, and those before the first of which nothing is awaited.
+    fn finish(
+        &self,
+        speaker: &mut Speaker,
+        info: &gst_video::VideoInfo,
+        depth: usize,
+    ) -> std::result::Result<Vec<gst::Buffer>, Fault> {
+        let gain = self.settings.lock().gain as f32;
+        let mut done = Vec::new();
+        loop {
+            let awaited = matches!(speaker.pending.front(), Some(Frame { work: Work::Denoise { .. }, .. }));
+            if speaker.pending.len() <= depth && awaited {
+                break;
+            }
+            let Some(mut frame) = speaker.pending.pop_front() else { break };
+            let patience = frame.time.and_then(|time| self.patience(time));
+            let (patch, left) = speaker.finish(&mut frame, patience, gain, &self.stats)?;
+            if self.gate.flushing() {
+                return Err(Fault::Flow(gst::FlowError::Flushing));
+            }
+            gst::trace!(CAT, imp = self, "frame {:?}: {left:?}", frame.time);
+            match left {
+                Left::Late => count(&self.stats.late),
+                Left::Spoken | Left::Untouched => (),
+            }
+            match patch {
+                Some(patch) => PatchMeta::add(frame.buffer.make_mut(), patch, info.width(), info.height()),
+                None => count(&self.stats.passed_through),
+            }
+            done.push(frame.buffer);
+        }
+        Ok(done)
+    }
+
+    fn wait(&self, time: gst::ClockTime) -> Wait {
+        self.gate.wait(
+            time.nseconds(),
+            || self.featurespad.is_linked(),
+            || self.state.lock().latency.is_some_and(|(live, _)| live),
+            || self.deadline(time),
+        )
+    }
+
+    /// The clock, and the time on it when the frame of running time `time` must go; `None` when it may wait.
+    fn deadline(&self, time: gst::ClockTime) -> Option<(gst::Clock, gst::ClockTime)> {
+        let latency = {
+            let state = self.state.lock();
+            let (live, latency) = state.latency?;
+            (live && state.playing).then_some(latency)?
+        };
+        let obj = self.obj();
+        Some((obj.clock()?, obj.base_time()? + time + latency))
+    }
+
+    /// How long the frame of running time `time` may still be worked on; `None` for ever.
+    fn patience(&self, time: gst::ClockTime) -> Option<Duration> {
+        let (clock, at) = self.deadline(time)?;
+        Some(at.saturating_sub(clock.time()).into())
+    }
+
+    /// Pushes what is finished, or says what went wrong; no lock is held here.
+    fn send(&self, done: std::result::Result<Vec<gst::Buffer>, Fault>) -> Flow {
+        let buffers = match done {
+            Ok(buffers) => buffers,
+            Err(Fault::Flow(error)) => return Err(error),
+            Err(Fault::Engine(error)) => {
+                gst::element_imp_error!(
+                    self,
+                    gst::StreamError::Failed,
+                    ("The denoiser failed: {error}"),
+                    ["try device=cpu and precision=fp32"]
+                );
+                return Err(gst::FlowError::Error);
+            }
+        };
+        for buffer in buffers {
+            count(&self.stats.frames_out);
+            self.srcpad.push(buffer)?;
+        }
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    /// Finishes and pushes all frames that are on their way: an event must not overtake them.
+    fn drain(&self) {
+        let info = self.state.lock().info.clone();
+        let Some(info) = info else { return };
+        let done = {
+            let mut speaker = self.speaker.lock();
+            let Some(speaker) = speaker.as_mut() else { return };
+            self.finish(speaker, &info, 0)
+        };
+        // The next buffer meets the same flow return.
+        let _ = self.send(done);
+    }
+
+    fn video_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        gst::log!(CAT, obj = pad, "{event:?}");
+        if event.is_serialized() && event.type_() != gst::EventType::FlushStop {
+            self.drain();
+        }
+        match event.view() {
+            gst::EventView::StreamStart(_) => self.gate.end_video(false),
+            gst::EventView::Caps(e) => {
+                if !self.set_caps(e.caps()) {
+                    return false;
+                }
+            }
+            gst::EventView::Segment(e) => match e.segment().clone().downcast::<gst::ClockTime>() {
+                Ok(segment) => self.state.lock().segment = segment,
+                Err(_) => {
+                    gst::element_imp_error!(
+                        self,
+                        gst::StreamError::Format,
+                        ("Video in {:?} has no running time; a parser or decoder before this element makes it one", e.segment().format())
+                    );
+                    return false;
+                }
+            },
+            gst::EventView::Eos(_) => self.gate.end_video(true),
+            gst::EventView::FlushStart(_) => return self.flush(pad, event),
+            gst::EventView::FlushStop(_) => {
+                self.state.lock().segment = gst::FormattedSegment::new();
+                self.gate.flush_video(false);
+            }
+            _ => (),
+        }
+        gst::Pad::event_default(pad, Some(&*self.obj()), event)
+    }
+
+    /// Empties the element; the time until nothing is left is a statistic.
+    fn flush(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        let start = Instant::now();
+        self.gate.flush_video(true);
+        let stream = self.state.lock().stream.clone();
+        if let Some(stream) = stream {
+            stream.flush();
+        }
+        let result = gst::Pad::event_default(pad, Some(&*self.obj()), event);
+        // The streaming thread leaves the speaker as soon as it has seen the flush.
+        if let Some(speaker) = self.speaker.lock().as_mut() {
+            self.stats.dropped.fetch_add(speaker.flush() as u64, Relaxed);
+        }
+        self.flush_time.store(start.elapsed().as_micros() as u64, Relaxed);
+        result
+    }
+
+    fn set_caps(&self, caps: &gst::CapsRef) -> bool {
+        let info = match gst_video::VideoInfo::from_caps(caps) {
+            Ok(info) => info,
+            Err(_) => {
+                gst::error!(CAT, imp = self, "cannot read the caps {caps}");
+                return false;
+            }
+        };
+        let Ok(space) = video::space(&info) else { return false };
+        if let Some(speaker) = self.speaker.lock().as_mut() {
+            speaker.set_space(space);
+        }
+        let held = {
+            let mut state = self.state.lock();
+            state.info = Some(info);
+            // The declared latency may have changed with the frame rate.
+            state.latency = None;
+            state.depth > 0
+        };
+        if held {
+            let _ = self.obj().post_message(gst::message::Latency::builder().src(&*self.obj()).build());
+        }
+        true
+    }
+
+    fn features_chain(&self, buffer: &gst::Buffer) -> Flow {
+        let (time, dims) = {
+            let state = self.state.lock();
+            let Some(info) = &state.features else { return Err(gst::FlowError::NotNegotiated) };
+            (buffer.pts().and_then(|pts| state.features_segment.to_running_time(pts)), info.dims)
+        };
+        let Some(time) = time else { return Ok(gst::FlowSuccess::Ok) };
+        let Some(feature) = features::from_buffer(buffer, dims) else {
+            gst::warning!(CAT, obj = self.featurespad, "a buffer of {} bytes is not {dims} numbers", buffer.size());
+            return Ok(gst::FlowSuccess::Ok);
+        };
+        // A stream that nobody takes frames from, or that keeps time, is never held.
+        let hold = || self.sinkpad.is_linked() && !self.state.lock().latency.is_some_and(|(live, _)| live);
+        if self.gate.push(time.nseconds(), &feature, hold) {
+            Ok(gst::FlowSuccess::Ok)
+        } else {
+            Err(gst::FlowError::Flushing)
+        }
+    }
+
+    /// Events of the features end here.
+    fn features_event(&self, event: &gst::Event) -> bool {
+        gst::log!(CAT, obj = self.featurespad, "{event:?}");
+        match event.view() {
+            gst::EventView::StreamStart(_) => self.gate.start_features(),
+            gst::EventView::Caps(e) => return self.set_features(e.caps()),
+            gst::EventView::Segment(e) => match e.segment().clone().downcast::<gst::ClockTime>() {
+                Ok(segment) => self.state.lock().features_segment = segment,
+                Err(_) => return false,
+            },
+            gst::EventView::Eos(_) => self.gate.end_features(),
+            gst::EventView::FlushStart(_) => {
+                let start = Instant::now();
+                self.gate.flush_features(true);
+                let stream = self.state.lock().stream.clone();
+                if let Some(stream) = stream {
+                    stream.flush();
+                }
+                self.flush_time.store(start.elapsed().as_micros() as u64, Relaxed);
+            }
+            gst::EventView::FlushStop(_) => {
+                self.state.lock().features_segment = gst::FormattedSegment::new();
+                self.gate.flush_features(false);
+            }
+            _ => (),
+        }
+        true
+    }
+
+    fn set_features(&self, caps: &gst::CapsRef) -> bool {
+        let info = match FeaturesInfo::from_caps(caps) {
+            Ok(info) => info,
+            Err(cause) => {
+                gst::error!(CAT, obj = self.featurespad, "refused: {cause}");
+                return false;
+            }
+        };
+        let stream = self.state.lock().stream.clone();
+        let Some(stream) = stream else { return false };
+        let spec = stream.worker().denoiser().spec();
+        if info.encoder != spec.name || info.dims != spec.window.dims {
+            gst::element_imp_error!(
+                self,
+                gst::StreamError::WrongType,
+                (
+                    "The features are of the encoder `{}` ({} numbers), and the engine `{}` needs its own ({})",
+                    info.encoder,
+                    info.dims,
+                    spec.name,
+                    spec.window.dims
+                ),
+                ["set `engine` of lipaudioenc and `model` of lipdenoise to the same engine"]
+            );
+            return false;
+        }
+        self.state.lock().features = Some(info);
+        true
+    }
+
+    fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        if let gst::EventView::Seek(_) = event.view() {
+            // Both streams move. Upstream of both, one demuxer tells the two by the sequence number.
+            let features = self.featurespad.push_event(event.clone());
+            return self.sinkpad.push_event(event) || features;
+        }
+        gst::Pad::event_default(pad, Some(&*self.obj()), event)
+    }
+
+    fn src_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        let gst::QueryViewMut::Latency(answer) = query.view_mut() else {
+            return gst::Pad::query_default(pad, Some(&*self.obj()), query);
+        };
+        let Some((live, min, max)) = self.ask_latency() else { return false };
+        answer.set(live, min, max);
+        true
+    }
+
+    /// Asks both streams for their latency and adds the element's own: a frame is ready when the audio that it looks
+    /// at has come, has become features and has been denoised. `None` when the video does not answer.
+    fn ask_latency(&self) -> Option<(bool, gst::ClockTime, Option<gst::ClockTime>)> {
+        let mut video = gst::query::Latency::new();
+        let answered = self.sinkpad.peer_query(&mut video);
+        let mut audio = gst::query::Latency::new();
+        let heard = self.featurespad.peer_query(&mut audio);
+        let (video_live, mut min, mut max) = video.result();
+        let mut live = answered && video_live;
+
+        let mut state = self.state.lock();
+        if heard {
+            let (audio_live, audio_min, audio_max) = audio.result();
+            live |= audio_live;
+            min = min.max(audio_min + state.reach);
+            max = match (max, audio_max) {
+                (Some(video), Some(audio)) => Some(video.min(audio)),
+                (video, audio) => video.or(audio),
+            };
+        }
+        let frame = state.info.as_ref().map_or(FRAME, |info| {
+            let fps = info.fps();
+            gst::ClockTime::SECOND
+                .mul_div_ceil(fps.denom().max(0) as u64, fps.numer().max(0) as u64)
+                .filter(|_| fps.numer() > 0)
+                .unwrap_or(FRAME)
+        });
+        min += state.own + frame * state.depth as u64;
+        let known = state.latency.replace((live, min));
+        drop(state);
+        if known != Some((live, min)) {
+            gst::debug!(CAT, imp = self, "live {live}, latency {min} to {max:?}");
+            self.gate.nudge();
+        }
+        answered.then_some((live, min, max))
+    }
+}

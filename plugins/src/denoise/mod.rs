@@ -1,0 +1,39 @@
+//! `lipdenoise` makes the mouth of each frame: it joins the [face meta](crate::meta::face) of the video with the
+//! [audio features](crate::features) around the frame's time, denoises a mouth motion in a few steps, renders it from the
+//! person's own frames and hangs it on the frame as a [patch meta](crate::meta::patch). Pixels are not touched.
+//!
+//! ```text
+//! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin ! videoconvert ! lipfacetrack ! ld.sink \
+//!   filesrc location=speech.wav ! decodebin ! audioconvert ! audioresample ! lipaudioenc ! ld.features \
+//!   lipdenoise name=ld ! lipblend ! videoconvert ! autovideosink
+//! ```
+//!
+//! **Time.** Frames and features meet in running time, each through the segment of its own pad. A frame waits until the
+//! features that it may look at are there. After the end of the features what is missing counts as silence. When live,
+//! a frame waits no longer than the declared latency; then it is late, keeps the last patch and goes.
+//!
+//! **Structure.** The element is a plain `GstElement` and not a `GstAggregator`: there is one stream that goes through,
+//! with its own events, segment, allocation and end, and one that is only looked at. The frame's own thread does the
+//! waiting; an aggregator would wait for a features pad that nobody has linked, and would end the features with the video.
+//!
+//! **Person.** The mouth is rendered from a bank of the person's own frames, gathered from the stream as it runs, one
+//! bank a track, or loaded from `reference-bank`. Until a bank holds something, frames pass as they are.
+
+mod banks;
+mod fade;
+mod imp;
+pub(crate) mod properties;
+mod speaker;
+mod wait;
+
+use gst::{glib, prelude::*};
+
+pub use properties::SchedulingPolicy;
+
+glib::wrapper! {
+    pub struct LipDenoise(ObjectSubclass<imp::LipDenoise>) @extends gst::Element, gst::Object;
+}
+
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(Some(plugin), "lipdenoise", gst::Rank::NONE, LipDenoise::static_type())
+}

@@ -1,0 +1,180 @@
+//! The properties of `lipdenoise`.
+
+use std::time::Duration;
+
+use gst::{glib, prelude::*};
+
+use crate::{
+    options::{self, Options},
+    stats,
+};
+
+/// What a frame waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstLipSchedulingPolicy")]
+pub enum SchedulingPolicy {
+    #[default]
+    #[enum_value(name = "Every frame waits for its own latent", nick = "latency")]
+    Latency,
+    #[enum_value(name = "As many frames as there are steps are on their way, so that their steps share batches", nick = "throughput")]
+    Throughput,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Name, folder or manifest.
+    pub model: String,
+    pub options: Options,
+    /// 0: as the engine says.
+    pub steps: u32,
+    /// 0: as the model allows.
+    pub batch_size: u32,
+    pub batch_timeout: Duration,
+    pub instance: Option<String>,
+    pub policy: SchedulingPolicy,
+    /// May change while the element runs.
+    pub gain: f64,
+    pub reference_bank: Option<String>,
+    pub gather: bool,
+    pub fade: gst::ClockTime,
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            model: "compact".into(),
+            options: Options::default(),
+            steps: 0,
+            batch_size: 0,
+            batch_timeout: Duration::ZERO,
+            instance: None,
+            policy: SchedulingPolicy::default(),
+            gain: 1.0,
+            reference_bank: None,
+            gather: true,
+            fade: gst::ClockTime::from_mseconds(200),
+            seed: 0,
+        }
+    }
+}
+
+impl Settings {
+    pub fn set(&mut self, name: &str, value: &glib::Value) {
+        let checked = "type checked upstream";
+        match name {
+            "model" => self.model = options::string(value).unwrap_or_else(|| "compact".into()),
+            "steps" => self.steps = value.get().expect(checked),
+            "batch-size" => self.batch_size = value.get().expect(checked),
+            "batch-timeout" => self.batch_timeout = Duration::from_millis(value.get::<u32>().expect(checked).into()),
+            "model-instance-id" => self.instance = options::string(value),
+            "scheduling-policy" => self.policy = value.get().expect(checked),
+            "motion-gain" => self.gain = value.get().expect(checked),
+            "reference-bank" => self.reference_bank = options::string(value),
+            "gather" => self.gather = value.get().expect(checked),
+            "fade" => self.fade = gst::ClockTime::from_mseconds(value.get::<u32>().expect(checked).into()),
+            "seed" => self.seed = value.get().expect(checked),
+            name => self.options.set(name, value),
+        }
+    }
+
+    pub fn get(&self, name: &str) -> glib::Value {
+        match name {
+            "model" => self.model.to_value(),
+            "steps" => self.steps.to_value(),
+            "batch-size" => self.batch_size.to_value(),
+            "batch-timeout" => (self.batch_timeout.as_millis() as u32).to_value(),
+            "model-instance-id" => self.instance.to_value(),
+            "scheduling-policy" => self.policy.to_value(),
+            "motion-gain" => self.gain.to_value(),
+            "reference-bank" => self.reference_bank.to_value(),
+            "gather" => self.gather.to_value(),
+            "fade" => (self.fade.mseconds() as u32).to_value(),
+            "seed" => self.seed.to_value(),
+            name => self.options.get(name),
+        }
+    }
+}
+
+pub fn list() -> Vec<glib::ParamSpec> {
+    let defaults = Settings::default();
+    let mut list = vec![
+        glib::ParamSpecString::builder("model")
+            .nick("Model")
+            .blurb("Engine: its name, its folder or the path of its engine.toml")
+            .default_value(Some("compact"))
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("steps")
+            .nick("Steps")
+            .blurb("Denoising steps a frame, 1 to 8 (0 = as the engine says)")
+            .maximum(8)
+            .default_value(defaults.steps)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("batch-size")
+            .nick("Batch size")
+            .blurb("Most frames, of all streams that share the model, in one denoising step (0 = choose)")
+            .maximum(256)
+            .default_value(defaults.batch_size)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("batch-timeout")
+            .nick("Batch timeout")
+            .blurb("How long a denoising step waits for frames of other streams, in milliseconds; declared as latency, once a step")
+            .maximum(1000)
+            .default_value(defaults.batch_timeout.as_millis() as u32)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("model-instance-id")
+            .nick("Model instance id")
+            .blurb("Elements with one id share one loaded model, batch-size and batch-timeout; the first sets them. Unset = equal engines on equal devices share")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder::<SchedulingPolicy>("scheduling-policy")
+            .nick("Scheduling policy")
+            .blurb("latency: a frame waits for its own latent; throughput: as many frames as steps are on their way, at that many frames of latency")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecDouble::builder("motion-gain")
+            .nick("Motion gain")
+            .blurb("Exaggerates (above 1) or calms (below 1) the motion of the mouth")
+            .minimum(0.0)
+            .maximum(4.0)
+            .default_value(defaults.gain)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("reference-bank")
+            .nick("Reference bank")
+            .blurb("File with the person's frames, used for every face of the stream in the place of frames gathered from it")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecBoolean::builder("gather")
+            .nick("Gather")
+            .blurb("Gather the person's frames from the stream; without it and without a reference-bank frames pass as they are")
+            .default_value(defaults.gather)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("fade")
+            .nick("Fade")
+            .blurb("Length of the cross-fade when the mouth returns or is covered, in milliseconds (0 = none)")
+            .maximum(5000)
+            .default_value(defaults.fade.mseconds() as u32)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt64::builder("seed")
+            .nick("Seed")
+            .blurb("Seed of the noise: the same input, settings and seed give the same motion")
+            .default_value(defaults.seed)
+            .mutable_ready()
+            .build(),
+        stats::property(
+            "Frames in, out, passed through (no patch), dropped and late; times in microseconds as <stage>-p50, -p95 and \
+             -p99 for gather (bank and identity), wait (for features), denoise (all steps of a frame) and render; flush-time \
+             (of the last flush, from its start to nothing left), references (in the bank), batches, steps and latents-a-batch \
+             (of the model, all streams)",
+        ),
+    ];
+    list.extend(options::properties());
+    list
+}

@@ -1,0 +1,239 @@
+//! One stream's way from a face and a feature window to a patch.
+
+use std::{
+    collections::VecDeque,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lipstream_engines::{
+    Error, Result,
+    denoise::{Conditions, Identity, Job, Patch, Spec, Stream, Ticket, WaitError, Worker, WorkerConfig},
+    image::ColorSpace,
+    manifest::Engine,
+    tracker::Face,
+};
+
+use super::{banks::Banks, fade::Fade, properties::Settings};
+use crate::{stats::Stats, video};
+
+/// Frames of all streams that may wait for one model.
+const QUEUE: usize = 256;
+/// A mouth that has stood still for want of features this long is taken away.
+const STALE: gst::ClockTime = gst::ClockTime::from_mseconds(500);
+
+/// What remains to be done for a frame.
+pub enum Work {
+    /// Nothing: no face, or nobody speaks.
+    Pass,
+    /// It cannot wait: the last patch, if there is one.
+    Hold,
+    /// A latent is on its way.
+    Denoise { ticket: Ticket, identity: Identity, since: Instant },
+}
+
+/// A frame between its arrival and its departure.
+pub struct Frame {
+    pub buffer: gst::Buffer,
+    /// Running time; `None` outside the segment.
+    pub time: Option<gst::ClockTime>,
+    pub face: Option<Face>,
+    pub work: Work,
+}
+
+/// How a frame left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// With a patch of its own.
+    Spoken,
+    /// With the last patch or none, because its own was not ready.
+    Late,
+    /// As it came.
+    Untouched,
+}
+
+pub struct Speaker {
+    stream: Arc<Stream>,
+    banks: Banks,
+    fade: Fade,
+    steps: usize,
+    /// Track whose mouth is driven.
+    track: Option<u64>,
+    /// Finished latents, newest first, at most [`Spec::past`].
+    past: VecDeque<Arc<[f32]>>,
+    /// Patch of the frame before, at full opacity.
+    last: Option<Patch>,
+    /// Running time of the first of the late frames that came one after another.
+    late_since: Option<gst::ClockTime>,
+    /// Frames on their way, in order.
+    pub pending: VecDeque<Frame>,
+}
+
+impl Speaker {
+    pub fn new(settings: &Settings) -> Result<Self> {
+        let config = WorkerConfig {
+            engine: Engine::find(&settings.model)?,
+            options: settings.options.parse()?,
+            batch_size: settings.batch_size as usize,
+            batch_timeout: settings.batch_timeout,
+            queue: QUEUE,
+        };
+        let worker = Worker::acquire(settings.instance.as_deref(), config)?;
+        let loaded = settings.reference_bank.as_ref().map(Path::new);
+        let banks = Banks::new(worker.denoiser().clone(), settings.gather, loaded)?;
+        let steps = match settings.steps {
+            0 => worker.denoiser().spec().schedule.steps,
+            n => n as usize,
+        };
+        Ok(Self {
+            stream: Arc::new(worker.stream(settings.seed)),
+            banks,
+            fade: Fade::new(settings.fade),
+            steps,
+            track: None,
+            past: VecDeque::new(),
+            last: None,
+            late_since: None,
+            pending: VecDeque::new(),
+        })
+    }
+
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    pub fn spec(&self) -> &Spec {
+        self.stream.worker().denoiser().spec()
+    }
+
+    /// Denoising steps a frame.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    pub fn references(&self) -> usize {
+        self.banks.references()
+    }
+
+    /// The colour space of the frames from now on.
+    pub fn set_space(&mut self, space: ColorSpace) {
+        self.banks.set_space(space);
+        // Its pixels are in the old space.
+        self.last = None;
+    }
+
+    /// A jump in the stream: frames on their way are dropped, the person stays known. Returns how many were dropped.
+    pub fn flush(&mut self) -> usize {
+        self.stream.flush();
+        self.past.clear();
+        self.last = None;
+        self.late_since = None;
+        self.fade.restart();
+        let dropped = self.pending.len();
+        self.pending.clear();
+        dropped
+    }
+
+    /// The face that speaks: the one that did, else the largest.
+    pub fn choose(&mut self, faces: Vec<Face>) -> Option<Face> {
+        let same = faces.iter().position(|f| Some(f.track_id) == self.track);
+        let largest = || {
+            let by_area = |(_, a): &(usize, &Face), (_, b): &(usize, &Face)| a.rect.area().total_cmp(&b.rect.area());
+            faces.iter().enumerate().max_by(by_area).map(|(i, _)| i)
+        };
+        let chosen = faces.get(same.or_else(largest)?)?.clone();
+        if self.track.replace(chosen.track_id) != Some(chosen.track_id) {
+            // Another person: nothing of the last one's motion or pixels.
+            self.past.clear();
+            self.last = None;
+        }
+        Some(chosen)
+    }
+
+    /// Looks at a frame of `face` and gives the person as known so far.
+    pub fn identify(
+        &mut self,
+        buffer: &gst::BufferRef,
+        info: &gst_video::VideoInfo,
+        face: &Face,
+    ) -> Result<Option<Identity>> {
+        video::with_view(buffer, info, |view| self.banks.identity(view, face))
+    }
+
+    /// Sends a frame to the worker. A worker whose queue is full makes the frame late.
+    pub fn submit(&mut self, face: &Face, identity: Identity, features: &[f32]) -> Result<Work> {
+        let past: Vec<_> = self.past.iter().cloned().collect();
+        let conditions = Conditions { face, frame: None, identity: &identity, audio: features, past: &past };
+        let conditioning = self.stream.worker().denoiser().condition(&conditions)?;
+        match self.stream.submit(Job { conditioning, steps: self.steps }) {
+            Ok(ticket) => Ok(Work::Denoise { ticket, identity, since: Instant::now() }),
+            Err(Error::Invalid(_)) => Ok(Work::Hold),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The patch for a frame of [`Speaker::pending`] that has been taken out. Waits for its latent, for ever or for
+    /// as long as `patience` says.
+    pub fn finish(
+        &mut self,
+        frame: &mut Frame,
+        patience: Option<Duration>,
+        gain: f32,
+        stats: &Stats<4>,
+    ) -> Result<(Option<Patch>, Left)> {
+        let time = frame.time.unwrap_or_default();
+        let Some(face) = frame.face.take() else {
+            self.fade.vanish(time);
+            self.last = None;
+            self.past.clear();
+            return Ok((None, Left::Untouched));
+        };
+        let (ticket, identity, since) = match std::mem::replace(&mut frame.work, Work::Pass) {
+            Work::Pass => {
+                self.fade.vanish(time);
+                return Ok((None, Left::Untouched));
+            }
+            Work::Hold => return Ok((self.hold(&face, time), Left::Late)),
+            Work::Denoise { ticket, identity, since } => (ticket, identity, since),
+        };
+        let latent = match ticket.wait(patience) {
+            Ok(latent) => latent,
+            Err(WaitError::Timeout(_)) => return Ok((self.hold(&face, time), Left::Late)),
+            Err(WaitError::Flushed) => return Ok((None, Left::Untouched)),
+            Err(WaitError::Failed(cause)) => return Err(Error::invalid(cause)),
+        };
+        stats.stage("denoise").record(since.elapsed());
+        self.late_since = None;
+        self.past.push_front(latent.clone());
+        self.past.truncate(self.spec().past);
+        let denoiser = self.stream.worker().denoiser().clone();
+        let patch = stats
+            .stage("render")
+            .time(|| denoiser.render(&latent, &face, &identity, gain, self.last.as_ref()))?;
+        let Some(patch) = patch else {
+            self.fade.vanish(time);
+            return Ok((None, Left::Untouched));
+        };
+        self.last = Some(patch.clone());
+        let opacity = self.fade.towards(!face.occluded, time);
+        Ok(match faded(patch, opacity) {
+            Some(patch) => (Some(patch), Left::Spoken),
+            None => (None, Left::Untouched),
+        })
+    }
+
+    /// The last patch where the face is now.
+    fn hold(&mut self, face: &Face, time: gst::ClockTime) -> Option<Patch> {
+        let since = *self.late_since.get_or_insert(time);
+        let opacity = self.fade.towards(!face.occluded && time.saturating_sub(since) < STALE, time);
+        let mut patch = self.last.clone()?;
+        patch.to_frame = self.spec().alignment.fit(&face.points)?.inverse()?;
+        faded(patch, opacity)
+    }
+}
+
+fn faded(mut patch: Patch, opacity: f32) -> Option<Patch> {
+    patch.opacity *= opacity;
+    (patch.opacity > 0.0).then_some(patch)
+}

@@ -1,0 +1,231 @@
+//! Where frames wait for features, and features for frames.
+
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use lipstream_engines::audio::{Timeline, WindowSpec};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+/// Features may run ahead of the video by this much before their thread is held: 10 s.
+const AHEAD_NS: u64 = 10_000_000_000;
+/// Features that are kept: what may run ahead, and what windows look back to.
+const KEPT: Duration = Duration::from_secs(30);
+/// How long the first frame waits for somebody to link the features pad of a pipeline that is not live: demuxers
+/// expose their pads one after another.
+const UNLINKED: Duration = Duration::from_secs(1);
+
+/// How a frame's wait ended.
+#[derive(Debug, PartialEq)]
+pub enum Wait {
+    /// The window, `[taps * dims]`.
+    Ready(Vec<f32>),
+    /// The deadline has passed.
+    Late,
+    /// Nobody sends features.
+    Absent,
+    /// The video is being flushed.
+    Flushing,
+}
+
+struct Inner {
+    /// There between [`Gate::open`] and [`Gate::close`].
+    timeline: Option<Timeline>,
+    /// Frames must not wait: before `open`, after `close` and between flush start and flush stop of the video.
+    flushing: bool,
+    /// The same for features.
+    features_flushing: bool,
+    /// A stream has begun on the features pad.
+    started: bool,
+    /// The video has ended: features are of no use any more.
+    ended: bool,
+    /// Running time of the newest frame, in ns.
+    position: Option<u64>,
+    /// Running time of the first feature since the start or a flush, in ns.
+    first: Option<u64>,
+    /// What the frame thread sleeps on when there is a deadline.
+    timer: Option<gst::SingleShotClockId>,
+    /// When a frame first found the features pad unlinked.
+    unlinked: Option<Instant>,
+}
+
+/// The meeting of the two streams. Its lock is taken after the speaker's and held while nothing is pushed.
+pub struct Gate {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let inner = Inner {
+            timeline: None,
+            flushing: true,
+            features_flushing: true,
+            started: false,
+            ended: false,
+            position: None,
+            first: None,
+            timer: None,
+            unlinked: None,
+        };
+        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+    }
+}
+
+impl Gate {
+    pub fn open(&self, spec: WindowSpec) {
+        let capacity = KEPT.as_nanos() / spec.hop.as_nanos().max(1);
+        let mut inner = self.inner.lock();
+        *inner = Inner {
+            timeline: Some(Timeline::new(spec, capacity as usize)),
+            flushing: false,
+            features_flushing: false,
+            started: false,
+            ended: false,
+            position: None,
+            first: None,
+            timer: None,
+            unlinked: None,
+        };
+    }
+
+    /// Wakes everybody for good.
+    pub fn close(&self) {
+        let mut inner = self.inner.lock();
+        (inner.flushing, inner.features_flushing) = (true, true);
+        self.wake(inner);
+    }
+
+    /// Makes whoever waits look again: the state, the clock, the latency or a link has changed.
+    pub fn nudge(&self) {
+        self.wake(self.inner.lock());
+    }
+
+    /// Begins or ends a flush of the video.
+    pub fn flush_video(&self, flushing: bool) {
+        let mut inner = self.inner.lock();
+        inner.flushing = flushing;
+        inner.ended = false;
+        inner.position = None;
+        self.wake(inner);
+    }
+
+    /// Begins or ends a flush of the features; what there was of them is gone.
+    pub fn flush_features(&self, flushing: bool) {
+        let mut inner = self.inner.lock();
+        inner.features_flushing = flushing;
+        inner.first = None;
+        if let Some(timeline) = &mut inner.timeline {
+            timeline.clear();
+        }
+        self.wake(inner);
+    }
+
+    /// A stream has begun on the features pad.
+    pub fn start_features(&self) {
+        let mut inner = self.inner.lock();
+        inner.started = true;
+        self.wake(inner);
+    }
+
+    /// No more features will come.
+    pub fn end_features(&self) {
+        let mut inner = self.inner.lock();
+        inner.started = true;
+        if let Some(timeline) = &mut inner.timeline {
+            timeline.end();
+        }
+        self.wake(inner);
+    }
+
+    /// Whether the video has ended.
+    pub fn end_video(&self, ended: bool) {
+        let mut inner = self.inner.lock();
+        inner.ended = ended;
+        self.wake(inner);
+    }
+
+    pub fn flushing(&self) -> bool {
+        self.inner.lock().flushing
+    }
+
+    /// Adds a feature at `time` ns. When it is far ahead of the video and `hold` says so, waits for the video first.
+    /// False when the features are being flushed.
+    pub fn push(&self, time: u64, feature: &[f32], hold: impl Fn() -> bool) -> bool {
+        let mut inner = self.inner.lock();
+        inner.first.get_or_insert(time);
+        loop {
+            if inner.features_flushing {
+                return false;
+            }
+            let from = inner.position.or(inner.first).unwrap_or(time);
+            // What is already there is asked, not what comes: a frame that waits is never kept from its features.
+            let newest = inner.timeline.as_ref().and_then(Timeline::newest);
+            if inner.ended || newest.is_none_or(|n| n <= from.saturating_add(AHEAD_NS)) || !hold() {
+                break;
+            }
+            self.changed.wait(&mut inner);
+        }
+        if let Some(timeline) = &mut inner.timeline {
+            timeline.push(time, feature);
+        }
+        self.wake(inner);
+        true
+    }
+
+    /// Waits until the frame at `time` ns may have its window. `linked` tells whether the features pad has a peer;
+    /// `deadline` gives the clock and the time on it when the frame must go, `None` when it may wait for ever; `live`
+    /// whether the pipeline is live.
+    pub fn wait(
+        &self,
+        time: u64,
+        linked: impl Fn() -> bool,
+        live: impl Fn() -> bool,
+        deadline: impl Fn() -> Option<(gst::Clock, gst::ClockTime)>,
+    ) -> Wait {
+        let mut inner = self.inner.lock();
+        inner.position = Some(time);
+        self.changed.notify_all();
+        loop {
+            let Some(timeline) = &inner.timeline else { return Wait::Flushing };
+            if inner.flushing {
+                return Wait::Flushing;
+            }
+            if timeline.ready(time) {
+                return Wait::Ready(timeline.window(time));
+            }
+            if !linked() {
+                if inner.started {
+                    return Wait::Absent;
+                }
+                let since = *inner.unlinked.get_or_insert_with(Instant::now);
+                if live() || since.elapsed() >= UNLINKED {
+                    return Wait::Absent;
+                }
+                self.changed.wait_until(&mut inner, since + UNLINKED);
+                continue;
+            }
+            let Some((clock, at)) = deadline() else {
+                self.changed.wait(&mut inner);
+                continue;
+            };
+            if clock.time() >= at {
+                return Wait::Late;
+            }
+            let timer = clock.new_single_shot_id(at);
+            inner.timer = Some(timer.clone());
+            MutexGuard::unlocked(&mut inner, || {
+                // Whether it rang or was unscheduled is found out above.
+                let _ = timer.wait();
+            });
+            inner.timer = None;
+        }
+    }
+
+    fn wake(&self, inner: MutexGuard<Inner>) {
+        if let Some(timer) = &inner.timer {
+            timer.unschedule();
+        }
+        drop(inner);
+        self.changed.notify_all();
+    }
+}

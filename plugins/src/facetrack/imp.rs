@@ -1,0 +1,320 @@
+use std::{path::PathBuf, sync::LazyLock};
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+use gst_base::{prelude::*, subclass::prelude::*};
+use lipstream_engines::{
+    Result,
+    tracker::{Face, Tracker, TrackerConfig},
+};
+use parking_lot::Mutex;
+
+use crate::{
+    meta::face,
+    options::{self, Options},
+    stats::{self, Stats, count},
+    video,
+};
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("lipfacetrack", gst::DebugColorFlags::empty(), Some("Lipstream face tracker"))
+});
+
+/// A DISCONT with a jump longer than this, or backwards, is another scene; a shorter one is a lost frame or two, over
+/// which the tracker follows the face.
+const JUMP: gst::ClockTime = gst::ClockTime::from_mseconds(500);
+
+/// Properties; fixed while the element runs.
+#[derive(Clone, Debug)]
+struct Settings {
+    inference_interval: u32,
+    max_faces: u32,
+    min_confidence: f64,
+    /// The user's own detector; `None` for the embedded one.
+    model: Option<String>,
+    smoothing: f64,
+    options: Options,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            inference_interval: 5,
+            max_faces: 1,
+            min_confidence: 0.6,
+            model: None,
+            smoothing: 1.0,
+            options: Options::default(),
+        }
+    }
+}
+
+/// The properties, made anew: the bin has them too.
+pub(crate) fn properties() -> Vec<glib::ParamSpec> {
+    let defaults = Settings::default();
+    let mut list = vec![
+        glib::ParamSpecUInt::builder("inference-interval")
+            .nick("Inference interval")
+            .blurb("The detector runs on every n-th frame (1 = every frame); landmarks follow on all frames")
+            .minimum(1)
+            .maximum(1000)
+            .default_value(defaults.inference_interval)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("max-faces")
+            .nick("Max faces")
+            .blurb("Most faces that are followed at a time")
+            .minimum(1)
+            .maximum(16)
+            .default_value(defaults.max_faces)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecDouble::builder("min-confidence")
+            .nick("Min confidence")
+            .blurb("Faces that the detector is less sure of are left out (0..1)")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(defaults.min_confidence)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("model")
+            .nick("Model")
+            .blurb("Path of a face detector (a YuNet or SCRFD ONNX file as published); unset = the embedded one")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecDouble::builder("smoothing")
+            .nick("Smoothing")
+            .blurb("How much landmarks are steadied over time, relative to the default (0 = not at all)")
+            .minimum(0.0)
+            .maximum(10.0)
+            .default_value(defaults.smoothing)
+            .mutable_ready()
+            .build(),
+        stats::property(
+            "Frames in, out, passed through (no face), dropped and late; time of tracking a frame as track-p50, \
+             track-p95 and track-p99 in microseconds",
+        ),
+    ];
+    list.extend(options::properties());
+    list
+}
+
+/// What a running element has.
+#[derive(Default)]
+struct State {
+    /// Made in `start`, dropped in `stop`.
+    tracker: Option<Tracker>,
+    /// Set by caps.
+    info: Option<gst_video::VideoInfo>,
+    /// PTS of the frame before; cleared by a flush.
+    last_pts: Option<gst::ClockTime>,
+    /// Segment of the stream, to tell a new one from a repeated one.
+    segment: Option<gst::Segment>,
+}
+
+impl State {
+    fn reset(&mut self) {
+        self.last_pts = None;
+        if let Some(tracker) = &mut self.tracker {
+            tracker.reset();
+        }
+    }
+}
+
+pub struct LipFaceTrack {
+    settings: Mutex<Settings>,
+    /// Never held while a buffer, event or message is pushed.
+    state: Mutex<State>,
+    stats: Stats<1>,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for LipFaceTrack {
+    const NAME: &'static str = "GstLipFaceTrack";
+    type Type = super::LipFaceTrack;
+    type ParentType = gst_base::BaseTransform;
+
+    fn new() -> Self {
+        Self { settings: Mutex::default(), state: Mutex::default(), stats: Stats::new(["track"]) }
+    }
+}
+
+impl ObjectImpl for LipFaceTrack {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(properties);
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let mut s = self.settings.lock();
+        let checked = "type checked upstream";
+        match pspec.name() {
+            "inference-interval" => s.inference_interval = value.get().expect(checked),
+            "max-faces" => s.max_faces = value.get().expect(checked),
+            "min-confidence" => s.min_confidence = value.get().expect(checked),
+            "model" => s.model = options::string(value),
+            "smoothing" => s.smoothing = value.get().expect(checked),
+            name => s.options.set(name, value),
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        let s = self.settings.lock();
+        match pspec.name() {
+            "inference-interval" => s.inference_interval.to_value(),
+            "max-faces" => s.max_faces.to_value(),
+            "min-confidence" => s.min_confidence.to_value(),
+            "model" => s.model.to_value(),
+            "smoothing" => s.smoothing.to_value(),
+            "stats" => self.stats.structure("lipfacetrack-stats").to_value(),
+            name => s.options.get(name),
+        }
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        // A frame that is late for the sink still moves the tracker on.
+        self.obj().set_qos(false);
+    }
+}
+
+impl GstObjectImpl for LipFaceTrack {}
+
+impl ElementImpl for LipFaceTrack {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Lipstream face tracker",
+                "Filter/Analyzer/Video",
+                "Finds and follows faces, and hangs a face meta with 111 landmarks on the frame for each",
+                "Lipstream",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
+                .into_iter()
+                .map(|(name, direction)| {
+                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &video::caps())
+                        .expect("a valid template")
+                })
+                .collect()
+        });
+        &TEMPLATES
+    }
+}
+
+impl BaseTransformImpl for LipFaceTrack {
+    const MODE: gst_base::subclass::BaseTransformMode = gst_base::subclass::BaseTransformMode::AlwaysInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        let settings = self.settings.lock().clone();
+        let tracker = load(&settings).map_err(|e| {
+            gst::error_msg!(
+                gst::LibraryError::Init,
+                ("The face tracker cannot start: {e}"),
+                ["check the properties model, device and precision; model={:?}", settings.model]
+            )
+        })?;
+        self.stats.reset();
+        *self.state.lock() = State { tracker: Some(tracker), ..State::default() };
+        Ok(())
+    }
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        *self.state.lock() = State::default();
+        Ok(())
+    }
+
+    fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let info = gst_video::VideoInfo::from_caps(incaps)
+            .map_err(|_| gst::loggable_error!(CAT, "cannot read the caps {incaps}"))?;
+        let mut state = self.state.lock();
+        if state.info.as_ref().is_some_and(|old| *old != info) {
+            gst::debug!(CAT, imp = self, "new caps, starting over: {incaps}");
+            state.reset();
+        }
+        state.info = Some(info);
+        Ok(())
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        match event.view() {
+            gst::EventView::Segment(e) => {
+                let mut state = self.state.lock();
+                if state.segment.as_ref().is_some_and(|old| old != e.segment()) {
+                    state.reset();
+                }
+                state.segment = Some(e.segment().clone());
+            }
+            gst::EventView::FlushStop(_) => {
+                let mut state = self.state.lock();
+                state.reset();
+                state.segment = None;
+            }
+            _ => (),
+        }
+        self.parent_sink_event(event)
+    }
+
+    fn transform_ip(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
+        count(&self.stats.frames_in);
+        face::remove(buffer);
+        let (faces, width, height) = self.stats.stage("track").time(|| self.track(buffer)).map_err(|e| {
+            gst::element_imp_error!(
+                self,
+                gst::StreamError::Failed,
+                ("The face tracker failed: {e}"),
+                ["try device=cpu and precision=fp32; if a property model is set, that file may not be a YuNet or SCRFD detector"]
+            );
+            gst::FlowError::Error
+        })?;
+        for f in &faces {
+            face::add(buffer, f, width, height).map_err(|e| {
+                gst::element_imp_error!(self, gst::CoreError::Failed, ("The face meta was refused: {e}"));
+                gst::FlowError::Error
+            })?;
+        }
+        if faces.is_empty() {
+            count(&self.stats.passed_through);
+        }
+        gst::trace!(CAT, imp = self, "{} faces at {:?}", faces.len(), buffer.pts());
+        count(&self.stats.frames_out);
+        Ok(gst::FlowSuccess::Ok)
+    }
+}
+
+impl LipFaceTrack {
+    fn track(&self, buffer: &gst::BufferRef) -> Result<(Vec<Face>, u32, u32)> {
+        let mut guard = self.state.lock();
+        let pts = buffer.pts();
+        if buffer.flags().contains(gst::BufferFlags::DISCONT) {
+            let jumped = guard.last_pts.zip(pts).is_some_and(|(last, now)| now < last || now - last > JUMP);
+            if jumped {
+                gst::debug!(CAT, imp = self, "jump from {:?} to {pts:?}, starting over", guard.last_pts);
+                guard.reset();
+            }
+        }
+        guard.last_pts = pts;
+        let State { tracker: Some(tracker), info: Some(info), .. } = &mut *guard else {
+            return Err(lipstream_engines::Error::invalid("a frame came before the caps"));
+        };
+        let faces = video::with_view(buffer, info, |view| tracker.process(view, pts.map(Into::into)))?;
+        Ok((faces, info.width(), info.height()))
+    }
+}
+
+fn load(settings: &Settings) -> Result<Tracker> {
+    Tracker::new(TrackerConfig {
+        options: settings.options.parse()?,
+        inference_interval: settings.inference_interval,
+        max_faces: settings.max_faces as usize,
+        min_confidence: settings.min_confidence as f32,
+        detector: settings.model.as_ref().map(PathBuf::from),
+        smoothing: settings.smoothing as f32,
+    })
+}

@@ -1,0 +1,21 @@
+//! `lipfacetrack` finds and follows faces in video.
+//!
+//! Each face becomes a [face meta](crate::meta::face) with 111 landmarks in sub-pixels, and a region of interest of
+//! type `face`. Pixels are neither changed nor copied, and no frame is dropped.
+//!
+//! ```text
+//! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin ! videoconvert ! lipfacetrack ! fakesink silent=false -v
+//! ```
+
+pub(crate) mod imp;
+
+use gst::{glib, prelude::*};
+
+glib::wrapper! {
+    pub struct LipFaceTrack(ObjectSubclass<imp::LipFaceTrack>)
+        @extends gst_base::BaseTransform, gst::Element, gst::Object;
+}
+
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(Some(plugin), "lipfacetrack", gst::Rank::NONE, LipFaceTrack::static_type())
+}

@@ -1,0 +1,44 @@
+//! GStreamer elements that make a live video say what a live voice says.
+//!
+//! | element | does |
+//! |---|---|
+//! | [`lipfacetrack`](facetrack) | finds and follows faces, a [face meta](meta::face) for each |
+//! | [`lipaudioenc`](audioenc) | speech to [feature buffers](features), one an audio hop |
+//! | [`lipdenoise`](denoise) | face and features to a [patch meta](meta::patch) on each frame |
+//! | [`lipblend`](blend) | pastes the patch |
+//! | [`lipsync`](sync) | the bin that holds the four |
+
+use gst::glib;
+
+pub mod audioenc;
+pub mod blend;
+pub mod denoise;
+pub mod facetrack;
+pub mod features;
+pub mod meta;
+mod options;
+mod stats;
+pub mod sync;
+mod video;
+
+fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    meta::face::register();
+    facetrack::register(plugin)?;
+    audioenc::register(plugin)?;
+    denoise::register(plugin)?;
+    blend::register(plugin)?;
+    sync::register(plugin)
+}
+
+gst::plugin_define!(
+    lipstream,
+    env!("CARGO_PKG_DESCRIPTION"),
+    plugin_init,
+    concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
+    // What GStreamer's list of licences knows of "MIT OR Apache-2.0".
+    "MIT/X11",
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_NAME"),
+    "lipstream",
+    env!("BUILD_REL_DATE")
+);

@@ -1,0 +1,6 @@
+//! What the elements hang on video buffers.
+
+pub mod face;
+pub mod patch;
+
+pub use patch::PatchMeta;

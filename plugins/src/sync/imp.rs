@@ -1,0 +1,299 @@
+use std::sync::{LazyLock, OnceLock};
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+use lipstream_engines::audio::SAMPLE_RATE;
+use parking_lot::Mutex;
+
+use super::properties::{self, Inner};
+use crate::{audioenc::LipAudioEnc, blend::LipBlend, denoise::LipDenoise, facetrack::LipFaceTrack, video};
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("lipsync", gst::DebugColorFlags::empty(), Some("Lipstream lip-sync bin"))
+});
+
+/// Frames between two stages, each in its own thread.
+const FRAMES: u32 = 3;
+/// What frames may wait for their audio: a second, or 96 MiB, which is eight frames of 4K.
+const WAITING: gst::ClockTime = gst::ClockTime::SECOND;
+const WAITING_BYTES: u32 = 96 << 20;
+/// What audio may wait for its video. By bytes and not by time, because encoders hold back video by frames (x264enc 60 of
+/// them and more) and muxers take audio only with video: at 5 fps that is 12 s. 64 MiB are 5 minutes of 48 kHz stereo in
+/// 16 bits and a second and a half of 64 channels in 96 kHz floats.
+const AUDIO_BYTES: u32 = 64 << 20;
+
+/// The elements inside.
+struct Parts {
+    facetrack: LipFaceTrack,
+    audioenc: LipAudioEnc,
+    denoise: LipDenoise,
+    blend: LipBlend,
+    tee: gst::Element,
+    /// Head of the way to the audio encoder.
+    speech: gst::Element,
+    /// Head of the way to `audio_src`.
+    audio: gst::Element,
+}
+
+/// Pads of the tee that are in use.
+#[derive(Default)]
+struct Branches {
+    speech: Option<gst::Pad>,
+    audio: Option<gst::Pad>,
+}
+
+pub struct LipSync {
+    video_sink: gst::GhostPad,
+    audio_sink: gst::GhostPad,
+    video_src: gst::GhostPad,
+    audio_src: gst::GhostPad,
+    /// Made in `constructed`, or what is missing for it.
+    parts: OnceLock<Result<Parts, String>>,
+    branches: Mutex<Branches>,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for LipSync {
+    const NAME: &'static str = "GstLipSync";
+    type Type = super::LipSync;
+    type ParentType = gst::Bin;
+
+    fn with_class(class: &Self::Class) -> Self {
+        let ghost = |name| {
+            let template = class.pad_template(name).expect("a template of this class");
+            gst::GhostPad::builder_from_template(&template).build()
+        };
+        Self {
+            video_sink: ghost("video_sink"),
+            audio_sink: ghost("audio_sink"),
+            video_src: ghost("video_src"),
+            audio_src: ghost("audio_src"),
+            parts: OnceLock::new(),
+            branches: Mutex::default(),
+        }
+    }
+}
+
+impl ObjectImpl for LipSync {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(properties::list);
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        for (inner, name) in properties::targets(pspec.name()) {
+            if let Some(element) = self.inner(*inner) {
+                element.set_property_from_value(name, value);
+            }
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        if pspec.name() == "stats" {
+            return self.statistics().to_value();
+        }
+        let target = properties::targets(pspec.name()).first();
+        match target.and_then(|(inner, name)| Some((self.inner(*inner)?, name))) {
+            Some((element, name)) => element.property_value(name),
+            None => pspec.default_value().clone(),
+        }
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        let obj = self.obj();
+        let parts = self.build().map_err(|e| e.to_string());
+        self.parts.set(parts).unwrap_or_else(|_| unreachable!("constructed runs once"));
+        for pad in [&self.video_sink, &self.audio_sink, &self.video_src, &self.audio_src] {
+            obj.add_pad(pad).expect("a pad of its own");
+            let weak = obj.downgrade();
+            pad.connect_linked(move |_, _| {
+                if let Some(obj) = weak.upgrade() {
+                    obj.imp().connect_branches();
+                }
+            });
+        }
+    }
+}
+
+impl GstObjectImpl for LipSync {}
+
+impl ElementImpl for LipSync {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Lipstream lip-sync",
+                "Filter/Effect/Video",
+                "Makes the face in a video say what a speech says, on one clock",
+                "Lipstream",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let audio = gst::Caps::builder("audio/x-raw").build();
+            [
+                ("video_sink", gst::PadDirection::Sink, video::caps()),
+                ("audio_sink", gst::PadDirection::Sink, audio.clone()),
+                ("video_src", gst::PadDirection::Src, video::caps()),
+                ("audio_src", gst::PadDirection::Src, audio),
+            ]
+            .into_iter()
+            .map(|(name, direction, caps)| {
+                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).expect("a valid template")
+            })
+            .collect()
+        });
+        &TEMPLATES
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if let (gst::StateChange::NullToReady, Some(Err(cause))) = (transition, self.parts.get()) {
+            gst::element_imp_error!(
+                self,
+                gst::CoreError::MissingPlugin,
+                ("The bin could not be built: {cause}"),
+                ["install GStreamer's core and base plugins (Debian: gstreamer1.0-plugins-base)"]
+            );
+            return Err(gst::StateChangeError);
+        }
+        self.parent_change_state(transition)
+    }
+}
+
+impl BinImpl for LipSync {}
+
+impl LipSync {
+    fn build(&self) -> Result<Parts, glib::BoolError> {
+        let make = |factory: &str, name: &str| gst::ElementFactory::make(factory).name(name).build();
+        let facetrack: LipFaceTrack = glib::Object::builder().property("name", "facetrack").build();
+        let audioenc: LipAudioEnc = glib::Object::builder().property("name", "audioenc").build();
+        let denoise: LipDenoise = glib::Object::builder().property("name", "denoise").build();
+        let blend: LipBlend = glib::Object::builder().property("name", "blend").build();
+
+        let frames = |name: &str| {
+            gst::ElementFactory::make("queue")
+                .name(name)
+                .property("max-size-buffers", FRAMES)
+                .property("max-size-bytes", 0u32)
+                .property("max-size-time", 0u64)
+                .build()
+        };
+        let samples = |name: &str| {
+            gst::ElementFactory::make("queue")
+                .name(name)
+                .property("max-size-buffers", 0u32)
+                .property("max-size-bytes", AUDIO_BYTES)
+                .property("max-size-time", 0u64)
+                .build()
+        };
+        let (video, patches) = (frames("video")?, frames("patches")?);
+        let faces = gst::ElementFactory::make("queue")
+            .name("faces")
+            .property("max-size-buffers", 0u32)
+            .property("max-size-bytes", WAITING_BYTES)
+            .property("max-size-time", WAITING.nseconds())
+            .build()?;
+        let (audio, speech) = (samples("audio")?, samples("speech")?);
+        let tee = gst::ElementFactory::make("tee").name("tee").property("allow-not-linked", true).build()?;
+        let (convert, resample) = (make("audioconvert", "convert")?, make("audioresample", "resample")?);
+        let heard = gst_audio::AudioCapsBuilder::new_interleaved()
+            .format(gst_audio::AudioFormat::F32le)
+            .rate(SAMPLE_RATE as i32)
+            .channels(1)
+            .build();
+        let filter = gst::ElementFactory::make("capsfilter").name("heard").property("caps", heard).build()?;
+
+        let obj = self.obj();
+        let chain = [&video, facetrack.upcast_ref(), &faces, denoise.upcast_ref(), &patches, blend.upcast_ref()];
+        let hearing = [&speech, &convert, &resample, &filter, audioenc.upcast_ref()];
+        obj.add_many(chain.iter().chain(&hearing).copied().chain([&tee, &audio]))?;
+        for (from, to) in chain.windows(2).map(|w| (w[0], w[1])) {
+            // By name: the denoiser has two sinks.
+            from.link_pads(Some("src"), to, Some("sink"))?;
+        }
+        gst::Element::link_many(hearing)?;
+
+        let pad = |element: &gst::Element, name: &str| {
+            element.static_pad(name).ok_or_else(|| glib::bool_error!("{} has no pad {name}", element.name()))
+        };
+        self.video_sink.set_target(Some(&pad(&video, "sink")?))?;
+        self.video_src.set_target(Some(&pad(blend.upcast_ref(), "src")?))?;
+        self.audio_sink.set_target(Some(&pad(&tee, "sink")?))?;
+        self.audio_src.set_target(Some(&pad(&audio, "src")?))?;
+        Ok(Parts { facetrack, audioenc, denoise, blend, tee, speech, audio })
+    }
+
+    /// Connects what has somebody at its ends. A queue without anybody behind it would fill up, and a denoiser whose
+    /// features pad is linked waits for features. A pad on the other side counts as well: pads of demuxers come late, and
+    /// somebody who takes the bin's audio will also send some.
+    fn connect_branches(&self) {
+        let Some(Ok(parts)) = self.parts.get() else { return };
+        let video = self.video_sink.is_linked() || self.video_src.is_linked();
+        let audio = self.audio_sink.is_linked() || self.audio_src.is_linked();
+        let mut branches = self.branches.lock();
+        if self.audio_src.is_linked() && branches.audio.is_none() {
+            branches.audio = self.branch(&parts.tee, &parts.audio);
+        }
+        if video && audio && branches.speech.is_none() {
+            let linked = parts.audioenc.link_pads(Some("src"), &parts.denoise, Some("features"));
+            if let Err(error) = linked {
+                gst::error!(CAT, imp = self, "{error}");
+                return;
+            }
+            branches.speech = self.branch(&parts.tee, &parts.speech);
+        }
+    }
+
+    /// A pad of the tee that is linked to the head of a branch.
+    fn branch(&self, tee: &gst::Element, head: &gst::Element) -> Option<gst::Pad> {
+        let pad = tee.request_pad_simple("src_%u")?;
+        match head.static_pad("sink").map(|sink| pad.link(&sink)) {
+            Some(Ok(_)) => Some(pad),
+            failure => {
+                gst::error!(CAT, imp = self, "the tee could not be linked to {}: {failure:?}", head.name());
+                tee.release_request_pad(&pad);
+                None
+            }
+        }
+    }
+
+    fn inner(&self, inner: Inner) -> Option<&gst::Element> {
+        let parts = self.parts.get()?.as_ref().ok()?;
+        Some(match inner {
+            Inner::FaceTrack => parts.facetrack.upcast_ref(),
+            Inner::AudioEnc => parts.audioenc.upcast_ref(),
+            Inner::Denoise => parts.denoise.upcast_ref(),
+            Inner::Blend => parts.blend.upcast_ref(),
+        })
+    }
+
+    fn statistics(&self) -> gst::Structure {
+        let stats = |inner| {
+            self.inner(inner)
+                .map(|e| e.property::<gst::Structure>("stats"))
+                .unwrap_or_else(|| gst::Structure::new_empty("none"))
+        };
+        let facetrack = stats(Inner::FaceTrack);
+        let audioenc = stats(Inner::AudioEnc);
+        let denoise = stats(Inner::Denoise);
+        let blend = stats(Inner::Blend);
+        let count = |s: &gst::Structure, name: &str| s.get::<u64>(name).unwrap_or(0);
+        let dropped = [&facetrack, &denoise, &blend].iter().map(|s| count(s, "dropped")).sum::<u64>();
+        gst::Structure::builder("lipsync-stats")
+            .field("frames-in", count(&facetrack, "frames-in"))
+            .field("frames-out", count(&blend, "frames-out"))
+            .field("passed-through", count(&blend, "passed-through"))
+            .field("dropped", dropped)
+            .field("late", count(&denoise, "late"))
+            .field("facetrack", facetrack)
+            .field("audioenc", audioenc)
+            .field("denoise", denoise)
+            .field("blend", blend)
+            .build()
+    }
+}

@@ -1,0 +1,77 @@
+//! The properties of the elements inside, as the bin shows them.
+
+use gst::{glib, prelude::*};
+
+use crate::{denoise, facetrack, options, stats};
+
+/// The elements inside that have properties of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inner {
+    FaceTrack,
+    AudioEnc,
+    Denoise,
+    Blend,
+}
+
+use Inner::{AudioEnc, Blend, Denoise, FaceTrack};
+
+/// Where a property of the bin goes: it is set on all of them and read from the first.
+pub fn targets(name: &str) -> &'static [(Inner, &'static str)] {
+    match name {
+        "engine" => &[(Denoise, "model"), (AudioEnc, "engine")],
+        "detector" => &[(FaceTrack, "model")],
+        "device" => &[(Denoise, "device"), (AudioEnc, "device"), (FaceTrack, "device")],
+        "precision" => &[(Denoise, "precision"), (AudioEnc, "precision"), (FaceTrack, "precision")],
+        "threads" => &[(Denoise, "threads"), (AudioEnc, "threads"), (FaceTrack, "threads")],
+        "inference-interval" => &[(FaceTrack, "inference-interval")],
+        "max-faces" => &[(FaceTrack, "max-faces")],
+        "min-confidence" => &[(FaceTrack, "min-confidence")],
+        "smoothing" => &[(FaceTrack, "smoothing")],
+        "steps" => &[(Denoise, "steps")],
+        "batch-size" => &[(Denoise, "batch-size")],
+        "batch-timeout" => &[(Denoise, "batch-timeout")],
+        "model-instance-id" => &[(Denoise, "model-instance-id")],
+        "scheduling-policy" => &[(Denoise, "scheduling-policy")],
+        "motion-gain" => &[(Denoise, "motion-gain")],
+        "reference-bank" => &[(Denoise, "reference-bank")],
+        "gather" => &[(Denoise, "gather")],
+        "fade" => &[(Denoise, "fade")],
+        "seed" => &[(Denoise, "seed")],
+        "enabled" => &[(Blend, "enabled")],
+        _ => &[],
+    }
+}
+
+pub fn list() -> Vec<glib::ParamSpec> {
+    let mut list = vec![
+        glib::ParamSpecString::builder("engine")
+            .nick("Engine")
+            .blurb("Engine: its name, its folder or the path of its engine.toml")
+            .default_value(Some("compact"))
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("detector")
+            .nick("Detector")
+            .blurb("Path of a face detector (a YuNet or SCRFD ONNX file as published); unset = the embedded one")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecBoolean::builder("enabled")
+            .nick("Enabled")
+            .blurb("Paste the generated mouth; when false, frames keep their own")
+            .default_value(true)
+            .mutable_playing()
+            .build(),
+        stats::property(
+            "Frames in, out, passed through, dropped and late of the bin; the stats of the elements inside as facetrack, \
+             audioenc, denoise and blend",
+        ),
+    ];
+    // Those that are called here as they are there.
+    let own = |spec: &glib::ParamSpec| targets(spec.name()).iter().any(|(_, inner)| *inner == spec.name());
+    for spec in facetrack::imp::properties().into_iter().chain(denoise::properties::list()).chain(options::properties()) {
+        if own(&spec) && !list.iter().any(|known| known.name() == spec.name()) {
+            list.push(spec);
+        }
+    }
+    list
+}

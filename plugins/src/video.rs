@@ -1,0 +1,79 @@
+//! GStreamer's video frames as the engines see them, without a copy.
+
+use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo, prelude::*};
+use lipstream_engines::{
+    Error, Result,
+    image::{ColorSpace, Format, FrameMut, FrameView, Matrix, Plane, PlaneMut, Range},
+};
+
+/// What the video pads take: 8-bit formats that the engines read and write as they are.
+pub fn caps() -> gst::Caps {
+    gst_video::VideoCapsBuilder::new()
+        .format_list([VideoFormat::I420, VideoFormat::Nv12, VideoFormat::Rgba, VideoFormat::Bgra, VideoFormat::Rgb])
+        .width_range(16..=16384)
+        .height_range(16..=16384)
+        .build()
+}
+
+fn layout(info: &VideoInfo) -> Result<(Format, Matrix, Range)> {
+    let format = match info.format() {
+        VideoFormat::I420 => Format::I420,
+        VideoFormat::Nv12 => Format::Nv12,
+        VideoFormat::Rgba => Format::Rgba,
+        VideoFormat::Bgra => Format::Bgra,
+        VideoFormat::Rgb => Format::Rgb,
+        other => return Err(Error::invalid(format!("video format {other} is not supported"))),
+    };
+    let matrix = match info.colorimetry().matrix() {
+        VideoColorMatrix::Bt709 => Matrix::Bt709,
+        VideoColorMatrix::Bt2020 => Matrix::Bt2020,
+        _ => Matrix::Bt601,
+    };
+    let range = match info.colorimetry().range() {
+        VideoColorRange::Range0_255 => Range::Full,
+        _ => Range::Limited,
+    };
+    Ok((format, matrix, range))
+}
+
+/// The colour space of crops that are taken from such frames.
+pub fn space(info: &VideoInfo) -> Result<ColorSpace> {
+    let (format, matrix, range) = layout(info)?;
+    Ok(if format.is_yuv() { ColorSpace::Yuv(matrix, range) } else { ColorSpace::Rgb })
+}
+
+/// Calls `f` with the picture in `buffer`, read only.
+pub fn with_view<T>(
+    buffer: &gst::BufferRef,
+    info: &VideoInfo,
+    f: impl FnOnce(&FrameView) -> Result<T>,
+) -> Result<T> {
+    let (format, matrix, range) = layout(info)?;
+    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
+        .map_err(|_| Error::invalid("a video buffer could not be mapped for reading"))?;
+    let mut planes = Vec::with_capacity(format.planes());
+    for i in 0..format.planes() {
+        let data = frame.plane_data(i as u32).map_err(|e| Error::invalid(e.to_string()))?;
+        planes.push(Plane { data, stride: stride(frame.plane_stride(), i)? });
+    }
+    f(&FrameView::new(format, (info.width() as usize, info.height() as usize), matrix, range, planes)?)
+}
+
+/// Calls `f` with the picture in `buffer` to be changed in place.
+pub fn with_frame<T>(
+    buffer: &mut gst::BufferRef,
+    info: &VideoInfo,
+    f: impl FnOnce(&mut FrameMut) -> Result<T>,
+) -> Result<T> {
+    let (format, matrix, range) = layout(info)?;
+    let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, info)
+        .map_err(|_| Error::invalid("a video buffer could not be mapped for writing"))?;
+    let strides: Vec<_> = (0..format.planes()).map(|i| stride(frame.plane_stride(), i)).collect::<Result<_>>()?;
+    let planes =
+        frame.planes_data_mut().into_iter().zip(strides).map(|(data, stride)| PlaneMut { data, stride }).collect();
+    f(&mut FrameMut::new(format, (info.width() as usize, info.height() as usize), matrix, range, planes)?)
+}
+
+fn stride(strides: &[i32], plane: usize) -> Result<usize> {
+    usize::try_from(strides[plane]).map_err(|_| Error::invalid("bottom-up frames (a negative stride) are not supported"))
+}
