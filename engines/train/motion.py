@@ -24,7 +24,7 @@ from motion_sources import load
 
 AR = 0.9
 # Normalise the log mel: its mean and deviation over the sound of the training clips.
-MEL_MEAN, MEL_STD = -4.6, 4.9
+MEL_MEAN, MEL_STD = -4.618, 4.874
 
 
 @dataclass
@@ -38,15 +38,16 @@ class Settings:
     width: int = 192
     features: int = 128
     hidden: int = 256
-    dropout: float = 0.1
+    dropout: float = 0.15
     concordance: float = 1.0
+    spread: float = 0.3
     velocity: float = 1.0
     opening: float = 1.0
     average: float = 0.997
     weight_decay: float = 0.02
 
 
-SHARES = {"grid_s1": 0.25, "grid_other": 0.22, "free": 0.1, "gen": 0.2, "mocap": 0.12, "voice": 0.11}
+SHARES = {"grid_s1": 0.2, "grid_other": 0.22, "free": 0.15, "gen": 0.21, "mocap": 0.1, "voice": 0.12}
 
 
 class Motion(torch.nn.Module):
@@ -69,6 +70,12 @@ def concordance(a, b, weight):
     va, vb, cov = ((a - ma) ** 2).mean(1), ((b - mb) ** 2).mean(1), ((a - ma) * (b - mb)).mean(1)
     ccc = 2 * cov / (va + vb + (ma - mb)[:, 0] ** 2 + 0.01)
     return (weight * (1 - ccc) * (vb / (vb + 0.01))).mean()
+
+
+def liveliness(a, b, weight):
+    """Squared difference of the log deviations of [B, T] rows: what is uncertain must not become small."""
+    da, db = (a.var(1) + 4e-3).log() / 2, (b.var(1) + 4e-3).log() / 2
+    return (weight * (da - db) ** 2).mean()
 
 
 def loss_of(model, batch, settings, component, generator):
@@ -95,9 +102,9 @@ def loss_of(model, batch, settings, component, generator):
         gap = (weight[:, None] * torch.nn.functional.smooth_l1_loss(wide, target, beta=0.3, reduction="none")).mean()
         gap = gap + 2 * (weight[:, None] * torch.nn.functional.smooth_l1_loss(wide.diff(dim=1), target.diff(dim=1), beta=0.1,
                                                                            reduction="none")).mean()
-        agree = concordance(wide, target, weight)
-        total = total + value + settings.velocity * velocity + settings.opening * 4 * gap + settings.concordance * agree
-        parts |= {f"{k}{int(not early)}": float(v.detach()) for k, v in (("value", value), ("gap", gap), ("agree", agree))}
+        agree, lively = concordance(wide, target, weight), liveliness(wide, target, weight)
+        total = total + value + settings.velocity * velocity + settings.opening * 4 * gap + settings.concordance * agree + settings.spread * lively
+        parts |= {f"{k}{int(not early)}": float(v.detach()) for k, v in (("value", value), ("gap", gap), ("agree", agree), ("lively", lively))}
     return total, parts
 
 
@@ -106,8 +113,10 @@ def train(args):
     settings = Settings(**{k: v for k, v in vars(args).items() if k in Settings.__dataclass_fields__ and v is not None})
     seed_all(settings.seed)
     clips, held, basis = load(args.cache, hold=args.hold, kinds=args.kinds)
-    batches = Batches(clips, SHARES, settings.batch, settings.seed)
+    batches = Batches(clips, SHARES | json.loads(args.shares), settings.batch, settings.seed)
     model = Motion(settings, basis["basis"].shape[1], MEL_MEAN, MEL_STD, basis["opening"])
+    if args.init:
+        model.load_state_dict(torch.load(args.init, weights_only=False)["average"])
     average = Motion(settings, basis["basis"].shape[1], MEL_MEAN, MEL_STD, basis["opening"])
     average.load_state_dict(model.state_dict())
     optimiser = torch.optim.AdamW(model.parameters(), settings.rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98))
@@ -162,6 +171,8 @@ def main():
     data_argument(one)
     one.add_argument("--run", type=Path, required=True)
     one.add_argument("--hold", action="store_true", help="keep the development clips out of training")
+    one.add_argument("--init", type=Path, help="begin with the averaged weights of this checkpoint")
+    one.add_argument("--shares", default="{}", help="JSON: kind -> share of the batch, in place of the built-in one")
     one.add_argument("--kinds", nargs="*", help="train on these kinds of clips only")
     one.add_argument("--eval-steps", type=int, nargs="*", default=[1, 2])
     for name, field in Settings.__dataclass_fields__.items():
