@@ -1,0 +1,234 @@
+//! A person's own frames, chosen so that they span the shapes of the mouth.
+//!
+//! A bank holds at most `capacity` references (crop and landmarks) and a sample of at most [`SHAPES`] of all the
+//! shapes that it has seen. That is `capacity * (3 side^2 + 888) + 512 * 888` bytes: 5.2 MB with 24 references of
+//! 256 px. It belongs to one track and refuses every other.
+//!
+//! A frame is judged by its landmarks first; pixels are only looked at when the shape is worth a place.
+
+mod select;
+mod shapes;
+mod store;
+
+use std::sync::Arc;
+
+use crate::{
+    Error, Result,
+    geometry::{Alignment, Point, Rect, landmarks},
+    image::{ColorSpace, Crop, FrameView},
+    tracker::Face,
+};
+use select::Choice;
+pub use shapes::SHAPES;
+use shapes::Shapes;
+
+/// References that a bank keeps unless told otherwise.
+pub const CAPACITY: usize = 24;
+/// Frames turned further, in degrees, show a mouth that fits no other frame.
+const MAX_YAW: f32 = 30.0;
+/// Faces that the tracker is less sure of are not kept.
+const MIN_CONFIDENCE: f32 = 0.6;
+/// A shape further than this from the one before it (unit crop coordinates) is a slip of the landmarks until the
+/// next frame agrees.
+const SLIP: f32 = 0.06;
+/// A crop with less than this share of the median sharpness is blurred.
+const BLURRED: f32 = 0.55;
+/// Least count of references for that median to mean something.
+const JUDGES: usize = 3;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct BankConfig {
+    /// References at most, 1..=256.
+    pub capacity: usize,
+    /// Side of a crop in pixels.
+    pub side: usize,
+    /// How a frame becomes a crop.
+    pub alignment: Alignment,
+}
+
+/// One frame of the person.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reference {
+    /// Unique within a bank, also over replacements.
+    pub id: u64,
+    pub crop: Crop,
+    /// [`landmarks`], `[111]`, in unit crop coordinates.
+    pub points: Vec<Point>,
+    /// Mean absolute Laplacian of the luma around the mouth, in 8-bit codes.
+    pub sharpness: f32,
+    /// Degrees, as [`Face::yaw`].
+    pub yaw: f32,
+}
+
+impl Reference {
+    /// Higher is better: sharp and seen from the front.
+    fn quality(&self) -> f32 {
+        self.sharpness * (1.0 - self.yaw.abs() / 60.0)
+    }
+}
+
+#[derive(Debug)]
+pub struct ReferenceBank {
+    config: BankConfig,
+    /// The track that it belongs to; `None` until the first frame.
+    track: Option<u64>,
+    references: Vec<Arc<Reference>>,
+    next_id: u64,
+    shapes: Shapes,
+    /// The shape of the last frame that was looked at.
+    last: Option<Vec<Point>>,
+    version: u64,
+}
+
+impl ReferenceBank {
+    pub fn new(config: BankConfig) -> Self {
+        let config = BankConfig { capacity: config.capacity.clamp(1, store::MAX_REFERENCES), ..config };
+        let (references, shapes) = (Vec::with_capacity(config.capacity), Shapes::default());
+        Self { config, track: None, references, next_id: 0, shapes, last: None, version: 0 }
+    }
+
+    pub fn config(&self) -> &BankConfig {
+        &self.config
+    }
+
+    /// The track that the bank is bound to.
+    pub fn track(&self) -> Option<u64> {
+        self.track
+    }
+
+    /// Binds the bank to a track: for a caller who knows that this is the same person (a bank from a file). Banks
+    /// bind themselves to the first face that they observe.
+    pub fn bind(&mut self, track_id: u64) {
+        self.track = Some(track_id);
+        self.last = None;
+    }
+
+    pub fn references(&self) -> &[Arc<Reference>] {
+        &self.references
+    }
+
+    /// An even sample of all shapes observed, `[111]` points each in unit crop coordinates; the same for the same
+    /// sequence of frames.
+    pub fn shapes(&self) -> impl Iterator<Item = &[Point]> {
+        self.shapes.iter()
+    }
+
+    /// Shapes observed so far, including those that the sample let go.
+    pub fn observed(&self) -> u64 {
+        self.shapes.observed()
+    }
+
+    /// Grows when references change, and each time that the number of shapes has grown by a half.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Looks at a frame; true when it became a reference. Faces of another track, turned, covered, uncertain or partly
+    /// outside of the frame are passed over. Errors: a face without its 111 landmarks.
+    pub fn observe(&mut self, frame: &FrameView, face: &Face) -> Result<bool> {
+        if face.points.len() != landmarks::COUNT {
+            let found = face.points.len();
+            return Err(Error::invalid(format!("a face has {} landmarks, found {found}", landmarks::COUNT)));
+        }
+        if *self.track.get_or_insert(face.track_id) != face.track_id {
+            return Ok(false);
+        }
+        let turned = face.yaw.is_nan() || face.yaw.abs() > MAX_YAW;
+        if turned || face.occluded || face.confidence < MIN_CONFIDENCE || !inside(frame, &face.points) {
+            return Ok(false);
+        }
+        let Some(to_crop) = self.config.alignment.fit(&face.points) else { return Ok(false) };
+        let points: Vec<Point> = face.points.iter().map(|p| to_crop.apply(*p)).collect();
+        if points.iter().any(|p| !p.x.is_finite() || !p.y.is_finite()) {
+            return Ok(false);
+        }
+        let steady = self.last.as_ref().is_none_or(|last| select::distance(last, &points) < SLIP);
+        self.last = Some(points.clone());
+        if !steady {
+            return Ok(false);
+        }
+        if self.shapes.push(&points) {
+            self.version += 1;
+        }
+        let choice = select::choose(&self.references, self.config.capacity, &points, face.yaw, self.median_sharpness());
+        if choice == Choice::Pass {
+            return Ok(false);
+        }
+        let Some(crop) = Crop::take(frame, self.config.side, &to_crop) else { return Ok(false) };
+        let crop = match self.space() {
+            Some(space) => crop.convert(space),
+            None => crop,
+        };
+        let sharpness = sharpness(&crop, &points);
+        let reference = Reference { id: self.next_id, crop, points, sharpness, yaw: face.yaw };
+        Ok(self.take_in(reference, choice))
+    }
+
+    /// Carries out a choice unless the pixels speak against it.
+    fn take_in(&mut self, reference: Reference, choice: Choice) -> bool {
+        if self.references.len() >= JUDGES && reference.sharpness < BLURRED * self.median_sharpness() {
+            return false;
+        }
+        match choice {
+            Choice::Pass => return false,
+            Choice::Add => self.references.push(reference.into()),
+            Choice::Replace(i) => self.references[i] = reference.into(),
+            Choice::Improve(i) => {
+                if reference.quality() < 1.15 * self.references[i].quality() {
+                    return false;
+                }
+                self.references[i] = reference.into();
+            }
+        }
+        self.next_id += 1;
+        self.version += 1;
+        true
+    }
+
+    fn median_sharpness(&self) -> f32 {
+        let mut all: Vec<f32> = self.references.iter().map(|r| r.sharpness).collect();
+        all.sort_by(f32::total_cmp);
+        all.get(all.len() / 2).copied().unwrap_or(0.0)
+    }
+
+    /// The colours of the crops; `None` for an empty bank.
+    pub fn space(&self) -> Option<ColorSpace> {
+        self.references.first().map(|r| r.crop.space)
+    }
+
+    /// Converts all crops to `space`: for a loaded bank, or after a stream changed its format.
+    pub fn set_space(&mut self, space: ColorSpace) {
+        if self.space().is_none_or(|s| s == space) {
+            return;
+        }
+        for r in &mut self.references {
+            *r = Arc::new(Reference { crop: r.crop.convert(space), ..(**r).clone() });
+        }
+        self.version += 1;
+    }
+}
+
+/// All of the lower face lies within the frame.
+fn inside(frame: &FrameView, points: &[Point]) -> bool {
+    let (w, h) = (frame.width() as f32, frame.height() as f32);
+    points[landmarks::LOWER].iter().all(|p| (0.0..w).contains(&p.x) && (0.0..h).contains(&p.y))
+}
+
+/// Mean absolute Laplacian (four neighbours) of the luma in the box of the lips and a margin.
+fn sharpness(crop: &Crop, points: &[Point]) -> f32 {
+    const MARGIN: f32 = 0.06;
+    let Some(Rect { x, y, width, height }) = Rect::around(&points[landmarks::LIPS]) else { return 0.0 };
+    let side = crop.side;
+    let pixel = |v: f32| (v * side as f32).clamp(1.0, side as f32 - 1.0) as usize;
+    let (columns, rows) = (pixel(x - MARGIN)..pixel(x + width + MARGIN), pixel(y - MARGIN)..pixel(y + height + MARGIN));
+    let luma = crop.luma();
+    let at = |x: usize, y: usize| i32::from(luma[y * side + x]);
+    let (mut sum, mut count) = (0, 0);
+    for y in rows {
+        for x in columns.clone() {
+            sum += (4 * at(x, y) - at(x - 1, y) - at(x + 1, y) - at(x, y - 1) - at(x, y + 1)).abs();
+            count += 1;
+        }
+    }
+    sum as f32 / count.max(1) as f32
+}
