@@ -1,0 +1,175 @@
+use std::{sync::Arc, time::Duration};
+
+use super::{BINS, Mel};
+use crate::{
+    Error, Result,
+    manifest::{AudioSection, Engine},
+    runtime::{Input, Model, Options},
+};
+
+/// Seconds of silence after which a feature is taken for that of silence.
+const SETTLED_HOPS: usize = 100;
+
+/// Turns speech into one feature vector a hop. The network's state travels from hop to hop, so a hop costs the same
+/// however long the stream is.
+///
+/// The model has inputs `mel` f32 `[1, hop / 10 ms, 80]` (normalised) and `state` f32 `[1, S]`, and outputs `feature`
+/// f32 `[1, F]` and `next_state` f32 `[1, S]`.
+pub struct Encoder {
+    model: Arc<Model>,
+    section: AudioSection,
+    name: String,
+    mel: Mel,
+    /// Normalised mel frames of the hop that is being gathered, `[frames * 80]`.
+    hop: Vec<f32>,
+    hop_len: usize,
+    state: Vec<f32>,
+    /// Samples taken and hops given since the last reset.
+    samples: u64,
+    hops: u64,
+}
+
+impl Encoder {
+    /// Loads the `audio` part of an engine.
+    pub fn new(engine: &Engine, options: &Options) -> Result<Self> {
+        let section = engine.manifest().audio.clone().ok_or_else(|| {
+            Error::invalid(format!("engine `{}` has no audio encoder", engine.manifest().name))
+        })?;
+        let name = engine.file_name("audio");
+        let model = Model::shared(&name, &engine.file("audio")?, options)?;
+        let frames = section.hop_ms as usize / 10;
+        let state = state_size(&name, &model, frames, section.features)?;
+        Ok(Self {
+            model,
+            name: engine.manifest().name.clone(),
+            mel: Mel::new(),
+            hop: Vec::with_capacity(frames * BINS),
+            hop_len: frames * BINS,
+            state: vec![0.0; state],
+            samples: 0,
+            hops: 0,
+            section,
+        })
+    }
+
+    /// The engine's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Numbers in one feature.
+    pub fn dims(&self) -> usize {
+        self.section.features
+    }
+
+    /// Time from one feature to the next.
+    pub fn hop(&self) -> Duration {
+        Duration::from_millis(self.section.hop_ms.into())
+    }
+
+    /// Audio that must have arrived after a hop's start before its feature exists.
+    pub fn overhang(&self) -> Duration {
+        Duration::from_millis(self.section.overhang_ms().into())
+    }
+
+    /// Takes 16 kHz mono samples in -1..1, any number of them, and calls `sink` with each feature that they complete.
+    /// The first feature after a reset belongs to the hop that starts with the first sample.
+    pub fn push(&mut self, samples: &[f32], sink: &mut impl FnMut(&[f32])) -> Result<()> {
+        self.samples += samples.len() as u64;
+        let Self { mel, section, hop, hop_len, model, state, hops, .. } = self;
+        mel.push(samples, &mut |frame| {
+            hop.extend(frame.iter().map(|y| (y - section.mel_mean) / section.mel_std));
+            if hop.len() < *hop_len {
+                return Ok(());
+            }
+            let feature = step(model, hop, state)?;
+            hop.clear();
+            *hops += 1;
+            sink(&feature);
+            Ok(())
+        })
+    }
+
+    /// Ends the stream: every hop that has begun is given, as if silence followed, and the state is reset.
+    pub fn finish(&mut self, sink: &mut impl FnMut(&[f32])) -> Result<()> {
+        let hop_samples = u64::from(self.section.hop_ms) * 16;
+        let missing = self.samples.div_ceil(hop_samples).saturating_sub(self.hops);
+        let end = (self.hops + missing) * hop_samples + u64::from(self.section.overhang_ms()) * 16;
+        let silence = vec![0.0; end.saturating_sub(self.samples) as usize];
+        let mut left = missing;
+        self.push(&silence, &mut |feature| {
+            if left > 0 {
+                left -= 1;
+                sink(feature);
+            }
+        })?;
+        self.reset();
+        Ok(())
+    }
+
+    /// Forgets everything heard.
+    pub fn reset(&mut self) {
+        self.mel.reset();
+        self.hop.clear();
+        self.state.fill(0.0);
+        (self.samples, self.hops) = (0, 0);
+    }
+
+    /// What the encoder says of lasting silence: `[dims]`. The encoder's own state is not touched.
+    pub fn silence(&self) -> Result<Vec<f32>> {
+        let quiet = (1e-6f32.ln() - self.section.mel_mean) / self.section.mel_std;
+        let hop = vec![quiet; self.hop_len];
+        let mut state = vec![0.0; self.state.len()];
+        let mut feature = Vec::new();
+        for _ in 0..SETTLED_HOPS {
+            feature = step(&self.model, &hop, &mut state)?;
+        }
+        Ok(feature)
+    }
+}
+
+fn step(model: &Model, hop: &[f32], state: &mut Vec<f32>) -> Result<Vec<f32>> {
+    let outputs = model.run(&[
+        Input { name: "mel", shape: &[1, hop.len() / BINS, BINS], data: hop },
+        Input { name: "state", shape: &[1, state.len()], data: state },
+    ])?;
+    let mut outputs = outputs.into_iter();
+    let (Some(feature), Some(next)) = (outputs.next(), outputs.next()) else {
+        return Err(Error::Runtime { model: model.name().into(), cause: "gave fewer than two outputs".into() });
+    };
+    *state = next.data;
+    Ok(feature.data)
+}
+
+/// Checks the model's ports against the manifest; returns the size of the state.
+fn state_size(name: &str, model: &Model, frames: usize, features: usize) -> Result<usize> {
+    let refuse = |what: &str, expected: String, found: String| Error::Mismatch {
+        model: name.into(),
+        what: what.into(),
+        expected,
+        found,
+    };
+    let signature = model.signature();
+    let port = |ports: &[crate::runtime::Port], wanted: &str| {
+        ports.iter().find(|p| p.name == wanted).cloned().ok_or_else(|| {
+            let names: Vec<&str> = ports.iter().map(|p| p.name.as_str()).collect();
+            refuse("ports", format!("`{wanted}`"), names.join(", "))
+        })
+    };
+    let mel = port(&signature.inputs, "mel")?;
+    if mel.shape.len() != 3 || mel.shape[1..] != [Some(frames), Some(BINS)] {
+        return Err(refuse("input `mel`", format!("[1, {frames}, {BINS}]"), mel.describe()));
+    }
+    let feature = port(&signature.outputs, "feature")?;
+    if feature.shape.last() != Some(&Some(features)) {
+        return Err(refuse("output `feature`", format!("[1, {features}]"), feature.describe()));
+    }
+    if signature.outputs.first().map(|p| p.name.as_str()) != Some("feature") {
+        return Err(refuse("outputs", "feature, next_state".into(), "another order".into()));
+    }
+    let state = port(&signature.inputs, "state")?;
+    match (state.shape.as_slice(), port(&signature.outputs, "next_state")?.shape.last()) {
+        ([_, Some(size)], Some(Some(next))) if size == next && *size <= 1 << 20 => Ok(*size),
+        _ => Err(refuse("input `state`", "[1, S], as `next_state`".into(), state.describe())),
+    }
+}

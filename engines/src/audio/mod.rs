@@ -1,0 +1,10 @@
+//! From 16 kHz speech to feature windows: [`Mel`] is the streaming log-mel, [`Encoder`] the network that carries its
+//! state from hop to hop, [`Timeline`] where a video frame finds the features around its own time.
+
+mod encoder;
+mod mel;
+mod timeline;
+
+pub use encoder::Encoder;
+pub use mel::{BINS, FRAME_SAMPLES, HOP_SAMPLES, Mel, SAMPLE_RATE};
+pub use timeline::{Timeline, WindowSpec};

@@ -1,0 +1,175 @@
+//! `compact`: the latent is a mouth's motion, a dozen numbers; pixels are the person's own, warped.
+//!
+//! - [`basis`]: what a latent means as offsets of 84 landmarks.
+//! - [`person`]: rest shape and range of one person, from their bank.
+//! - [`render`]: wanted landmarks, the nearest reference, the warp, the mask.
+
+mod basis;
+mod mask;
+mod person;
+mod render;
+
+use std::{sync::Arc, time::Duration};
+
+use basis::Basis;
+use person::Person;
+
+use super::{Conditions, Denoiser, Identity, Patch, Spec};
+use crate::{
+    Error, Result,
+    audio::{Encoder, WindowSpec},
+    bank::ReferenceBank,
+    manifest::{AudioSection, Engine, LatentSection},
+    runtime::{Input, Model, Options, Port},
+    tracker::Face,
+};
+
+const MS: i64 = 1_000_000;
+
+/// The engine, loaded. Its motion network has inputs `latent` f32 `[B, D]`, `timestep` f32 `[B]` and `cond` f32
+/// `[B, C]`, and the output `prediction` f32 `[B, D]`.
+pub struct Compact {
+    spec: Spec,
+    model: Arc<Model>,
+    basis: Basis,
+}
+
+impl Compact {
+    pub fn load(engine: &Engine, options: &Options) -> Result<Self> {
+        let manifest = engine.manifest();
+        let missing = |key: &str| Error::Manifest {
+            origin: engine.location(),
+            key: key.into(),
+            cause: "is missing".into(),
+        };
+        let audio = manifest.audio.as_ref().ok_or_else(|| missing("audio"))?;
+        let latent = manifest.latent.as_ref().ok_or_else(|| missing("latent"))?;
+        let schedule = manifest.scheduler.clone().ok_or_else(|| missing("scheduler"))?;
+        let basis = Basis::read(&engine.file_name("basis"), &engine.file("basis")?, latent.len())?;
+        let name = engine.file_name("motion");
+        let model = Model::shared(&name, &engine.file("motion")?, options)?;
+        let window = window(audio, Encoder::new(engine, options)?.silence()?);
+        let conditioning = window.len() + latent.past * latent.len();
+        check_ports(&name, &model, latent, conditioning)?;
+        let spec = Spec {
+            name: manifest.name.clone(),
+            latent: latent.len(),
+            conditioning,
+            window,
+            past: latent.past,
+            schedule,
+            crop: manifest.geometry.crop,
+            alignment: manifest.geometry.alignment.clone(),
+            batch_sizes: latent.batch_sizes.clone(),
+            noise_correlation: latent.noise_correlation,
+            temperature: latent.temperature,
+            gflop: manifest.gflop,
+        };
+        Ok(Self { spec, model, basis })
+    }
+
+    fn person(identity: &Identity) -> Result<&Person> {
+        identity.downcast_ref().ok_or_else(|| Error::invalid("this identity was prepared by another engine"))
+    }
+}
+
+fn window(audio: &AudioSection, silence: Vec<f32>) -> WindowSpec {
+    WindowSpec {
+        hop: Duration::from_millis(audio.hop_ms.into()),
+        overhang: Duration::from_millis(audio.overhang_ms().into()),
+        taps: audio.taps_ms.iter().map(|ms| i64::from(*ms) * MS).collect(),
+        look_ahead: Duration::from_millis(audio.look_ahead_ms.into()),
+        dims: audio.features,
+        silence: silence.into(),
+    }
+}
+
+fn check_ports(name: &str, model: &Model, latent: &LatentSection, conditioning: usize) -> Result<()> {
+    let expect = |ports: &[Port], wanted: &str, shape: &[usize]| {
+        let port = ports.iter().find(|p| p.name == wanted);
+        let fits = port.is_some_and(|p| {
+            p.shape.len() == shape.len() + 1 && p.shape[1..].iter().zip(shape).all(|(is, want)| *is == Some(*want))
+        });
+        if fits {
+            return Ok(());
+        }
+        Err(Error::Mismatch {
+            model: name.into(),
+            what: format!("`{wanted}`"),
+            expected: format!("[batch{}]", shape.iter().map(|d| format!(", {d}")).collect::<String>()),
+            found: port.map_or("nothing".into(), Port::describe),
+        })
+    };
+    let signature = model.signature();
+    expect(&signature.inputs, "latent", &[latent.len()])?;
+    expect(&signature.inputs, "timestep", &[])?;
+    expect(&signature.inputs, "cond", &[conditioning])?;
+    expect(&signature.outputs, "prediction", &[latent.len()])
+}
+
+impl Denoiser for Compact {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn prepare(&self, bank: &ReferenceBank) -> Result<Identity> {
+        Ok(Arc::new(Person::new(bank, &self.basis)))
+    }
+
+    fn condition(&self, conditions: &Conditions) -> Result<Vec<f32>> {
+        let mut vector = Vec::with_capacity(self.spec.conditioning);
+        vector.extend_from_slice(conditions.audio);
+        conditions.past.iter().take(self.spec.past).for_each(|p| vector.extend_from_slice(p));
+        if vector.len() < self.spec.conditioning && conditions.audio.len() == self.spec.window.len() {
+            vector.resize(self.spec.conditioning, 0.0);
+        }
+        if vector.len() != self.spec.conditioning {
+            return Err(Error::Mismatch {
+                model: self.spec.name.clone(),
+                what: "audio window".into(),
+                expected: self.spec.window.len().to_string(),
+                found: conditions.audio.len().to_string(),
+            });
+        }
+        Ok(vector)
+    }
+
+    fn step(&self, latents: &[f32], timesteps: &[f32], conditions: &[f32]) -> Result<Vec<f32>> {
+        let batch = timesteps.len();
+        let outputs = self.model.run(&[
+            Input { name: "latent", shape: &[batch, self.spec.latent], data: latents },
+            Input { name: "timestep", shape: &[batch], data: timesteps },
+            Input { name: "cond", shape: &[batch, self.spec.conditioning], data: conditions },
+        ])?;
+        outputs.into_iter().next().map(|t| t.data).ok_or_else(|| Error::Runtime {
+            model: self.model.name().into(),
+            cause: "gave no output".into(),
+        })
+    }
+
+    fn render(
+        &self,
+        latent: &[f32],
+        face: &Face,
+        identity: &Identity,
+        gain: f32,
+        last: Option<&Patch>,
+    ) -> Result<Option<Patch>> {
+        let person = Self::person(identity)?;
+        let Some(to_crop) = self.spec.alignment.fit(&face.points) else { return Ok(None) };
+        let points: Vec<_> = face.points.iter().map(|p| to_crop.apply(*p)).collect();
+        let wanted = person.wanted(&self.basis, latent, &points, gain);
+        let Some((pixels, reference)) = render::pixels(person, &wanted, face.yaw, last.and_then(|p| p.reference))
+        else {
+            return Ok(None);
+        };
+        let Some(to_frame) = to_crop.inverse() else { return Ok(None) };
+        Ok(Some(Patch {
+            mask: mask::lower_face(self.spec.crop, &wanted, &points).into(),
+            pixels: Arc::new(pixels),
+            to_frame,
+            opacity: 1.0,
+            reference: Some(reference),
+        }))
+    }
+}

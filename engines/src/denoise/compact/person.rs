@@ -1,0 +1,135 @@
+use std::sync::Arc;
+
+use super::basis::Basis;
+use crate::{
+    bank::{Reference, ReferenceBank},
+    geometry::{Point, landmarks},
+};
+
+/// Part of the shapes that counts as the mouth at rest.
+const CLOSED_PART: usize = 10;
+/// An opening (unit crop) above this is not a closed mouth.
+const CLOSED: f32 = 0.012;
+/// A range below this part of the population's is an idle face, which says nothing of how its mouth moves.
+const IDLE: f32 = 0.25;
+/// Shrinks a person's measured range towards the population's.
+const TRUST: f32 = 0.7;
+
+/// What is known of a person: how the mouth rests, how far it moves, and pictures of it.
+#[derive(Debug)]
+pub(super) struct Person {
+    /// `[84]`, unit crop, at the pose of `stable`.
+    rest: Vec<Point>,
+    /// `[19]`, unit crop.
+    stable: Vec<Point>,
+    /// Range of the motion relative to the population's.
+    scale: f32,
+    pub(super) references: Vec<Pictured>,
+}
+
+/// A reference with its lower face as it would be at the person's own mean pose.
+#[derive(Debug)]
+pub(super) struct Pictured {
+    pub(super) reference: Arc<Reference>,
+    pub(super) lower: Vec<Point>,
+}
+
+/// Where the landmarks of one frame shall be.
+pub(super) struct Wanted {
+    /// `[111]`, unit crop.
+    pub(super) points: Vec<Point>,
+    /// The lower face at the person's mean pose, `[84]`, to compare with [`Pictured::lower`].
+    pub(super) lower: Vec<Point>,
+}
+
+impl Person {
+    pub(super) fn new(bank: &ReferenceBank, basis: &Basis) -> Self {
+        let shapes: Vec<&[Point]> = bank.shapes().collect();
+        if shapes.is_empty() {
+            return Self {
+                rest: basis.rest[landmarks::LOWER].to_vec(),
+                stable: basis.rest[landmarks::STABLE].to_vec(),
+                scale: 1.0,
+                references: Vec::new(),
+            };
+        }
+        let stable = median(&shapes.iter().map(|s| &s[landmarks::STABLE]).collect::<Vec<_>>());
+        let unposed = |shape: &[Point]| {
+            let offset: Vec<Point> = shape[landmarks::STABLE].iter().zip(&stable).map(|(p, s)| *p - *s).collect();
+            let pose = basis.pose(&offset);
+            shape[landmarks::LOWER].iter().zip(pose).map(|(p, o)| *p - o).collect::<Vec<_>>()
+        };
+        let mut lower: Vec<Vec<Point>> = shapes.iter().map(|s| unposed(s)).collect();
+        lower.sort_by(|a, b| opening(a).total_cmp(&opening(b)));
+        let closed = &lower[..lower.len().div_ceil(CLOSED_PART)];
+        let mut rest = median(&closed.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let excess = opening(&rest) - CLOSED;
+        if excess > 0.0 {
+            // Never seen closed so far: shut it the way mouths shut.
+            let shut = basis.motion(&basis.open_by(-excess));
+            rest.iter_mut().zip(shut).for_each(|(p, o)| *p = *p + o);
+        }
+        let at = |q: usize| opening(&lower[(lower.len() - 1) * q / 100]);
+        let range = (at(95) - at(5)) / basis.spread;
+        let scale = if range < IDLE { 1.0 } else { range.clamp(0.4, 2.0).powf(TRUST) };
+        let references = bank
+            .references()
+            .iter()
+            .map(|r| Pictured { lower: unposed(&r.points), reference: r.clone() })
+            .collect();
+        Self { rest, stable, scale, references }
+    }
+
+    /// The landmarks for a latent on a face whose landmarks are `current` (`[111]`, unit crop): the head's pose is the
+    /// current one, the mouth owes nothing to it.
+    pub(super) fn wanted(&self, basis: &Basis, latent: &[f32], current: &[Point], gain: f32) -> Wanted {
+        let offset: Vec<Point> =
+            current[landmarks::STABLE].iter().zip(&self.stable).map(|(c, s)| *c - *s).collect();
+        let pose = basis.pose(&offset);
+        let motion = basis.motion(latent);
+        let mut lower: Vec<Point> =
+            self.rest.iter().zip(motion).map(|(r, m)| *r + m * (self.scale * gain)).collect();
+        part_lips(&mut lower);
+        let mut points = current.to_vec();
+        for ((p, l), o) in points.iter_mut().zip(&lower).zip(pose) {
+            *p = *l + o;
+        }
+        Wanted { points, lower }
+    }
+}
+
+/// Opening of a lower face in unit crop coordinates.
+pub(super) fn opening(lower: &[Point]) -> f32 {
+    lower[landmarks::INNER_BOTTOM].y - lower[landmarks::INNER_TOP].y
+}
+
+/// Keeps the lips from passing through each other: opposite points of the inner lip, and of the outer, stay in order.
+fn part_lips(lower: &mut [Point]) {
+    for (ring, gap) in [(landmarks::LIPS_INNER, 0.003), (landmarks::LIPS_OUTER, 0.012)] {
+        for k in 1..10 {
+            let (top, bottom) = (ring.start + k, ring.end - k);
+            let missing = gap - (lower[bottom].y - lower[top].y);
+            if missing > 0.0 {
+                lower[top].y -= missing / 2.0;
+                lower[bottom].y += missing / 2.0;
+            }
+        }
+    }
+}
+
+/// The median of each coordinate of each point.
+fn median(shapes: &[&[Point]]) -> Vec<Point> {
+    let middle = |mut values: Vec<f32>| {
+        let at = values.len() / 2;
+        *values.select_nth_unstable_by(at, f32::total_cmp).1
+    };
+    let count = shapes.first().map_or(0, |s| s.len());
+    (0..count)
+        .map(|i| {
+            Point::new(
+                middle(shapes.iter().map(|s| s[i].x).collect()),
+                middle(shapes.iter().map(|s| s[i].y).collect()),
+            )
+        })
+        .collect()
+}

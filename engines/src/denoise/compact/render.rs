@@ -1,0 +1,60 @@
+use super::person::{Person, Pictured, Wanted, opening};
+use crate::{
+    geometry::{Lattice, Point, ThinPlate, landmarks},
+    image::Crop,
+};
+
+/// A new reference must be this much nearer than the one in use, or the picture would flicker between the two.
+const HYSTERESIS: f32 = 0.75;
+/// Cells of the warp's lattice along a side.
+const CELLS: usize = 32;
+/// Regularisation of the spline: landmarks are not exact to the pixel.
+const SMOOTHNESS: f32 = 1e-4;
+/// A degree of yaw between reference and frame weighs as much as this distance (unit crop) of the lips.
+const YAW_WEIGHT: f32 = 0.001;
+/// Opening differences show as stretched teeth or a squeezed tongue: they weigh more than other differences.
+const OPENING_WEIGHT: f32 = 1.5;
+
+/// The wanted mouth as a warp of the nearest reference, and which one that is. When the reference changes, one frame
+/// shows both in equal parts.
+pub(super) fn pixels(person: &Person, wanted: &Wanted, yaw: f32, last: Option<u64>) -> Option<(Crop, u64)> {
+    let cost = |p: &&Pictured| distance(p, wanted, yaw) * if Some(p.reference.id) == last { HYSTERESIS } else { 1.0 };
+    let nearest = person.references.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+    let mut picture = warp(nearest, wanted)?;
+    let before = person.references.iter().find(|p| Some(p.reference.id) == last && p.reference.id != nearest.reference.id);
+    if let Some(old) = before.and_then(|p| warp(p, wanted)) {
+        if old.space == picture.space && old.data.len() == picture.data.len() {
+            picture.data.iter_mut().zip(&old.data).for_each(|(n, o)| *n = ((u16::from(*n) + u16::from(*o)) / 2) as u8);
+        }
+    }
+    Some((picture, nearest.reference.id))
+}
+
+/// Root mean square distance of the lips, with opening and pose.
+fn distance(pictured: &Pictured, wanted: &Wanted, yaw: f32) -> f32 {
+    let lips = landmarks::LIPS;
+    let sum: f32 = pictured.lower[lips.clone()]
+        .iter()
+        .zip(&wanted.lower[lips.clone()])
+        .map(|(a, b)| (a.x - b.x).powi(2) + (a.y - b.y).powi(2))
+        .sum();
+    let opening = OPENING_WEIGHT * (opening(&pictured.lower) - opening(&wanted.lower));
+    let turn = YAW_WEIGHT * (pictured.reference.yaw - yaw);
+    (sum / lips.len() as f32 + opening * opening + turn * turn).sqrt()
+}
+
+fn warp(pictured: &Pictured, wanted: &Wanted) -> Option<Crop> {
+    let moved = landmarks::LOWER.chain(landmarks::NOSE).chain(landmarks::EYE_CORNERS);
+    let mut from: Vec<Point> = moved.clone().map(|i| wanted.points[i]).collect();
+    let mut to: Vec<Point> = moved.map(|i| pictured.reference.points[i]).collect();
+    // The crop's own edge stays where it is: alignment has already brought both faces together.
+    for i in 0..=4 {
+        let t = i as f32 / 4.0;
+        for p in [Point::new(t, -0.05), Point::new(t, 1.05), Point::new(-0.05, t), Point::new(1.05, t)] {
+            from.push(p);
+            to.push(p);
+        }
+    }
+    let spline = ThinPlate::fit(&from, &to, SMOOTHNESS)?;
+    Some(Lattice::new(&spline, CELLS).warp(&pictured.reference.crop))
+}

@@ -1,0 +1,17 @@
+use std::sync::Arc;
+
+use crate::{geometry::Similarity, image::Crop};
+
+/// Generated pixels in crop space and where they belong.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    pub pixels: Arc<Crop>,
+    /// Coverage of each pixel, 0..255, `[side * side]` row by row; feathered at the edge, zero on the border.
+    pub mask: Arc<[u8]>,
+    /// From unit crop coordinates to pixels of the frame.
+    pub to_frame: Similarity,
+    /// 0..1, multiplies the mask: cross-fades.
+    pub opacity: f32,
+    /// Which reference the pixels came from, for engines that have them.
+    pub reference: Option<u64>,
+}

@@ -1,0 +1,26 @@
+//! The numerical half of Lipstream: everything between decoded samples and blended pixels, and nothing of GStreamer.
+//!
+//! The dataflow of one stream, module by module:
+//!
+//! 1. [`tracker`] finds faces in a [`image::FrameView`] and follows 111 landmarks of each ([`geometry::landmarks`]).
+//! 2. [`audio`] turns 16 kHz speech into one feature vector a hop, the same whatever the size of the pieces.
+//! 3. [`bank`] keeps a person's own frames that span the mouth's shapes.
+//! 4. [`denoise`] turns noise into the latent of a mouth, a few steps each, in batches shared by all streams, and
+//!    renders a latent as a [`denoise::Patch`].
+//! 5. [`image::paste`] blends the patch into the frame.
+//!
+//! [`manifest`] says what a model is, [`runtime`] runs it.
+
+pub mod audio;
+pub mod bank;
+pub mod denoise;
+mod embedded;
+mod error;
+pub mod geometry;
+pub mod image;
+pub mod manifest;
+pub mod runtime;
+pub mod stats;
+pub mod tracker;
+
+pub use error::{Error, Result};

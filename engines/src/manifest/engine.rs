@@ -1,0 +1,156 @@
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use etcetera::BaseStrategy;
+use sha2::{Digest, Sha256};
+
+use super::Manifest;
+use crate::{Error, Result, embedded};
+
+/// Largest manifest (1 MiB) and largest file of an engine (2 GiB) that are read.
+const MAX_MANIFEST: u64 = 1 << 20;
+const MAX_FILE: u64 = 2 << 30;
+
+/// A manifest and the place of its files. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    manifest: Arc<Manifest>,
+    store: Store,
+}
+
+#[derive(Clone, Debug)]
+enum Store {
+    Embedded(&'static embedded::Bundle),
+    Folder(PathBuf),
+}
+
+impl Engine {
+    /// An engine by name (embedded, else `$XDG_DATA_HOME/lipstream/engines/<name>`) or by the path of its folder or
+    /// manifest.
+    pub fn find(name: &str) -> Result<Self> {
+        if let Some(bundle) = embedded::BUNDLES.iter().find(|b| b.name == name) {
+            return Self::embedded(bundle);
+        }
+        let path = Path::new(name);
+        if path.exists() {
+            return Self::open(path);
+        }
+        if let Some(folder) = data_folder().map(|d| d.join(name)).filter(|_| !name.contains(['/', '\\', '.'])) {
+            if folder.is_dir() {
+                return Self::open(&folder);
+            }
+        }
+        Err(Error::invalid(format!(
+            "engine `{name}` is neither installed nor a path; `lipstream engines` lists what there is"
+        )))
+    }
+
+    /// Opens a folder that holds `engine.toml`, or that file itself.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = if path.is_dir() { path.join("engine.toml") } else { path.to_owned() };
+        let bytes = read(&file, MAX_MANIFEST)?;
+        let text = String::from_utf8(bytes).map_err(|_| Error::Manifest {
+            origin: file.display().to_string(),
+            key: "(file)".into(),
+            cause: "is not UTF-8 text".into(),
+        })?;
+        let manifest = Manifest::parse(&file.display().to_string(), &text)?;
+        let folder = file.parent().map(Path::to_owned).unwrap_or_default();
+        Ok(Self { manifest: Arc::new(manifest), store: Store::Folder(folder) })
+    }
+
+    fn embedded(bundle: &'static embedded::Bundle) -> Result<Self> {
+        let manifest = Manifest::parse(&format!("embedded {}", bundle.name), bundle.manifest)?;
+        Ok(Self { manifest: Arc::new(manifest), store: Store::Embedded(bundle) })
+    }
+
+    /// Every engine that can be named: embedded ones first, then the user's own. A broken one is an error in its place.
+    pub fn installed() -> Vec<(String, Result<Self>)> {
+        let mut engines: Vec<_> =
+            embedded::BUNDLES.iter().map(|b| (b.name.to_owned(), Self::embedded(b))).collect();
+        let mut folders: Vec<PathBuf> = data_folder()
+            .and_then(|d| std::fs::read_dir(d).ok())
+            .map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir()).collect())
+            .unwrap_or_default();
+        folders.sort();
+        engines.extend(folders.into_iter().map(|f| {
+            let name = f.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            (name, Self::open(&f))
+        }));
+        engines
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// `embedded`, or the folder.
+    pub fn location(&self) -> String {
+        match &self.store {
+            Store::Embedded(_) => "embedded".into(),
+            Store::Folder(folder) => folder.display().to_string(),
+        }
+    }
+
+    /// The bytes of the file that plays `part`, once their hash has been found to be the manifest's.
+    pub fn file(&self, part: &str) -> Result<Cow<'static, [u8]>> {
+        let refuse = |cause: String| Error::Manifest {
+            origin: self.location(),
+            key: format!("files.{part}"),
+            cause,
+        };
+        let entry = self.manifest.files.get(part).ok_or_else(|| refuse("is missing".into()))?;
+        let bytes: Cow<'static, [u8]> = match &self.store {
+            Store::Embedded(bundle) => bundle
+                .files
+                .iter()
+                .find(|(name, _)| *name == entry.path)
+                .map(|(_, bytes)| Cow::Borrowed(*bytes))
+                .ok_or_else(|| refuse(format!("`{}` is not embedded", entry.path)))?,
+            Store::Folder(folder) => Cow::Owned(read(&folder.join(&entry.path), MAX_FILE)?),
+        };
+        let found: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        if found != entry.sha256 {
+            return Err(Error::Mismatch {
+                model: format!("{} ({})", entry.path, self.manifest.name),
+                what: "sha256".into(),
+                expected: entry.sha256.clone(),
+                found,
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// What the file of `part` is called in errors.
+    pub fn file_name(&self, part: &str) -> String {
+        let path = self.manifest.files.get(part).map_or(part, |f| f.path.as_str());
+        format!("{}/{path}", self.manifest.name)
+    }
+
+    /// Bytes of all its files together, as far as they can be read.
+    pub fn size(&self) -> u64 {
+        self.manifest
+            .files
+            .values()
+            .map(|f| match &self.store {
+                Store::Embedded(b) => b.files.iter().find(|(n, _)| *n == f.path).map_or(0, |(_, b)| b.len() as u64),
+                Store::Folder(folder) => std::fs::metadata(folder.join(&f.path)).map_or(0, |m| m.len()),
+            })
+            .sum()
+    }
+}
+
+fn data_folder() -> Option<PathBuf> {
+    Some(etcetera::choose_base_strategy().ok()?.data_dir().join("lipstream/engines"))
+}
+
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    if !meta.is_file() || meta.len() > limit {
+        return Err(Error::invalid(format!("{}: not a file of at most {limit} bytes", path.display())));
+    }
+    std::fs::read(path).map_err(|e| Error::io(path, e))
+}

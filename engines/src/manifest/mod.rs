@@ -1,0 +1,10 @@
+//! What a model is: `engine.toml`, and the files that it names.
+//!
+//! A manifest is read, checked key by key, and only then are files opened; each file must have the SHA-256 that the
+//! manifest states. Errors name the manifest, the key and the cause.
+
+mod engine;
+mod schema;
+
+pub use engine::Engine;
+pub use schema::{AudioSection, Family, FileEntry, GeometrySection, LatentSection, Manifest};

@@ -1,0 +1,225 @@
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::{Error, Result, denoise::ScheduleConfig, geometry::Alignment};
+
+/// Which code drives the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// Face detector and landmarks.
+    Tracker,
+    /// Mouth motion from speech, rendered from the person's own frames.
+    Compact,
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tracker => "tracker",
+            Self::Compact => "compact",
+        })
+    }
+}
+
+/// `engine.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub name: String,
+    pub family: Family,
+    pub version: String,
+    /// SPDX expression of the weights' licence.
+    pub licence: String,
+    pub description: String,
+    /// Cost of one video frame at the default number of steps, in GFLOP (a multiply-add counts two).
+    pub gflop: f32,
+    /// Model files by the part that they play.
+    pub files: BTreeMap<String, FileEntry>,
+    pub geometry: GeometrySection,
+    /// What the engine hears; absent for a tracker.
+    pub audio: Option<AudioSection>,
+    /// What it denoises; absent for a tracker.
+    pub latent: Option<LatentSection>,
+    /// How it denoises; absent for a tracker.
+    pub scheduler: Option<ScheduleConfig>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Name of a file beside the manifest.
+    pub path: String,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GeometrySection {
+    /// Side of the square crop in pixels.
+    pub crop: usize,
+    /// How a face is brought into the crop.
+    pub alignment: Alignment,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AudioSection {
+    /// Numbers in one feature vector.
+    pub features: usize,
+    /// Length of one hop in milliseconds: a multiple of the 10 ms between mel frames.
+    pub hop_ms: u32,
+    /// What normalises the log-mel: `(y - mean) / std`.
+    pub mel_mean: f32,
+    pub mel_std: f32,
+    /// Where around a frame's time features are taken, in milliseconds, ascending.
+    pub taps_ms: Vec<i32>,
+    /// Audio that may be used after a frame's time, in milliseconds; at least the last tap and the overhang of its hop.
+    pub look_ahead_ms: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatentSection {
+    /// Shape of one latent.
+    pub shape: Vec<usize>,
+    /// Earlier latents that a frame is conditioned on.
+    pub past: usize,
+    /// Coefficient of the AR(1) noise of a stream, 0..1.
+    pub noise_correlation: f32,
+    /// Standard deviation of the initial noise.
+    pub temperature: f32,
+    /// Batch sizes that are compiled, ascending.
+    pub batch_sizes: Vec<usize>,
+}
+
+/// Milliseconds from a hop's start to the last sample that its mel frames cover, less the hop itself.
+const MEL_OVERLAP_MS: u32 = 15;
+
+impl AudioSection {
+    /// Milliseconds from a hop's start to the last sample that its feature needs.
+    pub fn overhang_ms(&self) -> u32 {
+        self.hop_ms + MEL_OVERLAP_MS
+    }
+}
+
+impl Manifest {
+    /// Reads and checks a manifest; `origin` is what errors call it.
+    pub fn parse(origin: &str, text: &str) -> Result<Self> {
+        let refuse = |key: &str, cause: String| Error::Manifest { origin: origin.into(), key: key.into(), cause };
+        let table = toml::Deserializer::parse(text).map_err(|e| refuse("(syntax)", first_line(e.message())))?;
+        let manifest: Self = serde_path_to_error::deserialize(table).map_err(|e| {
+            let key = e.path().to_string();
+            refuse(&key, first_line(e.inner().message()))
+        })?;
+        manifest.check().map_err(|(key, cause)| refuse(&key, cause))?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        let fail = |key: &str, cause: String| Err((key.to_owned(), cause));
+        let name_ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(name_ok) {
+            return fail("name", format!("`{}` must be 1 to 64 of a-z, 0-9 and -", self.name));
+        }
+        if !(self.gflop.is_finite() && self.gflop >= 0.0) {
+            return fail("gflop", format!("{} is not a cost", self.gflop));
+        }
+        for (part, file) in &self.files {
+            let plain = !file.path.is_empty() && !file.path.starts_with('.') && !file.path.contains(['/', '\\', '\0']);
+            if !plain {
+                return fail(&format!("files.{part}.path"), format!("`{}` must be a file beside the manifest", file.path));
+            }
+            if file.sha256.len() != 64 || !file.sha256.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')) {
+                return fail(&format!("files.{part}.sha256"), "must be 64 lower-case hexadecimal digits".into());
+            }
+        }
+        if !(32..=1024).contains(&self.geometry.crop) {
+            return fail("geometry.crop", format!("{} is outside 32..1024", self.geometry.crop));
+        }
+        self.geometry.alignment.check().map_err(|cause| ("geometry.alignment".to_owned(), cause))?;
+        let wanted: &[&str] = match self.family {
+            Family::Tracker => &["detector", "landmarks"],
+            Family::Compact => &["audio", "motion", "basis"],
+        };
+        for part in wanted {
+            if !self.files.contains_key(*part) {
+                return fail(&format!("files.{part}"), format!("is missing: the family `{}` needs it", self.family));
+            }
+        }
+        if self.family == Family::Tracker {
+            return Ok(());
+        }
+        let missing = |key: &str| (key.to_owned(), format!("is missing: the family `{}` needs it", self.family));
+        self.audio.as_ref().ok_or_else(|| missing("audio"))?.check()?;
+        self.latent.as_ref().ok_or_else(|| missing("latent"))?.check()?;
+        let scheduler = self.scheduler.as_ref().ok_or_else(|| missing("scheduler"))?;
+        scheduler.check().map_err(|(key, cause)| (format!("scheduler.{key}"), cause))
+    }
+}
+
+impl AudioSection {
+    fn check(&self) -> Result<(), (String, String)> {
+        let fail = |key: &str, cause: String| Err((format!("audio.{key}"), cause));
+        if !(1..=4096).contains(&self.features) {
+            return fail("features", format!("{} is outside 1..4096", self.features));
+        }
+        if !(10..=80).contains(&self.hop_ms) || self.hop_ms % 10 != 0 {
+            return fail("hop_ms", format!("{} is not a multiple of 10 in 10..80", self.hop_ms));
+        }
+        if !self.mel_mean.is_finite() || !(self.mel_std.is_finite() && self.mel_std > 0.0) {
+            return fail("mel_std", "mean and std must be finite, and std above 0".into());
+        }
+        let ascending = self.taps_ms.windows(2).all(|w| w[0] < w[1]);
+        let Some(last) = self.taps_ms.last().filter(|_| ascending && self.taps_ms.len() <= 256) else {
+            return fail("taps_ms", "must be 1 to 256 ascending offsets".into());
+        };
+        if self.taps_ms[0] < -5000 || *last > 5000 {
+            return fail("taps_ms", "must lie within -5000..5000".into());
+        }
+        let needs = last + self.overhang_ms() as i32;
+        if (self.look_ahead_ms as i32) < needs {
+            return fail("look_ahead_ms", format!("{} is less than the last tap needs: {needs}", self.look_ahead_ms));
+        }
+        Ok(())
+    }
+}
+
+impl LatentSection {
+    /// Numbers in one latent.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        let fail = |key: &str, cause: String| Err((format!("latent.{key}"), cause));
+        let size = self.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).unwrap_or(usize::MAX);
+        if self.shape.is_empty() || !(1..=1 << 22).contains(&size) {
+            return fail("shape", format!("{:?} must hold 1 to 4194304 numbers", self.shape));
+        }
+        if self.past > 16 {
+            return fail("past", format!("{} is outside 0..16", self.past));
+        }
+        if !(0.0..1.0).contains(&self.noise_correlation) {
+            return fail("noise_correlation", format!("{} is outside 0..1", self.noise_correlation));
+        }
+        if !(0.0..=2.0).contains(&self.temperature) {
+            return fail("temperature", format!("{} is outside 0..2", self.temperature));
+        }
+        let ascending = self.batch_sizes.windows(2).all(|w| w[0] < w[1]);
+        if self.batch_sizes.first() != Some(&1) || !ascending || self.batch_sizes.last() > Some(&256) {
+            return fail("batch_sizes", format!("{:?} must ascend from 1 to at most 256", self.batch_sizes));
+        }
+        Ok(())
+    }
+}
+
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,16 @@
+//! The one place that touches ONNX Runtime.
+//!
+//! The library is loaded when the first model is ([`library`] says where from), a [`Model`] runs on one [`Device`] at
+//! one [`Precision`], and nothing outside this module knows what an execution provider is.
+
+mod cache;
+mod device;
+pub mod library;
+mod model;
+mod provider;
+mod session;
+
+pub use cache::cache_dir;
+pub use device::{Device, Options, Precision};
+pub use model::{Dtype, Input, Model, Port, Signature, Tensor};
+pub use provider::{Availability, survey};

@@ -1,0 +1,265 @@
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, OnceLock, Weak},
+};
+
+use ort::{
+    session::{Session, SessionInputValue},
+    value::{TensorElementType, TensorRef, ValueType},
+};
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Device, Options, provider,
+    session::{build, one_line},
+};
+use crate::{Error, Result};
+
+/// Largest model file that is read (1 GiB): a wrong path must not fill the memory.
+const MAX_MODEL_BYTES: u64 = 1 << 30;
+/// Programs of different shapes that one model keeps compiled.
+const MAX_SHAPES: usize = 8;
+
+/// Element type of a model's port. Only [`Dtype::F32`] can be fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    F32,
+    Other(&'static str),
+}
+
+/// An input or an output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    pub name: String,
+    /// `None` for a dimension that the caller chooses.
+    pub shape: Vec<Option<usize>>,
+    pub dtype: Dtype,
+    /// Names of the dimensions that have one.
+    symbols: Vec<String>,
+}
+
+impl Port {
+    fn fits(&self, shape: &[usize]) -> bool {
+        self.shape.len() == shape.len() && self.shape.iter().zip(shape).all(|(want, is)| want.is_none_or(|w| w == *is))
+    }
+
+    /// The shape in words: `[batch, 3, ?, ?]`.
+    pub fn describe(&self) -> String {
+        let dims = self.shape.iter().enumerate().map(|(i, d)| match d {
+            Some(d) => d.to_string(),
+            None => self.symbols.get(i).filter(|s| !s.is_empty()).cloned().unwrap_or_else(|| "?".into()),
+        });
+        format!("[{}]", dims.collect::<Vec<_>>().join(", "))
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signature {
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+}
+
+/// A named input of a run.
+pub struct Input<'a> {
+    pub name: &'a str,
+    pub shape: &'a [usize],
+    pub data: &'a [f32],
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    pub shape: Vec<usize>,
+    pub data: Vec<f32>,
+}
+
+/// A model on a device. [`Model::run`] may be called from any thread; runs take turns.
+pub struct Model {
+    name: String,
+    bytes: Vec<u8>,
+    options: Options,
+    signature: Signature,
+    /// Compiled programs by the shapes of their inputs; one entry with an empty key where any shape will do.
+    sessions: Mutex<HashMap<Vec<Vec<usize>>, Session>>,
+}
+
+impl Model {
+    /// Reads and loads an ONNX file.
+    pub fn open(path: &Path, options: &Options) -> Result<Arc<Self>> {
+        let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+        if size > MAX_MODEL_BYTES {
+            return Err(Error::invalid(format!("{}: {size} bytes are more than a model may have", path.display())));
+        }
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        Self::load(&path.display().to_string(), &bytes, options)
+    }
+
+    /// Loads an ONNX model. `auto` moves on to the next device when one refuses this model; a named device that
+    /// refuses is an error. `name` is what errors call it.
+    pub fn load(name: &str, bytes: &[u8], options: &Options) -> Result<Arc<Self>> {
+        let mut options = Options { device: provider::resolve(options.device)?, ..*options };
+        // The signature, and whether this is a model at all, is what the CPU provider says: it always works.
+        let plain = build(name, bytes, &Options { device: Device::Cpu, precision: Default::default(), threads: 1 }, &[])?;
+        let signature = Signature {
+            inputs: plain.inputs().iter().map(port).collect(),
+            outputs: plain.outputs().iter().map(port).collect(),
+        };
+        if let Some(p) = signature.inputs.iter().chain(&signature.outputs).find(|p| p.dtype != Dtype::F32) {
+            let Dtype::Other(found) = p.dtype else { unreachable!("filtered above") };
+            return Err(Error::Mismatch {
+                model: name.into(),
+                what: format!("`{}`", p.name),
+                expected: "f32".into(),
+                found: found.into(),
+            });
+        }
+        provider::precision(options.device, options.precision)?;
+        let mut sessions = HashMap::new();
+        if !options.device.wants_fixed_shapes() {
+            let session = match options.device {
+                Device::Cpu if options.threads <= 1 => plain,
+                _ => build(name, bytes, &options, &[])?,
+            };
+            sessions.insert(Vec::new(), session);
+        } else if let Some(shapes) = signature.inputs.iter().map(fixed).collect::<Option<Vec<_>>>() {
+            sessions.insert(shapes, build(name, bytes, &options, &[])?);
+        } else {
+            // Its programs are built when their shapes are known; that the device works at all must be known now.
+            provider::probe(&options)?;
+        }
+        if options.threads == 0 {
+            options.threads = 1;
+        }
+        Ok(Arc::new(Self { name: name.into(), bytes: bytes.to_vec(), options, signature, sessions: Mutex::new(sessions) }))
+    }
+
+    /// As [`Model::load`], but equal bytes under equal options are loaded once a process, for as long as somebody
+    /// holds them.
+    pub fn shared(name: &str, bytes: &[u8], options: &Options) -> Result<Arc<Self>> {
+        type Loaded = HashMap<(Vec<u8>, Options), Weak<Model>>;
+        static LOADED: OnceLock<Mutex<Loaded>> = OnceLock::new();
+        let key = (Sha256::digest(bytes).to_vec(), *options);
+        // Held while loading: two elements that start together must not load the model twice.
+        let mut loaded = LOADED.get_or_init(Default::default).lock();
+        if let Some(model) = loaded.get(&key).and_then(Weak::upgrade) {
+            return Ok(model);
+        }
+        loaded.retain(|_, model| model.strong_count() > 0);
+        let model = Self::load(name, bytes, options)?;
+        loaded.insert(key, Arc::downgrade(&model));
+        Ok(model)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// The device that it runs on, never `auto`.
+    pub fn device(&self) -> Device {
+        self.options.device
+    }
+
+    /// Runs the model once. `inputs` in any order; all outputs come back in the model's order.
+    pub fn run(&self, inputs: &[Input]) -> Result<Vec<Tensor>> {
+        let shapes = self.check(inputs)?;
+        let key = if self.options.device.wants_fixed_shapes() { shapes } else { Vec::new() };
+        let mut sessions = self.sessions.lock();
+        if !sessions.contains_key(&key) {
+            if sessions.len() >= MAX_SHAPES {
+                sessions.clear();
+            }
+            let session = build(&self.name, &self.bytes, &self.options, &self.dimensions(&key))?;
+            sessions.insert(key.clone(), session);
+        }
+        let failed = |e: &dyn std::fmt::Display| Error::Runtime {
+            model: self.name.clone(),
+            cause: one_line(&e.to_string()),
+        };
+        let Some(session) = sessions.get_mut(&key) else { return Err(failed(&"no session")) };
+        let mut values: Vec<(&str, SessionInputValue)> = Vec::with_capacity(inputs.len());
+        for i in inputs {
+            let value = TensorRef::from_array_view((i.shape, i.data)).map_err(|e| failed(&e))?;
+            values.push((i.name, value.into()));
+        }
+        let outputs = session.run(values).map_err(|e| failed(&e))?;
+        let mut tensors = Vec::with_capacity(self.signature.outputs.len());
+        for port in &self.signature.outputs {
+            let (shape, data) = outputs[port.name.as_str()].try_extract_tensor::<f32>().map_err(|e| failed(&e))?;
+            tensors.push(Tensor { shape: shape.iter().map(|d| *d as usize).collect(), data: data.to_vec() });
+        }
+        Ok(tensors)
+    }
+
+    /// The inputs' shapes in the model's order, once they have been found to fit.
+    fn check(&self, inputs: &[Input]) -> Result<Vec<Vec<usize>>> {
+        if inputs.len() != self.signature.inputs.len() {
+            return Err(Error::Mismatch {
+                model: self.name.clone(),
+                what: "inputs".into(),
+                expected: self.signature.inputs.len().to_string(),
+                found: inputs.len().to_string(),
+            });
+        }
+        self.signature
+            .inputs
+            .iter()
+            .map(|port| {
+                let given = inputs.iter().find(|i| i.name == port.name);
+                match given {
+                    Some(i) if port.fits(i.shape) && i.shape.iter().product::<usize>() == i.data.len() => {
+                        Ok(i.shape.to_vec())
+                    }
+                    _ => Err(Error::Mismatch {
+                        model: self.name.clone(),
+                        what: format!("input `{}`", port.name),
+                        expected: port.describe(),
+                        found: given.map_or("nothing".into(), |i| format!("{:?} ({} numbers)", i.shape, i.data.len())),
+                    }),
+                }
+            })
+            .collect()
+    }
+
+    /// The named dimensions with the sizes that `shapes` gives them.
+    fn dimensions(&self, shapes: &[Vec<usize>]) -> Vec<(String, i64)> {
+        let mut fixed: Vec<(String, i64)> = Vec::new();
+        for (port, shape) in self.signature.inputs.iter().zip(shapes) {
+            for (symbol, size) in port.symbols.iter().zip(shape) {
+                if !symbol.is_empty() && !fixed.iter().any(|(known, _)| known == symbol) {
+                    fixed.push((symbol.clone(), *size as i64));
+                }
+            }
+        }
+        fixed
+    }
+}
+
+fn fixed(port: &Port) -> Option<Vec<usize>> {
+    port.shape.iter().copied().collect()
+}
+
+fn port(outlet: &ort::value::Outlet) -> Port {
+    let (shape, dtype, symbols) = match outlet.dtype() {
+        ValueType::Tensor { ty, shape, dimension_symbols } => (
+            shape.iter().map(|d| usize::try_from(*d).ok()).collect(),
+            match ty {
+                TensorElementType::Float32 => Dtype::F32,
+                TensorElementType::Float16 => Dtype::Other("f16"),
+                TensorElementType::Float64 => Dtype::Other("f64"),
+                TensorElementType::Int64 => Dtype::Other("i64"),
+                TensorElementType::Int32 => Dtype::Other("i32"),
+                TensorElementType::Uint8 => Dtype::Other("u8"),
+                TensorElementType::Int8 => Dtype::Other("i8"),
+                _ => Dtype::Other("another type"),
+            },
+            dimension_symbols.iter().map(|s| s.to_string()).collect(),
+        ),
+        _ => (Vec::new(), Dtype::Other("not a tensor"), Vec::new()),
+    };
+    Port { name: outlet.name().to_owned(), shape, dtype, symbols }
+}

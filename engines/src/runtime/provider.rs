@@ -1,0 +1,154 @@
+//! Execution providers: how a device and a precision become one, and which of them work here.
+
+use std::sync::OnceLock;
+
+use ort::ep::{
+    self, ArbitrarilyConfigurableExecutionProvider as _, ExecutionProviderDispatch,
+};
+
+use super::{Device, Options, Precision, cache_dir, session};
+use crate::{Error, Result};
+
+/// Whether a device works, and if not, why.
+#[derive(Clone, Debug)]
+pub struct Availability {
+    pub device: Device,
+    /// `Err` holds the cause.
+    pub works: Result<(), String>,
+}
+
+/// A model of one `Identity` node, f32 `[1]` to `[1]`: what a provider is tried with.
+const PROBE: &[u8] = include_bytes!("probe.onnx");
+
+/// An error unless the device of `options` (not `auto`) works.
+pub(super) fn probe(options: &Options) -> Result<()> {
+    session::build("probe", PROBE, options, &[]).map(drop)
+}
+
+/// Tries every device once a process; the first that works is what `auto` takes.
+pub fn survey() -> &'static [Availability] {
+    static SURVEY: OnceLock<Vec<Availability>> = OnceLock::new();
+    SURVEY.get_or_init(|| {
+        Device::CANDIDATES
+            .into_iter()
+            .map(|device| {
+                let options = Options { device, ..Options::default() };
+                let works = probe(&options).map_err(|e| match e {
+                    Error::Device { cause, .. } => cause,
+                    other => other.to_string(),
+                });
+                Availability { device, works }
+            })
+            .collect()
+    })
+}
+
+/// What `auto` stands for on this machine.
+pub(super) fn resolve(device: Device) -> Result<Device> {
+    static CHOICE: OnceLock<Device> = OnceLock::new();
+    if device != Device::Auto {
+        return Ok(device);
+    }
+    if let Some(choice) = CHOICE.get() {
+        return Ok(*choice);
+    }
+    let survey = survey();
+    let Some(taken) = survey.iter().find(|a| a.works.is_ok()) else {
+        let cause = survey.last().and_then(|a| a.works.clone().err()).unwrap_or_default();
+        return Err(Error::Device { device: "auto".into(), cause, cure: "run `lipstream doctor`".into() });
+    };
+    Ok(*CHOICE.get_or_init(|| {
+        let passed_over: Vec<String> = survey
+            .iter()
+            .take_while(|a| a.works.is_err())
+            .map(|a| format!("{}: {}", a.device, a.works.as_ref().err().map_or("", String::as_str)))
+            .collect();
+        tracing::info!(
+            device = %taken.device,
+            precision = %precision(taken.device, Precision::Auto).unwrap_or_default(),
+            passed_over = passed_over.join("; "),
+            "device chosen"
+        );
+        taken.device
+    }))
+}
+
+/// What `auto` means for a device; an error when the device cannot compute at the precision that was named.
+pub(super) fn precision(device: Device, asked: Precision) -> Result<Precision> {
+    use Precision::*;
+    let offers: &[Precision] = match device {
+        Device::Cpu | Device::Cuda(_) | Device::Auto => &[Fp32],
+        Device::OpenVino => &[Fp32, Bf16, Fp16],
+        Device::TensorRt(_) => &[Fp32, Fp16, Bf16],
+    };
+    match asked {
+        Auto => Ok(match device {
+            Device::OpenVino if cpu_multiplies_bf16() => Bf16,
+            Device::TensorRt(_) => Fp16,
+            _ => Fp32,
+        }),
+        named if offers.contains(&named) => Ok(named),
+        named => Err(Error::Device {
+            device: device.to_string(),
+            cause: format!("precision {named} is not offered for this model"),
+            cure: format!("use one of {}", offers.iter().map(|p| p.to_string()).collect::<Vec<_>>().join(", ")),
+        }),
+    }
+}
+
+/// AMX or AVX512-BF16: without either, a bf16 hint only costs conversions.
+fn cpu_multiplies_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
+/// The provider to register, or `None` for ONNX Runtime's own CPU kernels.
+pub(super) fn dispatch(device: Device, precision: Precision, threads: usize) -> Option<ExecutionProviderDispatch> {
+    let built = match device {
+        Device::Auto | Device::Cpu => return None,
+        Device::OpenVino => {
+            let hint = match precision {
+                Precision::Bf16 => "bf16",
+                Precision::Fp16 => "f16",
+                _ => "f32",
+            };
+            ep::OpenVINO::default()
+                .with_device_type("CPU")
+                .with_num_threads(threads)
+                .with_num_streams(1)
+                .with_arbitrary_config(
+                    "load_config",
+                    format!(r#"{{"CPU":{{"INFERENCE_PRECISION_HINT":"{hint}","INFERENCE_NUM_THREADS":"{threads}"}}}}"#),
+                )
+                .build()
+        }
+        Device::Cuda(n) => ep::CUDA::default().with_device_id(n as i32).build(),
+        Device::TensorRt(n) => {
+            let provider = ep::TensorRT::default()
+                .with_device_id(n as i32)
+                .with_fp16(precision == Precision::Fp16)
+                .with_bf16(precision == Precision::Bf16);
+            match cache_dir("tensorrt") {
+                Some(dir) => provider
+                    .with_engine_cache(true)
+                    .with_engine_cache_path(dir.display())
+                    .with_timing_cache(true)
+                    .with_timing_cache_path(dir.display())
+                    .build(),
+                None => provider.build(),
+            }
+        }
+    };
+    Some(built.error_on_failure())
+}
+
+pub(super) fn cure(device: Device) -> String {
+    match device {
+        Device::Cuda(_) | Device::TensorRt(_) => {
+            "install an onnxruntime with this provider and point LIPSTREAM_ORT_LIB to it, or use device=auto".into()
+        }
+        _ => "run `make setup`, or use device=auto".into(),
+    }
+}

@@ -1,0 +1,48 @@
+use ort::session::{Session, builder::GraphOptimizationLevel};
+
+use super::{Device, Options, library, provider};
+use crate::{Error, Result};
+
+/// Builds a session on exactly the device of `options` (not `auto`), with the symbolic dimensions named in `fixed` set.
+pub(super) fn build(name: &str, bytes: &[u8], options: &Options, fixed: &[(String, i64)]) -> Result<Session> {
+    let device = options.device;
+    let precision = provider::precision(device, options.precision)?;
+    let threads = options.threads.max(1);
+    let environment = library::environment()?;
+    let runtime = |e: ort::Error<_>| Error::Runtime { model: name.into(), cause: one_line(&e.to_string()) };
+    let mut builder = Session::builder(environment)
+        .map_err(|e| Error::Runtime { model: name.into(), cause: one_line(&e.to_string()) })?
+        .with_optimization_level(GraphOptimizationLevel::All)
+        .and_then(|b| b.with_intra_threads(threads))
+        .and_then(|b| b.with_inter_threads(1))
+        .and_then(|b| b.with_intra_op_spinning(false))
+        .map_err(runtime)?;
+    for (dimension, size) in fixed {
+        builder = builder.with_dimension_override(dimension, *size).map_err(runtime)?;
+    }
+    if let Some(dispatch) = provider::dispatch(device, precision, threads) {
+        builder = builder.with_execution_providers([dispatch]).map_err(|e| Error::Device {
+            device: device.to_string(),
+            cause: one_line(&e.to_string()),
+            cure: provider::cure(device),
+        })?;
+    }
+    builder.commit_from_memory(bytes).map_err(|e| match device {
+        Device::Cpu | Device::Auto => Error::Runtime { model: name.into(), cause: one_line(&e.to_string()) },
+        _ => Error::Device {
+            device: device.to_string(),
+            cause: format!("{name}: {}", one_line(&e.to_string())),
+            cure: provider::cure(device),
+        },
+    })
+}
+
+/// ONNX Runtime's messages run over lines; ours do not.
+pub(super) fn one_line(message: &str) -> String {
+    let mut text = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((cut, _)) = text.char_indices().nth(300) {
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
+}

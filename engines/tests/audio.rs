@@ -1,0 +1,106 @@
+use lipstream_engines::{
+    audio::{BINS, Encoder, Mel},
+    denoise::Noise,
+    manifest::Engine,
+    runtime::{Device, Options},
+};
+use safetensors::SafeTensors;
+
+fn encoder() -> Encoder {
+    let options = Options { device: Device::Cpu, ..Options::default() };
+    Encoder::new(&Engine::find("compact").unwrap(), &options).unwrap()
+}
+
+/// Noise that rises and falls like syllables, one second.
+fn babble() -> Vec<f32> {
+    let mut noise = Noise::new(3, 0.0, 0.1);
+    (0..16_000).map(|n| noise.normal() * 0.1 * (n as f32 / 2000.0).sin().powi(2)).collect()
+}
+
+fn features(encoder: &mut Encoder, pieces: impl Iterator<Item = Vec<f32>>) -> Vec<Vec<f32>> {
+    let mut features = Vec::new();
+    pieces.for_each(|p| encoder.push(&p, &mut |f| features.push(f.to_vec())).unwrap());
+    encoder.finish(&mut |f| features.push(f.to_vec())).unwrap();
+    features
+}
+
+#[test]
+fn mel_frames_are_those_of_a_double_precision_reference() {
+    let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/mel.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&file).unwrap();
+    let numbers = |name: &str| -> Vec<f32> {
+        let view = file.tensor(name).unwrap();
+        view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    };
+    let (samples, expected) = (numbers("samples"), numbers("mel"));
+    let mut found = Vec::new();
+    Mel::new().push::<()>(&samples, &mut |frame| { found.extend_from_slice(frame); Ok(()) }).unwrap();
+    assert_eq!(found.len(), expected.len());
+    assert_eq!(found.len() % BINS, 0);
+    for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
+        assert!((a - b).abs() < 2e-3, "frame {}, bin {}: {a} instead of {b}", i / BINS, i % BINS);
+    }
+}
+
+#[test]
+fn features_are_the_same_in_pieces_of_any_size() {
+    let samples = babble();
+    let mut encoder = encoder();
+    let whole = features(&mut encoder, std::iter::once(samples.clone()));
+    assert_eq!(whole.len(), 50, "one feature for each 20 ms that have begun");
+    assert!(whole.iter().flatten().any(|v| v.abs() > 1e-3), "the features say nothing");
+    for size in [1, 7, 160, 320, 441, 1024, 4999] {
+        let pieces = features(&mut encoder, samples.chunks(size).map(<[f32]>::to_vec));
+        assert_eq!(pieces.len(), whole.len(), "pieces of {size}");
+        for (a, b) in pieces.iter().flatten().zip(whole.iter().flatten()) {
+            assert!((a - b).abs() <= 1e-5, "pieces of {size}: {a} instead of {b}");
+        }
+    }
+}
+
+#[test]
+fn a_feature_needs_no_more_audio_than_it_declares() {
+    let mut encoder = encoder();
+    let mut count = 0;
+    let needed = (encoder.overhang().as_millis() * 16) as usize;
+    encoder.push(&vec![0.01; needed - 1], &mut |_| count += 1).unwrap();
+    assert_eq!(count, 0);
+    encoder.push(&[0.01], &mut |_| count += 1).unwrap();
+    assert_eq!(count, 1);
+}
+
+#[test]
+fn the_first_features_do_not_change_with_what_comes_later() {
+    let samples = babble();
+    let mut other = samples.clone();
+    other[8000..].iter_mut().for_each(|s| *s = 0.5);
+    let mut encoder = encoder();
+    let a = features(&mut encoder, std::iter::once(samples));
+    let b = features(&mut encoder, std::iter::once(other));
+    // Hop 23 starts at 460 ms and needs samples up to 495 ms.
+    assert_eq!(a[..=23], b[..=23]);
+    assert_ne!(a[24..], b[24..]);
+}
+
+#[test]
+fn a_reset_forgets_and_bad_samples_do_no_lasting_harm() {
+    let mut encoder = encoder();
+    let clean = features(&mut encoder, std::iter::once(babble()));
+    encoder.push(&[f32::NAN, f32::INFINITY, 1e30, -1e30].repeat(500), &mut |f| {
+        assert!(f.iter().all(|v| v.is_finite()), "a bad sample came through");
+    })
+    .unwrap();
+    encoder.reset();
+    assert_eq!(features(&mut encoder, std::iter::once(babble())), clean);
+}
+
+#[test]
+fn lasting_silence_has_the_feature_that_the_encoder_states() {
+    let mut encoder = encoder();
+    let stated = encoder.silence().unwrap();
+    let heard = features(&mut encoder, std::iter::once(vec![0.0; 48_000]));
+    let last = &heard[heard.len() - 1];
+    for (a, b) in last.iter().zip(&stated) {
+        assert!((a - b).abs() < 1e-3, "{a} instead of {b}");
+    }
+}

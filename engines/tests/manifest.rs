@@ -1,0 +1,101 @@
+use std::{fs, path::Path};
+
+use lipstream_engines::manifest::{Engine, Manifest};
+
+const FILES: [&str; 4] = ["engine.toml", "audio.onnx", "motion.onnx", "basis.safetensors"];
+
+fn compact() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/compact/engine.toml")).unwrap()
+}
+
+/// The shipped engine, copied to where it can be damaged.
+fn copy() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/compact");
+    for file in FILES {
+        fs::copy(source.join(file), folder.path().join(file)).unwrap();
+    }
+    folder
+}
+
+fn refused(from: &str, to: &str) -> String {
+    let text = compact();
+    let damaged = text.replacen(from, to, 1);
+    assert_ne!(text, damaged, "`{from}` is not in the manifest");
+    Manifest::parse("test.toml", &damaged).unwrap_err().to_string()
+}
+
+#[test]
+fn what_is_shipped_is_whole() {
+    for (name, engine) in Engine::installed() {
+        let engine = engine.unwrap();
+        for part in engine.manifest().files.keys() {
+            engine.file(part).unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+    }
+}
+
+#[test]
+fn errors_name_the_manifest_the_key_and_the_cause() {
+    for (from, to, key, cause) in [
+        ("family = \"compact\"", "family = \"wav3lip\"", "family", "wav3lip"),
+        ("crop = 256", "crop = 9999", "geometry.crop", "9999 is outside 32..1024"),
+        ("crop = 256", "crop = \"big\"", "geometry.crop", "invalid type"),
+        ("hop_ms = 20", "hop_ms = 7", "audio.hop_ms", "7 is not a multiple of 10"),
+        ("look_ahead_ms = 80", "look_ahead_ms = 20", "audio.look_ahead_ms", "20 is less than"),
+        ("shape = [12]", "shape = [0]", "latent.shape", "[0] must hold"),
+        ("shape = [12]", "shape = [4294967296, 4294967296]", "latent.shape", "must hold"),
+        ("steps = 2", "steps = 9", "scheduler.steps", "9 is outside 1..8"),
+        ("prediction = \"velocity\"", "prediction = \"epsilon\"", "scheduler.prediction", "a flow predicts"),
+        ("path = \"audio.onnx\"", "path = \"../../etc/passwd\"", "files.audio.path", "beside the manifest"),
+        ("[files.motion]", "[files.movement]", "files.motion", "is missing"),
+        ("anchors = [94,", "anchors = [194,", "geometry.alignment", "anchor 194"),
+        ("past = 0", "past = 0\ncolour = 1", "latent.colour", "unknown field"),
+        ("name = \"compact\"", "name = \"compact", "(syntax)", ""),
+    ] {
+        let error = refused(from, to);
+        assert!(error.starts_with(&format!("test.toml: `{key}`: ")), "{to}: {error}");
+        assert!(error.contains(cause) && !error.contains('\n'), "{to}: {error}");
+    }
+}
+
+#[test]
+fn a_changed_file_is_refused_with_both_hashes() {
+    let folder = copy();
+    let path = folder.path().join("motion.onnx");
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let engine = Engine::open(folder.path()).unwrap();
+    engine.file("audio").unwrap();
+    let error = engine.file("motion").unwrap_err().to_string();
+    let expected = &engine.manifest().files["motion"].sha256;
+    assert!(error.contains("motion.onnx") && error.contains(&format!("expected {expected}, found ")), "{error}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let folder = copy();
+    fs::remove_file(folder.path().join("audio.onnx")).unwrap();
+    let error = Engine::open(folder.path()).unwrap().file("audio").unwrap_err().to_string();
+    assert!(error.contains("audio.onnx") && error.contains("No such file"), "{error}");
+    let error = Engine::find("no-such-engine").unwrap_err().to_string();
+    assert!(error.contains("`no-such-engine`") && error.contains("lipstream engines"), "{error}");
+}
+
+#[test]
+fn a_manifest_that_lies_about_a_model_is_refused() {
+    let folder = copy();
+    let text = compact().replacen("shape = [12]", "shape = [10]", 1);
+    fs::write(folder.path().join("engine.toml"), text).unwrap();
+    let engine = Engine::open(folder.path()).unwrap();
+    let error = lipstream_engines::denoise::load(&engine, &Default::default()).err().unwrap().to_string();
+    assert!(error.contains("`basis`") && error.contains("expected f32 [168, 10]"), "{error}");
+    assert!(error.contains("[168, 12]"), "{error}");
+}
+
+#[test]
+fn a_tracker_is_no_lip_sync_engine() {
+    let error = lipstream_engines::denoise::load(&Engine::find("tracker").unwrap(), &Default::default());
+    assert!(error.err().unwrap().to_string().contains("`tracker` follows faces"));
+}
