@@ -16,7 +16,7 @@ SHAPE = {
     "macrodetails/african-female-young": 0.12,
     "macrodetails/universal-female-young-averagemuscle-averageweight": 1.0,
     "head/head-oval": 0.3,
-    "head/head-invertedtriangular": 0.3,
+    "head/head-invertedtriangular": 0.5,
     "head/head-fat-incr": 0.12,
     "head/head-scale-vert-decr": 0.15,
     "forehead/forehead-scale-vert-decr": 0.25,
@@ -36,11 +36,12 @@ SHAPE = {
     **{f"eyes/{s}-eye-height2-incr": 0.45 for s in "lr"},
     **{f"eyes/{s}-eye-bag-decr": 0.4 for s in "lr"},
     **{f"cheek/{s}-cheek-volume-incr": 0.15 for s in "lr"},
+    **{f"cheek/{s}-cheek-bones-incr": 0.2 for s in "lr"},
     **{f"ears/{s}-ear-wing-decr": 0.6 for s in "lr"},
     **{f"ears/{s}-ear-scale-decr": 0.2 for s in "lr"},
 }
-CLOSED = {"mouth-open": -0.06, "mouth-compression": 0.10, "mouth-corner-puller": 0.10,
-          "eyebrows-left-inner-up": 0.05, "eyebrows-right-inner-up": 0.05}  # the base mesh's lips rest a little apart
+CLOSED = {"mouth-open": -0.06, "mouth-compression": 0.10, "mouth-corner-puller": 0.17,
+          "eyebrows-left-up": 0.18, "eyebrows-right-up": 0.18}  # the base mesh's lips rest a little apart
 ARM_ANGLE = np.radians(33)  # from the base mesh's spread arms towards hanging ones
 SKIN_FLOOR = 3.2  # nothing below this height is seen
 

@@ -88,7 +88,7 @@ class Clumps:
 
 
 def swept(skull, roots, part_x, knot, rng):
-    """Strands from scalp points to the knot (a direction): (points [n, k, 3], depth [n] with 1 outermost)."""
+    """Strands from scalp points to the knot (a direction): (points [n, k, 3], depth [n] with 1 outermost, lock [n])."""
     n = len(roots)
     d0 = unit(roots - skull.centre)
     side = np.where(roots[:, 0] - part_x - 0.02 * rng.normal(size=n) > 0, 1.0, -1.0)
@@ -109,12 +109,14 @@ def swept(skull, roots, part_x, knot, rng):
     fall = 1 - 0.45 * t[None]
     volume = 0.06 + 0.22 * np.clip(d0[:, 1] + 0.25, 0, 1)
     height = volume[:, None] * (0.35 + 0.65 * depth[:, None]) * rise * fall
-    height += 0.020 * lock[:, None] * rise * np.sin(np.pi * np.clip(t * 1.1, 0, 1))[None]
+    height += 0.030 * lock[:, None] * rise * np.sin(np.pi * np.clip(t * 1.1, 0, 1))[None]
     height += 0.004
     path = path + 0.018 * (Clumps(rng, 7.0).at(path.reshape(-1, 3) * 1.0 + np.repeat(d0, POINTS, 0) * 2.0)
                           ).reshape(n, POINTS, 1) * np.array([0.4, 1, 0.4])[None, None] * rise[..., None]
     path = unit(path)
-    return skull.centre + path * (skull.at(path) + height)[..., None], depth
+    # A few stray hairs stand off.
+    height += (rng.random(n) < 0.012)[:, None] * rng.uniform(0.02, 0.09, n)[:, None] * np.sin(np.pi * t)[None] * rise
+    return skull.centre + path * (skull.at(path) + height)[..., None], depth, lock
 
 
 def tail(curve, radii, count, rng):
@@ -145,15 +147,21 @@ def tail(curve, radii, count, rng):
     return keep, depth, spine
 
 
-def ribbons(strands, width, taper_root, taper_tip, shade, depth):
-    """Vertex array [m, 12] and triangle indices for ribbons that a shader turns to the camera.
+def hidden(outward, limit):
+    """Which segments of strands face away from the camera so far that the hair before them covers them: [n, k - 1]."""
+    z = outward[..., 2]
+    return np.maximum(z[:, 1:], z[:, :-1]) < limit
 
-    Columns: position 3, tangent 3, signed half width, t along, shade, depth, spare 2.
+
+def ribbons(strands, width, taper_root, taper_tip, shade, depth, leave_out=None):
+    """Vertex array [m, 10] and triangle indices for ribbons that a shader turns to the camera; segments `leave_out` [n, k - 1] get no triangles.
+
+    Columns: position 3, tangent 3, signed half width, t along, shade, depth.
     """
     n, k, _ = strands.shape
     tangent = unit(np.gradient(strands, axis=1))
     t = np.linspace(0, 1, k)
-    w = np.broadcast_to(np.asarray(width).reshape(-1, 1), (n, k)) * np.minimum(1, taper_root + t / 0.08) * np.minimum(1, taper_tip + (1 - t) / 0.35)
+    w = np.broadcast_to(np.asarray(width).reshape(-1, 1), (n, k)) * np.minimum(1, taper_root + t / 0.12) * np.minimum(1, taper_tip + (1 - t) / 0.35)
     data = np.empty((n, k, 2, 10), np.float32)
     data[..., 0:3] = strands[:, :, None]
     data[..., 3:6] = tangent[:, :, None]
@@ -161,6 +169,7 @@ def ribbons(strands, width, taper_root, taper_tip, shade, depth):
     data[..., 7] = t[None, :, None]
     data[..., 8] = np.asarray(shade)[:, None, None]
     data[..., 9] = np.asarray(depth)[:, None, None]
-    base = (np.arange(n)[:, None] * k + np.arange(k - 1)[None]).reshape(-1, 1) * 2
+    base = (np.arange(n)[:, None] * k + np.arange(k - 1)[None]) * 2
+    base = (base.ravel() if leave_out is None else base[~leave_out])[:, None]
     index = np.concatenate([base + [0, 1, 2], base + [2, 1, 3]], 1).reshape(-1, 3)
     return data.reshape(-1, 10), index.astype(np.int32)

@@ -67,8 +67,16 @@ class Studio:
         ]
         return scene, kept
 
-    def light(self, scene, points, normals, wrap=0.0, lift=0.006):
-        """Irradiance [n, 3], mean light direction [n, 3] and the visible share of key, rims and dome [n, 4]."""
+    def light(self, scene, points, normals, wrap=0.0, lift=0.006, want=None):
+        """Irradiance [n, 3], mean light direction [n, 3] and the visible share of key, rims and dome [n, 4].
+
+        Where `want` [n] is false nothing is cast and all is 0.
+        """
+        if want is not None:
+            full = [np.zeros((len(points), k)) for k in (3, 3, 4)]
+            for whole, part in zip(full, self.light(scene, points[want], normals[want], wrap, lift)):
+                whole[want] = part
+            return full
         n = len(points)
         irradiance, toward = np.zeros((n, 3)), np.zeros((n, 3))
         seen, total = np.zeros((n, 4)), np.zeros((n, 4))

@@ -5,7 +5,7 @@ from scipy.interpolate import PchipInterpolator
 from character import Pose
 
 RATE = 25
-SECONDS = 10
+SECONDS = 8
 
 SHAPES = {
     "rest": {},
@@ -26,9 +26,9 @@ MOUTH = [
     (0.00, "rest"), (0.90, "rest"), (1.10, "slight"), (1.34, "ah"), (1.54, "slight"), (1.78, "wide"), (1.90, "wide"), (2.12, "eh"),
     (2.28, "press"), (2.36, "press"), (2.58, "oh"), (2.80, "oo"), (2.92, "oo"), (3.14, "ah"), (3.34, "ee"), (3.50, "ee"), (3.70, "eh"),
     (3.86, "sh"), (3.98, "sh"), (4.20, "wide"), (4.34, "eh"), (4.54, "grin"), (4.78, "grin"), (5.06, "smile"), (5.34, "smile"),
-    (5.90, "rest"), (10.00, "rest"),
+    (5.80, "rest"), (8.00, "rest"),
 ]
-BLINKS = [0.55, 2.70, 5.62, 8.30]
+BLINKS = [0.55, 2.70, 5.50, 7.00]
 
 
 def waves(rng, t, strongest, count=3, fall=1.0):
@@ -92,7 +92,7 @@ def poses(seed=11):
         out.append(
             Pose(
                 units=units, yaw=yaw, pitch=pitch - 0.012 * speaking, roll=roll, gaze=tuple(gaze),
-                breath=0.5 - 0.5 * np.cos(2 * np.pi * t * 3 / SECONDS), sway=sway,
+                breath=0.5 - 0.5 * np.cos(2 * np.pi * t * 2 / SECONDS), sway=sway,
             )
         )
     return out

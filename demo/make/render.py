@@ -117,16 +117,20 @@ class Renderer:
         )
 
     def mesh(self, key, program, rows, index, layout, names):
-        """Upload vertices; a key's buffers are kept from frame to frame."""
-        data, order = np.ascontiguousarray(rows, np.float32), np.ascontiguousarray(index, np.int32)
-        if key not in self.buffers or self.buffers[key][0].size != data.nbytes:
+        """Upload vertices; a key's buffers are kept from frame to frame, and rows that are the last frame's stay."""
+        data = np.ascontiguousarray(rows, np.float32)
+        if key not in self.buffers:
+            order = np.ascontiguousarray(index, np.int32)
             vertex, element = self.gl.buffer(reserve=data.nbytes), self.gl.buffer(order.tobytes())
             kept = [(f, n) for f, n in zip(layout.split(), names)]
             formats = " ".join(f if n in program else f"{int(f[0]) * 4}x" for f, n in kept)
             array = self.gl.vertex_array(program, [(vertex, formats, *[n for _, n in kept if n in program])], element)
-            self.buffers[key] = (vertex, array)
-        self.buffers[key][0].write(data.tobytes())
-        return self.buffers[key][1]
+            self.buffers[key] = [vertex, array, None]
+        vertex, array, last = self.buffers[key]
+        if last is not rows:
+            vertex.write(data)
+            self.buffers[key][2] = rows
+        return array
 
     def draw(self, scene, pose):
         """One frame, u8 [h, w, 3]."""

@@ -45,8 +45,9 @@ class Skin:
         self.mid_tris = subdivide.triangles(self.mid_faces)
         self.mid_rest = self.first @ c.closed[self.ids]
         self.rest = self.second @ self.mid_rest
-        # Skin under the sweater is never drawn.
-        seen = wardrobe.collar_plane(self.rest)[fine].max(1) > -0.25
+        # Skin under the sweater or at the back is never drawn.
+        away = subdivide.normals(self.rest, subdivide.triangles(fine))[:, 2]
+        seen = (wardrobe.collar_plane(self.rest)[fine].max(1) > -0.25) & (away[fine].max(1) > -0.4)
         self.tris = subdivide.triangles(fine[seen])
         self.weight = c.head_weight(self.mid_rest)
         self.lit = wardrobe.collar_plane(self.mid_rest) > -0.35
@@ -92,6 +93,7 @@ class Scene:
         self.cloth_rest = np.concatenate([self.cloth_rest, ring])
         self.cloth_tris = subdivide.triangles(np.concatenate([cloth_faces, ring_faces + self.ring_start]))
         self.cloth_weight = c.head_weight(self.cloth_rest) * 0.35
+        self.cloth_light = None  # the torso hardly moves: its light is that of the first frame
         self.cloth_mask = np.zeros((len(self.cloth_rest), 4))
         self.cloth_mask[self.ring_start :, 0] = 1
         self.cloth_mask[self.ring_start :, 1:3] = self.ring_marks
@@ -141,14 +143,17 @@ class Scene:
         weight = np.clip(self.scalp, 0, 1) ** 1.0 * (self.scalp > 0.08)
         self.build_tail(rng)
         roots, _, _ = hair.sample(s.mid_rest, s.mid_tris, weight * (1 + 1.5 * (self.scalp < 0.95)), 15000, rng)
-        strands, depth = hair.swept(self.skull, roots, 0.30, (0.05, -0.12, -1.0), rng)
-        shade = 0.5 + 0.16 * rng.normal(size=len(strands))
+        strands, depth, lock = hair.swept(self.skull, roots, 0.30, (0.05, -0.12, -1.0), rng)
+        shade = 0.5 + 0.13 * rng.normal(size=len(strands)) + 0.10 * lock
+        outward = hair.unit(strands - centre)
         # What light reaches the hair, once, at rest: the head and the sweater shadow it, the outer strands the inner.
         solid = self.studio.scene([(s.mid_rest, s.mid_tris), (self.cloth_rest, self.cloth_tris)])
-        self.tail_light = self.strand_light(solid, self.tail, hair.unit(self.tail - self.tail_axis[None]))
+        around = hair.unit(self.tail - self.tail_axis[None])
+        self.tail_light = self.strand_light(solid, self.tail, around)
+        self.tail_hidden = hair.hidden(around, -0.4) | (self.tail_depth < 0.4)[:, None]
         self.tail_weight = c.head_weight(self.tail.reshape(-1, 3))
-        self.hair_rows, self.hair_index = hair.ribbons(strands, 0.010 * (0.6 + 0.7 * rng.random(len(strands))), 0.25, 1.0, shade, depth)
-        light = self.strand_light(solid, strands, hair.unit(strands - centre))
+        self.hair_rows, self.hair_index = hair.ribbons(strands, 0.010 * (0.6 + 0.7 * rng.random(len(strands))), 0.12, 1.0, shade, depth, hair.hidden(outward, -0.5))
+        light = self.strand_light(solid, strands, outward)
         self.hair_rows = np.hstack([self.hair_rows, *light]).astype(np.float32)
         # The shell that shadows forehead and ears.
         d = hair.unit(s.mid_rest - centre)
@@ -229,27 +234,23 @@ class Scene:
             [(mid, s.mid_tris), (shell, self.shell_tris), (mouth, self.mouth_tris), (cloth, self.cloth_tris)]
         )[0:2]
 
-        want = s.lit & (normal[:, 2] > -0.45)
-        light = [np.zeros((len(mid), k)) for k in (3, 3, 4)]
-        for full, part in zip(light, studio.light(scene[0], mid[want], normal[want], wrap=0.06)):
-            full[want] = part
+        want = s.lit & (normal[:, 2] > -0.3)
+        light = studio.light(scene[0], mid, normal, wrap=0.06, want=want)
         fine = s.second @ mid
         light = [s.second @ x for x in light]
         self.parts["skin"].rows = vertex_rows(fine, subdivide.normals(fine, s.tris), s.rest, light, s.mask[:, [0, 1, 4, 3]])
         self.fine_lids = s.mask[:, 2]
 
         cloth_normal = subdivide.normals(cloth, self.cloth_tris)
-        self.parts["cloth"].rows = vertex_rows(
-            cloth, cloth_normal, self.cloth_rest, studio.light(scene[0], cloth, cloth_normal, lift=0.02), self.cloth_mask)
-        front = eye_normal[:, 2] > -0.1
-        light = [np.zeros((len(eyes), k)) for k in (3, 3, 4)]
-        for full, part in zip(light, studio.light(scene[0], eyes[front], eye_normal[front], wrap=0.1, lift=0.012)):
-            full[front] = part
+        if self.cloth_light is None:
+            self.cloth_light = studio.light(scene[0], cloth, cloth_normal, lift=0.02)
+        self.parts["cloth"].rows = vertex_rows(cloth, cloth_normal, self.cloth_rest, self.cloth_light, self.cloth_mask)
+        light = studio.light(scene[0], eyes, eye_normal, wrap=0.1, lift=0.012, want=eye_normal[:, 2] > 0.25)
         sides = np.repeat([0.0, 1.0], len(self.eye_ball))[:, None] * [1, 0, 0, 0]
         self.parts["eyes"].rows = vertex_rows(eyes, eye_normal, np.tile(self.eye_ball, (2, 1)), light, sides)
         mouth_normal = subdivide.normals(mouth, self.mouth_tris)
         self.parts["mouth"].rows = vertex_rows(
-            mouth, mouth_normal, self.mouth_rest, studio.light(scene[0], mouth, mouth_normal, wrap=0.1), self.mouth_mask)
+            mouth, mouth_normal, self.mouth_rest, studio.light(scene[0], mouth, mouth_normal, wrap=0.1, want=self.mouth_rest[:, 2] > 0.75), self.mouth_mask)
 
         head = np.eye(4)
         head[:3, :3], head[:3, 3] = turn, shift
@@ -259,7 +260,7 @@ class Scene:
         brow_rows = hair.ribbons(self.brows.at(mid, normal), self.brow_width, 0.5, 0.15, 0.5 + 0 * self.brow_width, 0 * self.brow_width + 1)
         pad = lambda r: np.hstack([r, np.full((len(r), 3), 0.8), np.full((len(r), 4), 0.8)]).astype(np.float32)
         tail = c.move(self.tail.reshape(-1, 3), pose, self.tail_weight).reshape(self.tail.shape)
-        tail_rows = hair.ribbons(tail, self.tail_width, 1.0, 0.1, self.tail_shade, self.tail_depth)
+        tail_rows = hair.ribbons(tail, self.tail_width, 1.0, 0.1, self.tail_shade, self.tail_depth, self.tail_hidden)
         return {
             "tail": (np.hstack([tail_rows[0], *self.tail_light]).astype(np.float32), tail_rows[1], still),
             "hair": (self.hair_rows, self.hair_index, head),

@@ -111,10 +111,10 @@ def lashes(fitted, vertices, eyes, rng, points=8):
         u = np.linspace(0.03, 0.98, n) + 0.006 * rng.normal(size=n)
         t = np.linspace(0, 1, points)
         length = (0.80 if upper else 0.5) * (0.75 + 0.25 * rng.random(n)) * np.clip(0.55 + 0.9 * u, 0, 1)
-        pull = np.round(u * 16) / 16 - u  # towards the cluster's middle
-        lean = (0.05 + 0.06 * (u - 0.4) * 2) + 0.5 * pull + 0.008 * rng.normal(size=n)
+        pull = np.round(u * 22) / 22 - u  # towards the cluster's middle
+        lean = (0.05 + 0.06 * (u - 0.4) * 2) + 0.4 * pull + 0.012 * rng.normal(size=n)
         places.append((ids, t[None] * length[:, None], u[:, None] + lean[:, None] * t[None] ** 1.5))
-        widths.append(np.full(n, 0.0052 if upper else 0.0030))
+        widths.append(np.full(n, 0.0042 if upper else 0.0028))
     return Hairs(places), np.concatenate(widths)
 
 
@@ -150,7 +150,7 @@ def brows(outline, skin, tris, rng, count=330, points=6):
             high.append(near[:, 1].max())
         middle, low, high = np.array(middle), np.array(low), np.array(high)
         slope = np.gradient((low + high) / 2, middle)
-        u = rng.beta(1.05, 1.1, count)
+        u = rng.beta(1.25, 1.1, count)
         v = np.clip(0.42 + 0.15 * rng.normal(size=count), 0.08, 0.8)
         px = x.min() + u * (x.max() - x.min()) * 0.97
         bottom, top = np.interp(px, middle, low), np.interp(px, middle, high)

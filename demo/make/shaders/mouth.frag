@@ -2,7 +2,7 @@
 void main() {
     vec3 v = normalize(eye - position), n0 = normalize(normal);
     float fine = fbm(rest * 2.3);
-    vec3 tooth = vec3(0.74, 0.69, 0.60) * (0.97 + 0.06 * fine);
+    vec3 tooth = vec3(0.64, 0.59, 0.50) * (0.97 + 0.06 * fine);
     vec3 gum = vec3(0.52, 0.19, 0.17), tongue = vec3(0.50, 0.17, 0.16) * (0.85 + 0.3 * fine);
     vec3 albedo = (tooth * mask.x + gum * mask.y + tongue * mask.z) / max(mask.x + mask.y + mask.z, 1e-3);
     vec3 n = bumped(n0, 0.006 * fine * mask.z + 0.001 * fine);
