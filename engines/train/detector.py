@@ -42,7 +42,7 @@ class Head(nn.Module):
         self.out = nn.Conv2d(channels, 16, 1)
         nn.init.normal_(self.out.weight, std=0.01)
         nn.init.zeros_(self.out.bias)
-        self.out.bias.data[1] = -4.0
+        self.out.bias.data[:2] = -4.0
 
     def forward(self, x):
         """[B, cells, 16]: cls and obj logits, box, key points."""
@@ -130,24 +130,28 @@ def giou(a, b):
     return iou - (hull - union) / hull, iou
 
 
+def background_aware(logit, target, face, known, count):
+    """Cross entropy over the known cells; easy background weighs little, or a picture full of it would drown its few faces."""
+    focus = torch.where(face, 1.0, logit.detach().sigmoid().sqrt())
+    return (F.binary_cross_entropy_with_logits(logit, target, reduction="none") * known * focus).sum() / count
+
+
 def loss(raw, cells, owner, box, kps):
     """Sum over cells, over the number of face cells: objectness, IoU-valued class, GIoU, key points over the face's size."""
     flat = torch.cat(raw, 1)
     face = owner >= 0
     count = face.sum().clamp_min(1)
     known = owner != -2
-    objectness = F.binary_cross_entropy_with_logits(flat[..., 1], face.float(), reduction="none")
-    # A picture full of easy background must not drown its few faces.
-    probability = flat[..., 1].detach().sigmoid()
-    focus = torch.where(face, 1.0, probability.sqrt())
-    objectness = (objectness * known * focus).sum() / count
+    objectness = background_aware(flat[..., 1], face.float(), face, known, count)
     if not face.any():
-        return objectness, flat.sum() * 0, flat.sum() * 0, flat.sum() * 0
+        return objectness, background_aware(flat[..., 0], face.float(), face, known, count), flat.sum() * 0, flat.sum() * 0
     own, where = flat[face], cells.expand(len(flat), -1, -1)[face]
     stride = where[:, 2:]
     centre, size = (where[:, :2] + own[:, 2:4]) * stride, own[:, 4:6].clamp(-4, 6).exp() * stride
     overlap, iou = giou(torch.cat([centre - size / 2, centre + size / 2], 1), box[face])
-    cls = F.binary_cross_entropy_with_logits(own[:, 0], iou.detach().clamp(0, 1), reduction="sum") / count
+    quality = torch.zeros_like(flat[..., 0])
+    quality[face] = iou.detach().clamp(0, 1)
+    cls = background_aware(flat[..., 0], quality, face, known, count)
     unit = ((box[face][:, 2:] - box[face][:, :2]).prod(1, keepdim=True).sqrt() / stride).clamp_min(0.5)
     points = F.smooth_l1_loss(own[:, 6:] / unit, kps[face] / unit, beta=0.05, reduction="none").mean(1).sum() / count
     return objectness, cls, (1 - overlap).sum() / count, points

@@ -113,7 +113,7 @@ def test_loss_falls_when_the_network_says_what_is_there():
     c = torch.from_numpy(cells).float()
     right = torch.zeros(1, len(cells), 16)
     right[..., 1] = torch.where(owner >= 0, 6.0, -6.0)
-    right[..., 0] = 6.0
+    right[..., 0] = right[..., 1]
     stride = c[None, :, 2:]
     right[..., 2:4] = (box[..., :2] + box[..., 2:]) / 2 / stride - c[None, :, :2]
     right[..., 4:6] = ((box[..., 2:] - box[..., :2]).clamp_min(1e-3) / stride).log()
