@@ -1,0 +1,143 @@
+//! `lipblend`: touches what the patch covers and nothing else.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{frame, init, ms, stat, video_info};
+use gst_check::Harness;
+use gst_video::{VideoFormat, VideoInfo, prelude::*};
+use gstlipstream::meta::PatchMeta;
+use lipstream_engines::{
+    denoise::Patch,
+    geometry::Similarity,
+    image::{ColorSpace, Crop, Matrix, Range},
+};
+
+const FORMATS: [VideoFormat; 5] =
+    [VideoFormat::I420, VideoFormat::Nv12, VideoFormat::Rgba, VideoFormat::Bgra, VideoFormat::Rgb];
+
+/// Noise, 80x80 px of the frame at (x, y) with a border that the mask leaves out.
+fn a_patch(info: &VideoInfo, x: f32, y: f32) -> Patch {
+    let side = 40;
+    let space = if info.is_yuv() { ColorSpace::Yuv(Matrix::Bt601, Range::Limited) } else { ColorSpace::Rgb };
+    let data = (0..side * side * 3).map(|i| 60 + ((i * i) % 131) as u8).collect();
+    let inside = |i: usize| (4..side - 4).contains(&i);
+    let mask = (0..side * side).map(|i| if inside(i / side) && inside(i % side) { 255 } else { 0 }).collect();
+    Patch {
+        pixels: Arc::new(Crop { side, space, data }),
+        mask,
+        to_frame: Similarity { a: 80.0, b: 0.0, tx: x, ty: y },
+        opacity: 1.0,
+        reference: None,
+    }
+}
+
+fn harness(info: &VideoInfo) -> Harness {
+    init();
+    let mut h = Harness::new("lipblend");
+    h.set_src_caps(info.to_caps().unwrap());
+    h
+}
+
+/// Coordinates of the luma (or first component) samples that differ.
+fn changed(info: &VideoInfo, before: &gst::BufferRef, after: &gst::BufferRef) -> Vec<(usize, usize)> {
+    let a = gst_video::VideoFrameRef::from_buffer_ref_readable(before, info).unwrap();
+    let b = gst_video::VideoFrameRef::from_buffer_ref_readable(after, info).unwrap();
+    let (step, stride) = (a.comp_pstride(0) as usize, a.plane_stride()[0] as usize);
+    let at = |f: &gst_video::VideoFrameRef<&gst::BufferRef>, x: usize, y: usize| {
+        f.plane_data(0).unwrap()[y * stride + x * step..][..step].to_vec()
+    };
+    let (width, height) = (info.width() as usize, info.height() as usize);
+    (0..width * height).map(|i| (i % width, i / width)).filter(|(x, y)| at(&a, *x, *y) != at(&b, *x, *y)).collect()
+}
+
+#[test]
+fn a_frame_without_a_patch_is_the_same_buffer_even_when_shared() {
+    let info = video_info(VideoFormat::I420, 320, 240);
+    let mut h = harness(&info);
+    let buffer = frame(&info, ms(40));
+    let shared = buffer.clone();
+    let out = h.push_and_pull(buffer).unwrap();
+    assert_eq!(out.as_ptr(), shared.as_ptr());
+    assert_eq!(stat(&h.element().unwrap(), "passed-through"), 1);
+}
+
+#[test]
+fn a_patch_changes_its_own_pixels_in_every_format_and_is_removed() {
+    for format in FORMATS {
+        let info = video_info(format, 322, 242);
+        let mut h = harness(&info);
+        let mut buffer = frame(&info, ms(40));
+        PatchMeta::add(buffer.get_mut().unwrap(), a_patch(&info, 100.0, 60.0), 322, 242);
+        // Somebody else holds the frame, behind a tee: their pixels must stay.
+        let shared = buffer.clone();
+        let original = frame(&info, ms(40));
+        let out = h.push_and_pull(buffer).unwrap();
+        let touched = changed(&info, &original, &out);
+        assert!(touched.len() > 2000, "{format}: {} px", touched.len());
+        assert!(touched.iter().all(|(x, y)| (106..174).contains(x) && (66..134).contains(y)), "{format}");
+        assert!(changed(&info, &original, &shared).is_empty(), "{format}: a shared frame was written");
+        assert!(out.meta::<PatchMeta>().is_none());
+        assert_eq!(out.pts(), Some(ms(40)));
+    }
+}
+
+#[test]
+fn a_patch_made_for_a_smaller_frame_is_scaled() {
+    let info = video_info(VideoFormat::I420, 640, 480);
+    let mut h = harness(&info);
+    let mut buffer = frame(&info, ms(0));
+    PatchMeta::add(buffer.get_mut().unwrap(), a_patch(&info, 100.0, 60.0), 320, 240);
+    let out = h.push_and_pull(buffer).unwrap();
+    let touched = changed(&info, &frame(&info, ms(0)), &out);
+    assert!(touched.iter().any(|(x, y)| *x > 320 && *y > 240), "the far end of the patch is at (360, 280)");
+    assert!(touched.iter().all(|(x, y)| (208..352).contains(x) && (128..272).contains(y)));
+}
+
+#[test]
+fn a_patch_of_another_shape_is_dropped_and_counted() {
+    let info = video_info(VideoFormat::I420, 640, 240);
+    let mut h = harness(&info);
+    let mut buffer = frame(&info, ms(0));
+    PatchMeta::add(buffer.get_mut().unwrap(), a_patch(&info, 100.0, 60.0), 320, 240);
+    let out = h.push_and_pull(buffer).unwrap();
+    assert!(changed(&info, &frame(&info, ms(0)), &out).is_empty());
+    let element = h.element().unwrap();
+    assert_eq!((stat(&element, "dropped"), stat(&element, "passed-through")), (1, 1));
+}
+
+#[test]
+fn disabled_it_removes_the_patch_and_leaves_the_pixels() {
+    let info = video_info(VideoFormat::Rgb, 320, 240);
+    let mut h = harness(&info);
+    h.element().unwrap().set_property("enabled", false);
+    let mut buffer = frame(&info, ms(0));
+    PatchMeta::add(buffer.get_mut().unwrap(), a_patch(&info, 100.0, 60.0), 320, 240);
+    let out = h.push_and_pull(buffer).unwrap();
+    assert!(changed(&info, &frame(&info, ms(0)), &out).is_empty() && out.meta::<PatchMeta>().is_none());
+}
+
+#[test]
+fn caps_may_change_between_two_frames() {
+    let small = video_info(VideoFormat::I420, 320, 240);
+    let mut h = harness(&small);
+    h.push_and_pull(frame(&small, ms(0))).unwrap();
+    let large = video_info(VideoFormat::Bgra, 640, 480);
+    h.set_src_caps(large.to_caps().unwrap());
+    let mut buffer = frame(&large, ms(40));
+    PatchMeta::add(buffer.get_mut().unwrap(), a_patch(&large, 500.0, 380.0), 640, 480);
+    let out = h.push_and_pull(buffer).unwrap();
+    assert!(!changed(&large, &frame(&large, ms(40)), &out).is_empty());
+}
+
+#[test]
+fn a_patch_that_reaches_over_the_edge_is_cut() {
+    let info = video_info(VideoFormat::Nv12, 320, 240);
+    let mut h = harness(&info);
+    let mut buffer = frame(&info, ms(0));
+    PatchMeta::add(buffer.get_mut().unwrap(), a_patch(&info, -30.0, 200.0), 320, 240);
+    let out = h.push_and_pull(buffer).unwrap();
+    let touched = changed(&info, &frame(&info, ms(0)), &out);
+    assert!(!touched.is_empty() && touched.iter().all(|(x, y)| *x < 44 && *y >= 206));
+}
