@@ -37,8 +37,9 @@ SHAPE = {
     **{f"eyes/{s}-eye-bag-decr": 0.4 for s in "lr"},
     **{f"cheek/{s}-cheek-volume-incr": 0.15 for s in "lr"},
     **{f"cheek/{s}-cheek-bones-incr": 0.2 for s in "lr"},
-    **{f"ears/{s}-ear-wing-decr": 0.6 for s in "lr"},
-    **{f"ears/{s}-ear-scale-decr": 0.2 for s in "lr"},
+    **{f"ears/{s}-ear-wing-decr": 0.45 for s in "lr"},
+    **{f"ears/{s}-ear-scale-decr": 0.35 for s in "lr"},
+    **{f"ears/{s}-ear-lobe-decr": 1.0 for s in "lr"},
 }
 CLOSED = {"mouth-open": -0.06, "mouth-compression": 0.10, "mouth-corner-puller": 0.17,
           "eyebrows-left-up": 0.18, "eyebrows-right-up": 0.18}  # the base mesh's lips rest a little apart

@@ -47,32 +47,20 @@ class Skull:
 
 
 def sample(skin, tris, weight, count, rng):
-    """`count` points on the mesh with density proportional to the vertex weight: (points, triangle, barycentric)."""
+    """`count` points on the mesh with density proportional to the vertex weight, [count, 3]."""
     corners = skin[tris]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     chance = area * weight[tris].mean(1)
     pick = rng.choice(len(tris), count, p=chance / chance.sum())
     r1, r2 = np.sqrt(rng.random(count)), rng.random(count)
     bary = np.stack([1 - r1, r1 * (1 - r2), r1 * r2], 1)
-    return (corners[pick] * bary[..., None]).sum(1), pick, bary
+    return (corners[pick] * bary[..., None]).sum(1)
 
 
 def bezier(a, b, c, t):
     """Quadratic Bezier of [n, 3] controls at t [k] -> [n, k, 3]."""
     t = t[None, :, None]
     return (1 - t) ** 2 * a[:, None] + 2 * t * (1 - t) * b[:, None] + t**2 * c[:, None]
-
-
-def resample(strands, k):
-    """Even spacing along each strand."""
-    step = np.linalg.norm(np.diff(strands, axis=1), axis=2)
-    length = np.c_[np.zeros(len(strands)), np.cumsum(step, 1)]
-    out = np.empty((len(strands), k, 3))
-    for i, (s, l) in enumerate(zip(strands, length)):
-        u = np.linspace(0, l[-1], k)
-        for axis in range(3):
-            out[i, :, axis] = np.interp(u, l, s[:, axis])
-    return out
 
 
 class Clumps:

@@ -60,21 +60,21 @@ class Studio:
         self.directions, self.weights, self.index = studio()
 
     def scene(self, meshes):
-        """Occluders: a list of (vertices, triangles)."""
+        """What can cast shadows, from a list of (vertices, triangles); the meshes must live as long as the scene."""
         scene = rtcore_scene.EmbreeScene()
         kept = [
             TriangleMesh(scene, np.ascontiguousarray(v, np.float32), np.ascontiguousarray(t, np.int32)) for v, t in meshes
         ]
         return scene, kept
 
-    def light(self, scene, points, normals, wrap=0.0, lift=0.006, want=None):
+    def light(self, solid, points, normals, wrap=0.0, lift=0.006, want=None):
         """Irradiance [n, 3], mean light direction [n, 3] and the visible share of key, rims and dome [n, 4].
 
         Where `want` [n] is false nothing is cast and all is 0.
         """
         if want is not None:
             full = [np.zeros((len(points), k)) for k in (3, 3, 4)]
-            for whole, part in zip(full, self.light(scene, points[want], normals[want], wrap, lift)):
+            for whole, part in zip(full, self.light(solid, points[want], normals[want], wrap, lift)):
                 whole[want] = part
             return full
         n = len(points)
@@ -87,7 +87,7 @@ class Studio:
             cosine = normals @ d
             facing = (cosine + wrap) / (1 + wrap)
             rows = np.where(facing > 0)[0]
-            hit = scene.run(origins[rows], np.tile(d.astype(np.float32), (len(rows), 1)), query="OCCLUDED") >= 0
+            hit = solid[0].run(origins[rows], np.tile(d.astype(np.float32), (len(rows), 1)), query="OCCLUDED") >= 0
             open_ = rows[~hit]
             irradiance[open_] += facing[open_, None] * w
             toward[open_] += facing[open_, None] * d * w.mean()

@@ -28,7 +28,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--assets", required=True, help="folder with base.obj, targets/, eyelashes/, eyebrows/, teeth/, tongue/")
     parser.add_argument("--out", default="avatar.mp4")
-    parser.add_argument("--crf", type=int, default=20)
+    parser.add_argument("--crf", type=int, default=17)
     parser.add_argument("--still", nargs=2, metavar=("SECONDS", "PNG"), help="one frame instead of the film")
     args = parser.parse_args()
 

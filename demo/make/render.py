@@ -43,9 +43,9 @@ def backdrop(width, height, rng):
         cx, cy, r = rng.uniform(0.66, 1.02), rng.uniform(0.06, 0.62), rng.uniform(0.018, 0.042)
         d = np.hypot((x - cx) * width / height, y - cy) / r
         disc = 1 / (1 + np.exp(np.minimum((d - 1) * 16, 50))) * (0.75 + 0.25 * np.clip(d, 0, 1) ** 4)
-        colour = np.array([0.36, 0.25, 0.14]) * rng.uniform(0.15, 0.8)
+        colour = np.array([0.36, 0.25, 0.14]) * rng.uniform(0.12, 0.6)
         image += disc[..., None] * colour
-    return ndimage.gaussian_filter(image, (2, 2, 0)).astype(np.float32)
+    return ndimage.gaussian_filter(image, (4, 4, 0)).astype(np.float32)
 
 
 class Renderer:
@@ -146,7 +146,7 @@ class Renderer:
         for name, part in scene.parts.items():
             program = self.programs[part.kind]
             self.lights(program)
-            self.set(program, noise=4, gaze=np.array([gaze, gaze]))  # row-major world-to-eye's transpose is gaze itself
+            self.set(program, noise=4, to_eye=gaze)  # the inverse, read column by column
             self.mesh(name, program, part.rows, part.tris, LAYOUT, NAMES).render()
 
         gl.disable(moderngl.DEPTH_TEST)

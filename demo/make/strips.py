@@ -28,49 +28,33 @@ def grids(faces):
         corners = np.where(uses == 1)[0]
         if len(corners) != 4 or any(len(set(faces[f])) < 4 for f in card):
             continue
-        quads = {f: list(faces[f]) for f in card}
-
-        def row_from(a, b):
-            """Walk the border from corner a through b, and collect each quad row behind it."""
-            line, here, ahead = [a, b], a, b
-            while uses[ahead] != 1:
-                f = [g for g in by_edge[frozenset((here, ahead))]][0]
-                quad = quads[f]
-                following = next(
-                    g for g in quads if g != f and ahead in quads[g] and len(set(quads[g]) & set(quad)) == 2
-                    and here not in quads[g] and any(len(by_edge[frozenset((ahead, v))]) == 1 for v in neighbours(quads[g], ahead))
-                )
-                v = next(v for v in neighbours(quads[following], ahead) if len(by_edge[frozenset((ahead, v))]) == 1)
-                here, ahead = ahead, v
-                line.append(v)
-            return line
-
-        def neighbours(quad, v):
-            k = quad.index(v)
-            return quad[(k + 1) % 4], quad[(k - 1) % 4]
-
-        a = corners[0]
-        quad = next(q for q in quads.values() if a in q)
-        one, two = (row_from(a, b) for b in neighbours(quad, a))
-        first = max((one, two), key=len)
-        rows, used = [first], set()
+        rims = {}
+        for f in card:
+            for k in range(4):
+                a, b = faces[f][k], faces[f][(k + 1) % 4]
+                if len(by_edge[frozenset((a, b))]) == 1:
+                    rims.setdefault(a, []).append(b)
+                    rims.setdefault(b, []).append(a)
+        sides = []
+        for following in rims[corners[0]]:
+            line = [corners[0], following]
+            while uses[line[-1]] != 1:
+                line.append(next(v for v in rims[line[-1]] if v != line[-2]))
+            sides.append(line)
+        rows, used = [max(sides, key=len)], set()
         while True:
-            line, upper = rows[-1], []
-            for k in range(len(line) - 1):
-                f = [g for g in by_edge[frozenset((line[k], line[k + 1]))] if g not in used]
-                if not f:
+            above = []
+            for a, b in zip(rows[-1][:-1], rows[-1][1:]):
+                fresh = [f for f in by_edge[frozenset((a, b))] if f not in used]
+                if not fresh:
                     break
-                used.add(f[0])
-                q = quads[f[0]]
-                i = q.index(line[k])
-                other = q[(i - 1) % 4] if q[(i + 1) % 4] == line[k + 1] else q[(i + 1) % 4]
-                upper.append(other)
-                if k == len(line) - 2:
-                    i = q.index(line[k + 1])
-                    upper.append(q[(i - 1) % 4] if q[(i + 1) % 4] == line[k] else q[(i + 1) % 4])
-            if len(upper) != len(line):
+                used.add(fresh[0])
+                quad = list(faces[fresh[0]])
+                opposite = [quad[(quad.index(v) + step) % 4] for v, w in ((a, b), (b, a)) for step in (1, -1) if quad[(quad.index(v) + step) % 4] != w]
+                above = above[:-1] + opposite if above else opposite
+            if len(above) != len(rows[-1]):
                 break
-            rows.append(upper)
+            rows.append(above)
         out.append(np.array(rows))
     return out
 
@@ -114,7 +98,7 @@ def lashes(fitted, vertices, eyes, rng, points=8):
         pull = np.round(u * 22) / 22 - u  # towards the cluster's middle
         lean = (0.05 + 0.06 * (u - 0.4) * 2) + 0.4 * pull + 0.012 * rng.normal(size=n)
         places.append((ids, t[None] * length[:, None], u[:, None] + lean[:, None] * t[None] ** 1.5))
-        widths.append(np.full(n, 0.0042 if upper else 0.0028))
+        widths.append((0.0042 if upper else 0.0028) * np.clip(1.5 - u, 0.5, 1))
     return Hairs(places), np.concatenate(widths)
 
 
@@ -156,8 +140,8 @@ def brows(outline, skin, tris, rng, count=330, points=6):
         bottom, top = np.interp(px, middle, low), np.interp(px, middle, high)
         py = bottom + v * (top - bottom)
         along = np.arctan(np.interp(px, middle, slope))
-        upright = np.clip(0.95 - 2.6 * u, 0.0, 0.95) - 0.5 * (v - 0.5) * np.clip(u * 4, 0, 1)
-        angle = along + upright + 0.12 * rng.normal(size=count)
+        upright = np.clip(0.62 - 1.8 * u, 0.0, 0.62) - 0.5 * (v - 0.5) * np.clip(u * 4, 0, 1)
+        angle = along + upright + 0.08 * rng.normal(size=count)
         length = (0.062 + 0.035 * np.sin(np.pi * np.clip(u * 1.1, 0, 1))) * (0.8 + 0.4 * rng.random(count))
         t = np.linspace(0, 1, points)
         bend = angle[:, None] - 0.35 * t[None] * (upright[:, None] > 0.3)

@@ -65,3 +65,20 @@ def collar(skin, tris, columns=240):
     quads = np.stack([i * columns + j, i * columns + n, (i + 1) * columns + n, (i + 1) * columns + j], -1).reshape(-1, 4)
     marks = np.stack([np.tile(angles, k), np.repeat(np.arange(k), columns) / (k - 1)], 1)
     return vertices, quads, marks
+
+
+class Sweater:
+    """Body and collar as one mesh; `mask` [v, 4]: collar, angle around the neck, row of the collar, height over the collar's plane."""
+
+    def __init__(self, character, skin):
+        c = character
+        torso = c.body[collar_plane(c.rest)[c.body].min(1) < 0.35]
+        body, faces = sweater(c.rest, torso)
+        ring, ring_faces, marks = collar(skin.mid_rest, skin.mid_tris)
+        n = len(body)
+        self.rest = np.concatenate([body, ring])
+        self.tris = subdivide.triangles(np.concatenate([faces, ring_faces + n]))
+        self.weight = c.head_weight(self.rest) * 0.35  # the collar follows the neck a little
+        self.mask = np.zeros((len(self.rest), 4))
+        self.mask[n:, 0], self.mask[n:, 1:3] = 1, marks
+        self.mask[:n, 3] = collar_plane(body)

@@ -11,6 +11,10 @@ void main() {
     float rib = 0.5 + 0.5 * cos(mask.y * 96.0);
     float fuzz = fbm(rest * 5.0);
     float height = mix(0.0060 * stitch + 0.004 * fuzz, 0.012 * rib + 0.003 * fuzz, collar);
+    // Soft folds that run from the arms to the neck.
+    vec3 drape = vec3(rest.x * 0.10 + rest.y * 0.13 * sign(rest.x), rest.y * 0.05 - abs(rest.x) * 0.06, rest.z * 0.06);
+    float fold = texture(noise, drape * 0.8 + 0.13).r + 0.5 * texture(noise, drape * 1.7 + 0.5).a;
+    height += 0.38 * fold * (1.0 - collar);
     vec3 n = bumped(n0, height);
     vec3 yarn = mix(vec3(0.050, 0.115, 0.135), vec3(0.075, 0.160, 0.180), fbm(rest * 0.7));
     float deep = mix(0.62 + 0.38 * stitch, 0.55 + 0.45 * rib, collar);

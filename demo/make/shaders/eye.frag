@@ -1,5 +1,5 @@
 // A ball with a flat iris seen through a cornea. `rest` is the unit ball, +z the gaze.
-uniform mat3 gaze[2];  // world to eye
+uniform mat3 to_eye;  // world to eye, one for both
 
 vec3 room(vec3 d) {  // what the cornea mirrors: a soft box, a window, a dim room
     vec3 k = normalize(light_direction[0]);
@@ -13,7 +13,6 @@ vec3 room(vec3 d) {  // what the cornea mirrors: a soft box, a window, a dim roo
 }
 
 void main() {
-    mat3 to_eye = mask.x < 0.5 ? gaze[0] : gaze[1];
     vec3 p = normalize(rest), v = to_eye * normalize(eye - position);
     const float rim = 0.48;
     float r = length(p.xy);

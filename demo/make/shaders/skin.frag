@@ -8,11 +8,11 @@ void main() {
     float height = mix(0.0007 * pores + 0.0017 * fine, 0.0042 * creases, lips);
     vec3 n = bumped(n0, height);
 
-    vec3 albedo = mix(vec3(0.560, 0.310, 0.205), vec3(0.615, 0.365, 0.255), smoothstep(0.3, 0.7, mottle));
+    vec3 albedo = mix(vec3(0.578, 0.327, 0.221), vec3(0.606, 0.356, 0.246), smoothstep(0.3, 0.7, mottle));
     albedo *= 0.955 + 0.09 * fine;
     albedo = mix(albedo, vec3(0.600, 0.215, 0.155), 0.50 * clamp(blush, 0.0, 1.0));
     float freckle = smoothstep(0.735, 0.80, texture(noise, rest * 2.9 + 0.21).b) * clamp(blush * 1.6, 0.0, 1.0);
-    albedo *= 1.0 - 0.16 * freckle;
+    albedo *= 1.0 - vec3(0.06, 0.11, 0.13) * freckle;
     vec3 lip = vec3(0.450, 0.125, 0.115) * (0.90 + 0.22 * creases);
     albedo = mix(albedo, lip, 0.82 * lips);
     albedo = mix(albedo, vec3(0.32, 0.075, 0.07), inner);
@@ -22,5 +22,5 @@ void main() {
     float rough = mix(oil, 0.30, lips);
     vec3 spec = 0.85 * shine(n, v, rough, 0.028) + 0.14 * shine(n, v, rough * 0.62, 0.028) * (1.0 + 3.0 * lips);
     spec *= (1.0 - smoothstep(0.2, 0.7, scalp)) * mix(1.0, 0.5, inner);
-    emit(relit(n0, n), 1.0 - 0.6 * inner, albedo, spec);
+    emit(relit(n0, n) * mix(0.35, 1.0, smoothstep(0.0, 0.22, seen.w)), 1.0 - 0.6 * inner, albedo, spec);
 }
