@@ -130,3 +130,49 @@ pub fn error_of(element: &gst::Element) -> String {
         _ => unreachable!("only errors were asked for"),
     }
 }
+
+/// A video of a person who talks: the demo's, else one of the shared data's. `None`, with a line that says so, when there is
+/// neither.
+pub fn person() -> Option<std::path::PathBuf> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
+    let shared = std::env::var_os("LIPSTREAM_SHARED").map(std::path::PathBuf::from);
+    let shared = shared.or_else(|| Some(root.parent()?.join("shared")))?;
+    let found = [root.join("demo/avatar.mp4"), shared.join("data/talking/val/free_retalking4.mp4")]
+        .into_iter()
+        .find(|p| p.is_file());
+    if found.is_none() {
+        eprintln!("skipped: neither demo/avatar.mp4 nor LIPSTREAM_SHARED is there");
+    }
+    found
+}
+
+/// The first `count` frames of a file in the format and size of `info`, timed from 0, 40 ms apart.
+pub fn decoded(path: &std::path::Path, info: &VideoInfo, count: u64) -> Vec<gst::Buffer> {
+    init();
+    let line = format!(
+        "filesrc location=\"{}\" ! decodebin ! videoconvert ! videoscale add-borders=false ! appsink name=out sync=false",
+        path.display()
+    );
+    let pipeline = gst::parse::launch(&line).expect("decoders").downcast::<gst::Pipeline>().expect("a pipeline");
+    let sink = pipeline.by_name("out").and_downcast::<gst_app::AppSink>().expect("an appsink");
+    sink.set_caps(Some(
+        &gst::Caps::builder("video/x-raw")
+            .field("format", info.format().to_str())
+            .field("width", info.width() as i32)
+            .field("height", info.height() as i32)
+            .build(),
+    ));
+    pipeline.set_state(gst::State::Playing).expect("a pipeline that plays");
+    let frames = (0..count)
+        .map(|i| {
+            let mut buffer = sink.pull_sample().expect("a frame").buffer_owned().expect("a buffer");
+            let b = buffer.make_mut();
+            b.set_pts(ms(40 * i));
+            b.set_duration(ms(40));
+            b.unset_flags(gst::BufferFlags::DISCONT);
+            buffer
+        })
+        .collect();
+    pipeline.set_state(gst::State::Null).expect("NULL is always reached");
+    frames
+}
