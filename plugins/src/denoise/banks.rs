@@ -97,10 +97,8 @@ impl Entry {
             return Ok(None);
         }
         let version = self.bank.version();
-        if let Some((of, identity)) = &self.identity {
-            if *of == version {
-                return Ok(Some(identity.clone()));
-            }
+        if let Some((_, identity)) = self.identity.as_ref().filter(|(of, _)| *of == version) {
+            return Ok(Some(identity.clone()));
         }
         let identity = denoiser.prepare(&self.bank)?;
         self.identity = Some((version, identity.clone()));

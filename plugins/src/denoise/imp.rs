@@ -459,11 +459,7 @@ impl LipDenoise {
         }
         match event.view() {
             gst::EventView::StreamStart(_) => self.gate.end_video(false),
-            gst::EventView::Caps(e) => {
-                if !self.set_caps(e.caps()) {
-                    return false;
-                }
-            }
+            gst::EventView::Caps(e) if !self.set_caps(e.caps()) => return false,
             gst::EventView::Segment(e) => match e.segment().clone().downcast::<gst::ClockTime>() {
                 Ok(segment) => self.state.lock().segment = segment,
                 Err(_) => {

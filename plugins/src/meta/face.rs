@@ -56,7 +56,6 @@ pub fn add(buffer: &mut gst::BufferRef, face: &Face, width: u32, height: u32) ->
     s.set("confidence", f64::from(face.confidence));
     s.set("yaw", f64::from(face.yaw));
     s.set("occluded", face.occluded);
-    drop(meta);
 
     // The region of interest counts whole pixels inside the frame.
     let x0 = face.rect.x.clamp(0.0, width as f32) as u32;
