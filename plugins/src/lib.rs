@@ -19,7 +19,7 @@ pub mod meta;
 mod options;
 mod stats;
 pub mod sync;
-mod video;
+pub mod video;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     meta::face::register();

@@ -12,8 +12,8 @@ use lipstream_engines::{
 
 /// Tracks whose frames are remembered; the one unused for longest goes first.
 const MAX_TRACKS: usize = 4;
-/// References of one track.
-const CAPACITY: usize = 48;
+/// References of one person, for banks of any origin.
+pub const CAPACITY: usize = 48;
 
 struct Entry {
     track: u64,

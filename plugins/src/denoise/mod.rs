@@ -28,6 +28,7 @@ mod wait;
 
 use gst::{glib, prelude::*};
 
+pub use banks::CAPACITY;
 pub use properties::SchedulingPolicy;
 
 glib::wrapper! {
