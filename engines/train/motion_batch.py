@@ -45,7 +45,7 @@ class Clip:
 class Mel:
     """Batched log mel in f32 with a choice of eleven vocal-tract lengths; warp 5 is none."""
 
-    WARPS = np.linspace(0.9, 1.1, 11)
+    WARPS = np.linspace(0.87, 1.13, 11)
 
     def __init__(self):
         self.window = torch.from_numpy(audio.window().astype(np.float32))
@@ -92,9 +92,12 @@ class Batches:
             warp = torch.from_numpy(np.clip(np.round(rng.normal(5, 2.2, self.batch)), 0, 10).astype(int))
         mel = self.mel(sound, warp)
         if self.augment:
-            for k in np.flatnonzero(rng.random(self.batch) < 0.3):
-                low, width = rng.integers(0, 75), rng.integers(2, 12)
+            for k in np.flatnonzero(rng.random(self.batch) < 0.4):
+                low, width = rng.integers(0, 75), rng.integers(2, 14)
                 mel[k, :, low : low + width] = mel[k].mean()
+            for k in np.flatnonzero(rng.random(self.batch) < 0.3):
+                low, width = rng.integers(0, 2 * HOPS - 8), rng.integers(2, 9)
+                mel[k, low : low + width] = mel[k].mean()
         out = {"mel": mel}
         for key in ("z", "opening", "time", "has_z", "weight"):
             out[key] = torch.from_numpy(np.stack([np.asarray(i[key], np.float32) for i in items]))
@@ -104,7 +107,7 @@ class Batches:
         kind = self.kinds[rng.choice(len(self.kinds), p=self.share)]
         cumulated = self.pick[kind]
         clip = self.groups[kind][min(np.searchsorted(cumulated, rng.random() * cumulated[-1]), len(cumulated) - 1)]
-        speed = rng.uniform(0.9, 1.12) if self.augment else 1.0
+        speed = rng.uniform(0.85, 1.18) if self.augment else 1.0
         needed = FRAMES * FRAME_MS / 1000 * speed
         # A clip may start up to half a second late in the piece or end early: the rest is silence, as in a stream.
         start = rng.uniform(-0.3, max(-0.3, clip.seconds - needed + 0.3))

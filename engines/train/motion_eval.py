@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure a motion model against the labels: correlation, lag and spread of the opening, and what it does in silence.
 
-    motion_eval.py --data DATA --cache CACHE --run DIR [--steps 1 2 4] [--temperature 0 0.3 0.5]
+    motion_eval.py --data DATA --cache CACHE --run DIR [DIR ..] [--steps 1 2 4] [--temperature 0 0.3 0.5]
 
 Correlation is Pearson's of the inner-lip opening with the truth over a clip, the best at a lag of -1..1 frames; spread is the ratio
 of the deviations. These are figures of the motion, not of rendered pictures.
@@ -46,7 +46,7 @@ def conditions(model, samples, frames, fps=FPS):
 def motion(model, cond, steps, temperature, seed=0, coefficient=0.9):
     """Latents [frames, D] of a stream."""
     generator = torch.Generator().manual_seed(seed)
-    noise = temperature * smooth_noise(1, len(cond), model.denoiser.latent.in_features, coefficient, generator)[0]
+    noise = temperature * smooth_noise(1, len(cond), model.denoiser.latents, coefficient, generator)[0]
     return sample(model.denoiser, cond, noise, steps)
 
 
@@ -107,7 +107,8 @@ def main():
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
-    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--run", type=Path, nargs="+", required=True)
+    parser.add_argument("--gain", type=float, default=1.0)
     parser.add_argument("--steps", type=int, nargs="*", default=[1, 2, 4])
     parser.add_argument("--temperature", type=float, nargs="*", default=[0.0, 0.3, 0.5])
     parser.add_argument("--clips", action="store_true", help="every clip, not only the medians")
@@ -115,7 +116,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     _, held, basis = load(args.cache, hold=args.hold, kinds=())
-    model, _ = restore(args.run, basis)
+    model, _ = restore(args.run, basis, args.gain)
     for steps in args.steps:
         for temperature in args.temperature:
             print(json.dumps({"steps": steps, "temperature": temperature, **summary(model, held, [steps], temperature)}))

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-from motion_net import FEATURE_END_MS, HOP_MS, LOOKAHEAD_MS, OFFSETS, EncoderStep
+from motion_net import FEATURE_END_MS, HOP_MS, LOOKAHEAD_MS, OFFSETS
 from tensors import save
 
 
@@ -34,7 +34,7 @@ def parity(model, folder):
     for hop in range(40):
         feature, state = run.run(None, {"mel": mel[:, 2 * hop : 2 * hop + 2].numpy(), "state": state})
         got.append(feature)
-    latents, cond = model.denoiser.latent.in_features, model.denoiser.cond.in_features
+    latents, cond = model.denoiser.latents, model.denoiser.conditions
     x, t, c = torch.randn(5, latents), torch.tensor([0.0, 0.25, 0.5, 0.75, 0.9]), torch.randn(5, cond)
     (prediction,) = session(folder / "motion.onnx").run(None, {"latent": x.numpy(), "timestep": t.numpy(), "cond": c.numpy()})
     return {"audio": float(np.abs(np.stack(got, 1) - whole.numpy()).max()), "state": float(np.abs(state - end.numpy()).max()),
@@ -49,11 +49,9 @@ def silence_feature(model):
 
 
 def gflop(model, steps=2, fps=25.0):
-    """Multiply-adds counted as two, a video frame: the encoder's hops and the denoiser's steps."""
-    e, d = model.encoder, model.denoiser
-    hop = e.entry.weight.numel() + sum(layer.conv.weight.numel() for layer in e.layers)
-    hop += e.gru.weight_ih_l0.numel() + e.gru.weight_hh_l0.numel() + e.out.weight.numel()
-    step = sum(p.numel() for p in d.parameters() if p.ndim == 2)
+    """Multiply-adds counted as two, a video frame: the encoder's hops and the denoiser's steps. Every weight is used once each."""
+    hop = sum(p.numel() for p in model.encoder.parameters() if p.ndim > 1)
+    step = sum(p.numel() for p in model.denoiser.parameters() if p.ndim > 1)
     return 2e-9 * (hop * 1000 / HOP_MS / fps + steps * step)
 
 
@@ -61,8 +59,8 @@ def write(model, kept, basis, folder):
     """Everything the engine loads but its manifest; returns what the manifest must say."""
     folder.mkdir(parents=True, exist_ok=True)
     model = model.eval()
-    e, latents, cond = model.encoder, model.denoiser.latent.in_features, model.denoiser.cond.in_features
-    to_onnx(EncoderStep(e).eval(), (torch.zeros(2, 2, 80), torch.zeros(2, e.state_size)), ("mel", "state"), ("feature", "next_state"),
+    e, latents, cond = model.encoder, model.denoiser.latents, model.denoiser.conditions
+    to_onnx(e.stepping().eval(), (torch.zeros(2, 2, 80), torch.zeros(2, e.state_size)), ("mel", "state"), ("feature", "next_state"),
             folder / "audio.onnx")
     to_onnx(model.denoiser, (torch.zeros(2, latents), torch.zeros(2), torch.zeros(2, cond)), ("latent", "timestep", "cond"), ("prediction",),
             folder / "motion.onnx")

@@ -70,6 +70,10 @@ class AudioEncoder(nn.Module):
         kept.append(hidden[0])
         return self.out(self.drop(torch.cat([x, y], -1))), torch.cat(kept, 1)
 
+    def stepping(self):
+        """The single-hop form, for export."""
+        return EncoderStep(self)
+
     def normalised(self, mel):
         return (mel - self.norm[0]) / self.norm[1]
 
@@ -117,6 +121,7 @@ class Denoiser(nn.Module):
 
     def __init__(self, latents, cond, width=256, blocks=2, dropout=0.0):
         super().__init__()
+        self.latents, self.conditions = latents, cond
         self.latent, self.cond = nn.Linear(latents, width), nn.Linear(cond, width)
         self.time = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, width))
         self.blocks = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout),
@@ -130,6 +135,62 @@ class Denoiser(nn.Module):
         for block in self.blocks:
             x = x + block(x)
         return self.out(x)
+
+    def forward(self, latent, timestep, cond):
+        left = (1 - timestep).clamp_min(PATH_LEFT).unsqueeze(-1)
+        return (self.clean(latent, timestep, self.cond(cond)) - latent) / left
+
+
+class EncoderStack(nn.Module):
+    """Several encoders side by side: states and features joined, so that one file holds a committee."""
+
+    def __init__(self, encoders):
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.sizes = [e.state_size for e in encoders]
+        self.state_size, self.features = sum(self.sizes), sum(e.features for e in encoders)
+        self.register_buffer("norm", encoders[0].norm.clone())
+
+    def forward(self, mel, state):
+        out = [e(mel, s.contiguous()) for e, s in zip(self.encoders, torch.split(state, self.sizes, 1))]
+        return torch.cat([f for f, _ in out], -1), torch.cat([s for _, s in out], 1)
+
+    def stepping(self):
+        """The single-hop form, for export."""
+        return StackStep(self)
+
+    normalised, zeros = AudioEncoder.normalised, AudioEncoder.zeros
+
+
+class StackStep(nn.Module):
+    """One hop of an EncoderStack."""
+
+    def __init__(self, stack):
+        super().__init__()
+        self.sizes, self.steps = stack.sizes, nn.ModuleList(EncoderStep(e) for e in stack.encoders)
+
+    def forward(self, mel, state):
+        out = [step(mel, s) for step, s in zip(self.steps, torch.split(state, self.sizes, 1))]
+        return torch.cat([f for f, _ in out], -1), torch.cat([s for _, s in out], 1)
+
+
+class DenoiserStack(nn.Module):
+    """The mean of several denoisers' estimates of the data, each on its own encoder's features; `gain` scales the estimate."""
+
+    def __init__(self, denoisers, features, gain=1.0):
+        super().__init__()
+        self.denoisers, self.features, self.gain = nn.ModuleList(denoisers), features, gain
+        self.latents, self.conditions = denoisers[0].latents, len(OFFSETS) * sum(features)
+
+    def cond(self, cond):
+        taps = cond.reshape(*cond.shape[:-1], len(OFFSETS), sum(self.features))
+        return [d.cond(part.flatten(-2)) for d, part in zip(self.denoisers, torch.split(taps, self.features, -1))]
+
+    def clean(self, latent, timestep, cond_part):
+        # Members know data of gain 1: a latent part of the way holds `timestep` of data times gain.
+        shrunk = latent * (1 - timestep.unsqueeze(-1) * (1 - 1 / self.gain))
+        mean = sum(d.clean(shrunk, timestep, part) for d, part in zip(self.denoisers, cond_part)) / len(self.denoisers)
+        return self.gain * mean
 
     def forward(self, latent, timestep, cond):
         left = (1 - timestep).clamp_min(PATH_LEFT).unsqueeze(-1)

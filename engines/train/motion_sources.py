@@ -25,8 +25,9 @@ HELD = ("free_facegood", "free_retalking2", "free_lipreading_sample", "gen_edtal
 
 # Sampling weight and lag (seconds) by the name's beginning; the last match counts. A negative lag: the picture is ahead of the sound by
 # as much and is read that much earlier; measured with a model trained without it. The mouths of weight 0 do not say what is heard.
-TRUST = {"free_": (1.0, 0.0), "free_facegood": (1.0, -0.03), "free_infinitetalk": (1.0, 0.03), "free_latentsync1": (1.0, -0.02),
-         "free_latentsyncrealtime": (1.0, 0.02), "free_retalking": (1.0, -0.03), "free_liveportrait_d11": (0.0, 0.0), "free_maxine_desk": (0.0, 0.0), "gen_": (1.0, -0.04),
+TRUST = {"free_": (1.0, 0.0), "free_facegood": (1.0, -0.06), "free_infinitetalk": (1.0, 0.03), "free_latentsync1": (1.0, -0.04),
+         "free_latentsyncrealtime": (1.0, 0.03), "free_lipreading": (1.0, -0.02), "free_retalking": (1.0, -0.04),
+         "free_maxine_desk": (0.0, 0.0), "gen_": (1.0, -0.04),
          "gen_anitalker": (1.0, -0.06), "gen_anitalker_f2b": (0.4, -0.06), "gen_dhlive": (1.0, -0.08), "gen_edtalk": (1.0, -0.03),
          "gen_joyhallo": (1.0, -0.05), "gen_joyhallo_h": (1.0, -0.07), "gen_joyhallo_en": (0.5, -0.05), "gen_joyhallo_en_1": (0.1, -0.05),
          "gen_joyhallo_en_6": (0.1, -0.05), "gen_linly": (1.0, -0.025), "gen_livetalking": (0.0, 0.0)}
@@ -188,7 +189,7 @@ def voice(out, basis, spread, count, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
-    parser.add_argument("--voices", type=int, default=160, help="sentences to synthesise")
+    parser.add_argument("--voices", type=int, default=400, help="sentences to synthesise")
     parser.add_argument("--seed", type=int, default=11)
     args = parser.parse_args()
     out = args.cache / "motion"

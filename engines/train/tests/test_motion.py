@@ -177,18 +177,33 @@ class Export(unittest.TestCase):
         import motion_export
 
         torch.manual_seed(3)
-        model = torch.nn.Module()
-        model.encoder = motion_net.AudioEncoder(width=24, features=8, dropout=0.2).eval()
-        model.denoiser = motion_net.Denoiser(4, 56, width=16, dropout=0.2).eval()
-        with tempfile.TemporaryDirectory() as folder:
-            folder = Path(folder)
-            e = model.encoder
-            motion_export.to_onnx(motion_net.EncoderStep(e), (torch.zeros(2, 2, 80), torch.zeros(2, e.state_size)), ("mel", "state"),
-                                  ("feature", "next_state"), folder / "audio.onnx")
-            motion_export.to_onnx(model.denoiser, (torch.zeros(2, 4), torch.zeros(2), torch.zeros(2, 56)), ("latent", "timestep", "cond"),
-                                  ("prediction",), folder / "motion.onnx")
-            for name, difference in motion_export.parity(model, folder).items():
-                self.assertLess(difference, 1e-4, name)
+        encoders = [motion_net.AudioEncoder(width=w, features=f, dropout=0.2) for w, f in ((24, 8), (16, 6))]
+        denoisers = [motion_net.Denoiser(4, 7 * f, width=16, dropout=0.2) for f in (8, 6)]
+        committee = motion_net.EncoderStack(encoders), motion_net.DenoiserStack(denoisers, [8, 6], 1.2)
+        for encoder, denoiser in ((encoders[0], denoisers[0]), committee):
+            model = torch.nn.Module()
+            model.encoder, model.denoiser = encoder.eval(), denoiser.eval()
+            with tempfile.TemporaryDirectory() as folder:
+                folder = Path(folder)
+                motion_export.to_onnx(encoder.stepping().eval(), (torch.zeros(2, 2, 80), torch.zeros(2, encoder.state_size)),
+                                      ("mel", "state"), ("feature", "next_state"), folder / "audio.onnx")
+                motion_export.to_onnx(denoiser, (torch.zeros(2, 4), torch.zeros(2), torch.zeros(2, denoiser.conditions)),
+                                      ("latent", "timestep", "cond"), ("prediction",), folder / "motion.onnx")
+                for name, difference in motion_export.parity(model, folder).items():
+                    self.assertLess(difference, 1e-4, name)
+
+    def test_a_committee_of_twins_is_the_twin_and_gain_scales_it(self):
+        torch.manual_seed(4)
+        one = motion_net.Denoiser(4, 7 * 8, width=16).eval()
+        taps = torch.randn(3, 7, 8)
+        both = motion_net.DenoiserStack([one, one], [8, 8]).eval()
+        loud = motion_net.DenoiserStack([one, one], [8, 8], 1.5).eval()
+        with torch.no_grad():
+            alone = motion_net.sample(one, taps.flatten(1), torch.zeros(3, 4), 2)
+            doubled = torch.cat([taps, taps], -1).flatten(1)
+            torch.testing.assert_close(motion_net.sample(both, doubled, torch.zeros(3, 4), 2), alone, atol=1e-5, rtol=0)
+            torch.testing.assert_close(motion_net.sample(loud, doubled, torch.zeros(3, 4), 1),
+                                       1.5 * motion_net.sample(one, taps.flatten(1), torch.zeros(3, 4), 1), atol=1e-5, rtol=0)
 
 
 if __name__ == "__main__":
