@@ -2,7 +2,7 @@
 """The landmark network: 111 mesh points and "is this a face" from an upright 128 x 128 crop, distilled from the 468-point mesh.
 
     landmarks.py pack  --data DATA --cache CACHE            crops of all clips into CACHE/landmarks/{train,val}_*.npy
-    landmarks.py train --data DATA --cache CACHE --out RUN  resumes from RUN/last.pt
+    landmarks.py train --data DATA --cache CACHE --out RUN  resumes from RUN/last.pt; --init OTHER/last.pt starts from another run's weights
     landmarks.py eval  --data DATA --cache CACHE --model engines/models/tracker/landmarks.onnx
     landmarks.py export --run RUN --model engines/models/tracker/landmarks.onnx
 
@@ -176,6 +176,8 @@ def train(args):
     args.out.mkdir(parents=True, exist_ok=True)
     samples, log, start = Samples(args.cache / "landmarks", args.seed), Log(args.out / "log.jsonl"), 0
     network = Landmarks(samples.mean()).to(memory_format=torch.channels_last)
+    if args.init:
+        network.load_state_dict(torch.load(args.init, weights_only=True)["average"])
     average = Average(network)
     plain = [p for p in network.parameters() if p.ndim == 1]
     decayed = [p for p in network.parameters() if p.ndim > 1]
@@ -284,7 +286,8 @@ def main():
     p = sub.add_parser("train")
     data_argument(p)
     p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--steps", type=int, default=6000)
+    p.add_argument("--init", type=Path, help="last.pt of another run whose averaged weights this one starts from")
+    p.add_argument("--steps", type=int, default=4000)
     p.add_argument("--batch", type=int, default=48)
     p.add_argument("--lr", type=float, default=2e-3)
     p.add_argument("--every", type=int, default=200)

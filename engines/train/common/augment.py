@@ -47,10 +47,36 @@ def face(crop, points, pixels, rng):
         m = np.array([[f, 0, (1 - f) * pixels / 2], [0, 1, 0]])
         image = cv2.warpAffine(image, m, (pixels, pixels), borderMode=cv2.BORDER_REPLICATE)
         own = (own - [0.5, 0]) * [f, 1] + [0.5, 0] + [(f - 1) * 0.5 / pixels, 0]
+    if rng.random() < 0.6:
+        image, own = bend(image, own, rng)
     image = colour(image, rng)
     if rng.random() < 0.3:
         image = occlude(image, rng)
     return degrade(image, rng), own.astype(np.float32)
+
+
+def bend(image, points, rng, amplitude=0.02):
+    """A smooth random warp, so that few people stand for many head and mouth shapes.
+
+    The field is a sum of plane waves at most 1.5 periods long across the crop, its standard deviation at most `amplitude` of the side in x and in y.
+    """
+    waves = rng.uniform(-1.5, 1.5, (4, 2)) * 2 * np.pi
+    phase = rng.uniform(0, 2 * np.pi, 4)
+    size = rng.normal(0, 1, (4, 2)) * amplitude * rng.uniform(0.2, 1) / np.sqrt(2)
+    n = image.shape[0]
+    unit = (np.arange(n) + 0.5) / n
+    field = np.zeros((n, n, 2))
+    for wave, shift, strength in zip(waves, phase, size):
+        # sin(a + b) by its parts: the wave is two outer products.
+        a, b = unit * wave[0] + shift, unit * wave[1]
+        field += (np.outer(np.cos(b), np.sin(a)) + np.outer(np.sin(b), np.cos(a)))[..., None] * strength
+    grid = (np.stack(np.meshgrid(unit, unit), 2) + field).astype(np.float32) * n - 0.5
+    image = cv2.remap(image, grid, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # The new place q of a point p solves q + field(q) = p; the field is gentle, so a few rounds settle it.
+    moved = points
+    for _ in range(6):
+        moved = points - np.sin(moved @ waves.T + phase) @ size
+    return image, moved
 
 
 def no_face(crop, points, background, pixels, rng):

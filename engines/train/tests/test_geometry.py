@@ -68,3 +68,16 @@ def test_augmented_points_stay_on_their_pixels():
         hits += min(np.linalg.norm(c * 128 - [x, y]) for c in candidates) < 5
     # Occlusion may cover or outshine some of them.
     assert hits >= 25
+
+
+def test_bent_points_stay_on_their_pixels():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        point = rng.uniform(0.2, 0.8, 2)
+        y, x = (np.mgrid[:128, :128] + 0.5) / 128
+        blob = np.exp(-((x - point[0]) ** 2 + (y - point[1]) ** 2) / (2 * 0.02**2))
+        image = np.repeat((255 * blob).astype(np.uint8)[..., None], 3, 2)
+        bent, moved = augment.bend(image, point[None], rng, amplitude=0.03)
+        weight = bent[..., 0].astype(float)
+        centre = [(weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()]
+        np.testing.assert_allclose(moved[0], centre, atol=0.6 / 128)
