@@ -1,0 +1,216 @@
+//! The command line.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use lipstream_engines::runtime::{Device, Precision};
+
+use crate::{
+    doctor, engines,
+    error::Result,
+    graph,
+    render::{self, AudioCodec},
+};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed while running
+  2    wrong command line, graph file or parameter
+  3    an input is missing, cannot be decoded, or has no video, no audio or no face
+  4    an engine, its model or its device does not work
+  5    the output cannot be written
+  130  interrupted";
+
+/// Live lip-sync for GStreamer: a video says what a voice says.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Say what is chosen and why (more with LIPSTREAM_LOG=debug)
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Render a video file whose lips follow a speech file
+    Render(Box<Render>),
+    /// Run a graph file
+    Run(Run),
+    /// List the engines that are installed
+    Engines(Json),
+    /// Check what Lipstream needs on this machine, and say how to get what is missing
+    Doctor(Json),
+}
+
+#[derive(Args)]
+struct Json {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Render {
+    /// Video of a person; any container that GStreamer decodes
+    #[arg(long, value_name = "FILE")]
+    video: PathBuf,
+    /// Speech; the first audio stream of any file that GStreamer decodes
+    #[arg(long, value_name = "FILE")]
+    audio: PathBuf,
+    /// Output: .mp4, .mov, .mkv or .webm
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Engine by name, or the folder of its engine.toml
+    #[arg(long)]
+    engine: Option<String>,
+    /// auto, cpu, openvino, cuda[:n] or tensorrt[:n]
+    #[arg(long, default_value = "auto")]
+    device: Device,
+    /// auto, fp32, fp16, bf16 or int8
+    #[arg(long, default_value = "auto")]
+    precision: Precision,
+    /// Denoise steps a frame
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=8))]
+    steps: Option<u32>,
+    /// Look for faces every so many frames; they are followed in between
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "FRAMES")]
+    inference_interval: Option<u32>,
+    /// How far the mouth moves, 1 being as learnt
+    #[arg(long, value_parser = gain)]
+    motion_gain: Option<f64>,
+    /// End with the video where the audio is longer, in place of playing it backward and forward again
+    #[arg(long)]
+    no_loop: bool,
+    /// Reference bank of the person, in place of gathering one from the video
+    #[arg(long, value_name = "FILE")]
+    reference_bank: Option<PathBuf>,
+    /// Do not look at the video beforehand: references are gathered as it plays
+    #[arg(long, conflicts_with = "reference_bank")]
+    no_gather: bool,
+    /// Audio of the output [default: aac in .mp4 and .mov, flac in .mkv, opus in .webm]
+    #[arg(long, value_enum)]
+    audio_codec: Option<AudioCodec>,
+    /// Quality of H.264, lower is better
+    #[arg(long, default_value_t = 18, value_parser = clap::value_parser!(u32).range(0..=50))]
+    crf: u32,
+    /// Speed of x264: ultrafast, superfast, veryfast, faster, fast, medium, slow, slower, veryslow
+    #[arg(long, default_value = "veryfast", value_parser = PRESETS)]
+    preset: String,
+    /// Video bit rate in kbit/s, in place of a quality
+    #[arg(long, value_name = "KBIT", value_parser = clap::value_parser!(u32).range(50..=200_000))]
+    video_bitrate: Option<u32>,
+    /// Print one JSON object about the render on stdout
+    #[arg(long)]
+    json: bool,
+    /// No progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+const PRESETS: [&str; 9] =
+    ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"];
+
+#[derive(Args)]
+struct Run {
+    /// Graph file, such as graphs/file.toml
+    graph: PathBuf,
+    /// Value of a parameter
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// List the parameters of the graph and end
+    #[arg(long, visible_alias = "list")]
+    help_params: bool,
+    /// Print the gst-launch line and end
+    #[arg(long)]
+    print: bool,
+}
+
+fn gain(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|g| (0.0..=4.0).contains(g)).ok_or_else(|| "must be a number in 0..4".into())
+}
+
+impl Cli {
+    pub fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Render(command) => command.run(),
+            Command::Run(command) => command.run(),
+            Command::Engines(Json { json }) => engines::list(json),
+            Command::Doctor(Json { json }) => doctor::examine(json),
+        }
+    }
+}
+
+impl Render {
+    fn run(self) -> Result<ExitCode> {
+        let mut properties = vec![("device", self.device.to_string()), ("precision", self.precision.to_string())];
+        let mut set = |name, value: Option<String>| properties.extend(value.map(|v| (name, v)));
+        set("engine", self.engine.clone());
+        set("steps", self.steps.map(|n| n.to_string()));
+        set("inference-interval", self.inference_interval.map(|n| n.to_string()));
+        set("motion-gain", self.motion_gain.map(|g| g.to_string()));
+        let summary = render::render(render::Options {
+            video: self.video,
+            audio: self.audio,
+            output: self.output,
+            properties,
+            engine: self.engine,
+            device: lipstream_engines::runtime::Options {
+                device: self.device,
+                precision: self.precision,
+                ..Default::default()
+            },
+            reference_bank: self.reference_bank,
+            gather: !self.no_gather,
+            looped: !self.no_loop,
+            audio_codec: self.audio_codec,
+            crf: self.crf,
+            preset: self.preset,
+            video_bitrate: self.video_bitrate,
+            quiet: self.quiet,
+        })?;
+        if self.json {
+            println!("{}", serde_json::to_string(&summary).expect("a summary has only plain values"));
+        } else if !self.quiet {
+            eprintln!(
+                "{}: {} frames, {:.2} s, {:.1} times real time on {}",
+                summary.output.display(),
+                summary.frames,
+                summary.seconds,
+                summary.rtf,
+                summary.device,
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Run {
+    fn run(self) -> Result<ExitCode> {
+        let graph = graph::Graph::read(&self.graph)?;
+        if self.help_params {
+            print!("{}", graph.help());
+            return Ok(ExitCode::SUCCESS);
+        }
+        let launch = graph.launch(&self.set)?;
+        if self.print {
+            println!("{}", graph::command_line(&launch));
+            return Ok(ExitCode::SUCCESS);
+        }
+        graph::run(&launch)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,168 @@
+//! `lipstream doctor`: each thing that Lipstream needs, found or how to get it.
+
+use std::{path::Path, process::ExitCode};
+
+use lipstream_engines::{manifest::Engine, runtime};
+use serde::Serialize;
+
+use crate::error::Result;
+
+const SETUP: &str = "run `make setup`";
+
+/// Elements of other people that `render` and the graphs use, with the Debian package that holds each.
+const ELEMENTS: [(&str, &str); 22] = [
+    ("filesrc", "libgstreamer1.0-0"),
+    ("decodebin", "gstreamer1.0-plugins-base"),
+    ("appsrc", "gstreamer1.0-plugins-base"),
+    ("videoconvert", "gstreamer1.0-plugins-base"),
+    ("audioconvert", "gstreamer1.0-plugins-base"),
+    ("audioresample", "gstreamer1.0-plugins-base"),
+    ("opusenc", "gstreamer1.0-plugins-base"),
+    ("qtdemux", "gstreamer1.0-plugins-good"),
+    ("matroskademux", "gstreamer1.0-plugins-good"),
+    ("wavparse", "gstreamer1.0-plugins-good"),
+    ("videoflip", "gstreamer1.0-plugins-good"),
+    ("mp4mux", "gstreamer1.0-plugins-good"),
+    ("qtmux", "gstreamer1.0-plugins-good"),
+    ("matroskamux", "gstreamer1.0-plugins-good"),
+    ("webmmux", "gstreamer1.0-plugins-good"),
+    ("flacenc", "gstreamer1.0-plugins-good"),
+    ("vp8enc", "gstreamer1.0-plugins-good"),
+    ("h264parse", "gstreamer1.0-plugins-bad"),
+    ("x264enc", "gstreamer1.0-plugins-ugly"),
+    ("avdec_h264", "gstreamer1.0-libav"),
+    ("avenc_aac", "gstreamer1.0-libav"),
+    ("avenc_alac", "gstreamer1.0-libav"),
+];
+
+/// The elements of the plugin.
+const OURS: [&str; 5] = ["lipsync", "lipfacetrack", "lipaudioenc", "lipdenoise", "lipblend"];
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Found,
+    /// Absent, and not needed for the rest to work.
+    Absent,
+    Missing,
+}
+
+#[derive(Serialize)]
+struct Finding {
+    what: String,
+    state: State,
+    detail: String,
+}
+
+impl Finding {
+    fn of(what: impl Into<String>, outcome: Result<String, String>) -> Self {
+        match outcome {
+            Ok(detail) => Self { what: what.into(), state: State::Found, detail },
+            Err(detail) => Self { what: what.into(), state: State::Missing, detail },
+        }
+    }
+
+    /// Not an error when it is missing.
+    fn optional(self) -> Self {
+        Self { state: if self.state == State::Missing { State::Absent } else { self.state }, ..self }
+    }
+}
+
+pub fn examine(json: bool) -> Result<ExitCode> {
+    let mut findings = vec![gstreamer(), elements(), plugin(), library()];
+    findings.extend(providers());
+    findings.extend(models());
+    findings.push(demo().optional());
+    if json {
+        println!("{}", serde_json::to_string_pretty(&findings).expect("findings hold plain values"));
+    } else {
+        for finding in &findings {
+            let mark = match finding.state {
+                State::Found => "ok",
+                State::Absent => "-",
+                State::Missing => "MISSING",
+            };
+            println!("{mark:8}{:24}{}", finding.what, finding.detail);
+        }
+    }
+    let missing = findings.iter().any(|f| f.state == State::Missing);
+    Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn gstreamer() -> Finding {
+    let (major, minor, micro, _) = gst::version();
+    let version = format!("{major}.{minor}.{micro}");
+    let outcome = if (major, minor) >= (1, 22) { Ok(version) } else { Err(format!("{version} is older than 1.22; {SETUP}")) };
+    Finding::of("GStreamer", outcome)
+}
+
+fn elements() -> Finding {
+    let missing: Vec<String> = ELEMENTS
+        .iter()
+        .filter(|(element, _)| gst::ElementFactory::find(element).is_none())
+        .map(|(element, package)| format!("{element} ({package})"))
+        .collect();
+    let outcome = match missing.as_slice() {
+        [] => Ok(format!("all {} that are used", ELEMENTS.len())),
+        _ => Err(format!("{}; {SETUP}", missing.join(", "))),
+    };
+    Finding::of("GStreamer elements", outcome)
+}
+
+fn plugin() -> Finding {
+    let missing: Vec<&str> = OURS.into_iter().filter(|e| gst::ElementFactory::find(e).is_none()).collect();
+    let outcome = if missing.is_empty() {
+        Ok(format!("{} (linked in)", OURS.join(", ")))
+    } else {
+        Err(format!("{}: not registered; build again with `make build`", missing.join(", ")))
+    };
+    Finding::of("plugin lipstream", outcome)
+}
+
+fn library() -> Finding {
+    let works = runtime::survey().iter().any(|a| a.works.is_ok());
+    let outcome = runtime::library::find().map_err(|e| e.to_string()).and_then(|path| {
+        if works { Ok(path.display().to_string()) } else { Err(format!("{} does not load; {SETUP}", path.display())) }
+    });
+    Finding::of("ONNX Runtime", outcome)
+}
+
+/// No single provider is needed as long as one works, which is what the line of the library says.
+fn providers() -> Vec<Finding> {
+    let survey = runtime::survey();
+    let taken = survey.iter().find(|a| a.works.is_ok()).map(|a| a.device);
+    survey
+        .iter()
+        .map(|a| {
+            let outcome = match &a.works {
+                Ok(()) if taken == Some(a.device) => Ok("works; `auto` takes it".to_owned()),
+                Ok(()) => Ok("works".to_owned()),
+                Err(cause) => Err(cause.lines().next().unwrap_or_default().to_owned()),
+            };
+            Finding::of(format!("device {}", a.device), outcome).optional()
+        })
+        .collect()
+}
+
+fn models() -> Vec<Finding> {
+    let check = |engine: Engine| -> lipstream_engines::Result<String> {
+        let parts: Vec<_> = engine.manifest().files.keys().collect();
+        parts.iter().try_for_each(|part| engine.file(part).map(drop))?;
+        Ok(format!("{} files, sha256 verified ({})", parts.len(), engine.location()))
+    };
+    Engine::installed()
+        .into_iter()
+        .map(|(name, engine)| Finding::of(format!("engine {name}"), engine.and_then(check).map_err(|e| e.to_string())))
+        .collect()
+}
+
+fn demo() -> Finding {
+    let files = ["demo/avatar.mp4", "demo/speech.flac"];
+    let missing: Vec<&str> = files.into_iter().filter(|f| !Path::new(f).is_file()).collect();
+    let outcome = if missing.is_empty() {
+        Ok(files.join(", "))
+    } else {
+        Err(format!("{} not here; run in the project's folder", missing.join(", ")))
+    };
+    Finding::of("demo input", outcome)
+}

@@ -1,0 +1,103 @@
+//! `lipstream engines`: what is installed, its licence, what it costs, where it would run.
+
+use std::process::ExitCode;
+
+use lipstream_engines::{
+    manifest::{Engine, Family},
+    runtime,
+};
+use serde::Serialize;
+
+use crate::error::Result;
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    family: String,
+    version: String,
+    licence: String,
+    description: String,
+    gflop_per_frame: f32,
+    bytes: u64,
+    device: String,
+    location: String,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+pub fn list(json: bool) -> Result<ExitCode> {
+    let device = device();
+    let rows: Vec<Row> = Engine::installed()
+        .into_iter()
+        .map(|(name, engine)| match engine {
+            Ok(engine) => row(&engine, &device),
+            Err(error) => broken(name, error.to_string()),
+        })
+        .collect();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&rows).expect("rows hold plain values"));
+    } else {
+        rows.iter().for_each(print);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `auto` would take here.
+fn device() -> String {
+    let works = runtime::survey().iter().find(|a| a.works.is_ok());
+    works.map_or_else(|| "none works".into(), |a| a.device.to_string())
+}
+
+fn row(engine: &Engine, device: &str) -> Row {
+    let m = engine.manifest();
+    Row {
+        name: m.name.clone(),
+        family: m.family.to_string(),
+        version: m.version.clone(),
+        licence: m.licence.clone(),
+        description: m.description.clone(),
+        gflop_per_frame: m.gflop,
+        bytes: engine.size(),
+        device: device.to_owned(),
+        location: engine.location(),
+        error: m.files.keys().find_map(|part| engine.file(part).err()).map(|e| e.to_string()),
+    }
+}
+
+fn broken(name: String, error: String) -> Row {
+    Row {
+        name,
+        family: String::new(),
+        version: String::new(),
+        licence: String::new(),
+        description: String::new(),
+        gflop_per_frame: 0.0,
+        bytes: 0,
+        device: String::new(),
+        location: String::new(),
+        error: Some(error),
+    }
+}
+
+fn print(row: &Row) {
+    if row.family.is_empty() {
+        println!("{}\n    broken: {}", row.name, row.error.as_deref().unwrap_or_default());
+        return;
+    }
+    let role = if row.family == Family::Tracker.to_string() { " (used by every engine)" } else { "" };
+    println!("{} {}{role}", row.name, row.version);
+    println!("    {}", row.description);
+    println!(
+        "    family {}, licence {}, {:.2} GFLOP a frame, {:.1} MB, device {}, {}",
+        row.family,
+        row.licence,
+        row.gflop_per_frame,
+        row.bytes as f64 / 1e6,
+        row.device,
+        row.location
+    );
+    if let Some(error) = &row.error {
+        println!("    broken: {error}");
+    }
+}

@@ -1,0 +1,7 @@
+//! Decoded media as a sequence of samples: any file that GStreamer decodes, one stream of it.
+
+mod bus;
+mod reader;
+
+pub use bus::{Outcome, check};
+pub use reader::{Media, Reader};

@@ -1,0 +1,216 @@
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use gst::{glib, prelude::*};
+
+use super::bus;
+use crate::{
+    error::{Failure, Kind, Result},
+    interrupt,
+};
+
+/// How often a wait for the next sample looks at the bus.
+const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+/// Decoded samples that may wait between the decoder and us.
+const QUEUE: u32 = 4;
+
+/// Which stream of a file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// Upright frames in a format that the elements take.
+    Video,
+    /// Interleaved samples in the decoder's own format.
+    Audio,
+}
+
+impl Media {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Video => "video",
+            Self::Audio => "audio",
+        }
+    }
+
+    fn converter(self) -> &'static str {
+        match self {
+            // Phones store a rotation beside the frames; a face must stand upright to be found.
+            Self::Video => "videoflip method=automatic ! videoconvert name=head",
+            Self::Audio => "audioconvert name=head dithering=none",
+        }
+    }
+
+    fn caps(self) -> gst::Caps {
+        match self {
+            Self::Video => gst::Caps::builder("video/x-raw")
+                .field("format", gst::List::new(["I420", "NV12", "RGBA", "BGRA", "RGB"]))
+                .build(),
+            Self::Audio => gst::Caps::builder("audio/x-raw").field("layout", "interleaved").build(),
+        }
+    }
+}
+
+/// Decodes one stream of a file, as fast as it is asked for samples.
+pub struct Reader {
+    path: PathBuf,
+    media: Media,
+    pipeline: gst::Pipeline,
+    sink: gst_app::AppSink,
+    bus: gst::Bus,
+    /// The sample that opening decoded to see that the stream is there.
+    first: Option<gst::Sample>,
+}
+
+impl Reader {
+    /// Opens the file and decodes its first sample.
+    pub fn open(path: &Path, media: Media) -> Result<Self> {
+        readable(path)?;
+        let pipeline = gst::Pipeline::new();
+        let source = gst::ElementFactory::make("filesrc").property("location", path).build()?;
+        let decoder = gst::ElementFactory::make("decodebin").build()?;
+        let convert = gst::parse::bin_from_description(media.converter(), true)
+            .map_err(|e| Failure::run(format!("{e}; `lipstream doctor` says what is missing")))?;
+        let sink = gst_app::AppSink::builder().caps(&media.caps()).sync(false).max_buffers(QUEUE).build();
+        pipeline.add_many([&source, &decoder, convert.upcast_ref(), sink.upcast_ref()])?;
+        source.link(&decoder)?;
+        convert.link(&sink)?;
+
+        leave_others_undecoded(&decoder, media);
+        let head = convert.static_pad("sink").expect("a bin made with ghost pads");
+        let wanted = format!("{}/x-raw", media.name());
+        decoder.connect_pad_added(move |_, pad| {
+            let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+            let raw = caps.structure(0).is_some_and(|s| s.name() == wanted.as_str());
+            if raw && !head.is_linked() {
+                // A refused link shows as an error on the bus: the stream then has nowhere to go.
+                let _ = pad.link(&head);
+            }
+        });
+        let head = convert.static_pad("sink").expect("a bin made with ghost pads");
+        let missing = sink.clone();
+        decoder.connect_no_more_pads(move |_| {
+            if !head.is_linked() {
+                missing.post_message(gst::message::Application::new(gst::Structure::new_empty("no-stream"))).ok();
+            }
+        });
+
+        let bus = pipeline.bus().expect("a pipeline has a bus");
+        let mut reader = Self { path: path.to_owned(), media, pipeline, sink, bus, first: None };
+        reader.pipeline.set_state(gst::State::Playing).map_err(|_| reader.failure_on_bus())?;
+        reader.first = reader.pull()?;
+        if reader.first.is_none() {
+            return Err(reader.no_stream());
+        }
+        Ok(reader)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next sample; `None` at the end.
+    pub fn next(&mut self) -> Result<Option<gst::Sample>> {
+        if interrupt::requested() {
+            return Err(Failure::interrupted());
+        }
+        match self.first.take() {
+            Some(sample) => Ok(Some(sample)),
+            None => self.pull(),
+        }
+    }
+
+    /// The format of what comes, from the first sample.
+    pub fn caps(&self) -> Option<gst::Caps> {
+        self.first.as_ref().and_then(|s| s.caps_owned()).or_else(|| self.sink.static_pad("sink")?.current_caps())
+    }
+
+    /// What the container says; an estimate.
+    pub fn duration(&self) -> Option<gst::ClockTime> {
+        self.pipeline.query_duration::<gst::ClockTime>()
+    }
+
+    /// Asks for the sample at `position` next. `false` where the file cannot seek; the place that a container finds is
+    /// only as exact as its index, so the caller looks at the timestamp that comes.
+    pub fn seek(&mut self, position: gst::ClockTime) -> bool {
+        self.first = None;
+        self.pipeline.seek_simple(gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE, position).is_ok()
+    }
+
+    fn pull(&self) -> Result<Option<gst::Sample>> {
+        loop {
+            if let Some(sample) = self.sink.try_pull_sample(POLL) {
+                return Ok(Some(sample));
+            }
+            if interrupt::requested() {
+                return Err(Failure::interrupted());
+            }
+            while let Some(message) = self.bus.pop() {
+                match message.view() {
+                    gst::MessageView::Error(error) => return Err(self.failure(error)),
+                    gst::MessageView::Application(_) => return Err(self.no_stream()),
+                    _ => {}
+                }
+            }
+            if self.sink.is_eos() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn no_stream(&self) -> Failure {
+        Failure::input(format!("{}: no {} in this file", self.path.display(), self.media.name()))
+    }
+
+    fn failure(&self, error: &gst::message::Error) -> Failure {
+        Failure::input(format!("{}: {}", self.path.display(), bus::describe(error)))
+    }
+
+    fn failure_on_bus(&self) -> Failure {
+        match self.bus.pop_filtered(&[gst::MessageType::Error]).as_ref().map(|m| m.view()) {
+            Some(gst::MessageView::Error(error)) => self.failure(error),
+            _ => Failure::input(format!("{}: cannot be read", self.path.display())),
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // Going to NULL does not fail; what it frees is gone either way.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+/// Streams of another medium end at their parser: nothing decodes what nobody reads.
+fn leave_others_undecoded(decoder: &gst::Element, media: Media) {
+    let choices = glib::Type::from_name("GstAutoplugSelectResult").and_then(glib::EnumClass::with_type);
+    let Some(choices) = choices else { return };
+    decoder.connect("autoplug-select", false, move |arguments| {
+        let factory = arguments.get(3).and_then(|v| v.get::<gst::ElementFactory>().ok());
+        let klass = factory.and_then(|f| f.metadata("klass").map(str::to_owned)).unwrap_or_default();
+        let other = klass.contains("Decoder")
+            && match media {
+                Media::Video => klass.contains("Audio"),
+                Media::Audio => ["Video", "Image", "Subtitle"].iter().any(|k| klass.contains(k)),
+            };
+        choices.to_value_by_nick(if other { "expose" } else { "try" })
+    });
+}
+
+/// One line that says why a file cannot be opened, before GStreamer tries.
+fn readable(path: &Path) -> Result<()> {
+    let failure = |cause: String| Failure::new(Kind::Input, format!("{}: {cause}", path.display()));
+    let file = File::open(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => failure("no such file".into()),
+        std::io::ErrorKind::PermissionDenied => failure("permission denied".into()),
+        _ => failure(e.to_string()),
+    })?;
+    let meta = file.metadata().map_err(|e| failure(e.to_string()))?;
+    if meta.is_dir() {
+        return Err(failure("is a folder, not a file".into()));
+    }
+    if meta.is_file() && meta.len() == 0 {
+        return Err(failure("is empty".into()));
+    }
+    Ok(())
+}

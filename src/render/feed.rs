@@ -1,0 +1,235 @@
+//! Feeds the graph: one thread a stream, each decoding and pushing at the graph's own pace.
+//!
+//! Both streams start at zero and end together. Which one decides the end is a matter of looping: looped, the video
+//! lasts as long as the audio; not looped, the shorter one ends both. Each thread publishes how far its file is known
+//! to reach before it pushes, and neither pushes past what the other one is not yet known to reach. The threads cannot
+//! wait for each other both at once: whichever is behind has already published.
+
+use std::{
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use gst::ClockTime;
+use gst_app::AppSrc;
+use parking_lot::{Condvar, Mutex};
+
+use super::{looping::Frames, output::AudioLength};
+use crate::{
+    error::{Failure, Kind, Result},
+    interrupt,
+    media::Reader,
+};
+
+/// Longest piece of audio that is pushed at once: the graph works ahead in small steps.
+const PIECE: Duration = Duration::from_millis(100);
+/// How often a wait looks whether the work was interrupted.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How far the two files are known to reach, and whether that is their end.
+#[derive(Default)]
+struct Extent {
+    audio: ClockTime,
+    audio_ended: bool,
+    video: ClockTime,
+    video_ended: bool,
+    /// One of the threads gave up: the other must not wait for it.
+    failed: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    extent: Mutex<Extent>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn update(&self, change: impl FnOnce(&mut Extent)) {
+        change(&mut self.extent.lock());
+        self.changed.notify_all();
+    }
+
+    /// Waits until `ready` gives an answer.
+    fn wait<T>(&self, mut ready: impl FnMut(&Extent) -> Option<T>) -> Result<T> {
+        let mut extent = self.extent.lock();
+        loop {
+            if let Some(answer) = ready(&extent) {
+                return Ok(answer);
+            }
+            if interrupt::requested() || extent.failed {
+                return Err(Failure::interrupted());
+            }
+            self.changed.wait_for(&mut extent, POLL);
+        }
+    }
+}
+
+/// The two threads.
+pub struct Feed {
+    shared: Arc<Shared>,
+    video: JoinHandle<Result<()>>,
+    audio: JoinHandle<Result<AudioLength>>,
+}
+
+impl Feed {
+    pub fn start(frames: Frames, speech: Reader, video: AppSrc, audio: AppSrc, looped: bool) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (for_video, for_audio) = (shared.clone(), shared.clone());
+        Self {
+            shared,
+            video: thread::spawn(move || {
+                let fed = feed_video(frames, &video, &for_video);
+                for_video.update(|e| e.failed |= fed.is_err());
+                fed
+            }),
+            audio: thread::spawn(move || {
+                let fed = feed_audio(speech, &audio, &for_audio, looped);
+                for_audio.update(|e| e.failed |= fed.is_err());
+                fed
+            }),
+        }
+    }
+
+    /// Whether a thread gave up, after which the graph will not end by itself.
+    pub fn failed(&self) -> bool {
+        self.shared.extent.lock().failed
+    }
+
+    /// Waits for both and says how much sound was fed. A push that the graph refuses ends a thread without a failure: the graph's own error says why.
+    pub fn join(self) -> Result<AudioLength> {
+        let stopped = |_| Failure::run("a feeding thread panicked");
+        let video = self.video.join().map_err(stopped)?;
+        let audio = self.audio.join().map_err(stopped)?;
+        // One thread's failure interrupts the other: the cause is the one that is no interruption.
+        match (video, audio) {
+            (Ok(()), Ok(audio)) => Ok(audio),
+            (Err(a), Err(b)) => Err(if a.kind == Kind::Interrupted { b } else { a }),
+            (Err(failure), _) | (_, Err(failure)) => Err(failure),
+        }
+    }
+}
+
+fn feed_video(mut frames: Frames, out: &AppSrc, shared: &Shared) -> Result<()> {
+    while let Some(frame) = frames.next()? {
+        shared.update(|e| e.video = frame.pts + frame.duration);
+        let wanted = shared.wait(|e| {
+            if e.audio > frame.pts {
+                Some(true)
+            } else {
+                e.audio_ended.then_some(false)
+            }
+        })?;
+        if !wanted {
+            break;
+        }
+        if !push(out, &frame.sample, frame.pts, frame.duration)? {
+            return Ok(());
+        }
+    }
+    shared.update(|e| e.video_ended = true);
+    // A graph that has stopped takes no end of stream either.
+    let _ = out.end_of_stream();
+    Ok(())
+}
+
+fn push(out: &AppSrc, sample: &gst::Sample, pts: ClockTime, duration: ClockTime) -> Result<bool> {
+    let buffer = sample.buffer().ok_or_else(|| Failure::run("a decoded sample without a buffer"))?;
+    let mut buffer = buffer.copy();
+    let header = buffer.make_mut();
+    header.set_pts(pts);
+    header.set_dts(None);
+    header.set_duration(duration);
+    let sample = gst::Sample::builder().buffer(&buffer).caps_if_some(sample.caps_owned().as_ref()).build();
+    Ok(out.push_sample(&sample).is_ok())
+}
+
+fn feed_audio(mut speech: Reader, out: &AppSrc, shared: &Shared, looped: bool) -> Result<AudioLength> {
+    let mut fed = AudioLength::default();
+    'samples: while let Some(sample) = speech.next()? {
+        let format = Format::of(&sample)?;
+        if fed.rate != 0 && fed.rate != format.rate {
+            return Err(Failure::input(format!("{}: the sample rate changes on the way", speech.path().display())));
+        }
+        fed.rate = format.rate;
+        let Some(buffer) = sample.buffer() else { continue };
+        let total = buffer.size() / format.frame_bytes;
+        let piece = (PIECE.as_millis() as usize * format.rate as usize / 1000).max(1);
+        let mut taken = 0;
+        while taken < total {
+            let end = (taken + piece).min(total);
+            let reaches = time(fed.samples + (end - taken) as u64, fed.rate);
+            shared.update(|e| e.audio = reaches);
+            let mut count = end - taken;
+            if !looped {
+                let until = shared.wait(|e| (e.video >= reaches || e.video_ended).then_some(e.video))?;
+                let allowed = samples(until, fed.rate).saturating_sub(fed.samples);
+                count = count.min(allowed as usize);
+            }
+            if count > 0 {
+                let bytes = taken * format.frame_bytes..(taken + count) * format.frame_bytes;
+                let mut part = buffer.copy_region(gst::BufferCopyFlags::MEMORY, bytes)?;
+                let header = part.make_mut();
+                let start = time(fed.samples, fed.rate);
+                header.set_pts(start);
+                header.set_duration(time(fed.samples + count as u64, fed.rate) - start);
+                let part = gst::Sample::builder().buffer(&part).caps_if_some(sample.caps_owned().as_ref()).build();
+                if out.push_sample(&part).is_err() {
+                    return Ok(fed);
+                }
+                fed.samples += count as u64;
+            }
+            if count < end - taken {
+                break 'samples;
+            }
+            taken = end;
+        }
+    }
+    shared.update(|e| {
+        e.audio = time(fed.samples, fed.rate);
+        e.audio_ended = true;
+    });
+    // As for the video.
+    let _ = out.end_of_stream();
+    Ok(fed)
+}
+
+struct Format {
+    rate: u32,
+    /// Bytes of one sample of all channels.
+    frame_bytes: usize,
+}
+
+impl Format {
+    fn of(sample: &gst::Sample) -> Result<Self> {
+        let info = sample.caps().and_then(|caps| gst_audio::AudioInfo::from_caps(caps).ok());
+        let info = info.ok_or_else(|| Failure::run("decoded audio without a format"))?;
+        Ok(Self { rate: info.rate(), frame_bytes: info.bpf() as usize })
+    }
+}
+
+/// Time of sample `n`.
+fn time(n: u64, rate: u32) -> ClockTime {
+    ClockTime::from_nseconds((u128::from(n) * 1_000_000_000 / u128::from(rate.max(1))) as u64)
+}
+
+/// Samples that begin before `t`.
+fn samples(t: ClockTime, rate: u32) -> u64 {
+    (u128::from(t.nseconds()) * u128::from(rate)).div_ceil(1_000_000_000) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sample_times_and_counts_agree_without_drift() {
+        for rate in [8000, 16000, 22050, 44100, 48000, 96000] {
+            for n in [1, 441, 44_100, 1_000_003, 3_600 * u64::from(rate)] {
+                let t = time(n, rate);
+                assert!(samples(t, rate).abs_diff(n) <= 1, "{n} at {rate}");
+                assert!(time(n + 1, rate) > t);
+            }
+        }
+    }
+}

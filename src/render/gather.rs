@@ -1,0 +1,175 @@
+//! Looks at a video before it is rendered, for the mouth shapes of the person in it.
+//!
+//! A few hundred frames spread over the file are tracked and offered to a reference bank, which is kept in the cache
+//! under the file's identity. Where several people take turns no bank is made: one would stand for all of them, and the
+//! elements gather one for each track as the video plays.
+
+use std::{
+    collections::{BTreeMap, hash_map::DefaultHasher},
+    hash::{Hash, Hasher},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lipstream_engines::{
+    bank::{BankConfig, ReferenceBank},
+    manifest::Engine,
+    runtime,
+    tracker::{Face, Tracker, TrackerConfig},
+};
+
+use super::progress::Progress;
+use crate::{
+    error::{Failure, Kind, Result},
+    media::{Media, Reader},
+};
+
+/// Frames that are tracked, at most.
+const FRAMES: u64 = 400;
+/// Stretches that a long file is sampled in: consecutive frames, so that the tracker follows.
+const STRETCHES: u64 = 8;
+/// Faces of other tracks, as a share of those of the bank's, from which on the video is of more than one person.
+const OTHERS: f64 = 0.1;
+/// Between two frames that are looked at when a face is sought in the whole file.
+const SEARCH_STEP: u64 = 5;
+/// Time between tracked frames, as far as the tracker is concerned; it sees a jump in the file as one step.
+const STEP: Duration = Duration::from_millis(40);
+
+/// The bank of the person in `video`, from the cache where it is there; `None` where there is no single person.
+pub fn bank(video: &Path, engine: &Engine, device: runtime::Options, quiet: bool) -> Result<Option<PathBuf>> {
+    let config = BankConfig {
+        // As many as an element keeps of a live stream.
+        capacity: gstlipstream::denoise::CAPACITY,
+        side: engine.manifest().geometry.crop,
+        alignment: engine.manifest().geometry.alignment.clone(),
+    };
+    let folder = runtime::cache_dir("banks").ok_or_else(|| {
+        Failure::run("the cache folder cannot be made: set XDG_CACHE_HOME, or use --no-gather")
+    })?;
+    let path = folder.join(file_name(video, engine)?);
+    if ReferenceBank::load(&path).and_then(|bank| bank.check(&config)).is_ok() {
+        tracing::info!("reference bank from the cache: {}", path.display());
+        return Ok(Some(path));
+    }
+    let mut gathering = Gathering::new(video, config, device, quiet)?;
+    gathering.sample()?;
+    if gathering.banks.is_empty() {
+        gathering.search()?;
+    }
+    let Some(bank) = gathering.single_person() else {
+        tracing::info!("the video is of more than one person: references are gathered as it plays");
+        return Ok(None);
+    };
+    tracing::info!("reference bank: {} of {} shapes, {}", bank.references().len(), bank.observed(), path.display());
+    bank.save(&path)?;
+    Ok(Some(path))
+}
+
+/// Changes when the file, the engine or this program does.
+fn file_name(video: &Path, engine: &Engine) -> Result<String> {
+    let failure = |e: std::io::Error| Failure::input(format!("{}: {e}", video.display()));
+    let path = video.canonicalize().map_err(failure)?;
+    let meta = path.metadata().map_err(failure)?;
+    let mut hasher = DefaultHasher::new();
+    (&path, meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut hasher);
+    let manifest = engine.manifest();
+    (&manifest.name, &manifest.version, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
+    manifest.files.iter().for_each(|(part, file)| (part, &file.sha256).hash(&mut hasher));
+    Ok(format!("{:016x}.safetensors", hasher.finish()))
+}
+
+struct Gathering {
+    reader: Reader,
+    tracker: Tracker,
+    config: BankConfig,
+    /// One a track.
+    banks: BTreeMap<u64, ReferenceBank>,
+    tracked: u64,
+    progress: Progress,
+}
+
+impl Gathering {
+    fn new(video: &Path, config: BankConfig, options: runtime::Options, quiet: bool) -> Result<Self> {
+        let tracker = Tracker::new(TrackerConfig { options, ..TrackerConfig::default() })?;
+        let reader = Reader::open(video, Media::Video)?;
+        let progress = Progress::start("look at the person", None, quiet);
+        Ok(Self { reader, tracker, config, banks: BTreeMap::new(), tracked: 0, progress })
+    }
+
+    /// The whole of a short file, stretches of a long one.
+    fn sample(&mut self) -> Result<()> {
+        let length = self.reader.duration().map_or(0, |d| d.nseconds());
+        let stretch = FRAMES / STRETCHES;
+        // Long enough that stretches at 25 frames a second do not meet.
+        if length < (STRETCHES * stretch * 60) * 1_000_000 {
+            self.stretch(FRAMES)?;
+            return Ok(());
+        }
+        for i in 0..STRETCHES {
+            let position = gst::ClockTime::from_nseconds(length / STRETCHES * i);
+            if i > 0 && !self.reader.seek(position) {
+                // It cannot seek: what follows is as good.
+                self.stretch(FRAMES - self.tracked)?;
+                break;
+            }
+            self.stretch(stretch)?;
+        }
+        Ok(())
+    }
+
+    fn stretch(&mut self, frames: u64) -> Result<()> {
+        for _ in 0..frames {
+            let Some(sample) = self.reader.next()? else { break };
+            self.look(&sample)?;
+        }
+        Ok(())
+    }
+
+    /// Looks for any face from the start of the file on, then gathers from there.
+    fn search(&mut self) -> Result<()> {
+        self.reader = Reader::open(self.reader.path(), Media::Video)?;
+        let mut index = 0;
+        while let Some(sample) = self.reader.next()? {
+            if index % SEARCH_STEP == 0 {
+                // Without a track the detector looks at every frame.
+                self.tracker.reset();
+                self.look(&sample)?;
+            }
+            if !self.banks.is_empty() {
+                return self.stretch(FRAMES);
+            }
+            index += 1;
+        }
+        let path = self.reader.path().display();
+        Err(Failure::input(format!("{path}: no face in the whole file")))
+    }
+
+    fn look(&mut self, sample: &gst::Sample) -> Result<()> {
+        let caps = sample.caps().ok_or_else(|| Failure::run("a decoded frame without caps"))?;
+        let info = gst_video::VideoInfo::from_caps(&caps.to_owned())?;
+        let Some(buffer) = sample.buffer() else { return Ok(()) };
+        let time = STEP * self.tracked as u32;
+        gstlipstream::video::with_view(buffer, &info, |frame| {
+            for face in self.tracker.process(frame, Some(time))? {
+                let Face { track_id, .. } = face;
+                let bank = self.banks.entry(track_id).or_insert_with(|| ReferenceBank::new(self.config.clone()));
+                bank.observe(frame, &face)?;
+            }
+            Ok(())
+        })
+        .map_err(|e| Failure::new(Kind::Engine, e.to_string()))?;
+        self.tracked += 1;
+        self.progress.at(self.tracked);
+        Ok(())
+    }
+
+    /// The bank that was seen most, unless others were seen too.
+    fn single_person(mut self) -> Option<ReferenceBank> {
+        std::mem::replace(&mut self.progress, Progress::Silent).finish();
+        let (track, most) = self.banks.iter().map(|(t, b)| (*t, b.observed())).max_by_key(|(_, n)| *n)?;
+        let others: u64 = self.banks.values().map(ReferenceBank::observed).sum::<u64>() - most;
+        let bank = self.banks.remove(&track).filter(|b| !b.references().is_empty())?;
+        (others as f64 <= OTHERS * most as f64).then_some(bank)
+    }
+}

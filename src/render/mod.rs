@@ -1,0 +1,220 @@
+//! `lipstream render`: a video and a speech file become a talking video.
+//!
+//! 1. Both inputs are opened, so that what is wrong with them is said before anything is computed.
+//! 2. [`gather`] looks at the video for the person's own mouth shapes and keeps them as a reference bank.
+//! 3. [`feed`] pushes both streams through the graph of [`pipeline`]; [`looping`] makes the video last.
+//! 4. [`output`] gives the finished file its name.
+
+mod edit_list;
+mod feed;
+mod gather;
+mod looping;
+mod output;
+mod pipeline;
+mod progress;
+mod stats;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use gst::{glib, prelude::*};
+use lipstream_engines::{
+    manifest::Engine,
+    runtime::{self, Device},
+};
+use serde::Serialize;
+
+pub use self::output::AudioCodec;
+use self::{
+    feed::Feed,
+    looping::Frames,
+    output::{AudioLength, Container, Unfinished},
+    pipeline::Pipeline,
+    progress::Progress,
+};
+use crate::{
+    error::{Failure, Kind, Result},
+    interrupt,
+    media::{self, Media, Outcome, Reader},
+};
+
+/// How often the bus, the progress and the signals are looked at.
+const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+
+/// What to render and how; the command line fills it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub video: PathBuf,
+    pub audio: PathBuf,
+    pub output: PathBuf,
+    /// Properties of `lipsync` by name, as text; absent ones keep their defaults.
+    pub properties: Vec<(&'static str, String)>,
+    pub engine: Option<String>,
+    pub device: runtime::Options,
+    /// A bank to use; without one the video is looked at first, unless `gather` is off.
+    pub reference_bank: Option<PathBuf>,
+    pub gather: bool,
+    pub looped: bool,
+    pub audio_codec: Option<AudioCodec>,
+    pub crf: u32,
+    pub preset: String,
+    /// kbit/s; replaces `crf`.
+    pub video_bitrate: Option<u32>,
+    pub quiet: bool,
+}
+
+impl Options {
+    fn apply(&self, lipsync: &gst::Element) -> Result<()> {
+        for (name, value) in &self.properties {
+            let spec = lipsync.find_property(name).ok_or_else(|| Failure::run(format!("lipsync has no {name}")))?;
+            // As text a string would be unquoted.
+            let value = match spec.value_type() {
+                glib::Type::STRING => value.to_value(),
+                kind => glib::Value::deserialize(value, kind)?,
+            };
+            lipsync.set_property_from_value(name, &value);
+        }
+        Ok(())
+    }
+}
+
+/// What came of a render.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    pub output: PathBuf,
+    pub frames: u64,
+    /// Length of the output.
+    pub seconds: f64,
+    /// Time that the graph took, without looking at the video beforehand.
+    pub wall_seconds: f64,
+    /// Seconds of output a second of work.
+    pub rtf: f64,
+    /// Time until the first frame left the bin: models loaded and compiled, the look-ahead filled.
+    pub first_frame_seconds: f64,
+    /// Largest resident memory of the process.
+    pub peak_memory_bytes: Option<u64>,
+    /// Time spent on the reference bank; 0 where it was at hand.
+    pub gather_seconds: f64,
+    pub audio_samples: u64,
+    pub audio_rate: u32,
+    pub audio_codec: String,
+    pub engine: String,
+    pub device: String,
+    pub stats: serde_json::Value,
+}
+
+pub fn render(mut options: Options) -> Result<Summary> {
+    let container = Container::of(&options.output)?;
+    let codec = container.choose(options.audio_codec)?;
+    refuse_overwriting_inputs(&options)?;
+    let speech = Reader::open(&options.audio, Media::Audio)?;
+    let frames = Frames::open(&options.video, options.looped)?;
+    let engine = Engine::find(options.engine.as_deref().unwrap_or(DEFAULT_ENGINE))?;
+    let unfinished = Unfinished::create(&options.output)?;
+
+    let gathering = Instant::now();
+    if options.reference_bank.is_none() && options.gather {
+        options.reference_bank = gather::bank(&options.video, &engine, options.device, options.quiet)?;
+    }
+    let gather_seconds = gathering.elapsed().as_secs_f64();
+    if let Some(bank) = &options.reference_bank {
+        options.properties.push(("reference-bank", bank.display().to_string()));
+    }
+
+    let caps = frames.reader().caps().unwrap_or_else(gst::Caps::new_any);
+    let expected = expected_frames(&caps, &frames, &speech, options.looped);
+    let graph = Pipeline::build(&options, container, codec, &caps, unfinished.path())?;
+    let started = Instant::now();
+    let audio = run(&graph, frames, speech, expected, &options)?;
+    let wall_seconds = started.elapsed().as_secs_f64();
+    let stats = stats::of(&graph.lipsync);
+    let frames = graph.frames();
+    let first_frame = graph.first_frame().map_or(0.0, |at| at.saturating_duration_since(started).as_secs_f64());
+    drop(graph);
+
+    let seconds = audio.samples as f64 / f64::from(audio.rate.max(1));
+    unfinished.finish(container, codec, audio)?;
+    Ok(Summary {
+        output: options.output.clone(),
+        frames,
+        seconds,
+        wall_seconds,
+        rtf: seconds / wall_seconds.max(1e-9),
+        first_frame_seconds: first_frame,
+        peak_memory_bytes: peak_memory(),
+        gather_seconds,
+        audio_samples: audio.samples,
+        audio_rate: audio.rate,
+        audio_codec: codec.to_string(),
+        engine: engine.manifest().name.clone(),
+        device: device_taken(options.device.device).to_string(),
+        stats,
+    })
+}
+
+/// The engine that the elements take when they are told none.
+const DEFAULT_ENGINE: &str = "compact";
+
+/// Runs the graph to its end; an error of the graph or of a file ends it early.
+fn run(graph: &Pipeline, frames: Frames, speech: Reader, expected: Option<u64>, options: &Options) -> Result<AudioLength> {
+    let bus = graph.pipeline.bus().expect("a pipeline has a bus");
+    let refused = graph.pipeline.set_state(gst::State::Playing).is_err();
+    if refused {
+        media::check(&bus, gst::ClockTime::ZERO, Kind::Engine)?;
+        return Err(Failure::run("the graph refused to start"));
+    }
+    let feed = Feed::start(frames, speech, graph.video.clone(), graph.audio.clone(), options.looped);
+    let mut progress = Progress::start("render", expected, options.quiet);
+    let ended = loop {
+        match media::check(&bus, POLL, Kind::Run) {
+            Ok(Outcome::Ended) => break Ok(()),
+            Ok(Outcome::Running) => {}
+            Err(failure) => break Err(failure),
+        }
+        if interrupt::requested() {
+            break Err(Failure::interrupted());
+        }
+        if feed.failed() {
+            break Ok(());
+        }
+        progress.at(graph.frames());
+    };
+    progress.finish();
+    if ended.is_err() || feed.failed() {
+        // A graph at NULL flushes its sources, which frees a thread that waits to push.
+        graph.pipeline.set_state(gst::State::Null)?;
+    }
+    let fed = feed.join();
+    ended.and_then(|()| fed)
+}
+
+fn expected_frames(caps: &gst::Caps, frames: &Frames, speech: &Reader, looped: bool) -> Option<u64> {
+    let rate = caps.structure(0)?.get::<gst::Fraction>("framerate").ok().filter(|f| f.numer() > 0)?;
+    let audio = speech.duration()?;
+    let length = if looped { audio } else { frames.reader().duration().map_or(audio, |video| video.min(audio)) };
+    length.nseconds().mul_div_ceil(rate.numer() as u64, rate.denom() as u64 * 1_000_000_000)
+}
+
+/// What `auto` stands for on this machine.
+fn device_taken(asked: Device) -> Device {
+    let works = || runtime::survey().iter().find(|a| a.works.is_ok()).map(|a| a.device);
+    if asked == Device::Auto { works().unwrap_or(asked) } else { asked }
+}
+
+/// `VmHWM` of this process, where the system has it.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+fn refuse_overwriting_inputs(options: &Options) -> Result<()> {
+    let Ok(output) = options.output.canonicalize() else { return Ok(()) };
+    let same = |input: &Path| input.canonicalize().is_ok_and(|input| input == output);
+    if same(&options.video) || same(&options.audio) {
+        return Err(Failure::usage(format!("{}: the output is one of the inputs", options.output.display())));
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! The file that a render writes: its container, its codecs, and that it appears whole or not at all.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use clap::ValueEnum;
+
+use super::edit_list;
+use crate::{
+    error::{Failure, Result},
+    interrupt,
+};
+
+/// Container, by the extension of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    Mp4,
+    Mov,
+    Matroska,
+    WebM,
+}
+
+/// How the audio is stored. All but `aac` and `opus` keep every sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AudioCodec {
+    Aac,
+    Alac,
+    Flac,
+    Pcm,
+    Opus,
+}
+
+/// Samples that avenc_aac puts in front of the sound.
+const AAC_PRIMING: u64 = 1024;
+
+impl Container {
+    pub fn of(path: &Path) -> Result<Self> {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        match extension.as_str() {
+            "mp4" | "m4v" => Ok(Self::Mp4),
+            "mov" => Ok(Self::Mov),
+            "mkv" => Ok(Self::Matroska),
+            "webm" => Ok(Self::WebM),
+            _ => Err(Failure::usage(format!("{}: the output must end in .mp4, .mov, .mkv or .webm", path.display()))),
+        }
+    }
+
+    /// What it can hold, the default first.
+    pub fn audio_codecs(self) -> &'static [AudioCodec] {
+        match self {
+            Self::Mp4 => &[AudioCodec::Aac, AudioCodec::Alac],
+            Self::Mov => &[AudioCodec::Aac, AudioCodec::Alac, AudioCodec::Pcm],
+            Self::Matroska => &[AudioCodec::Flac, AudioCodec::Pcm, AudioCodec::Opus],
+            Self::WebM => &[AudioCodec::Opus],
+        }
+    }
+
+    pub fn choose(self, wanted: Option<AudioCodec>) -> Result<AudioCodec> {
+        let codecs = self.audio_codecs();
+        let Some(wanted) = wanted else { return Ok(codecs[0]) };
+        if codecs.contains(&wanted) {
+            return Ok(wanted);
+        }
+        let names: Vec<String> = codecs.iter().map(|c| c.to_string()).collect();
+        Err(Failure::usage(format!("{self} cannot hold {wanted} audio; it holds {}", names.join(", "))))
+    }
+
+    pub fn muxer(self) -> &'static str {
+        match self {
+            Self::Mp4 => "mp4mux name=mux",
+            Self::Mov => "qtmux name=mux",
+            Self::Matroska => "matroskamux name=mux",
+            Self::WebM => "webmmux name=mux",
+        }
+    }
+}
+
+impl std::fmt::Display for Container {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Mp4 => "MP4",
+            Self::Mov => "MOV",
+            Self::Matroska => "Matroska",
+            Self::WebM => "WebM",
+        })
+    }
+}
+
+impl std::fmt::Display for AudioCodec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.to_possible_value().expect("no codec is hidden").get_name())
+    }
+}
+
+impl AudioCodec {
+    /// The elements from raw audio to what the muxer takes. Conversions of format do not dither, so a lossless codec
+    /// gives back what came in wherever it has enough bits.
+    pub fn encoder(self) -> &'static str {
+        match self {
+            Self::Aac => "audioconvert ! audioresample ! avenc_aac name=aenc bitrate=160000 ! aacparse",
+            Self::Alac => "audioconvert dithering=none ! avenc_alac name=aenc",
+            Self::Flac => "audioconvert dithering=none ! flacenc name=aenc ! flacparse",
+            Self::Pcm => "audioconvert dithering=none",
+            Self::Opus => "audioconvert ! audioresample ! opusenc name=aenc bitrate=128000",
+        }
+    }
+}
+
+/// The output while it is written: a file beside it that takes its name when it is complete, and is removed otherwise.
+pub struct Unfinished {
+    target: PathBuf,
+    path: PathBuf,
+    finished: bool,
+}
+
+impl Unfinished {
+    /// Creates the file, which shows early whether the place can be written.
+    pub fn create(target: &Path) -> Result<Self> {
+        let failure = |cause: std::io::Error| Failure::output(format!("{}: cannot be written: {cause}", target.display()));
+        if target.is_dir() {
+            return Err(Failure::output(format!("{}: is a folder", target.display())));
+        }
+        let name = target
+            .file_name()
+            .ok_or_else(|| Failure::output(format!("{}: is not the name of a file", target.display())))?;
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.part", std::process::id()));
+        let path = target.with_file_name(hidden);
+        File::create(&path).map_err(failure)?;
+        interrupt::set_unfinished(Some(&path));
+        Ok(Self { target: target.to_owned(), path, finished: false })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Hides the encoder's priming samples where the container does not, then gives the file its name.
+    pub fn finish(mut self, container: Container, codec: AudioCodec, audio: AudioLength) -> Result<()> {
+        let failure = |cause: String| Failure::output(format!("{}: {cause}", self.target.display()));
+        if codec == AudioCodec::Aac && matches!(container, Container::Mp4 | Container::Mov) {
+            edit_list::trim_audio(&self.path, AAC_PRIMING, audio.samples, audio.rate).map_err(|e| failure(e.to_string()))?;
+        }
+        fs::rename(&self.path, &self.target).map_err(|e| failure(e.to_string()))?;
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.finished {
+            // Where even removing fails, the cause that brought us here is the one to report.
+            let _ = fs::remove_file(&self.path);
+        }
+        interrupt::set_unfinished(None);
+    }
+}
+
+/// Length of the sound that went in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AudioLength {
+    pub samples: u64,
+    pub rate: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_extension_chooses_the_container() {
+        assert_eq!(Container::of(Path::new("a/b.MP4")).unwrap(), Container::Mp4);
+        assert_eq!(Container::of(Path::new("b.mkv")).unwrap(), Container::Matroska);
+        assert!(Container::of(Path::new("b")).unwrap_err().message.contains(".webm"));
+    }
+
+    #[test]
+    fn a_codec_that_the_container_cannot_hold_is_refused_with_those_it_can() {
+        let failure = Container::Mp4.choose(Some(AudioCodec::Flac)).unwrap_err();
+        assert_eq!(failure.message, "MP4 cannot hold flac audio; it holds aac, alac");
+    }
+
+    #[test]
+    fn an_unfinished_output_leaves_the_old_one_alone_and_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("out.mp4");
+        fs::write(&target, b"old").unwrap();
+        let unfinished = Unfinished::create(&target).unwrap();
+        fs::write(unfinished.path(), b"half").unwrap();
+        drop(unfinished);
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

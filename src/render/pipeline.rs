@@ -1,0 +1,130 @@
+//! The graph of a render: two appsrc, the bin `lipsync`, encoders, a muxer, a file.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use gst::prelude::*;
+use gst_app::AppSrc;
+
+use super::{
+    Options,
+    output::{AudioCodec, Container},
+};
+use crate::error::{Failure, Result};
+
+/// Frames that the encoder looks ahead; the queue of the audio must hold as much.
+const ENCODER_LOOK_AHEAD: u32 = 20;
+/// How much each appsrc holds: more than the look-ahead of any engine, so that neither stream starves the other.
+const SOURCE_QUEUE: gst::ClockTime = gst::ClockTime::from_mseconds(1000);
+
+pub struct Pipeline {
+    pub pipeline: gst::Pipeline,
+    pub video: AppSrc,
+    pub audio: AppSrc,
+    pub lipsync: gst::Element,
+    frames: Arc<AtomicU64>,
+    first: Arc<OnceLock<Instant>>,
+}
+
+impl Pipeline {
+    pub fn build(
+        options: &Options,
+        container: Container,
+        codec: AudioCodec,
+        video_caps: &gst::Caps,
+        file: &Path,
+    ) -> Result<Self> {
+        let description = format!(
+            "appsrc name=video-in ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 ! lipsync.video_sink \
+             appsrc name=audio-in ! lipsync.audio_sink \
+             lipsync name=lipsync \
+             lipsync.video_src ! queue max-size-buffers=4 max-size-bytes=0 max-size-time=0 ! {even}videoconvert \
+                 ! {video} ! mux. \
+             lipsync.audio_src ! queue max-size-buffers=0 max-size-bytes=67108864 max-size-time=0 ! {audio} ! mux. \
+             {mux} ! filesink name=file-out",
+            even = even(video_caps),
+            video = video_encoder(options, container),
+            audio = codec.encoder(),
+            mux = container.muxer(),
+        );
+        tracing::debug!("{description}");
+        let pipeline = gst::parse::launch(&description)
+            .map_err(|e| Failure::run(format!("{}; `lipstream doctor` says what is missing", e.message())))?
+            .downcast::<gst::Pipeline>()
+            .map_err(|_| Failure::run("the graph of a render is not a pipeline"))?;
+        let named = |name: &str| pipeline.by_name(name).ok_or_else(|| Failure::run(format!("no element `{name}`")));
+        let source = |name: &str| named(name)?.downcast::<AppSrc>().map_err(|_| Failure::run("no appsrc"));
+        named("file-out")?.set_property("location", file);
+        let lipsync = named("lipsync")?;
+        options.apply(&lipsync)?;
+
+        let frames = Arc::new(AtomicU64::new(0));
+        let first = Arc::new(OnceLock::new());
+        let (counter, moment) = (frames.clone(), first.clone());
+        let out = lipsync.static_pad("video_src").ok_or_else(|| Failure::run("lipsync has no pad `video_src`"))?;
+        out.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            moment.get_or_init(Instant::now);
+            gst::PadProbeReturn::Ok
+        });
+
+        let (video, audio) = (source("video-in")?, source("audio-in")?);
+        for appsrc in [&video, &audio] {
+            appsrc.set_format(gst::Format::Time);
+            appsrc.set_block(true);
+            appsrc.set_max_bytes(0);
+            appsrc.set_max_time(SOURCE_QUEUE);
+        }
+        // Time alone would let a second of 4K frames pile up.
+        video.set_max_buffers(30);
+        Ok(Self { pipeline, video, audio, lipsync, frames, first })
+    }
+
+    /// Frames that have left the bin.
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// When the first one did.
+    pub fn first_frame(&self) -> Option<Instant> {
+        self.first.get().copied()
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        // Going to NULL does not fail; what it frees is gone either way.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+/// 4:2:0 encoders refuse odd sizes: the last column or row is cut off.
+fn even(caps: &gst::Caps) -> String {
+    let odd = |field| caps.structure(0).and_then(|s| s.get::<i32>(field).ok()).is_some_and(|n| n % 2 == 1);
+    match (odd("width"), odd("height")) {
+        (false, false) => String::new(),
+        (w, h) => format!("videocrop right={} bottom={} ! ", u8::from(w), u8::from(h)),
+    }
+}
+
+fn video_encoder(options: &Options, container: Container) -> String {
+    if container == Container::WebM {
+        let rate = options.video_bitrate.unwrap_or(4000) * 1000;
+        return format!("vp8enc name=venc deadline=1 cpu-used=4 threads=2 end-usage=vbr target-bitrate={rate}");
+    }
+    let quality = match options.video_bitrate {
+        Some(rate) => format!("pass=cbr bitrate={rate}"),
+        None => format!("pass=qual quantizer={}", options.crf),
+    };
+    format!(
+        "video/x-raw,format=I420 ! x264enc name=venc speed-preset={} {quality} rc-lookahead={ENCODER_LOOK_AHEAD} \
+         ! h264parse",
+        options.preset,
+    )
+}

@@ -1,0 +1,265 @@
+//! `lipstream render` from file to file, judged by ffmpeg.
+
+mod common;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::*;
+use serde_json::Value;
+
+/// One frame at 25 frames a second.
+const FRAME: f64 = 0.04;
+
+#[track_caller]
+fn render(folder: &Path, video: &Path, audio: &Path, out: &Path, more: &[&str]) -> Value {
+    let mut command = lipstream(folder);
+    command.args(["render", "--json", "--preset", "ultrafast"]).args(more);
+    command.arg("--video").arg(video).arg("--audio").arg(audio).arg("-o").arg(out);
+    let output = succeed(&mut command);
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
+
+/// A tone of so many seconds.
+fn tone(seconds: f64, rate: u32, folder: &Path, name: &str) -> PathBuf {
+    let out = folder.join(name);
+    ffmpeg(&format!("-f lavfi -i anoisesrc=r={rate}:d={seconds}:seed=7:a=0.3"), &out);
+    out
+}
+
+#[track_caller]
+fn starts_and_ends_together(out: &Path, frame: f64) {
+    let (video, audio) = (probe(out, "v"), probe(out, "a"));
+    assert!(video.number("start_time").abs() < 1e-3, "video starts at {}", video.number("start_time"));
+    assert!(audio.number("start_time").abs() < 1e-3, "audio starts at {}", audio.number("start_time"));
+    assert!((video.end() - audio.end()).abs() <= frame, "video ends at {}, audio at {}", video.end(), audio.end());
+}
+
+#[test]
+fn the_lips_move_with_the_speech_and_the_rest_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let (video, speech, silence) = (f.join("video.mp4"), f.join("speech.wav"), f.join("silence.wav"));
+    ffmpeg(&format!("-i {} -an -t 3 -c:v libx264 -preset ultrafast -crf 10", demo_video().display()), &video);
+    ffmpeg(&format!("-i {} -t 3", demo_audio().display()), &speech);
+    ffmpeg("-f lavfi -i anullsrc=r=16000:cl=mono -t 3", &silence);
+    let (spoken, silent) = (f.join("spoken.mp4"), f.join("silent.mp4"));
+    let summary = render(f, &video, &speech, &spoken, &["--crf", "10"]);
+    render(f, &video, &silence, &silent, &["--crf", "10"]);
+    starts_and_ends_together(&spoken, FRAME);
+    assert_eq!(summary["frames"], 75);
+    assert!((summary["seconds"].as_f64().unwrap() - 3.0).abs() < 0.01);
+    assert!(summary["device"].is_string() && summary["stats"].is_object(), "{summary}");
+
+    let (source, spoken, silent) = (Luma::of(&video, f), Luma::of(&spoken, f), Luma::of(&silent, f));
+    assert_eq!(spoken.len(), 75);
+    // The upper third holds hair, forehead and background; somewhere below, the mouth differs between the two.
+    let upper = (0..75).map(|i| spoken.difference(i, &source, i, (0.0, 0.0, 1.0, 0.2))).fold(0.0, f64::max);
+    assert!(upper < 1.5, "the top of the picture changed by {upper}");
+    let moved = (0..75).map(|i| largest_block_difference(&spoken, &silent, i)).fold(0.0, f64::max);
+    assert!(moved > 12.0, "speech and silence look the same: {moved}");
+}
+
+/// Largest mean difference of any block of 1/20 of the width within the middle of the picture.
+fn largest_block_difference(a: &Luma, b: &Luma, frame: usize) -> f64 {
+    let mut largest: f64 = 0.0;
+    for x in 6..14 {
+        for y in 4..19 {
+            let rect = (f64::from(x) / 20.0, f64::from(y) / 20.0, 0.05, 0.05);
+            largest = largest.max(a.difference(frame, b, frame, rect));
+        }
+    }
+    largest
+}
+
+#[test]
+fn audio_longer_than_video_plays_the_video_forward_and_backward() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let video = marked(20, f, "video.mp4");
+    let out = f.join("out.mp4");
+    let summary = render(f, &video, &tone(2.2, 16_000, f, "tone.wav"), &out, &["--crf", "10"]);
+    assert_eq!(summary["frames"], 55);
+    starts_and_ends_together(&out, FRAME);
+    let wanted: Vec<usize> = (0..20).chain((0..19).rev()).chain(1..17).collect();
+    assert_eq!(marks(&out, f), wanted);
+}
+
+#[test]
+fn a_file_that_cannot_seek_is_looped_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let marked = marked(12, f, "video.mp4");
+    let video = f.join("video.h264");
+    ffmpeg(&format!("-i {} -c copy -bsf:v h264_mp4toannexb", marked.display()), &video);
+    let out = f.join("out.mkv");
+    render(f, &video, &tone(1.0, 16_000, f, "tone.wav"), &out, &["--crf", "10"]);
+    let wanted: Vec<usize> = (0..12).chain((0..11).rev()).chain(1..3).collect();
+    assert_eq!(marks(&out, f), wanted);
+}
+
+#[test]
+fn without_looping_the_output_ends_with_the_video() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let video = marked(20, f, "video.mp4");
+    let out = f.join("out.mkv");
+    let summary = render(f, &video, &tone(2.2, 44_100, f, "tone.wav"), &out, &["--no-loop", "--crf", "10"]);
+    assert_eq!(marks(&out, f), (0..20).collect::<Vec<_>>());
+    assert_eq!(summary["audio_samples"], 35_280, "0.8 s at 44100 Hz");
+    assert_eq!(samples_by_ffmpeg(&out, f).len(), 35_280 * 2);
+}
+
+#[test]
+fn video_longer_than_audio_ends_with_the_audio() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let video = marked(40, f, "video.mp4");
+    let out = f.join("out.mp4");
+    render(f, &video, &tone(1.0, 48_000, f, "tone.wav"), &out, &["--crf", "10"]);
+    assert_eq!(marks(&out, f), (0..25).collect::<Vec<_>>());
+    starts_and_ends_together(&out, FRAME);
+}
+
+#[test]
+fn a_lossless_codec_gives_back_every_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let video = marked(30, f, "video.mp4");
+    let cases = [("flac", "mkv", 22_050), ("pcm", "mkv", 48_000), ("alac", "mp4", 44_100), ("pcm", "mov", 16_000)];
+    for (codec, container, rate) in cases {
+        let audio = tone(1.1, rate, f, "tone.wav");
+        let out = f.join(format!("{codec}.{container}"));
+        render(f, &video, &audio, &out, &["--audio-codec", codec]);
+        assert!(samples_by_ffmpeg(&out, f) == samples_by_ffmpeg(&audio, f), "{codec} in {container} changed the samples");
+        starts_and_ends_together(&out, FRAME);
+    }
+}
+
+#[test]
+fn compressed_input_keeps_the_samples_that_its_decoder_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let video = marked(30, f, "video.mp4");
+    let audio = f.join("speech.mp4");
+    ffmpeg(&format!("-i {} -t 1.5 -c:a aac -ar 44100 -ac 2", demo_audio().display()), &audio);
+    let out = f.join("out.mkv");
+    render(f, &video, &audio, &out, &["--audio-codec", "pcm"]);
+    assert!(samples_by_gstreamer(&audio, f) == samples_by_gstreamer(&out, f));
+}
+
+#[test]
+fn aac_starts_where_the_sound_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let video = marked(30, f, "video.mp4");
+    let audio = f.join("click.wav");
+    // A click at 0.5 s.
+    ffmpeg("-f lavfi -i aevalsrc=exprs=between(t\\,0.5\\,0.502)*0.8:s=16000:d=1.2", &audio);
+    for extension in ["mp4", "mov"] {
+        let out = f.join(format!("out.{extension}"));
+        render(f, &video, &audio, &out, &[]);
+        starts_and_ends_together(&out, FRAME);
+        let samples = samples_by_ffmpeg(&out, f);
+        let loudest = samples
+            .chunks_exact(2)
+            .map(|s| i16::from_le_bytes([s[0], s[1]]).unsigned_abs())
+            .enumerate()
+            .max_by_key(|(_, level)| *level)
+            .map(|(i, _)| i)
+            .unwrap();
+        assert!(loudest.abs_diff(8016) < 40, "{extension}: the click is at sample {loudest}");
+    }
+}
+
+#[test]
+fn every_container_can_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let video = marked(15, f, "video.mp4");
+    let audio = tone(0.6, 48_000, f, "tone.wav");
+    for (extension, video_codec, audio_codec) in
+        [("mp4", "h264", "aac"), ("mov", "h264", "aac"), ("mkv", "h264", "flac"), ("webm", "vp8", "opus")]
+    {
+        let out = f.join(format!("out.{extension}"));
+        render(f, &video, &audio, &out, &[]);
+        assert_eq!(probe(&out, "v").text("codec_name"), video_codec);
+        assert_eq!(probe(&out, "a").text("codec_name"), audio_codec);
+        assert_eq!(probe(&out, "v").frames(), 15, "{extension}");
+    }
+}
+
+#[test]
+fn an_odd_size_and_a_rotated_phone_video_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let audio = tone(0.4, 16_000, f, "tone.wav");
+    let odd = f.join("odd.mkv");
+    ffmpeg(&format!("-i {} -an -frames:v 10 -vf scale=641:361 -c:v ffv1 -pix_fmt yuv444p", demo_video().display()), &odd);
+    let out = f.join("odd.mp4");
+    render(f, &odd, &audio, &out, &[]);
+    assert_eq!((probe(&out, "v").number("width"), probe(&out, "v").number("height")), (640.0, 360.0));
+
+    let (lying, turned) = (f.join("lying.mp4"), f.join("turned.mp4"));
+    ffmpeg(&format!("-i {} -an -frames:v 10 -vf transpose=1 -c:v libx264 -preset ultrafast", demo_video().display()), &lying);
+    ffmpeg(&format!("-i {} -c copy -metadata:s:v rotate=90", lying.display()), &turned);
+    let upright = f.join("upright.mp4");
+    render(f, &turned, &audio, &upright, &[]);
+    assert!(probe(&upright, "v").number("width") > probe(&upright, "v").number("height"));
+}
+
+#[test]
+fn an_interrupt_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let video = marked(25, f, "video.mp4");
+    let audio = tone(600.0, 16_000, f, "long.wav");
+    let outputs = f.join("out");
+    std::fs::create_dir(&outputs).unwrap();
+    for signal in ["INT", "TERM"] {
+        let mut child = lipstream(f)
+            .args(["render", "-q", "--no-gather"])
+            .arg("--video")
+            .arg(&video)
+            .arg("--audio")
+            .arg(&audio)
+            .arg("-o")
+            .arg(outputs.join("out.mp4"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The unfinished file is there as soon as the work begins.
+        let patience = Instant::now();
+        while names(&outputs).is_empty() {
+            assert!(patience.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none());
+            thread::sleep(Duration::from_millis(20));
+        }
+        succeed(Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()));
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "SIG{signal}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "lipstream: interrupted\n");
+        assert!(names(&outputs).is_empty(), "SIG{signal}: {:?}", names(&outputs));
+    }
+}
+
+#[test]
+fn the_bank_is_gathered_once_and_again_when_the_file_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let video = marked(25, f, "video.mp4");
+    let audio = tone(0.4, 16_000, f, "tone.wav");
+    let out = f.join("out.mp4");
+    let banks = f.join("cache/lipstream/banks");
+    render(f, &video, &audio, &out, &[]);
+    let first = names(&banks);
+    assert_eq!(first.len(), 1, "{first:?}");
+    render(f, &video, &audio, &out, &[]);
+    assert_eq!(names(&banks), first);
+    marked(26, f, "video.mp4");
+    render(f, &video, &audio, &out, &[]);
+    assert_eq!(names(&banks).len(), 2);
+}
