@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-import subdivide
 from makehuman import load_fitted, load_obj, load_target
 
 SHAPE = {

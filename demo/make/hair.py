@@ -8,8 +8,6 @@ from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 from scipy import ndimage
 
-import subdivide
-
 POINTS = 22  # per strand
 
 

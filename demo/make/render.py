@@ -13,7 +13,12 @@ LAYOUT = "3f 3f 3f 3f 3f 4f 4f"
 NAMES = ["in_position", "in_normal", "in_rest", "in_irradiance", "in_toward", "in_seen", "in_mask"]
 EYE, LOOK, FIELD = np.array([0.0, 6.62, 15.0]), np.array([0.0, 6.28, 0.8]), 3.72  # camera, target, height seen there (dm)
 SCATTER = 0.024  # dm, one standard deviation of red light in skin
-STRANDS = {"tail": ((0.088, 0.046, 0.026), 1.0, 1.0), "hair": ((0.088, 0.046, 0.026), 1.0, 1.0), "lashes": ((0.012, 0.008, 0.007), 0.3, 0.92), "brows": ((0.075, 0.042, 0.026), 0.6, 0.62)}
+STRANDS = {  # pigment (linear RGB), gloss, opacity
+    "tail": ((0.088, 0.046, 0.026), 1.0, 1.0),
+    "hair": ((0.088, 0.046, 0.026), 1.0, 1.0),
+    "lashes": ((0.012, 0.008, 0.007), 0.3, 0.92),
+    "brows": ((0.075, 0.042, 0.026), 0.6, 0.62),
+}
 
 
 def noise_volume(rng, n=96):

@@ -4,6 +4,12 @@ from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 
 
+def beside(quad, v, other):
+    """The neighbour of corner v in a quad that is not `other`."""
+    k = quad.index(v)
+    return quad[(k + 1) % 4] if quad[(k - 1) % 4] == other else quad[(k - 1) % 4]
+
+
 def grids(faces):
     """The cards of a mesh: each a rectangular grid of quads, as vertex ids [rows, columns] with columns >= rows."""
     by_edge = {}
@@ -50,7 +56,7 @@ def grids(faces):
                     break
                 used.add(fresh[0])
                 quad = list(faces[fresh[0]])
-                opposite = [quad[(quad.index(v) + step) % 4] for v, w in ((a, b), (b, a)) for step in (1, -1) if quad[(quad.index(v) + step) % 4] != w]
+                opposite = [beside(quad, v, w) for v, w in ((a, b), (b, a))]
                 above = above[:-1] + opposite if above else opposite
             if len(above) != len(rows[-1]):
                 break
