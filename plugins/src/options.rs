@@ -20,9 +20,8 @@ impl Default for Options {
 impl Options {
     /// What the engines make of it; an unknown word is an error that lists the known ones.
     pub fn parse(&self) -> Result<runtime::Options> {
-        let refuse = |property: &str, cause: &dyn std::fmt::Display| {
-            Error::invalid(format!("property `{property}`: {cause}"))
-        };
+        let refuse =
+            |property: &str, cause: &dyn std::fmt::Display| Error::invalid(format!("property `{property}`: {cause}"));
         Ok(runtime::Options {
             device: self.device.parse().map_err(|e| refuse("device", &e))?,
             precision: self.precision.parse().map_err(|e| refuse("precision", &e))?,

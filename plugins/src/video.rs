@@ -43,11 +43,7 @@ pub fn space(info: &VideoInfo) -> Result<ColorSpace> {
 }
 
 /// Calls `f` with the picture in `buffer`, read only.
-pub fn with_view<T>(
-    buffer: &gst::BufferRef,
-    info: &VideoInfo,
-    f: impl FnOnce(&FrameView) -> Result<T>,
-) -> Result<T> {
+pub fn with_view<T>(buffer: &gst::BufferRef, info: &VideoInfo, f: impl FnOnce(&FrameView) -> Result<T>) -> Result<T> {
     let (format, matrix, range) = layout(info)?;
     let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
         .map_err(|_| Error::invalid("a video buffer could not be mapped for reading"))?;
@@ -75,5 +71,6 @@ pub fn with_frame<T>(
 }
 
 fn stride(strides: &[i32], plane: usize) -> Result<usize> {
-    usize::try_from(strides[plane]).map_err(|_| Error::invalid("bottom-up frames (a negative stride) are not supported"))
+    usize::try_from(strides[plane])
+        .map_err(|_| Error::invalid("bottom-up frames (a negative stride) are not supported"))
 }

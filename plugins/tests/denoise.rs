@@ -267,6 +267,18 @@ fn a_frame_that_comes_too_late_is_not_worked_on() {
 }
 
 #[test]
+fn a_mouth_that_hears_nothing_for_long_is_taken_away() {
+    let mut b = Bench::new(&[("fade", "100")]);
+    b.hear(0, 200);
+    b.show(0, &[someone()]);
+    b.go_live().set_time(ms(60_000));
+    let levels: Vec<_> = (1..20).map(|i| opacity(&b.show(40 * i, &[someone()]))).collect();
+    assert_eq!(levels[0], Some(1.0), "at first it stands still");
+    assert_eq!(levels[18], None, "{levels:?}");
+    assert_eq!(stat(&b.element(), "late"), 19);
+}
+
+#[test]
 fn a_flush_frees_a_frame_that_waits_and_empties_the_element() {
     let mut b = Bench::new(&[]);
     b.hear(0, 100);

@@ -108,10 +108,8 @@ fn frames_without_a_face_pass_and_all_of_them_come() {
 
 #[test]
 fn video_alone_passes() {
-    let pipeline = run(
-        "lipsync name=ls videotestsrc num-buffers=10 ! ls.video_sink ls.video_src ! fakesink sync=false",
-        |_| (),
-    );
+    let pipeline =
+        run("lipsync name=ls videotestsrc num-buffers=10 ! ls.video_sink ls.video_src ! fakesink sync=false", |_| ());
     assert_eq!(stats(&pipeline).get("frames-out"), Ok(10u64));
     stop(&pipeline);
 }
@@ -223,7 +221,8 @@ fn every_property_says_what_it_is() {
     init();
     for name in ["lipsync", "lipfacetrack", "lipaudioenc", "lipdenoise", "lipblend"] {
         let element = gst::ElementFactory::make(name).build().unwrap();
-        let own = element.list_properties().iter().filter(|p| p.owner_type() == element.type_()).cloned().collect::<Vec<_>>();
+        let own =
+            element.list_properties().iter().filter(|p| p.owner_type() == element.type_()).cloned().collect::<Vec<_>>();
         assert!(own.len() >= 2, "{name}");
         for spec in own {
             assert!(spec.blurb().is_some_and(|b| b.len() > 15), "{name} {}", spec.name());

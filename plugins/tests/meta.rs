@@ -25,7 +25,9 @@ fn a_patch(to_frame: Similarity) -> Patch {
 
 /// Sends a buffer from I420 320x240 to BGRA 640x480.
 fn converted(buffer: gst::Buffer) -> gst::Buffer {
-    let mut h = gst_check::Harness::new_parse("videoconvert ! videoscale ! capsfilter caps=\"video/x-raw,format=BGRA,width=640,height=480\"");
+    let mut h = gst_check::Harness::new_parse(
+        "videoconvert ! videoscale ! capsfilter caps=\"video/x-raw,format=BGRA,width=640,height=480\"",
+    );
     h.set_src_caps(video_info(VideoFormat::I420, 320, 240).to_caps().unwrap());
     h.push_and_pull(buffer).unwrap()
 }

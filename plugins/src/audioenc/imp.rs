@@ -79,13 +79,7 @@ impl ObjectSubclass for LipAudioEnc {
                 Self::catch_panic_pad_function(parent, || false, |this| this.src_query(pad, query))
             })
             .build();
-        Self {
-            sinkpad,
-            srcpad,
-            settings: Mutex::default(),
-            state: Mutex::default(),
-            stats: Stats::new(["encode"]),
-        }
+        Self { sinkpad, srcpad, settings: Mutex::default(), state: Mutex::default(), stats: Stats::new(["encode"]) }
     }
 }
 
@@ -193,7 +187,11 @@ impl ElementImpl for LipAudioEnc {
 }
 
 impl LipAudioEnc {
-    fn sink_chain(&self, _pad: &gst::Pad, buffer: gst::Buffer) -> std::result::Result<gst::FlowSuccess, gst::FlowError> {
+    fn sink_chain(
+        &self,
+        _pad: &gst::Pad,
+        buffer: gst::Buffer,
+    ) -> std::result::Result<gst::FlowSuccess, gst::FlowError> {
         count(&self.stats.frames_in);
         let features = {
             let mut state = self.state.lock();
@@ -208,7 +206,8 @@ impl LipAudioEnc {
             };
             let time = buffer.pts().and_then(|pts| segment.to_running_time(pts));
             self.stats.stage("encode").time(|| {
-                let samples = if gap { vec![0.0; buffer.size() / info.bpf() as usize] } else { samples(&buffer, info)? };
+                let samples =
+                    if gap { vec![0.0; buffer.size() / info.bpf() as usize] } else { samples(&buffer, info)? };
                 hops.push(time, &samples)
             })
         };
@@ -224,7 +223,10 @@ impl LipAudioEnc {
                     gst::element_imp_error!(
                         self,
                         gst::StreamError::Format,
-                        ("Audio in {:?} has no running time; a parser or decoder before this element makes it one", e.segment().format())
+                        (
+                            "Audio in {:?} has no running time; a parser or decoder before this element makes it one",
+                            e.segment().format()
+                        )
                     );
                     return false;
                 };

@@ -14,9 +14,8 @@ use crate::{
     video,
 };
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("lipblend", gst::DebugColorFlags::empty(), Some("Lipstream blender"))
-});
+static CAT: LazyLock<gst::DebugCategory> =
+    LazyLock::new(|| gst::DebugCategory::new("lipblend", gst::DebugColorFlags::empty(), Some("Lipstream blender")));
 
 /// Properties.
 #[derive(Clone, Debug)]
@@ -171,17 +170,22 @@ impl LipBlend {
                 continue;
             }
             let Some(made) = patch::scaled(made, (width, height), to) else {
-                gst::warning!(CAT, imp = self, "a patch for {width}x{height} does not fit a frame of {}x{}", to.0, to.1);
+                gst::warning!(
+                    CAT,
+                    imp = self,
+                    "a patch for {width}x{height} does not fit a frame of {}x{}",
+                    to.0,
+                    to.1
+                );
                 count(&self.stats.dropped);
                 continue;
             };
-            self.stats
-                .stage("blend")
-                .time(|| video::with_frame(buffer, &info, |frame| paste(frame, &made)))
-                .map_err(|e| {
+            self.stats.stage("blend").time(|| video::with_frame(buffer, &info, |frame| paste(frame, &made))).map_err(
+                |e| {
                     gst::element_imp_error!(self, gst::StreamError::Failed, ("The patch could not be pasted: {e}"));
                     gst::FlowError::Error
-                })?;
+                },
+            )?;
             pasted = true;
         }
         if !pasted {

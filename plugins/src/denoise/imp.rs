@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::{
     properties::{self, SchedulingPolicy, Settings},
     speaker::{Frame, Left, Speaker, Work},
+    timing::COMPUTE,
     wait::{Gate, Wait},
 };
 use crate::{
@@ -22,39 +23,33 @@ use crate::{
     video,
 };
 
-pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("lipdenoise", gst::DebugColorFlags::empty(), Some("Lipstream denoiser"))
-});
+pub(super) static CAT: LazyLock<gst::DebugCategory> =
+    LazyLock::new(|| gst::DebugCategory::new("lipdenoise", gst::DebugColorFlags::empty(), Some("Lipstream denoiser")));
 
-/// Time that a frame may take to be computed before it is late, declared as latency.
-const COMPUTE: gst::ClockTime = gst::ClockTime::from_mseconds(20);
-/// A frame's duration where the caps do not tell.
-const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
-
-type Flow = std::result::Result<gst::FlowSuccess, gst::FlowError>;
+pub(super) type Flow = std::result::Result<gst::FlowSuccess, gst::FlowError>;
 
 /// What the pads know.
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// There between READY to PAUSED and back: to flush without the speaker's lock.
-    stream: Option<Arc<Stream>>,
+    pub(super) stream: Option<Arc<Stream>>,
     /// Of the video, set by caps.
-    info: Option<gst_video::VideoInfo>,
+    pub(super) info: Option<gst_video::VideoInfo>,
     /// Of the video.
-    segment: gst::FormattedSegment<gst::ClockTime>,
+    pub(super) segment: gst::FormattedSegment<gst::ClockTime>,
     /// Of the features, set by caps.
-    features: Option<FeaturesInfo>,
-    features_segment: gst::FormattedSegment<gst::ClockTime>,
+    pub(super) features: Option<FeaturesInfo>,
+    pub(super) features_segment: gst::FormattedSegment<gst::ClockTime>,
     /// What the engine looks ahead beyond the features' own overhang, and what frames are held for.
-    reach: gst::ClockTime,
-    own: gst::ClockTime,
+    pub(super) reach: gst::ClockTime,
+    pub(super) own: gst::ClockTime,
     /// Frames on their way after a frame has been taken in.
-    depth: usize,
+    pub(super) depth: usize,
     /// What upstream said last: whether anything is live, and the latency that the element declares. `None` before
     /// anybody asked.
-    latency: Option<(bool, gst::ClockTime)>,
+    pub(super) latency: Option<(bool, gst::ClockTime)>,
     /// Between PAUSED to PLAYING and back.
-    playing: bool,
+    pub(super) playing: bool,
 }
 
 /// Why a frame was not taken.
@@ -71,18 +66,18 @@ impl From<Error> for Fault {
 
 /// Lock order: speaker, state, gate. None is held while a buffer, event, query or message is pushed.
 pub struct LipDenoise {
-    sinkpad: gst::Pad,
-    featurespad: gst::Pad,
-    srcpad: gst::Pad,
-    settings: Mutex<Settings>,
+    pub(super) sinkpad: gst::Pad,
+    pub(super) featurespad: gst::Pad,
+    pub(super) srcpad: gst::Pad,
+    pub(super) settings: Mutex<Settings>,
     /// Held by the video's streaming thread while it works on a frame.
-    speaker: Mutex<Option<Speaker>>,
-    state: Mutex<State>,
-    gate: Gate,
-    stats: Stats<4>,
+    pub(super) speaker: Mutex<Option<Speaker>>,
+    pub(super) state: Mutex<State>,
+    pub(super) gate: Gate,
+    pub(super) stats: Stats<4>,
     /// Of the last flush, in microseconds.
-    flush_time: AtomicU64,
-    references: AtomicU64,
+    pub(super) flush_time: AtomicU64,
+    pub(super) references: AtomicU64,
 }
 
 #[glib::object_subclass]
@@ -96,11 +91,7 @@ impl ObjectSubclass for LipDenoise {
         let proxy = gst::PadFlags::PROXY_CAPS | gst::PadFlags::PROXY_ALLOCATION | gst::PadFlags::PROXY_SCHEDULING;
         let sinkpad = gst::Pad::builder_from_template(&template("sink"))
             .chain_function(|_, parent, buffer| {
-                Self::catch_panic_pad_function(
-                    parent,
-                    || Err(gst::FlowError::Error),
-                    |this| this.video_chain(buffer),
-                )
+                Self::catch_panic_pad_function(parent, || Err(gst::FlowError::Error), |this| this.video_chain(buffer))
             })
             .event_function(|pad, parent, event| {
                 Self::catch_panic_pad_function(parent, || false, |this| this.video_event(pad, event))
@@ -237,7 +228,10 @@ impl ElementImpl for LipDenoise {
                     self,
                     gst::LibraryError::Init,
                     ("The denoiser cannot start: {e}"),
-                    ["check the properties model, device, precision and reference-bank; model={}", self.settings.lock().model]
+                    [
+                        "check the properties model, device, precision and reference-bank; model={}",
+                        self.settings.lock().model
+                    ]
                 );
                 gst::StateChangeError
             })?,
@@ -391,32 +385,6 @@ impl LipDenoise {
         Ok(done)
     }
 
-    fn wait(&self, time: gst::ClockTime) -> Wait {
-        self.gate.wait(
-            time.nseconds(),
-            || self.featurespad.is_linked(),
-            || self.state.lock().latency.is_some_and(|(live, _)| live),
-            || self.deadline(time),
-        )
-    }
-
-    /// The clock, and the time on it when the frame of running time `time` must go; `None` when it may wait.
-    fn deadline(&self, time: gst::ClockTime) -> Option<(gst::Clock, gst::ClockTime)> {
-        let latency = {
-            let state = self.state.lock();
-            let (live, latency) = state.latency?;
-            (live && state.playing).then_some(latency)?
-        };
-        let obj = self.obj();
-        Some((obj.clock()?, obj.base_time()? + time + latency))
-    }
-
-    /// How long the frame of running time `time` may still be worked on; `None` for ever.
-    fn patience(&self, time: gst::ClockTime) -> Option<Duration> {
-        let (clock, at) = self.deadline(time)?;
-        Some(at.saturating_sub(clock.time()).into())
-    }
-
     /// Pushes what is finished, or says what went wrong; no lock is held here.
     fn send(&self, done: std::result::Result<Vec<gst::Buffer>, Fault>) -> Flow {
         let buffers = match done {
@@ -466,7 +434,10 @@ impl LipDenoise {
                     gst::element_imp_error!(
                         self,
                         gst::StreamError::Format,
-                        ("Video in {:?} has no running time; a parser or decoder before this element makes it one", e.segment().format())
+                        (
+                            "Video in {:?} has no running time; a parser or decoder before this element makes it one",
+                            e.segment().format()
+                        )
                     );
                     return false;
                 }
@@ -524,85 +495,6 @@ impl LipDenoise {
         true
     }
 
-    fn features_chain(&self, buffer: &gst::Buffer) -> Flow {
-        let (time, dims) = {
-            let state = self.state.lock();
-            let Some(info) = &state.features else { return Err(gst::FlowError::NotNegotiated) };
-            (buffer.pts().and_then(|pts| state.features_segment.to_running_time(pts)), info.dims)
-        };
-        let Some(time) = time else { return Ok(gst::FlowSuccess::Ok) };
-        let Some(feature) = features::from_buffer(buffer, dims) else {
-            gst::warning!(CAT, obj = self.featurespad, "a buffer of {} bytes is not {dims} numbers", buffer.size());
-            return Ok(gst::FlowSuccess::Ok);
-        };
-        // A stream that nobody takes frames from, or that keeps time, is never held.
-        let hold = || self.sinkpad.is_linked() && !self.state.lock().latency.is_some_and(|(live, _)| live);
-        if self.gate.push(time.nseconds(), &feature, hold) {
-            Ok(gst::FlowSuccess::Ok)
-        } else {
-            Err(gst::FlowError::Flushing)
-        }
-    }
-
-    /// Events of the features end here.
-    fn features_event(&self, event: &gst::Event) -> bool {
-        gst::log!(CAT, obj = self.featurespad, "{event:?}");
-        match event.view() {
-            gst::EventView::StreamStart(_) => self.gate.start_features(),
-            gst::EventView::Caps(e) => return self.set_features(e.caps()),
-            gst::EventView::Segment(e) => match e.segment().clone().downcast::<gst::ClockTime>() {
-                Ok(segment) => self.state.lock().features_segment = segment,
-                Err(_) => return false,
-            },
-            gst::EventView::Eos(_) => self.gate.end_features(),
-            gst::EventView::FlushStart(_) => {
-                let start = Instant::now();
-                self.gate.flush_features(true);
-                let stream = self.state.lock().stream.clone();
-                if let Some(stream) = stream {
-                    stream.flush();
-                }
-                self.flush_time.store(start.elapsed().as_micros() as u64, Relaxed);
-            }
-            gst::EventView::FlushStop(_) => {
-                self.state.lock().features_segment = gst::FormattedSegment::new();
-                self.gate.flush_features(false);
-            }
-            _ => (),
-        }
-        true
-    }
-
-    fn set_features(&self, caps: &gst::CapsRef) -> bool {
-        let info = match FeaturesInfo::from_caps(caps) {
-            Ok(info) => info,
-            Err(cause) => {
-                gst::error!(CAT, obj = self.featurespad, "refused: {cause}");
-                return false;
-            }
-        };
-        let stream = self.state.lock().stream.clone();
-        let Some(stream) = stream else { return false };
-        let spec = stream.worker().denoiser().spec();
-        if info.encoder != spec.name || info.dims != spec.window.dims {
-            gst::element_imp_error!(
-                self,
-                gst::StreamError::WrongType,
-                (
-                    "The features are of the encoder `{}` ({} numbers), and the engine `{}` needs its own ({})",
-                    info.encoder,
-                    info.dims,
-                    spec.name,
-                    spec.window.dims
-                ),
-                ["set `engine` of lipaudioenc and `model` of lipdenoise to the same engine"]
-            );
-            return false;
-        }
-        self.state.lock().features = Some(info);
-        true
-    }
-
     fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
         if let gst::EventView::Seek(_) = event.view() {
             // Both streams move. Upstream of both, one demuxer tells the two by the sequence number.
@@ -619,42 +511,5 @@ impl LipDenoise {
         let Some((live, min, max)) = self.ask_latency() else { return false };
         answer.set(live, min, max);
         true
-    }
-
-    /// Asks both streams for their latency and adds the element's own: a frame is ready when the audio that it looks
-    /// at has come, has become features and has been denoised. `None` when the video does not answer.
-    fn ask_latency(&self) -> Option<(bool, gst::ClockTime, Option<gst::ClockTime>)> {
-        let mut video = gst::query::Latency::new();
-        let answered = self.sinkpad.peer_query(&mut video);
-        let mut audio = gst::query::Latency::new();
-        let heard = self.featurespad.peer_query(&mut audio);
-        let (video_live, mut min, mut max) = video.result();
-        let mut live = answered && video_live;
-
-        let mut state = self.state.lock();
-        if heard {
-            let (audio_live, audio_min, audio_max) = audio.result();
-            live |= audio_live;
-            min = min.max(audio_min + state.reach);
-            max = match (max, audio_max) {
-                (Some(video), Some(audio)) => Some(video.min(audio)),
-                (video, audio) => video.or(audio),
-            };
-        }
-        let frame = state.info.as_ref().map_or(FRAME, |info| {
-            let fps = info.fps();
-            gst::ClockTime::SECOND
-                .mul_div_ceil(fps.denom().max(0) as u64, fps.numer().max(0) as u64)
-                .filter(|_| fps.numer() > 0)
-                .unwrap_or(FRAME)
-        });
-        min += state.own + frame * state.depth as u64;
-        let known = state.latency.replace((live, min));
-        drop(state);
-        if known != Some((live, min)) {
-            gst::debug!(CAT, imp = self, "live {live}, latency {min} to {max:?}");
-            self.gate.nudge();
-        }
-        answered.then_some((live, min, max))
     }
 }

@@ -22,8 +22,10 @@
 mod banks;
 mod fade;
 mod imp;
+mod listen;
 pub(crate) mod properties;
 mod speaker;
+mod timing;
 mod wait;
 
 use gst::{glib, prelude::*};

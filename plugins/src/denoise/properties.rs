@@ -16,7 +16,10 @@ pub enum SchedulingPolicy {
     #[default]
     #[enum_value(name = "Every frame waits for its own latent", nick = "latency")]
     Latency,
-    #[enum_value(name = "As many frames as there are steps are on their way, so that their steps share batches", nick = "throughput")]
+    #[enum_value(
+        name = "As many frames as there are steps are on their way, so that their steps share batches",
+        nick = "throughput"
+    )]
     Throughput,
 }
 

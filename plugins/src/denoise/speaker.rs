@@ -9,7 +9,7 @@ use std::{
 
 use lipstream_engines::{
     Error, Result,
-    denoise::{Conditions, Identity, Job, Patch, Spec, Stream, Ticket, WaitError, Worker, WorkerConfig},
+    denoise::{Conditions, Denoiser, Identity, Job, Patch, Spec, Stream, Ticket, WaitError, Worker, WorkerConfig},
     image::ColorSpace,
     manifest::Engine,
     tracker::Face,
@@ -80,6 +80,7 @@ impl Speaker {
             queue: QUEUE,
         };
         let worker = Worker::acquire(settings.instance.as_deref(), config)?;
+        warm_up(worker.denoiser().as_ref())?;
         let loaded = settings.reference_bank.as_ref().map(Path::new);
         let banks = Banks::new(worker.denoiser().clone(), settings.gather, loaded)?;
         let steps = match settings.steps {
@@ -208,9 +209,8 @@ impl Speaker {
         self.past.push_front(latent.clone());
         self.past.truncate(self.spec().past);
         let denoiser = self.stream.worker().denoiser().clone();
-        let patch = stats
-            .stage("render")
-            .time(|| denoiser.render(&latent, &face, &identity, gain, self.last.as_ref()))?;
+        let patch =
+            stats.stage("render").time(|| denoiser.render(&latent, &face, &identity, gain, self.last.as_ref()))?;
         let Some(patch) = patch else {
             self.fade.vanish(time);
             return Ok((None, Left::Untouched));
@@ -231,6 +231,12 @@ impl Speaker {
         patch.to_frame = self.spec().alignment.fit(&face.points)?.inverse()?;
         faded(patch, opacity)
     }
+}
+
+/// Some runtimes compile a network when it first runs; the first frame must not wait for that.
+fn warm_up(denoiser: &dyn Denoiser) -> Result<()> {
+    let spec = denoiser.spec();
+    denoiser.step(&vec![0.0; spec.latent], &[0.0], &vec![0.0; spec.conditioning]).map(|_| ())
 }
 
 fn faded(mut patch: Patch, opacity: f32) -> Option<Patch> {

@@ -182,7 +182,8 @@ mod imp {
     ) -> glib::ffi::gboolean {
         // SAFETY: GStreamer passes a writable `dest`, a live `meta` of this type and, for a copy, a GstMetaTransformCopy.
         unsafe {
-            if kind != MetaTransformCopy::quark().into_glib() || (*data.cast::<ffi::GstMetaTransformCopy>()).region != 0 {
+            if kind != MetaTransformCopy::quark().into_glib() || (*data.cast::<ffi::GstMetaTransformCopy>()).region != 0
+            {
                 return glib::ffi::GFALSE;
             }
             let Some(content) = &(*meta.cast::<PatchMeta>()).content else { return glib::ffi::GFALSE };

@@ -7,14 +7,13 @@ use parking_lot::Mutex;
 use super::properties::{self, Inner};
 use crate::{audioenc::LipAudioEnc, blend::LipBlend, denoise::LipDenoise, facetrack::LipFaceTrack, video};
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("lipsync", gst::DebugColorFlags::empty(), Some("Lipstream lip-sync bin"))
-});
+static CAT: LazyLock<gst::DebugCategory> =
+    LazyLock::new(|| gst::DebugCategory::new("lipsync", gst::DebugColorFlags::empty(), Some("Lipstream lip-sync bin")));
 
 /// Frames between two stages, each in its own thread.
 const FRAMES: u32 = 3;
-/// What frames may wait for their audio: a second, or 96 MiB, which is eight frames of 4K.
-const WAITING: gst::ClockTime = gst::ClockTime::SECOND;
+/// What frames may wait for their audio: two seconds, or 96 MiB, which is eight frames of 4K.
+const WAITING: gst::ClockTime = gst::ClockTime::from_seconds(2);
 const WAITING_BYTES: u32 = 96 << 20;
 /// What audio may wait for its video. By bytes and not by time, because encoders hold back video by frames (x264enc 60 of
 /// them and more) and muxers take audio only with video: at 5 fps that is 12 s. 64 MiB are 5 minutes of 48 kHz stereo in
@@ -148,10 +147,7 @@ impl ElementImpl for LipSync {
         &TEMPLATES
     }
 
-    fn change_state(
-        &self,
-        transition: gst::StateChange,
-    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         if let (gst::StateChange::NullToReady, Some(Err(cause))) = (transition, self.parts.get()) {
             gst::element_imp_error!(
                 self,

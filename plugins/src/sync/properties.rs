@@ -68,7 +68,8 @@ pub fn list() -> Vec<glib::ParamSpec> {
     ];
     // Those that are called here as they are there.
     let own = |spec: &glib::ParamSpec| targets(spec.name()).iter().any(|(_, inner)| *inner == spec.name());
-    for spec in facetrack::imp::properties().into_iter().chain(denoise::properties::list()).chain(options::properties()) {
+    for spec in facetrack::imp::properties().into_iter().chain(denoise::properties::list()).chain(options::properties())
+    {
         if own(&spec) && !list.iter().any(|known| known.name() == spec.name()) {
             list.push(spec);
         }
