@@ -4,7 +4,8 @@
 //!
 //! 1. [`scene`]: a thumbnail tells a cut, which ends all tracks.
 //! 2. [`landmarks`]: every tracked face is read again in an upright square around its last points. A low face
-//!    probability or impossible geometry ends the track at once, and the detector looks for it in the next frame.
+//!    probability, impossible geometry or a look that is another's ends the track at once, and the detector looks for
+//!    it in the next frame.
 //! 3. [`detector`]: every few frames, or when nothing is tracked, the whole frame is searched for new faces.
 //! 4. [`smooth`]: a one-euro filter over the points, in seconds and face sizes.
 //!
@@ -27,10 +28,11 @@ use crate::{
     manifest::Engine,
     runtime::{Model, Options},
 };
+use decode::Detection;
 use detector::{Detector, InputSize};
 use landmarks::{Network, Reading};
 use scene::Thumbnail;
-use track::{Break, Track};
+use track::{Track, rank};
 
 /// Pixels that the embedded detector looks at, 320 x 192 of a wide frame.
 const EMBEDDED_INPUT: InputSize = InputSize::Pixels(320 * 192);
@@ -46,12 +48,18 @@ const USUAL_STEP: f32 = 1.0 / 25.0;
 const ONE_FACE: f32 = 0.45;
 /// A detection that overlaps a track so much is that track's face.
 const SEEN: f32 = 0.3;
-/// Detector runs without its face after which a doubtful track ends,
-const MAX_MISSED: u32 = 4;
-/// doubtful being less sure than this.
-const DOUBTFUL: f32 = 0.8;
+/// Detector runs in a row that miss the face of a doubtful track before it ends,
+const MAX_MISSED: u32 = 2;
+/// doubtful being less sure than this: the network is surer of nearly every real face.
+const DOUBTFUL: f32 = 0.98;
+/// Overlap of the two readings of a new face.
+const SETTLED: f32 = 0.5;
+/// Face probability that a new track needs.
+const START: f32 = 0.8;
+/// A candidate that ranks so much higher than the lowest doubtful track takes its place.
+const BETTER: f32 = 2.0;
 /// A face so many times larger than the smallest tracked one takes its place.
-const MUCH_LARGER: f32 = 3.0;
+const MUCH_LARGER: f32 = 4.0;
 
 /// One tracked face in one frame, in pixels of that frame.
 #[derive(Clone, Debug)]
@@ -174,7 +182,6 @@ impl Tracker {
 
         self.follow(frame, dt)?;
         if due {
-            // Before the search: a track that ends in it asks for another one.
             self.since_detection = Some(0);
             self.search(frame)?;
         }
@@ -190,14 +197,11 @@ impl Tracker {
         let mut ended = false;
         for (mut track, square) in std::mem::take(&mut self.tracks).into_iter().zip(squares) {
             let reading = square.and_then(|_| readings.next().flatten());
-            match track.advance(reading, self.config.min_confidence, dt) {
-                Ok(()) => self.tracks.push(track),
-                Err(cause) => {
-                    ended = true;
-                    if cause == Break::Lost {
-                        self.lost.push((track, 0.0));
-                    }
-                }
+            if track.advance(reading, self.config.min_confidence, dt) {
+                self.tracks.push(track);
+            } else {
+                ended = true;
+                self.lost.push((track, 0.0));
             }
         }
         // Two tracks that have run together: the older one stays.
@@ -219,32 +223,18 @@ impl Tracker {
     fn search(&mut self, frame: &FrameView) -> Result<()> {
         let found = self.detector.detect(frame, DETECTION)?;
         for t in &mut self.tracks {
-            let seen = found.iter().any(|d| d.rect.iou(&t.rect) > SEEN);
-            t.missed = if seen { 0 } else { t.missed + 1 };
+            t.seen(found.iter().filter(|d| d.rect.iou(&t.rect) > SEEN).map(|d| d.score).reduce(f32::max));
         }
         self.tracks.retain(|t| t.missed < MAX_MISSED || t.confidence >= DOUBTFUL);
 
-        let mut fresh: Vec<_> = found.iter().filter(|d| self.tracks.iter().all(|t| d.rect.iou(&t.rect) <= SEEN)).collect();
-        fresh.sort_by(|a, b| b.rect.area().total_cmp(&a.rect.area()));
-        let mut room = self.config.max_faces.saturating_sub(self.tracks.len());
-        if room == 0 {
-            let smallest = self.tracks.iter().map(|t| t.rect.area()).fold(f32::INFINITY, f32::min);
-            room = usize::from(fresh.first().is_some_and(|d| d.rect.area() > MUCH_LARGER * smallest));
-        }
-        // Some of the detections will turn out to be none.
-        fresh.truncate(2 * room);
-        let readings = self.read_twice(frame, fresh.iter().filter_map(|d| landmarks::from_keys(&d.keys)).collect())?;
-        for reading in readings {
+        let unknown = |d: &&Detection| self.tracks.iter().all(|t| d.rect.iou(&t.rect) <= SEEN);
+        // Best first as they come; some will turn out to be none.
+        let fresh: Vec<Detection> =
+            found.iter().filter(unknown).take(self.config.max_faces + 2 - self.tracks.len()).cloned().collect();
+        for (reading, score) in self.read_twice(frame, &fresh)? {
             let Some(rect) = Rect::around(&reading.points) else { continue };
-            if self.tracks.iter().any(|t| t.rect.iou(&rect) >= SEEN) {
+            if self.tracks.iter().any(|t| t.rect.iou(&rect) >= SEEN) || !self.make_room(&rect, rank(score * reading.confidence, &rect)) {
                 continue;
-            }
-            if self.tracks.len() >= self.config.max_faces {
-                let smallest = self.tracks.iter().enumerate().min_by(|a, b| a.1.rect.area().total_cmp(&b.1.rect.area()));
-                match smallest.map(|(i, t)| (i, t.rect.area())) {
-                    Some((i, area)) if rect.area() > MUCH_LARGER * area => drop(self.tracks.remove(i)),
-                    _ => continue,
-                }
             }
             let again = self.lost.iter().position(|(t, _)| t.resembles(&rect, &reading.look));
             let track = match again {
@@ -255,7 +245,7 @@ impl Tracker {
                 }
                 None => {
                     self.next_id += 1;
-                    Track::new(self.next_id - 1, reading, self.config.smoothing)
+                    Track::new(self.next_id - 1, reading, score, self.config.smoothing)
                 }
             };
             self.tracks.push(track);
@@ -263,12 +253,47 @@ impl Tracker {
         Ok(())
     }
 
-    /// Landmarks of newly found faces: read where the detector points, then once more where the points are.
-    fn read_twice(&self, frame: &FrameView, first: Vec<crate::geometry::Similarity>) -> Result<Vec<Reading>> {
-        let good = |r: &Reading| r.confidence >= self.config.min_confidence && pose::plausible(&r.points);
-        let rough = self.network.read(frame, &first)?;
-        let second: Vec<_> = rough.into_iter().flatten().filter_map(|r| landmarks::around(&r.points)).collect();
-        Ok(self.network.read(frame, &second)?.into_iter().flatten().filter(good).collect())
+    /// Whether a face of this rank may be followed; ends a track in its favour if need be.
+    fn make_room(&mut self, rect: &Rect, rank: f32) -> bool {
+        if self.tracks.len() < self.config.max_faces {
+            return true;
+        }
+        let worst = self.tracks.iter().enumerate().min_by(|a, b| a.1.rank().total_cmp(&b.1.rank()));
+        let Some((i, t)) = worst else { return false };
+        let better = t.confidence < DOUBTFUL && rank > BETTER * t.rank();
+        let give_way = better || rect.area() > MUCH_LARGER * t.rect.area();
+        if give_way {
+            self.tracks.remove(i);
+        }
+        give_way
+    }
+
+    /// Landmarks of newly found faces, highest rank first, with the detector's score: read where the detector points,
+    /// then once more where the points are. What is no face moves on between the two.
+    fn read_twice(&self, frame: &FrameView, found: &[Detection]) -> Result<Vec<(Reading, f32)>> {
+        let first: Vec<_> = found.iter().filter_map(|d| Some((landmarks::from_keys(&d.keys)?, d.score))).collect();
+        let rough = self.network.read(frame, &first.iter().map(|f| f.0).collect::<Vec<_>>())?;
+        let second: Vec<_> = rough
+            .into_iter()
+            .zip(first)
+            .filter_map(|(r, (_, score))| {
+                let r = r?;
+                Some((landmarks::around(&r.points)?, Rect::around(&r.points)?, score))
+            })
+            .collect();
+        let read = self.network.read(frame, &second.iter().map(|s| s.0).collect::<Vec<_>>())?;
+        let least = self.config.min_confidence.max(START);
+        let mut good: Vec<(f32, Reading, f32)> = read
+            .into_iter()
+            .zip(second)
+            .filter_map(|(r, (_, rough, score))| {
+                let r = r.filter(|r| r.confidence >= least && pose::plausible(&r.points))?;
+                let rect = Rect::around(&r.points).filter(|rect| rect.iou(&rough) > SETTLED)?;
+                Some((rank(score * r.confidence, &rect), r, score))
+            })
+            .collect();
+        good.sort_by(|a, b| b.0.total_cmp(&a.0));
+        Ok(good.into_iter().map(|(_, reading, score)| (reading, score)).collect())
     }
 }
 
