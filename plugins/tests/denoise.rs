@@ -168,7 +168,7 @@ fn a_frame_waits_for_its_look_ahead() {
     let buffer = frame_with(&b.info, ms(60), &[someone()]);
     let Bench { mut video, mut features, .. } = b;
     let waiting = std::thread::spawn(move || (video.push_and_pull(buffer).unwrap(), video));
-    while features.element().unwrap().property::<gst::Structure>("stats").get::<u64>("frames-in").unwrap() == 0 {
+    while stat(&features.element().unwrap(), "frames-in") == 0 {
         std::thread::yield_now();
     }
     for at in [80, 100, 120] {
@@ -288,7 +288,7 @@ fn a_flush_frees_a_frame_that_waits_and_empties_the_element() {
     let info = b.info.clone();
     let Bench { mut video, mut features, .. } = b;
     let waiting = std::thread::spawn(move || (video.push(buffer), video));
-    while features.element().unwrap().property::<gst::Structure>("stats").get::<u64>("frames-in").unwrap() < 2 {
+    while stat(&features.element().unwrap(), "frames-in") < 2 {
         std::thread::yield_now();
     }
     assert!(pad.send_event(gst::event::FlushStart::new()));
@@ -310,6 +310,23 @@ fn a_flush_frees_a_frame_that_waits_and_empties_the_element() {
 }
 
 #[test]
+fn stopping_frees_a_frame_that_waits() {
+    let mut b = Bench::new(&[]);
+    b.hear(0, 100);
+    let element = b.element();
+    let buffer = frame_with(&b.info, ms(5000), &[someone()]);
+    let Bench { mut video, features, .. } = b;
+    let waiting = std::thread::spawn(move || (video.push(buffer), video));
+    while stat(&element, "frames-in") == 0 {
+        std::thread::yield_now();
+    }
+    element.set_state(gst::State::Null).unwrap();
+    let (result, video) = waiting.join().unwrap();
+    assert_eq!(result, Err(gst::FlowError::Flushing));
+    drop((video, features));
+}
+
+#[test]
 fn a_flush_of_the_features_forgets_what_was_said() {
     let mut b = Bench::new(&[]);
     b.hear(0, 2000);
@@ -321,7 +338,7 @@ fn a_flush_of_the_features_forgets_what_was_said() {
     let buffer = frame_with(&b.info, ms(400), &[someone()]);
     let Bench { mut video, mut features, .. } = b;
     let waiting = std::thread::spawn(move || (video.push_and_pull(buffer).unwrap(), video));
-    while features.element().unwrap().property::<gst::Structure>("stats").get::<u64>("frames-in").unwrap() < 2 {
+    while stat(&features.element().unwrap(), "frames-in") < 2 {
         std::thread::yield_now();
     }
     assert!(!waiting.is_finished());
