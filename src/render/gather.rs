@@ -66,16 +66,18 @@ pub fn bank(video: &Path, engine: &Engine, device: runtime::Options, quiet: bool
     Ok(Some(path))
 }
 
-/// Changes when the file, the engine or this program does.
+/// Changes when the file, the engine, the tracker or this program does.
 fn file_name(video: &Path, engine: &Engine) -> Result<String> {
     let failure = |e: std::io::Error| Failure::input(format!("{}: {e}", video.display()));
     let path = video.canonicalize().map_err(failure)?;
     let meta = path.metadata().map_err(failure)?;
     let mut hasher = DefaultHasher::new();
     (&path, meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut hasher);
-    let manifest = engine.manifest();
-    (&manifest.name, &manifest.version, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
-    manifest.files.iter().for_each(|(part, file)| (part, &file.sha256).hash(&mut hasher));
+    env!("CARGO_PKG_VERSION").hash(&mut hasher);
+    for manifest in [engine.manifest(), Engine::find("tracker")?.manifest()] {
+        (&manifest.name, &manifest.version).hash(&mut hasher);
+        manifest.files.iter().for_each(|(part, file)| (part, &file.sha256).hash(&mut hasher));
+    }
     Ok(format!("{:016x}.safetensors", hasher.finish()))
 }
 
