@@ -10,8 +10,9 @@ Of a clip whose aligned points (unit crop coordinates, 25 a second) split into `
     lower(t) = rest + pose @ (stable(t) - stable_rest) + scale * basis @ z(t)
 
 `rest` is the median over the frames whose mouth is most closed, `scale` says how far this person moves the mouth beside the
-population, `z` [12] is in population standard deviations and 0 at rest; it holds what both halves of the face share. `pose` is a ridge regression within clips, so that what
-the head's turning does to the lower face is not taken for speech. `basis` holds principal components (lips weigh more).
+population, `z` [12] is in population standard deviations and 0 at rest; it holds what both halves of the face share. `pose` is a
+ridge regression within clips, so that what the head's turning does to the lower face is not taken for speech. `basis` holds
+principal components (lips weigh more).
 """
 
 import argparse

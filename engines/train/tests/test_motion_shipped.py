@@ -1,0 +1,86 @@
+"""The shipped motion model, run as an engine runs it: hop by hop, two steps. Needs onnxruntime."""
+
+import sys
+import tomllib
+import unittest
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import audio
+import tensors
+from common import mesh
+
+try:
+    import onnxruntime
+except ImportError:
+    onnxruntime = None
+
+MODELS = Path(__file__).resolve().parents[2] / "models/compact"
+
+
+@unittest.skipIf(onnxruntime is None, "onnxruntime is not installed")
+@unittest.skipUnless((MODELS / "audio.onnx").exists(), "the compact models are not here")
+class Shipped(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.manifest = tomllib.loads((MODELS / "engine.toml").read_text())
+        cls.audio, cls.motion = (onnxruntime.InferenceSession(str(MODELS / f"{n}.onnx"), providers=["CPUExecutionProvider"])
+                                 for n in ("audio", "motion"))
+        cls.basis = tensors.load(MODELS / "basis.safetensors")
+
+    def opening(self, samples, steps=2):
+        """Opening in population spreads at 25 frames a second, without noise."""
+        m = self.manifest["audio"]
+        mel = ((audio.log_mel(samples) - m["mel_mean"]) / m["mel_std"]).astype(np.float32)
+        state, features = np.zeros((1, self.audio.get_inputs()[1].shape[1]), np.float32), []
+        for j in range(len(mel) // 2):
+            feature, state = self.audio.run(None, {"mel": mel[None, 2 * j : 2 * j + 2], "state": state})
+            features.append(feature[0])
+        taps, z = [round(t / m["hop_ms"]) for t in m["taps_ms"]], []
+        for j in range(0, len(features) - max(taps), 2):
+            cond = np.concatenate([features[max(0, j + t)] for t in taps])[None]
+            x = np.zeros((1, self.basis["basis"].shape[1]), np.float32)
+            for i in range(steps):
+                (v,) = self.motion.run(None, {"latent": x, "timestep": np.full(1, i / steps, np.float32), "cond": cond})
+                x = x + v / steps
+            z.append(x[0])
+        a, b = mesh.OPENING
+        direction = self.basis["basis"][2 * b + 1] - self.basis["basis"][2 * a + 1]
+        return np.array(z) @ direction / self.basis["spread"][0]
+
+    def test_silence_and_a_low_noise_keep_the_lips_closed(self):
+        noise = np.random.default_rng(0).standard_normal(32000)
+        for level in (0.0, 1e-3):
+            got = self.opening(level * noise)
+            self.assertLess(np.abs(got).max(), 0.15)
+            self.assertLess(got[12:].std(), 0.03)
+
+    def test_a_syllable_opens_the_lips_and_its_end_closes_them(self):
+        t = np.arange(48000) / 16000
+        voice = sum(np.sin(2 * np.pi * 120 * k * t) / (1 + abs(120 * k - 750) / 250) for k in range(1, 30))
+        sounding = np.exp(-(((t % 0.5) - 0.25) / 0.08) ** 2) * (t > 1) * (t < 2)
+        got = self.opening(0.05 * voice * sounding)
+        self.assertGreater(got[25:50].max(), 0.25)
+        self.assertLess(np.abs(got[65:]).max(), 0.15)
+
+    def test_any_number_of_steps_agrees(self):
+        t = np.arange(32000) / 16000
+        sound = 0.1 * np.sin(2 * np.pi * 200 * t) * (0.5 + 0.5 * np.sin(2 * np.pi * 4 * t))
+        one, four = self.opening(sound, 1), self.opening(sound, 4)
+        self.assertLess(np.abs(one - four).mean(), 0.12)
+
+    def test_shapes_are_the_manifest_s(self):
+        m, latents = self.manifest["audio"], self.manifest["latent"]["shape"][0]
+        self.assertEqual(self.audio.get_outputs()[0].shape[1], m["features"])
+        self.assertEqual(self.motion.get_inputs()[2].shape[1], m["features"] * len(m["taps_ms"]))
+        self.assertEqual(self.motion.get_inputs()[0].shape[1], latents)
+        self.assertEqual(self.basis["basis"].shape, (168, latents))
+        self.assertEqual(self.basis["silence"].shape, (m["features"],))
+        np.testing.assert_allclose(self.basis["project"] @ self.basis["basis"], np.eye(latents), atol=1e-3)
+
+
+if __name__ == "__main__":
+    unittest.main()
