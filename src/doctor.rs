@@ -92,7 +92,8 @@ pub fn examine(json: bool) -> Result<ExitCode> {
 fn gstreamer() -> Finding {
     let (major, minor, micro, _) = gst::version();
     let version = format!("{major}.{minor}.{micro}");
-    let outcome = if (major, minor) >= (1, 22) { Ok(version) } else { Err(format!("{version} is older than 1.22; {SETUP}")) };
+    let outcome =
+        if (major, minor) >= (1, 22) { Ok(version) } else { Err(format!("{version} is older than 1.22; {SETUP}")) };
     Finding::of("GStreamer", outcome)
 }
 

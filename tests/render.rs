@@ -135,7 +135,10 @@ fn a_lossless_codec_gives_back_every_sample() {
         let audio = tone(1.1, rate, f, "tone.wav");
         let out = f.join(format!("{codec}.{container}"));
         render(f, &video, &audio, &out, &["--audio-codec", codec]);
-        assert!(samples_by_ffmpeg(&out, f) == samples_by_ffmpeg(&audio, f), "{codec} in {container} changed the samples");
+        assert!(
+            samples_by_ffmpeg(&out, f) == samples_by_ffmpeg(&audio, f),
+            "{codec} in {container} changed the samples"
+        );
         starts_and_ends_together(&out, FRAME);
     }
 }
@@ -199,13 +202,19 @@ fn an_odd_size_and_a_rotated_phone_video_are_taken() {
     let f = folder.path();
     let audio = tone(0.4, 16_000, f, "tone.wav");
     let odd = f.join("odd.mkv");
-    ffmpeg(&format!("-i {} -an -frames:v 10 -vf scale=641:361 -c:v ffv1 -pix_fmt yuv444p", demo_video().display()), &odd);
+    ffmpeg(
+        &format!("-i {} -an -frames:v 10 -vf scale=641:361 -c:v ffv1 -pix_fmt yuv444p", demo_video().display()),
+        &odd,
+    );
     let out = f.join("odd.mp4");
     render(f, &odd, &audio, &out, &[]);
     assert_eq!((probe(&out, "v").number("width"), probe(&out, "v").number("height")), (640.0, 360.0));
 
     let (lying, turned) = (f.join("lying.mp4"), f.join("turned.mp4"));
-    ffmpeg(&format!("-i {} -an -frames:v 10 -vf transpose=1 -c:v libx264 -preset ultrafast", demo_video().display()), &lying);
+    ffmpeg(
+        &format!("-i {} -an -frames:v 10 -vf transpose=2 -c:v libx264 -preset ultrafast", demo_video().display()),
+        &lying,
+    );
     ffmpeg(&format!("-i {} -c copy -metadata:s:v rotate=90", lying.display()), &turned);
     let upright = f.join("upright.mp4");
     render(f, &turned, &audio, &upright, &[]);

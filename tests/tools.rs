@@ -16,12 +16,21 @@ fn stdout(output: std::process::Output) -> String {
 #[test]
 fn doctor_finds_everything_after_set_up() {
     let folder = tempfile::tempdir().unwrap();
-    let json: Value = serde_json::from_str(&stdout(succeed(lipstream(folder.path()).args(["doctor", "--json"])))).unwrap();
+    let json: Value =
+        serde_json::from_str(&stdout(succeed(lipstream(folder.path()).args(["doctor", "--json"])))).unwrap();
     let state = |what: &str| {
         let finding = json.as_array().unwrap().iter().find(|f| f["what"] == what);
         finding.unwrap_or_else(|| panic!("no {what} in {json}"))["state"].as_str().unwrap().to_owned()
     };
-    for what in ["GStreamer", "GStreamer elements", "plugin lipstream", "ONNX Runtime", "device cpu", "engine compact", "engine tracker"] {
+    for what in [
+        "GStreamer",
+        "GStreamer elements",
+        "plugin lipstream",
+        "ONNX Runtime",
+        "device cpu",
+        "engine compact",
+        "engine tracker",
+    ] {
         assert_eq!(state(what), "found", "{what}");
     }
 }
@@ -39,7 +48,8 @@ fn doctor_says_how_to_get_a_missing_runtime() {
 #[test]
 fn engines_lists_licence_and_cost() {
     let folder = tempfile::tempdir().unwrap();
-    let json: Value = serde_json::from_str(&stdout(succeed(lipstream(folder.path()).args(["engines", "--json"])))).unwrap();
+    let json: Value =
+        serde_json::from_str(&stdout(succeed(lipstream(folder.path()).args(["engines", "--json"])))).unwrap();
     let compact = json.as_array().unwrap().iter().find(|e| e["name"] == "compact").unwrap();
     assert_eq!(compact["location"], "embedded");
     assert!(compact["gflop_per_frame"].as_f64().unwrap() > 0.0 && compact["bytes"].as_u64().unwrap() > 1000);

@@ -56,7 +56,9 @@ pub fn measure(arguments: &Arguments, device: Device) -> Result<Measured, String
         device: device.to_string(),
         frames: typical["frames"].as_u64().unwrap_or(0),
         rtf,
-        rtf_steady: all(&|r| number(r, "seconds") / (number(r, "wall_seconds") - number(r, "first_frame_seconds")).max(1e-9)),
+        rtf_steady: all(&|r| {
+            number(r, "seconds") / (number(r, "wall_seconds") - number(r, "first_frame_seconds")).max(1e-9)
+        }),
         first_frame_seconds: all(&|r| number(r, "first_frame_seconds")),
         peak_memory_bytes: runs.iter().filter_map(|r| r["peak_memory_bytes"].as_u64()).max().unwrap_or(0),
         stages,
@@ -93,7 +95,9 @@ fn collect(stats: &Value, element: &str, stages: &mut Map<String, Value>) {
     for (key, value) in stats.as_object().into_iter().flatten() {
         if value.is_object() {
             collect(value, key, stages);
-        } else if let Some((stage, percentile)) = key.rsplit_once('-').filter(|(_, p)| ["p50", "p95", "p99"].contains(p)) {
+        } else if let Some((stage, percentile)) =
+            key.rsplit_once('-').filter(|(_, p)| ["p50", "p95", "p99"].contains(p))
+        {
             let name = if element.is_empty() { stage.to_owned() } else { format!("{element}/{stage}") };
             let entry = stages.entry(name).or_insert_with(|| Value::Object(Map::new()));
             entry[percentile] = value.clone();

@@ -18,7 +18,11 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
         report.engine, report.gflop_per_frame.engine, report.gflop_per_frame.tracker
     )?;
     let b = &report.baseline;
-    writeln!(out, "without lip-sync: decode {:.1} x real time, decode and encode {:.1} x", b.decode_rtf, b.transcode_rtf)?;
+    writeln!(
+        out,
+        "without lip-sync: decode {:.1} x real time, decode and encode {:.1} x",
+        b.decode_rtf, b.transcode_rtf
+    )?;
     for d in &report.devices {
         writeln!(
             out,

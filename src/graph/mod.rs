@@ -24,16 +24,12 @@ mod param;
 mod quote;
 mod run;
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    path::Path,
-};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use serde::Deserialize;
 
-pub use self::{quote::command_line, run::run};
 use self::param::Param;
+pub use self::{quote::command_line, run::run};
 use crate::error::{Failure, Result};
 
 /// Largest graph file that is read.

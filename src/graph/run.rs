@@ -12,7 +12,8 @@ const FINISH: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Runs a description until its end. A first SIGINT sends EOS through the graph, so that its files are finished.
 pub fn run(launch: &str) -> Result<()> {
-    let pipeline = gst::parse::launch(launch).map_err(|e| Failure::usage(format!("the graph does not parse: {}", e.message())))?;
+    let pipeline =
+        gst::parse::launch(launch).map_err(|e| Failure::usage(format!("the graph does not parse: {}", e.message())))?;
     let pipeline = pipeline.downcast::<gst::Pipeline>().or_else(|element| {
         // A description of one element is not a pipeline yet.
         let pipeline = gst::Pipeline::new();

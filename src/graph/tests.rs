@@ -70,7 +70,8 @@ fn a_hostile_path_arrives_as_it_is_and_makes_no_element() {
         let launch = graph().launch(&[format!("path={path}")]).unwrap();
         let pipeline = gst::parse::launch(&launch).unwrap_or_else(|e| panic!("{path}: {e} in {launch}"));
         let bin = pipeline.downcast::<gst::Bin>().unwrap();
-        let names: Vec<_> = bin.children().iter().map(|e| e.name().to_string()).filter(|n| !n.starts_with("caps")).collect();
+        let names: Vec<_> =
+            bin.children().iter().map(|e| e.name().to_string()).filter(|n| !n.starts_with("caps")).collect();
         assert_eq!(names.len(), 3, "{path}: {names:?}");
         assert!(bin.by_name("evil").is_none(), "{path}");
         let location: String = bin.by_name("in").unwrap().property("location");

@@ -36,7 +36,7 @@ impl Media {
     fn converter(self) -> &'static str {
         match self {
             // Phones store a rotation beside the frames; a face must stand upright to be found.
-            Self::Video => "videoflip method=automatic ! videoconvert name=head",
+            Self::Video => "videoflip video-direction=auto ! videoconvert name=head",
             Self::Audio => "audioconvert name=head dithering=none",
         }
     }

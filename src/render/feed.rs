@@ -113,13 +113,7 @@ impl Feed {
 fn feed_video(mut frames: Frames, out: &AppSrc, shared: &Shared) -> Result<()> {
     while let Some(frame) = frames.next()? {
         shared.update(|e| e.video = frame.pts + frame.duration);
-        let wanted = shared.wait(|e| {
-            if e.audio > frame.pts {
-                Some(true)
-            } else {
-                e.audio_ended.then_some(false)
-            }
-        })?;
+        let wanted = shared.wait(|e| if e.audio > frame.pts { Some(true) } else { e.audio_ended.then_some(false) })?;
         if !wanted {
             break;
         }

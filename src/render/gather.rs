@@ -44,9 +44,8 @@ pub fn bank(video: &Path, engine: &Engine, device: runtime::Options, quiet: bool
         side: engine.manifest().geometry.crop,
         alignment: engine.manifest().geometry.alignment.clone(),
     };
-    let folder = runtime::cache_dir("banks").ok_or_else(|| {
-        Failure::run("the cache folder cannot be made: set XDG_CACHE_HOME, or use --no-gather")
-    })?;
+    let folder = runtime::cache_dir("banks")
+        .ok_or_else(|| Failure::run("the cache folder cannot be made: set XDG_CACHE_HOME, or use --no-gather"))?;
     let path = folder.join(file_name(video, engine)?);
     if ReferenceBank::load(&path).and_then(|bank| bank.check(&config)).is_ok() {
         tracing::info!("reference bank from the cache: {}", path.display());

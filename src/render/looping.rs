@@ -52,9 +52,14 @@ pub struct Frames {
 enum Leg {
     First,
     /// Frames from `next` to the last.
-    Forward { next: usize },
+    Forward {
+        next: usize,
+    },
     /// Frames from `next` down to 0, some of them decoded.
-    Backward { next: usize, stretch: VecDeque<gst::Sample> },
+    Backward {
+        next: usize,
+        stretch: VecDeque<gst::Sample>,
+    },
     /// A video of one frame.
     Still(gst::Sample),
     Ended,

@@ -112,6 +112,8 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let speech = Reader::open(&options.audio, Media::Audio)?;
     let frames = Frames::open(&options.video, options.looped)?;
     let engine = Engine::find(options.engine.as_deref().unwrap_or(DEFAULT_ENGINE))?;
+    // A broken model is said now, not after the video has been looked at.
+    engine.manifest().files.keys().try_for_each(|part| engine.file(part).map(drop))?;
     let unfinished = Unfinished::create(&options.output)?;
 
     let gathering = Instant::now();
@@ -158,7 +160,13 @@ pub fn render(mut options: Options) -> Result<Summary> {
 const DEFAULT_ENGINE: &str = "compact";
 
 /// Runs the graph to its end; an error of the graph or of a file ends it early.
-fn run(graph: &Pipeline, frames: Frames, speech: Reader, expected: Option<u64>, options: &Options) -> Result<AudioLength> {
+fn run(
+    graph: &Pipeline,
+    frames: Frames,
+    speech: Reader,
+    expected: Option<u64>,
+    options: &Options,
+) -> Result<AudioLength> {
     let bus = graph.pipeline.bus().expect("a pipeline has a bus");
     let refused = graph.pipeline.set_state(gst::State::Playing).is_err();
     if refused {

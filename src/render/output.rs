@@ -118,7 +118,8 @@ pub struct Unfinished {
 impl Unfinished {
     /// Creates the file, which shows early whether the place can be written.
     pub fn create(target: &Path) -> Result<Self> {
-        let failure = |cause: std::io::Error| Failure::output(format!("{}: cannot be written: {cause}", target.display()));
+        let failure =
+            |cause: std::io::Error| Failure::output(format!("{}: cannot be written: {cause}", target.display()));
         if target.is_dir() {
             return Err(Failure::output(format!("{}: is a folder", target.display())));
         }
@@ -142,7 +143,8 @@ impl Unfinished {
     pub fn finish(mut self, container: Container, codec: AudioCodec, audio: AudioLength) -> Result<()> {
         let failure = |cause: String| Failure::output(format!("{}: {cause}", self.target.display()));
         if codec == AudioCodec::Aac && matches!(container, Container::Mp4 | Container::Mov) {
-            edit_list::trim_audio(&self.path, AAC_PRIMING, audio.samples, audio.rate).map_err(|e| failure(e.to_string()))?;
+            edit_list::trim_audio(&self.path, AAC_PRIMING, audio.samples, audio.rate)
+                .map_err(|e| failure(e.to_string()))?;
         }
         fs::rename(&self.path, &self.target).map_err(|e| failure(e.to_string()))?;
         self.finished = true;

@@ -63,7 +63,9 @@ pub fn fail(command: &mut Command) -> (i32, String) {
 #[track_caller]
 pub fn ffmpeg(arguments: &str, out: &Path) {
     let arguments = arguments.split_whitespace();
-    succeed(Command::new("ffmpeg").args(["-nostdin", "-v", "error", "-y"]).args(arguments).arg(out).current_dir(root()));
+    succeed(
+        Command::new("ffmpeg").args(["-nostdin", "-v", "error", "-y"]).args(arguments).arg(out).current_dir(root()),
+    );
 }
 
 /// The stream of `kind` (`v` or `a`) as ffprobe sees it, frames counted.
@@ -71,7 +73,17 @@ pub fn ffmpeg(arguments: &str, out: &Path) {
 pub fn probe(file: &Path, kind: &str) -> Stream {
     let output = succeed(
         Command::new("ffprobe")
-            .args(["-v", "error", "-of", "json", "-count_packets", "-show_streams", "-show_packets", "-select_streams", kind])
+            .args([
+                "-v",
+                "error",
+                "-of",
+                "json",
+                "-count_packets",
+                "-show_streams",
+                "-show_packets",
+                "-select_streams",
+                kind,
+            ])
             .arg(file),
     );
     let json: Value = serde_json::from_slice(&output.stdout).expect("ffprobe prints JSON");
@@ -104,7 +116,11 @@ impl Stream {
 
     /// Seconds at which the last packet ends, or before which an edit list ends it.
     pub fn end(&self) -> f64 {
-        if self.json["duration"].is_null() { self.last_packet_end } else { self.number("start_time") + self.number("duration") }
+        if self.json["duration"].is_null() {
+            self.last_packet_end
+        } else {
+            self.number("start_time") + self.number("duration")
+        }
     }
 }
 
@@ -116,7 +132,7 @@ pub fn samples_by_ffmpeg(file: &Path, folder: &Path) -> Vec<u8> {
     std::fs::read(raw).expect("ffmpeg wrote it")
 }
 
-/// Samples of the first audio stream as interleaved s16, as GStreamer decodes them.
+/// Samples of the first audio stream as interleaved f32, as GStreamer decodes them.
 #[track_caller]
 pub fn samples_by_gstreamer(file: &Path, folder: &Path) -> Vec<u8> {
     let raw = folder.join("gstreamer.raw");
@@ -124,7 +140,10 @@ pub fn samples_by_gstreamer(file: &Path, folder: &Path) -> Vec<u8> {
         gst_tool("gst-launch-1.0", folder)
             .args(["-q", "filesrc"])
             .arg(format!("location={}", file.display()))
-            .args("! decodebin ! audio/x-raw ! audioconvert dithering=none ! audio/x-raw,format=S16LE,layout=interleaved ! filesink".split(' '))
+            .args(
+                "! decodebin ! audio/x-raw ! audioconvert ! audio/x-raw,format=F32LE,layout=interleaved ! filesink"
+                    .split(' '),
+            )
             .arg(format!("location={}", raw.display())),
     );
     std::fs::read(raw).expect("GStreamer wrote it")
@@ -199,7 +218,10 @@ pub fn marked(frames: usize, folder: &Path, name: &str) -> PathBuf {
         );
     }
     ffmpeg(
-        &format!("-i {} -an -frames:v {frames} -vf {filter} -c:v libx264 -preset ultrafast -crf 12", demo_video().display()),
+        &format!(
+            "-i {} -an -frames:v {frames} -vf {filter} -c:v libx264 -preset ultrafast -crf 12",
+            demo_video().display()
+        ),
         &out,
     );
     out
@@ -219,7 +241,8 @@ pub fn marks(file: &Path, folder: &Path) -> Vec<usize> {
 
 /// Footage that is not part of the project, where LIPSTREAM_SHARED or a folder `shared` beside the project has it.
 pub fn shared(path: &str) -> Option<PathBuf> {
-    let base = std::env::var_os("LIPSTREAM_SHARED").map(PathBuf::from).or_else(|| Some(root().parent()?.join("shared")))?;
+    let base =
+        std::env::var_os("LIPSTREAM_SHARED").map(PathBuf::from).or_else(|| Some(root().parent()?.join("shared")))?;
     let found = Some(base.join(path)).filter(|p| p.exists());
     if found.is_none() {
         eprintln!("skipped: {path} is not in {} (LIPSTREAM_SHARED)", base.display());
