@@ -45,6 +45,11 @@ impl Port {
         self.shape.len() == shape.len() && self.shape.iter().zip(shape).all(|(want, is)| want.is_none_or(|w| w == *is))
     }
 
+    /// The shape for one item where at most the first dimension is free.
+    fn at_batch_1(&self) -> Option<Vec<usize>> {
+        self.shape.iter().enumerate().map(|(i, d)| d.or((i == 0).then_some(1))).collect()
+    }
+
     /// The shape in words: `[batch, 3, ?, ?]`.
     pub fn describe(&self) -> String {
         let dims = self.shape.iter().enumerate().map(|(i, d)| match d {
@@ -122,8 +127,10 @@ impl Model {
                 _ => build(name, bytes, &options, &[])?,
             };
             sessions.insert(Vec::new(), session);
-        } else if let Some(shapes) = signature.inputs.iter().map(fixed).collect::<Option<Vec<_>>>() {
-            sessions.insert(shapes, build(name, bytes, &options, &[])?);
+        } else if let Some(shapes) = signature.inputs.iter().map(Port::at_batch_1).collect::<Option<Vec<_>>>() {
+            // Compiled now, so that the first frame does not wait for it.
+            let fixed = dimensions(&signature, &shapes);
+            sessions.insert(shapes, build(name, bytes, &options, &fixed)?);
         } else {
             // Its programs are built when their shapes are known; that the device works at all must be known now.
             provider::probe(&options)?;
@@ -173,7 +180,7 @@ impl Model {
             if sessions.len() >= MAX_SHAPES {
                 sessions.clear();
             }
-            let session = build(&self.name, &self.bytes, &self.options, &self.dimensions(&key))?;
+            let session = build(&self.name, &self.bytes, &self.options, &dimensions(&self.signature, &key))?;
             sessions.insert(key.clone(), session);
         }
         let failed = |e: &dyn std::fmt::Display| Error::Runtime {
@@ -224,23 +231,19 @@ impl Model {
             })
             .collect()
     }
-
-    /// The named dimensions with the sizes that `shapes` gives them.
-    fn dimensions(&self, shapes: &[Vec<usize>]) -> Vec<(String, i64)> {
-        let mut fixed: Vec<(String, i64)> = Vec::new();
-        for (port, shape) in self.signature.inputs.iter().zip(shapes) {
-            for (symbol, size) in port.symbols.iter().zip(shape) {
-                if !symbol.is_empty() && !fixed.iter().any(|(known, _)| known == symbol) {
-                    fixed.push((symbol.clone(), *size as i64));
-                }
-            }
-        }
-        fixed
-    }
 }
 
-fn fixed(port: &Port) -> Option<Vec<usize>> {
-    port.shape.iter().copied().collect()
+/// The named dimensions with the sizes that `shapes` gives them.
+fn dimensions(signature: &Signature, shapes: &[Vec<usize>]) -> Vec<(String, i64)> {
+    let mut fixed: Vec<(String, i64)> = Vec::new();
+    for (port, shape) in signature.inputs.iter().zip(shapes) {
+        for (symbol, size) in port.symbols.iter().zip(shape) {
+            if !symbol.is_empty() && !fixed.iter().any(|(known, _)| known == symbol) {
+                fixed.push((symbol.clone(), *size as i64));
+            }
+        }
+    }
+    fixed
 }
 
 fn port(outlet: &ort::value::Outlet) -> Port {

@@ -164,6 +164,7 @@ impl Denoiser for Compact {
             return Ok(None);
         };
         let Some(to_frame) = to_crop.inverse() else { return Ok(None) };
+        tracing::trace!(opening = person::opening(&wanted.lower), reference, "rendered");
         Ok(Some(Patch {
             mask: mask::lower_face(self.spec.crop, &wanted, &points).into(),
             pixels: Arc::new(pixels),
