@@ -20,7 +20,7 @@ def encoder(path, width, height, crf):
     colour = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
     command = ["ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(motion.RATE)]
     command += ["-i", "-", "-vf", "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p", "-c:v", "libx264", "-preset", "veryslow"]
-    command += ["-tune", "animation", "-crf", str(crf), "-g", "50", "-threads", "1", *colour, "-movflags", "+faststart", "-an", str(path)]
+    command += ["-tune", "animation", "-crf", str(crf), "-g", "100", "-threads", "1", *colour, "-movflags", "+faststart", "-an", str(path)]
     return subprocess.Popen(command, stdin=subprocess.PIPE)
 
 

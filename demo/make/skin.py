@@ -63,8 +63,9 @@ def lips(points):
     body = np.clip(1 - x**2, 0, 1)
     bow = 0.012 * np.exp(-(((x - 0.28) / 0.2) ** 2)) - 0.008 * np.exp(-((x / 0.12) ** 2))
     upper, lower = 0.068 * body**0.85 + bow * body, 0.110 * body**0.95
-    over = np.where(y > 0, upper - y, lower + y)
-    return smoothstep(-0.012, 0.012, over) * (x < 1.0) * smoothstep(0.9, 1.0, points[:, 2])
+    # A thin band reaches into the corners, where an open mouth shows the lips' inside.
+    over = np.where(y > 0, np.maximum(upper, 0.010) - y, np.maximum(lower, 0.010) + y)
+    return smoothstep(-0.012, 0.012, over) * smoothstep(1.0, 0.94, x) * smoothstep(0.78, 0.9, points[:, 2])
 
 
 def scalp(points, ears, eye_height):

@@ -12,7 +12,7 @@ void main() {
     float fuzz = fbm(rest * 5.0);
     float height = mix(0.0060 * stitch + 0.004 * fuzz, 0.012 * rib + 0.003 * fuzz, collar);
     // Soft folds that run from the arms to the neck.
-    vec3 drape = vec3(rest.x * 0.10 + rest.y * 0.13 * sign(rest.x), rest.y * 0.05 - abs(rest.x) * 0.06, rest.z * 0.06);
+    vec3 drape = vec3(rest.x * 0.10 + (rest.y - 5.0) * 0.13 * clamp(rest.x * 0.8, -1.0, 1.0), rest.y * 0.05 - rest.x * rest.x * 0.02, rest.z * 0.06);
     float fold = texture(noise, drape * 0.8 + 0.13).r + 0.5 * texture(noise, drape * 1.7 + 0.5).a;
     height += 0.38 * fold * (1.0 - collar);
     vec3 n = bumped(n0, height);
