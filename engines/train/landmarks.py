@@ -243,14 +243,14 @@ def evaluate(folder, predict, stride=1, jitter=0.05):
         opening = lambda p: np.linalg.norm(p[:, up] - p[:, low], axis=1) / eye
         t, o = opening(truth), opening(guess)
         rows[name] = {
-            "frames": len(at), "nme": float(error.mean()), "nme_lips": float(error[:, :40].mean()),
+            "frames": len(at), "nme": float(error.mean()), "nme_median": float(np.median(error.mean(1))), "nme_lips": float(error[:, :40].mean()),
             "nme_anchors": float(error[:, mesh.ANCHORS].mean()), "opening_error": float(np.abs(t - o).mean()), "opening_std": float(t.std()),
             "opening_r": float(np.corrcoef(t, o)[0, 1]) if t.std() > 1e-4 and len(t) > 3 else None, "face_rate": float((logit > 0).mean()),
         }
     unseen = [r for n, r in rows.items() if n not in SEEN]
     # A mouth that stays shut has no motion for a correlation to measure.
     moving = [r["opening_r"] for r in unseen if r["opening_r"] is not None and r["opening_std"] > 0.015]
-    mean = {k: round(float(np.mean([r[k] for r in unseen])), 4) for k in ("nme", "nme_lips", "nme_anchors", "opening_error", "face_rate")}
+    mean = {k: round(float(np.mean([r[k] for r in unseen])), 4) for k in ("nme", "nme_median", "nme_lips", "nme_anchors", "opening_error", "face_rate")}
     mean |= {"opening_r_median": round(float(np.median(moving)), 4) if moving else None, "opening_r_min": round(float(np.min(moving)), 4) if moving else None}
     return {"unseen": mean, "clips": rows}
 
