@@ -19,7 +19,7 @@ else
 fi
 
 awk -v status="$status" '
-    /^test result:/ { passed += $4; failed += $6; ignored += $8 }
+    /^test result:/ { passed += $4; failed += $6; ignored += $8; next }
     # pytest: "1 failed, 20 passed, 2 skipped in 3.21s"
     / in [0-9.]+s/ && / (passed|failed)/ {
         for (i = 2; i <= NF; i++) {
