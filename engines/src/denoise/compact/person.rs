@@ -13,7 +13,7 @@ const CLOSED: f32 = 0.012;
 /// A range below this part of the population's is an idle face, which says nothing of how its mouth moves.
 const IDLE: f32 = 0.25;
 /// Shrinks a person's measured range towards the population's.
-const TRUST: f32 = 0.7;
+const TRUST: f32 = 0.5;
 
 /// What is known of a person: how the mouth rests, how far it moves, and pictures of it.
 #[derive(Debug)]
