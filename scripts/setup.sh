@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PACKAGES=(
-    build-essential pkg-config ca-certificates curl unzip python3 python3-pip ffmpeg zlib1g
+    build-essential pkg-config ca-certificates unzip python3 python3-pip ffmpeg zlib1g
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
     gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-x
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-dev
@@ -42,7 +42,7 @@ missing_packages() {
     done
 }
 
-# pip and curl are only two ways to the wheel: what another tool already provides is not asked of the system.
+# Python and pip only fetch the wheel: what another tool already provides is not asked of the system.
 provided() {
     case $1 in
         python3-pip) command -v pip3 >/dev/null && pip3 --version >/dev/null 2>&1 ;;
@@ -83,31 +83,14 @@ fetch_wheel() {
         cp -- "$LIPSTREAM_ORT_WHEEL" "$target"
     else
         printf 'onnxruntime-openvino==%s --hash=sha256:%s\n' "$ORT_VERSION" "$ORT_SHA256" >"$folder/requirements.txt"
-        if command -v pip3 >/dev/null && pip3 download --quiet --disable-pip-version-check --no-deps --require-hashes \
+        pip3 download --quiet --disable-pip-version-check --no-deps --require-hashes \
             --only-binary=:all: --implementation cp --python-version 3.11 --platform manylinux_2_28_x86_64 \
-            --dest "$folder" --requirement "$folder/requirements.txt"; then
-            [ "$folder/$ORT_FILE" = "$target" ] || mv -- "$folder/$ORT_FILE" "$target"
-        else
-            fetch_with_curl "$target"
-        fi
+            --dest "$folder" --requirement "$folder/requirements.txt" ||
+            fail "pip could not fetch $ORT_FILE: set LIPSTREAM_ORT_WHEEL to a copy of it"
+        [ "$folder/$ORT_FILE" = "$target" ] || mv -- "$folder/$ORT_FILE" "$target"
     fi
     echo "$ORT_SHA256  $target" | sha256sum --check --quiet - ||
         fail "the wheel is not the one expected (sha256 $ORT_SHA256)"
-}
-
-# The simple index lists each file as a link; links may be relative.
-fetch_with_curl() {
-    local index=${PIP_INDEX_URL:-https://pypi.org/simple}
-    local page=${index%/}/onnxruntime-openvino/
-    local link
-    link=$(curl -fsSL "$page" | grep -oE 'href="[^"]+"' | sed -E 's/^href="([^"#]+).*/\1/' | grep -F "$ORT_FILE" | head -n 1) ||
-        fail "$page does not list $ORT_FILE"
-    case $link in
-        http*) ;;
-        /*) link=$(sed -E 's|^(https?://[^/]+).*|\1|' <<<"$page")$link ;;
-        *) link=$page$link ;;
-    esac
-    curl -fSL --retry 3 -o "$1" "$link"
 }
 
 install_onnxruntime() {

@@ -89,7 +89,7 @@ fn print(row: &Row) {
     println!("{} {}{role}", row.name, row.version);
     println!("    {}", row.description);
     println!(
-        "    family {}, licence {}, {:.2} GFLOP a frame, {:.1} MB, device {}, {}",
+        "    family {}, licence {}, {:.3} GFLOP a frame, {:.1} MB, device {}, {}",
         row.family,
         row.licence,
         row.gflop_per_frame,
