@@ -40,7 +40,14 @@ fn face(open: f32, wide: f32) -> Face {
     ring(landmarks::LIPS_INNER, 0.12 + wide, 0.005 + open, &mut points);
     ring(landmarks::CHIN, 0.08, 0.15 + open, &mut points);
     let points: Vec<Point> = points.iter().map(|p| Point::new(110.0, 70.0) + *p * 100.0).collect();
-    Face { track_id: 4, rect: Rect::around(&points).unwrap(), points: points.into(), confidence: 0.99, yaw: 0.0, occluded: false }
+    Face {
+        track_id: 4,
+        rect: Rect::around(&points).unwrap(),
+        points: points.into(),
+        confidence: 0.99,
+        yaw: 0.0,
+        occluded: false,
+    }
 }
 
 fn sharp() -> Picture {
@@ -78,7 +85,8 @@ fn a_bank_is_bounded_and_spans_what_it_saw() {
     let (least, most) = openings(&bank);
     let widest = landmarks::opening(&face(0.1, 0.0).points);
     assert!(least < 0.1 * widest && most > 0.8 * widest, "{least}..{most} of 0..{widest}");
-    let widths = bank.references().iter().map(|r| r.points[landmarks::CORNER_LEFT].distance(r.points[landmarks::CORNER_RIGHT]));
+    let widths =
+        bank.references().iter().map(|r| r.points[landmarks::CORNER_LEFT].distance(r.points[landmarks::CORNER_RIGHT]));
     assert!(widths.clone().fold(0.0, f32::max) - widths.fold(f32::INFINITY, f32::min) > 0.1, "wide and narrow mouths");
     for (i, a) in bank.references().iter().enumerate() {
         assert!(bank.references()[..i].iter().all(|b| a.id != b.id));
@@ -129,7 +137,9 @@ fn other_tracks_and_bad_frames_are_refused() {
     unsure.confidence = 0.4;
     let mut cut = face(0.03, 0.0);
     cut.points = cut.points.iter().map(|p| *p + Point::new(-160.0, 0.0)).collect();
-    for (bad, why) in [(other, "track"), (turned, "yaw"), (covered, "cover"), (unsure, "confidence"), (cut, "frame's edge")] {
+    for (bad, why) in
+        [(other, "track"), (turned, "yaw"), (covered, "cover"), (unsure, "confidence"), (cut, "frame's edge")]
+    {
         assert!(!bank.observe(&picture.view(), &bad).unwrap(), "{why}");
     }
     assert_eq!((bank.references().len(), bank.observed(), bank.track()), (1, seen, Some(4)));
@@ -212,7 +222,10 @@ fn broken_files_are_refused_by_the_name_of_the_key() {
     // Same length, so that only the value is wrong.
     let edited = |from: &str, to: &str| {
         assert_eq!(from.len(), to.len());
-        let at = good.windows(from.len()).position(|w| w == from.as_bytes()).unwrap_or_else(|| panic!("{from} is in the file"));
+        let at = good
+            .windows(from.len())
+            .position(|w| w == from.as_bytes())
+            .unwrap_or_else(|| panic!("{from} is in the file"));
         let mut bytes = good.clone();
         bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
         refusal(&bytes)

@@ -206,7 +206,8 @@ fn a_known_offset_and_gain_of_colour_is_removed() {
 
 #[test]
 fn a_hand_over_a_part_of_the_feather_does_not_tint_the_patch() {
-    let mut frame = Picture::new(Format::Rgb, (200, 200), |x, _| if x > 130.0 { [250.0, 40.0, 40.0] } else { [120.0; 3] });
+    let mut frame =
+        Picture::new(Format::Rgb, (200, 200), |x, _| if x > 130.0 { [250.0, 40.0, 40.0] } else { [120.0; 3] });
     let grey = Crop { side: 100, space: ColorSpace::Rgb, data: vec![117; 100 * 100 * 3] };
     let to_crop = square(Point::new(100.0, 100.0), 100.0, 0.0);
     paste(&mut frame.frame(), &patch(grey, disc(100, 45.0, 15.0), &to_crop)).unwrap();
@@ -236,13 +237,19 @@ fn a_shrunk_checkerboard_is_grey_and_not_moire() {
     let data = (0..256 * 256).flat_map(|i| board((i % 256) as f32, (i / 256) as f32).map(|v| v as u8)).collect();
     let crop = Crop { side: 256, space: ColorSpace::Rgb, data };
     let mut small = Picture::new(Format::Rgb, (100, 100), |_, _| [128.0; 3]);
-    paste(&mut small.frame(), &patch(crop, disc(256, 120.0, 20.0), &square(Point::new(50.0, 50.0), 60.0, 0.0))).unwrap();
+    paste(&mut small.frame(), &patch(crop, disc(256, 120.0, 20.0), &square(Point::new(50.0, 50.0), 60.0, 0.0)))
+        .unwrap();
     assert!((35..65).all(|x| (small.rgb(x, 50)[0] - 128.0).abs() < 16.0), "aliasing in a patch");
 }
 
 #[test]
 fn rgb_planes_follow_the_colour_matrix() {
-    for space in [ColorSpace::Rgb, BT709, ColorSpace::Yuv(Matrix::Bt601, Range::Full), ColorSpace::Yuv(Matrix::Bt2020, Range::Limited)] {
+    for space in [
+        ColorSpace::Rgb,
+        BT709,
+        ColorSpace::Yuv(Matrix::Bt601, Range::Full),
+        ColorSpace::Yuv(Matrix::Bt2020, Range::Limited),
+    ] {
         let data: Vec<u8> = (0..16 * 16 * 3).map(|i| (60 + (i * 37) % 120) as u8).collect();
         let crop = Crop { side: 16, space, data };
         let planes = crop.to_rgb_planar();

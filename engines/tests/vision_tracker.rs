@@ -113,7 +113,8 @@ fn a_face_keeps_its_number_and_follows_the_picture() {
     let mut first = None;
     for i in 0..30 {
         // A camera that pans 3 px a frame.
-        let shifted = Picture::new(Format::I420, (512, 512), |x, y| clip.rgb(i, (x + 3.0 * i as f32 - 40.0).max(0.0), y));
+        let shifted =
+            Picture::new(Format::I420, (512, 512), |x, y| clip.rgb(i, (x + 3.0 * i as f32 - 40.0).max(0.0), y));
         let faces = tracker.process(&shifted.view(), at(i)).unwrap();
         let [face] = &faces[..] else { panic!("frame {i}: {} faces", faces.len()) };
         let (id, rect) = first.get_or_insert((face.track_id, face.rect));
@@ -182,7 +183,8 @@ fn one_face_in_place_of_another_is_another_face() {
     let scene = |other: bool, frame: usize| {
         Picture::new(Format::I420, (1280, 720), |px, py| {
             let p = small(Point::new(px, py));
-            let inside = p.x > x - 0.3 * width && p.x < x + 1.3 * width && p.y > y - 0.4 * height && p.y < y + 1.3 * height;
+            let inside =
+                p.x > x - 0.3 * width && p.x < x + 1.3 * width && p.y > y - 0.4 * height && p.y < y + 1.3 * height;
             if other && inside {
                 let q = map.apply(p);
                 b.rgb(frame, q.x.clamp(0.0, 511.0), q.y.clamp(0.0, 511.0))
@@ -214,7 +216,11 @@ fn a_lost_face_is_gone_at_once_and_comes_back() {
     let covered = |i: usize| {
         Picture::new(Format::I420, (512, 512), |x, y| {
             let edge = x < 60.0 || y < 20.0;
-            if edge { clip.rgb(i, x, y) } else { clip.rgb(0, 30.0, 10.0).map(|v| v + 4.0 * ((x + 2.0 * y) * 0.05).sin()) }
+            if edge {
+                clip.rgb(i, x, y)
+            } else {
+                clip.rgb(0, 30.0, 10.0).map(|v| v + 4.0 * ((x + 2.0 * y) * 0.05).sin())
+            }
         })
     };
     for i in 1..4 {
@@ -254,7 +260,10 @@ fn detectors_as_published_find_the_same_face() {
             let mut tracker = Tracker::new(TrackerConfig { detector: Some(path.clone()), ..config() }).unwrap();
             let faces = tracker.process(&part.view(), at(0)).unwrap();
             assert_eq!(faces.len(), 1, "{file} {w}x{h}");
-            assert!(faces[0].rect.centre().distance(own.rect.centre() * (1.0 / scale)) < 0.1 * own.rect.height / scale, "{file} {w}x{h}");
+            assert!(
+                faces[0].rect.centre().distance(own.rect.centre() * (1.0 / scale)) < 0.1 * own.rect.height / scale,
+                "{file} {w}x{h}"
+            );
         }
     }
 }
@@ -265,7 +274,10 @@ fn a_model_that_is_no_detector_is_refused_by_name() {
     let path = data.join("models/facemesh_468.onnx");
     if path.exists() {
         let message = Tracker::new(TrackerConfig { detector: Some(path), ..config() }).err().unwrap().to_string();
-        assert!(message.contains("facemesh_468") && message.contains("YuNet") && message.contains("SCRFD"), "{message}");
+        assert!(
+            message.contains("facemesh_468") && message.contains("YuNet") && message.contains("SCRFD"),
+            "{message}"
+        );
     }
     let missing = Tracker::new(TrackerConfig { detector: Some("no-such.onnx".into()), ..config() });
     assert!(missing.err().unwrap().to_string().contains("no-such.onnx"));

@@ -79,10 +79,10 @@ impl Graph {
         let file: File = toml::from_str(text).map_err(|e| failure(e.to_string().trim_end().to_owned()))?;
         let pieces = split(&file.launch).map_err(&failure)?;
         for piece in &pieces {
-            if let Piece::Param(name) = piece {
-                if !file.params.contains_key(name) {
-                    return Err(failure(format!("launch names {{{name}}}, which is no parameter")));
-                }
+            if let Piece::Param(name) = piece
+                && !file.params.contains_key(name)
+            {
+                return Err(failure(format!("launch names {{{name}}}, which is no parameter")));
             }
         }
         for (name, param) in &file.params {

@@ -148,7 +148,7 @@ impl Gathering {
 
     fn look(&mut self, sample: &gst::Sample) -> Result<()> {
         let caps = sample.caps().ok_or_else(|| Failure::run("a decoded frame without caps"))?;
-        let info = gst_video::VideoInfo::from_caps(&caps.to_owned())?;
+        let info = gst_video::VideoInfo::from_caps(caps)?;
         let Some(buffer) = sample.buffer() else { return Ok(()) };
         let time = STEP * self.tracked as u32;
         gstlipstream::video::with_view(buffer, &info, |frame| {

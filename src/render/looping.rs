@@ -205,11 +205,11 @@ impl Frames {
 
     /// Frame `index`: the next one of the reader where that is it, else after a seek.
     fn take(&mut self, index: usize) -> Result<gst::Sample> {
-        if self.position == index {
-            if let Some(sample) = self.reader.next()? {
-                self.position += 1;
-                return Ok(sample);
-            }
+        if self.position == index
+            && let Some(sample) = self.reader.next()?
+        {
+            self.position += 1;
+            return Ok(sample);
         }
         self.take_from(index)
     }

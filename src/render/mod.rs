@@ -195,7 +195,7 @@ fn run(
         graph.pipeline.set_state(gst::State::Null)?;
     }
     let fed = feed.join();
-    ended.and_then(|()| fed)
+    ended.and(fed)
 }
 
 fn expected_frames(caps: &gst::Caps, frames: &Frames, speech: &Reader, looped: bool) -> Option<u64> {

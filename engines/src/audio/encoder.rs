@@ -7,8 +7,8 @@ use crate::{
     runtime::{Input, Model, Options},
 };
 
-/// Seconds of silence after which a feature is taken for that of silence.
-const SETTLED_HOPS: usize = 100;
+/// Hops of silence after which the encoder's state has settled.
+const SETTLED_HOPS: usize = 400;
 
 /// Turns speech into one feature vector a hop. The network's state travels from hop to hop, so a hop costs the same
 /// however long the stream is.
@@ -32,9 +32,11 @@ pub struct Encoder {
 impl Encoder {
     /// Loads the `audio` part of an engine.
     pub fn new(engine: &Engine, options: &Options) -> Result<Self> {
-        let section = engine.manifest().audio.clone().ok_or_else(|| {
-            Error::invalid(format!("engine `{}` has no audio encoder", engine.manifest().name))
-        })?;
+        let section = engine
+            .manifest()
+            .audio
+            .clone()
+            .ok_or_else(|| Error::invalid(format!("engine `{}` has no audio encoder", engine.manifest().name)))?;
         let name = engine.file_name("audio");
         let model = Model::shared(&name, &engine.file("audio")?, options)?;
         let frames = section.hop_ms as usize / 10;

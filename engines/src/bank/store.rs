@@ -111,7 +111,11 @@ impl ReferenceBank {
         }
         let (a, b) = (&self.config.alignment, &config.alignment);
         let same = a.anchors == b.anchors && a.points.iter().zip(&b.points).all(|(p, q)| p.distance(*q) < 1e-4);
-        if same { Ok(()) } else { Err(Error::invalid("the reference bank is aligned otherwise than the engine; gather the bank anew")) }
+        if same {
+            Ok(())
+        } else {
+            Err(Error::invalid("the reference bank is aligned otherwise than the engine; gather the bank anew"))
+        }
     }
 }
 
@@ -147,7 +151,14 @@ fn parse(bytes: &[u8]) -> std::result::Result<ReferenceBank, Refusal> {
         return Err(("crops", format!("expected [n, side, side, 3], found {:?}", crops.shape())));
     };
     if crops.dtype() != Dtype::U8 || side != width || !(1..=MAX_SIDE).contains(&side) || n > MAX_REFERENCES {
-        return Err(("crops", format!("expected u8 squares of 1..{MAX_SIDE} px, at most {MAX_REFERENCES}, found {:?} {:?}", crops.dtype(), crops.shape())));
+        return Err((
+            "crops",
+            format!(
+                "expected u8 squares of 1..{MAX_SIDE} px, at most {MAX_REFERENCES}, found {:?} {:?}",
+                crops.dtype(),
+                crops.shape()
+            ),
+        ));
     }
     let floats = |key: &'static str, shape: &[usize]| {
         let t = tensors.tensor(key).map_err(|_| (key, "is missing".to_owned()))?;
@@ -157,15 +168,21 @@ fn parse(bytes: &[u8]) -> std::result::Result<ReferenceBank, Refusal> {
         Ok(t.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<f32>>())
     };
     let within = |key: &'static str, values: Vec<f32>, limit: f32| {
-        // Written so that NaN is refused.
-        let bad = values.iter().find(|v| !(v.abs() <= limit)).copied();
+        let bad = values.iter().find(|v| v.is_nan() || v.abs() > limit).copied();
         bad.map_or(Ok(values), |v| Err((key, format!("{v} is outside -{limit}..{limit}"))))
     };
-    let pairs = |values: Vec<f32>| -> Vec<Point> { values.as_chunks::<2>().0.iter().map(|p| Point::from(*p)).collect() };
+    let pairs =
+        |values: Vec<f32>| -> Vec<Point> { values.as_chunks::<2>().0.iter().map(|p| Point::from(*p)).collect() };
     let points = pairs(within("points", floats("points", &[n, landmarks::COUNT, 2])?, FAR)?);
     let sharpness = within("sharpness", floats("sharpness", &[n])?, 2040.0)?;
     let yaw = within("yaw", floats("yaw", &[n])?, 180.0)?;
-    let count = tensors.tensor("shapes").map_err(|_| ("shapes", "is missing".to_owned()))?.shape().first().copied().unwrap_or(0);
+    let count = tensors
+        .tensor("shapes")
+        .map_err(|_| ("shapes", "is missing".to_owned()))?
+        .shape()
+        .first()
+        .copied()
+        .unwrap_or(0);
     if count > SHAPES {
         return Err(("shapes", format!("{count} are more than {SHAPES}")));
     }
@@ -183,7 +200,8 @@ fn parse(bytes: &[u8]) -> std::result::Result<ReferenceBank, Refusal> {
         let data = crops.data()[i * side * side * 3..(i + 1) * side * side * 3].to_vec();
         let crop = Crop { side, space: *space, data };
         let id = bank.references.len() as u64;
-        bank.references.push(Reference { id, crop, points: points[i].clone(), sharpness: sharpness[i], yaw: yaw[i] }.into());
+        bank.references
+            .push(Reference { id, crop, points: points[i].clone(), sharpness: sharpness[i], yaw: yaw[i] }.into());
     }
     bank.next_id = bank.references.len() as u64;
     bank.shapes = Shapes::restore(shapes, observed);

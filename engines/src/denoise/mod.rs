@@ -78,8 +78,14 @@ pub trait Denoiser: Send + Sync {
 
     /// Pixels for a finished latent on the current face. `gain` scales the motion (1: as learnt). `last` is what this
     /// method returned for the stream's previous frame. `None` when the identity holds nothing to render from.
-    fn render(&self, latent: &[f32], face: &Face, identity: &Identity, gain: f32, last: Option<&Patch>)
-    -> Result<Option<Patch>>;
+    fn render(
+        &self,
+        latent: &[f32],
+        face: &Face,
+        identity: &Identity,
+        gain: f32,
+        last: Option<&Patch>,
+    ) -> Result<Option<Patch>>;
 }
 
 /// Loads the engine of a manifest on a device.

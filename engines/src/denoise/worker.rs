@@ -267,8 +267,7 @@ impl Stream {
             (latent, Noise::new(noise.normal().to_bits().into(), 0.0, 1.0))
         };
         let (reply, outcome) = bounded(1);
-        let item =
-            Item { stream: self.id, latent, conditioning: job.conditioning, schedule, next: 0, noise, reply };
+        let item = Item { stream: self.id, latent, conditioning: job.conditioning, schedule, next: 0, noise, reply };
         let mut queue = shared.queue.lock();
         if queue.closed {
             return Err(crate::Error::invalid("the worker has ended"));

@@ -1,8 +1,8 @@
 //! Points, similarities, alignment and warps. Pixel coordinates have x to the right and y down; the centre of the
 //! pixel in column `c`, row `r` is at `(c + 0.5, r + 0.5)`. Unit crop coordinates run 0..1 over a square crop.
 
-pub mod landmarks;
 mod alignment;
+pub mod landmarks;
 mod similarity;
 mod warp;
 

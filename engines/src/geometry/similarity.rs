@@ -39,12 +39,7 @@ impl Similarity {
     /// The map that applies `self` first and `next` after it.
     pub fn then(&self, next: &Self) -> Self {
         let t = next.apply(Point::new(self.tx, self.ty));
-        Self {
-            a: next.a * self.a - next.b * self.b,
-            b: next.b * self.a + next.a * self.b,
-            tx: t.x,
-            ty: t.y,
-        }
+        Self { a: next.a * self.a - next.b * self.b, b: next.b * self.a + next.a * self.b, tx: t.x, ty: t.y }
     }
 
     /// The least-squares similarity from `from` to `to` (S. Umeyama, PAMI 13(4), 1991, without reflection).

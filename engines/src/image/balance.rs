@@ -69,7 +69,8 @@ impl<const N: usize> Colour<N> {
         if total < FEW as f32 / 2.0 {
             return Self::NONE;
         }
-        let mean = |f: &dyn Fn(&Sample<N>) -> f32| samples.iter().zip(&weights).map(|(s, w)| f(s) * w).sum::<f32>() / total;
+        let mean =
+            |f: &dyn Fn(&Sample<N>) -> f32| samples.iter().zip(&weights).map(|(s, w)| f(s) * w).sum::<f32>() / total;
         let pivot: [f32; N] = std::array::from_fn(|k| mean(&|s| s.patch[k]));
         let gain = if with_gain {
             let average: [f32; N] = std::array::from_fn(|k| mean(&|s| s.frame[k]));

@@ -90,7 +90,8 @@ pub(crate) fn rgb_planar(pixels: &[u8], space: ColorSpace, out: &mut [f32]) {
     let planes = r.iter_mut().zip(g).zip(b);
     for (p, ((r, g), b)) in pixels.as_chunks::<3>().0.iter().zip(planes) {
         let p = p.map(f32::from);
-        let channel = |m: &[f32; 3], o: f32| ((m[0] * p[0] + m[1] * p[1] + m[2] * p[2] + o) * (1.0 / 255.0)).clamp(0.0, 1.0);
+        let channel =
+            |m: &[f32; 3], o: f32| ((m[0] * p[0] + m[1] * p[1] + m[2] * p[2] + o) * (1.0 / 255.0)).clamp(0.0, 1.0);
         *r = channel(&matrix[0], offset[0]);
         *g = channel(&matrix[1], offset[1]);
         *b = channel(&matrix[2], offset[2]);

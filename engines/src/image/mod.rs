@@ -14,6 +14,6 @@ mod raster;
 pub use color::{ColorSpace, Matrix, Range};
 pub use crop::Crop;
 pub(crate) use crop::{luma, resample, rgb_planar};
-pub(crate) use raster::Texture;
 pub use frame::{Format, FrameMut, FrameView, Plane, PlaneMut};
 pub use paste::{PasteReport, paste};
+pub(crate) use raster::Texture;

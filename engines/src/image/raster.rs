@@ -114,7 +114,11 @@ impl<const C: usize> Raster<C> {
         let before = (from as i64 - self.origin[0]).clamp(0, span as i64 - 1) as usize;
         let inside = (to - from).min(span - before);
         let line = |y: i64, out: &mut [u8]| {
-            read(y.clamp(0, height as i64 - 1) as usize, from..from + inside, &mut out[before * C..(before + inside) * C]);
+            read(
+                y.clamp(0, height as i64 - 1) as usize,
+                from..from + inside,
+                &mut out[before * C..(before + inside) * C],
+            );
             let first: [u8; C] = std::array::from_fn(|c| out[before * C + c]);
             out[..before * C].as_chunks_mut::<C>().0.fill(first);
             let last: [u8; C] = std::array::from_fn(|c| out[(before + inside - 1) * C + c]);
@@ -208,7 +212,8 @@ mod tests {
 
     #[test]
     fn regions_without_bounds_are_refused() {
-        let cut = |lo: f32, hi: f32| Raster::<1>::cut((8, 8), (Point::new(lo, 0.0), Point::new(hi, 4.0)), 1, |_, _, _| ());
+        let cut =
+            |lo: f32, hi: f32| Raster::<1>::cut((8, 8), (Point::new(lo, 0.0), Point::new(hi, 4.0)), 1, |_, _, _| ());
         assert!(cut(f32::NAN, 4.0).is_none());
         assert!(cut(0.0, f32::INFINITY).is_none());
         assert!(cut(0.0, 1e5).is_none());

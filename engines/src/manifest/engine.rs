@@ -38,10 +38,9 @@ impl Engine {
         if path.exists() {
             return Self::open(path);
         }
-        if let Some(folder) = data_folder().map(|d| d.join(name)).filter(|_| !name.contains(['/', '\\', '.'])) {
-            if folder.is_dir() {
-                return Self::open(&folder);
-            }
+        let plain = !name.contains(['/', '\\', '.']);
+        if let Some(folder) = data_folder().map(|d| d.join(name)).filter(|folder| plain && folder.is_dir()) {
+            return Self::open(&folder);
         }
         Err(Error::invalid(format!(
             "engine `{name}` is neither installed nor a path; `lipstream engines` lists what there is"
@@ -69,8 +68,7 @@ impl Engine {
 
     /// Every engine that can be named: embedded ones first, then the user's own. A broken one is an error in its place.
     pub fn installed() -> Vec<(String, Result<Self>)> {
-        let mut engines: Vec<_> =
-            embedded::BUNDLES.iter().map(|b| (b.name.to_owned(), Self::embedded(b))).collect();
+        let mut engines: Vec<_> = embedded::BUNDLES.iter().map(|b| (b.name.to_owned(), Self::embedded(b))).collect();
         let mut folders: Vec<PathBuf> = data_folder()
             .and_then(|d| std::fs::read_dir(d).ok())
             .map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir()).collect())
@@ -97,11 +95,7 @@ impl Engine {
 
     /// The bytes of the file that plays `part`, once their hash has been found to be the manifest's.
     pub fn file(&self, part: &str) -> Result<Cow<'static, [u8]>> {
-        let refuse = |cause: String| Error::Manifest {
-            origin: self.location(),
-            key: format!("files.{part}"),
-            cause,
-        };
+        let refuse = |cause: String| Error::Manifest { origin: self.location(), key: format!("files.{part}"), cause };
         let entry = self.manifest.files.get(part).ok_or_else(|| refuse("is missing".into()))?;
         let bytes: Cow<'static, [u8]> = match &self.store {
             Store::Embedded(bundle) => bundle

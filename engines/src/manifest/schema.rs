@@ -130,7 +130,10 @@ impl Manifest {
         for (part, file) in &self.files {
             let plain = !file.path.is_empty() && !file.path.starts_with('.') && !file.path.contains(['/', '\\', '\0']);
             if !plain {
-                return fail(&format!("files.{part}.path"), format!("`{}` must be a file beside the manifest", file.path));
+                return fail(
+                    &format!("files.{part}.path"),
+                    format!("`{}` must be a file beside the manifest", file.path),
+                );
             }
             if file.sha256.len() != 64 || !file.sha256.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')) {
                 return fail(&format!("files.{part}.sha256"), "must be 64 lower-case hexadecimal digits".into());
@@ -166,10 +169,10 @@ impl AudioSection {
         if !(1..=4096).contains(&self.features) {
             return fail("features", format!("{} is outside 1..4096", self.features));
         }
-        if !(10..=80).contains(&self.hop_ms) || self.hop_ms % 10 != 0 {
+        if !(10..=80).contains(&self.hop_ms) || !self.hop_ms.is_multiple_of(10) {
             return fail("hop_ms", format!("{} is not a multiple of 10 in 10..80", self.hop_ms));
         }
-        if !self.mel_mean.is_finite() || !(self.mel_std.is_finite() && self.mel_std > 0.0) {
+        if !(self.mel_mean.is_finite() && self.mel_std.is_finite() && self.mel_std > 0.0) {
             return fail("mel_std", "mean and std must be finite, and std above 0".into());
         }
         let ascending = self.taps_ms.windows(2).all(|w| w[0] < w[1]);

@@ -105,7 +105,8 @@ impl Model {
     pub fn load(name: &str, bytes: &[u8], options: &Options) -> Result<Arc<Self>> {
         let mut options = Options { device: provider::resolve(options.device)?, ..*options };
         // The signature, and whether this is a model at all, is what the CPU provider says: it always works.
-        let plain = build(name, bytes, &Options { device: Device::Cpu, precision: Default::default(), threads: 1 }, &[])?;
+        let plain =
+            build(name, bytes, &Options { device: Device::Cpu, precision: Default::default(), threads: 1 }, &[])?;
         let signature = Signature {
             inputs: plain.inputs().iter().map(port).collect(),
             outputs: plain.outputs().iter().map(port).collect(),
@@ -138,7 +139,13 @@ impl Model {
         if options.threads == 0 {
             options.threads = 1;
         }
-        Ok(Arc::new(Self { name: name.into(), bytes: bytes.to_vec(), options, signature, sessions: Mutex::new(sessions) }))
+        Ok(Arc::new(Self {
+            name: name.into(),
+            bytes: bytes.to_vec(),
+            options,
+            signature,
+            sessions: Mutex::new(sessions),
+        }))
     }
 
     /// As [`Model::load`], but equal bytes under equal options are loaded once a process, for as long as somebody
@@ -183,10 +190,8 @@ impl Model {
             let session = build(&self.name, &self.bytes, &self.options, &dimensions(&self.signature, &key))?;
             sessions.insert(key.clone(), session);
         }
-        let failed = |e: &dyn std::fmt::Display| Error::Runtime {
-            model: self.name.clone(),
-            cause: one_line(&e.to_string()),
-        };
+        let failed =
+            |e: &dyn std::fmt::Display| Error::Runtime { model: self.name.clone(), cause: one_line(&e.to_string()) };
         let Some(session) = sessions.get_mut(&key) else { return Err(failed(&"no session")) };
         let mut values: Vec<(&str, SessionInputValue)> = Vec::with_capacity(inputs.len());
         for i in inputs {

@@ -2,9 +2,7 @@
 
 use std::sync::OnceLock;
 
-use ort::ep::{
-    self, ArbitrarilyConfigurableExecutionProvider as _, ExecutionProviderDispatch,
-};
+use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider as _, ExecutionProviderDispatch};
 
 use super::{Device, Options, Precision, cache_dir, session};
 use crate::{Error, Result};

@@ -4,6 +4,8 @@ use super::{Device, Options, library, provider};
 use crate::{Error, Result};
 
 /// Builds a session on exactly the device of `options` (not `auto`), with the symbolic dimensions named in `fixed` set.
+// The error of a refused option carries the builder back; it is made once, when a model is loaded.
+#[allow(clippy::result_large_err)]
 pub(super) fn build(name: &str, bytes: &[u8], options: &Options, fixed: &[(String, i64)]) -> Result<Session> {
     let device = options.device;
     let precision = provider::precision(device, options.precision)?;

@@ -41,7 +41,11 @@ pub(super) fn yunet(
         // e^8 strides are wider than any picture.
         let (w, h) = (b[2].min(8.0).exp() * unit, b[3].min(8.0).exp() * unit);
         let keys = std::array::from_fn(|j| (cell + Point::new(k[2 * j], k[2 * j + 1])) * unit);
-        found.push(Detection { rect: Rect { x: centre.x - w / 2.0, y: centre.y - h / 2.0, width: w, height: h }, keys, score });
+        found.push(Detection {
+            rect: Rect { x: centre.x - w / 2.0, y: centre.y - h / 2.0, width: w, height: h },
+            keys,
+            score,
+        });
     }
 }
 
@@ -59,7 +63,7 @@ pub(super) fn scrfd(
     let columns = (width / stride).max(1);
     let unit = stride as f32;
     for (i, (score, b)) in scores.iter().zip(boxes.as_chunks::<4>().0).enumerate() {
-        if !(*score >= threshold) {
+        if score.is_nan() || *score < threshold {
             continue;
         }
         let cell = i / anchors.max(1);

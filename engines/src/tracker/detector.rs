@@ -140,7 +140,9 @@ impl Detector {
                         outputs.iter().find_map(|t| {
                             let last = *t.shape.last()?;
                             let anchors = (t.data.len() / channels).checked_div(cells)?;
-                            let fits = last == channels && (1..=2).contains(&anchors) && anchors * cells * channels == t.data.len();
+                            let fits = last == channels
+                                && (1..=2).contains(&anchors)
+                                && anchors * cells * channels == t.data.len();
                             fits.then_some((&t.data[..], anchors))
                         })
                     };
@@ -167,9 +169,10 @@ fn layout(model: &str, signature: &Signature) -> Result<Layout> {
         Error::Mismatch {
             model: model.into(),
             what: "face detector".into(),
-            expected: "one image [1, 3, H, W] and the outputs of YuNet (cls_8 .. kps_32) or of SCRFD (scores [n, 1], boxes \
+            expected:
+                "one image [1, 3, H, W] and the outputs of YuNet (cls_8 .. kps_32) or of SCRFD (scores [n, 1], boxes \
                        [n, 4] and, in most, points [n, 10] at strides 8, 16, 32)"
-                .into(),
+                    .into(),
             found: format!("{} -> {}", list(&signature.inputs), list(&signature.outputs)),
         }
     };

@@ -233,7 +233,9 @@ impl Tracker {
             found.iter().filter(unknown).take(self.config.max_faces + 2 - self.tracks.len()).cloned().collect();
         for (reading, score) in self.read_twice(frame, &fresh)? {
             let Some(rect) = Rect::around(&reading.points) else { continue };
-            if self.tracks.iter().any(|t| t.rect.iou(&rect) >= SEEN) || !self.make_room(&rect, rank(score * reading.confidence, &rect)) {
+            if self.tracks.iter().any(|t| t.rect.iou(&rect) >= SEEN)
+                || !self.make_room(&rect, rank(score * reading.confidence, &rect))
+            {
                 continue;
             }
             let again = self.lost.iter().position(|(t, _)| t.resembles(&rect, &reading.look));

@@ -46,7 +46,8 @@ impl Smoother {
     /// Filters points that were seen `dt` seconds after the last ones on a face of `size` pixels.
     pub fn push(&mut self, points: &[Point], size: f32, dt: f32) -> &[Point] {
         // Written so that NaN starts afresh.
-        if self.points.len() != points.len() || !(dt > 0.0 && dt < GAP) || !(size > 0.0) || !self.rest.is_finite() {
+        let follows = self.points.len() == points.len() && dt > 0.0 && dt < GAP;
+        if !(follows && size > 0.0 && self.rest.is_finite()) {
             self.points = points.to_vec();
             self.raw = points.to_vec();
             self.speeds = vec![Point::default(); points.len()];
@@ -126,16 +127,19 @@ mod tests {
         let run = |times: &[f32]| {
             let mut filter = Smoother::new(1.0);
             let mut last = 0.0;
-            times.iter().map(|t| {
-                let p = filter.push(&[path(*t)], FACE, if *t == 0.0 { 0.0 } else { *t - last })[0];
-                last = *t;
-                p
-            })
-            .last()
-            .unwrap()
+            times
+                .iter()
+                .map(|t| {
+                    let p = filter.push(&[path(*t)], FACE, if *t == 0.0 { 0.0 } else { *t - last })[0];
+                    last = *t;
+                    p
+                })
+                .last()
+                .unwrap()
         };
         let steady = |fps: f32| (0..=(2.0 * fps) as usize).map(|i| i as f32 / fps).collect::<Vec<_>>();
-        let mut varied: Vec<f32> = (0..=50).map(|i| i as f32 / 25.0 + if i % 50 == 0 { 0.0 } else { 0.012 * noise(i) }).collect();
+        let mut varied: Vec<f32> =
+            (0..=50).map(|i| i as f32 / 25.0 + if i % 50 == 0 { 0.0 } else { 0.012 * noise(i) }).collect();
         varied.retain(|t| (t * 25.0) as usize % 7 != 3 || *t == 2.0);
         let reference = run(&steady(25.0));
         for times in [steady(50.0), steady(12.5), varied] {

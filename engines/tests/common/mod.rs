@@ -57,9 +57,8 @@ impl Picture {
             for y in 0..half.1 {
                 for x in 0..half.0 {
                     // The mean of the four pixels, not of one.
-                    let quad = [(0.5, 0.5), (1.5, 0.5), (0.5, 1.5), (1.5, 1.5)].map(|(dx, dy)| {
-                        BT709.from_rgb(paint((2 * x) as f32 + dx, (2 * y) as f32 + dy))
-                    });
+                    let quad = [(0.5, 0.5), (1.5, 0.5), (0.5, 1.5), (1.5, 1.5)]
+                        .map(|(dx, dy)| BT709.from_rgb(paint((2 * x) as f32 + dx, (2 * y) as f32 + dy)));
                     let mean = |c: usize| round(quad.iter().map(|q| q[c]).sum::<f32>() / 4.0);
                     match format {
                         Format::I420 => {
@@ -94,7 +93,8 @@ impl Picture {
 
     /// RGB of a pixel, 0..255.
     pub fn rgb(&self, x: usize, y: usize) -> [f32; 3] {
-        let at = |plane: usize, column: usize, row: usize| f32::from(self.planes[plane][row * self.strides[plane] + column]);
+        let at =
+            |plane: usize, column: usize, row: usize| f32::from(self.planes[plane][row * self.strides[plane] + column]);
         match self.format {
             Format::I420 => BT709.to_rgb([at(0, x, y), at(1, x / 2, y / 2), at(2, x / 2, y / 2)]),
             Format::Nv12 => BT709.to_rgb([at(0, x, y), at(1, x / 2 * 2, y / 2), at(1, x / 2 * 2 + 1, y / 2)]),

@@ -28,8 +28,7 @@ pub(super) fn lower_face(side: usize, wanted: &Wanted, current: &[Point]) -> Vec
         blur_rows(&mut mask, side, radius);
         transpose(&mut mask, side);
     }
-    let mut bytes: Vec<u8> =
-        mask.iter().map(|m| (((m - 0.5) * 2.0).clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+    let mut bytes: Vec<u8> = mask.iter().map(|m| (((m - 0.5) * 2.0).clamp(0.0, 1.0) * 255.0).round() as u8).collect();
     for i in 0..side {
         for edge in [i, (side - 1) * side + i, i * side, i * side + side - 1] {
             bytes[edge] = 0;
@@ -79,5 +78,56 @@ fn transpose(mask: &mut [f32], side: usize) {
         for c in r + 1..side {
             mask.swap(r * side + c, c * side + r);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIDE: usize = 256;
+
+    /// A face as an egg: jaw points on an ellipse whose lowest is `chin`, mouth, nose and cheeks in their places.
+    fn face(chin: f32) -> Vec<Point> {
+        let mut points = vec![Point::new(0.5, 0.6); landmarks::COUNT];
+        for (k, i) in landmarks::JAW.enumerate() {
+            let angle = std::f32::consts::PI * k as f32 / 20.0;
+            points[i] = Point::new(0.5 + 0.35 * angle.cos(), 0.3 + (chin - 0.3) * angle.sin());
+        }
+        for (i, x, y) in [(69, 0.3, 0.42), (90, 0.4, 0.39), (89, 0.5, 0.4), (91, 0.6, 0.39), (70, 0.7, 0.42)] {
+            points[i] = Point::new(x, y);
+        }
+        points
+    }
+
+    fn mask(wanted: f32, current: f32) -> impl Fn(f32, f32) -> u8 {
+        let points = face(wanted);
+        let lower = points[landmarks::LOWER].to_vec();
+        let mask = lower_face(SIDE, &Wanted { points, lower }, &face(current));
+        move |x, y| mask[(y * SIDE as f32) as usize * SIDE + (x * SIDE as f32) as usize]
+    }
+
+    #[test]
+    fn it_covers_the_mouth_and_nothing_above_the_nose_or_beside_the_face() {
+        let at = mask(0.9, 0.9);
+        assert_eq!(at(0.5, 0.6), 255);
+        for (x, y) in [(0.5, 0.35), (0.5, 0.1), (0.05, 0.6), (0.95, 0.6), (0.5, 0.97)] {
+            assert_eq!(at(x, y), 0, "{x}, {y}");
+        }
+    }
+
+    #[test]
+    fn a_chin_that_hangs_lower_now_than_it_shall_is_covered() {
+        assert_eq!(mask(0.75, 0.75)(0.5, 0.84), 0);
+        assert!(mask(0.75, 0.88)(0.5, 0.84) > 200);
+        assert!(mask(0.88, 0.75)(0.5, 0.84) > 200);
+    }
+
+    #[test]
+    fn it_fades_without_steps_and_ends_before_the_border() {
+        let at = mask(1.05, 1.05);
+        let column: Vec<i32> = (0..SIDE).map(|r| at(0.5, (r as f32 + 0.5) / SIDE as f32).into()).collect();
+        assert!(column.windows(2).all(|w| (w[1] - w[0]).abs() < 64 || w[1] == 0));
+        assert_eq!((column[0], column[SIDE - 1]), (0, 0));
     }
 }

@@ -37,11 +37,8 @@ pub struct Compact {
 impl Compact {
     pub fn load(engine: &Engine, options: &Options) -> Result<Self> {
         let manifest = engine.manifest();
-        let missing = |key: &str| Error::Manifest {
-            origin: engine.location(),
-            key: key.into(),
-            cause: "is missing".into(),
-        };
+        let missing =
+            |key: &str| Error::Manifest { origin: engine.location(), key: key.into(), cause: "is missing".into() };
         let audio = manifest.audio.as_ref().ok_or_else(|| missing("audio"))?;
         let latent = manifest.latent.as_ref().ok_or_else(|| missing("latent"))?;
         let schedule = manifest.scheduler.clone().ok_or_else(|| missing("scheduler"))?;
@@ -141,10 +138,11 @@ impl Denoiser for Compact {
             Input { name: "timestep", shape: &[batch], data: timesteps },
             Input { name: "cond", shape: &[batch, self.spec.conditioning], data: conditions },
         ])?;
-        outputs.into_iter().next().map(|t| t.data).ok_or_else(|| Error::Runtime {
-            model: self.model.name().into(),
-            cause: "gave no output".into(),
-        })
+        outputs
+            .into_iter()
+            .next()
+            .map(|t| t.data)
+            .ok_or_else(|| Error::Runtime { model: self.model.name().into(), cause: "gave no output".into() })
     }
 
     fn render(

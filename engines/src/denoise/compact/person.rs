@@ -72,23 +72,18 @@ impl Person {
         let at = |q: usize| opening(&lower[(lower.len() - 1) * q / 100]);
         let range = (at(95) - at(5)) / basis.spread;
         let scale = if range < IDLE { 1.0 } else { range.clamp(0.4, 2.0).powf(TRUST) };
-        let references = bank
-            .references()
-            .iter()
-            .map(|r| Pictured { lower: unposed(&r.points), reference: r.clone() })
-            .collect();
+        let references =
+            bank.references().iter().map(|r| Pictured { lower: unposed(&r.points), reference: r.clone() }).collect();
         Self { rest, stable, scale, references }
     }
 
     /// The landmarks for a latent on a face whose landmarks are `current` (`[111]`, unit crop): the head's pose is the
     /// current one, the mouth owes nothing to it.
     pub(super) fn wanted(&self, basis: &Basis, latent: &[f32], current: &[Point], gain: f32) -> Wanted {
-        let offset: Vec<Point> =
-            current[landmarks::STABLE].iter().zip(&self.stable).map(|(c, s)| *c - *s).collect();
+        let offset: Vec<Point> = current[landmarks::STABLE].iter().zip(&self.stable).map(|(c, s)| *c - *s).collect();
         let pose = basis.pose(&offset);
         let motion = basis.motion(latent);
-        let mut lower: Vec<Point> =
-            self.rest.iter().zip(motion).map(|(r, m)| *r + m * (self.scale * gain)).collect();
+        let mut lower: Vec<Point> = self.rest.iter().zip(motion).map(|(r, m)| *r + m * (self.scale * gain)).collect();
         part_lips(&mut lower);
         let mut points = current.to_vec();
         for ((p, l), o) in points.iter_mut().zip(&lower).zip(pose) {
@@ -126,10 +121,73 @@ fn median(shapes: &[&[Point]]) -> Vec<Point> {
     let count = shapes.first().map_or(0, |s| s.len());
     (0..count)
         .map(|i| {
-            Point::new(
-                middle(shapes.iter().map(|s| s[i].x).collect()),
-                middle(shapes.iter().map(|s| s[i].y).collect()),
-            )
+            Point::new(middle(shapes.iter().map(|s| s[i].x).collect()), middle(shapes.iter().map(|s| s[i].y).collect()))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        bank::{BankConfig, ReferenceBank},
+        manifest::Engine,
+    };
+
+    fn basis() -> Basis {
+        let engine = Engine::find("compact").unwrap();
+        Basis::read("basis", &engine.file("basis").unwrap(), 12).unwrap()
+    }
+
+    fn unknown(basis: &Basis) -> Person {
+        let alignment = Engine::find("compact").unwrap().manifest().geometry.alignment.clone();
+        Person::new(&ReferenceBank::new(BankConfig { capacity: 4, side: 64, alignment }), basis)
+    }
+
+    #[test]
+    fn rest_is_a_closed_mouth() {
+        let basis = basis();
+        let wanted = unknown(&basis).wanted(&basis, &[0.0; 12], &basis.rest.clone(), 1.0);
+        assert!(opening(&wanted.lower) < 2.0 * CLOSED, "{}", opening(&wanted.lower));
+    }
+
+    #[test]
+    fn the_mouth_that_the_frame_shows_does_not_matter() {
+        let basis = basis();
+        let person = unknown(&basis);
+        let closed = basis.rest.clone();
+        let mut open = closed.clone();
+        open[landmarks::LOWER].iter_mut().for_each(|p| p.y += 0.1);
+        let latent: Vec<f32> = (0..12).map(|i| (i as f32).sin()).collect();
+        let [a, b] = [closed, open].map(|current| person.wanted(&basis, &latent, &current, 1.0).points);
+        assert_eq!(a[landmarks::LOWER], b[landmarks::LOWER]);
+    }
+
+    #[test]
+    fn the_lower_face_goes_with_the_head() {
+        let basis = basis();
+        let person = unknown(&basis);
+        let mut nodding = basis.rest.clone();
+        nodding[landmarks::NOSE].iter_mut().for_each(|p| p.y += 0.02);
+        let still = person.wanted(&basis, &[0.0; 12], &basis.rest.clone(), 1.0);
+        let nods = person.wanted(&basis, &[0.0; 12], &nodding, 1.0);
+        assert_eq!(still.lower, nods.lower);
+        let chin = landmarks::CHIN_TIP;
+        assert!(still.points[chin].distance(nods.points[chin]) > 1e-3);
+    }
+
+    #[test]
+    fn lips_meet_and_never_pass_through_each_other() {
+        let basis = basis();
+        let person = unknown(&basis);
+        for amount in [-0.3, -0.05, 0.05, 0.3] {
+            let lower = person.wanted(&basis, &basis.open_by(amount), &basis.rest.clone(), 1.0).lower;
+            for k in 1..10 {
+                let (top, bottom) = (landmarks::LIPS_INNER.start + k, landmarks::LIPS_INNER.end - k);
+                assert!(lower[bottom].y > lower[top].y, "{amount}: pair {k}");
+            }
+        }
+        let gain = |g| opening(&person.wanted(&basis, &basis.open_by(0.05), &basis.rest.clone(), g).lower);
+        assert!(gain(2.0) > gain(1.0) + 0.03, "{} and {}", gain(2.0), gain(1.0));
+    }
 }

@@ -21,11 +21,10 @@ pub(super) fn pixels(person: &Person, wanted: &Wanted, yaw: f32, last: Option<u6
     let cost = |p: &&Pictured| distance(p, wanted, yaw) * if Some(p.reference.id) == last { HYSTERESIS } else { 1.0 };
     let nearest = person.references.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
     let mut picture = warp(nearest, wanted)?;
-    let before = person.references.iter().find(|p| Some(p.reference.id) == last && p.reference.id != nearest.reference.id);
-    if let Some(old) = before.and_then(|p| warp(p, wanted)) {
-        if old.space == picture.space && old.data.len() == picture.data.len() {
-            picture.data.iter_mut().zip(&old.data).for_each(|(n, o)| *n = ((u16::from(*n) + u16::from(*o)) / 2) as u8);
-        }
+    let before =
+        person.references.iter().find(|p| Some(p.reference.id) == last && p.reference.id != nearest.reference.id);
+    if let Some(old) = before.and_then(|p| warp(p, wanted)).filter(|old| old.space == picture.space) {
+        picture.data.iter_mut().zip(&old.data).for_each(|(n, o)| *n = ((u16::from(*n) + u16::from(*o)) / 2) as u8);
     }
     Some((picture, nearest.reference.id))
 }
