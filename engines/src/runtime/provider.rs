@@ -102,8 +102,16 @@ fn cpu_multiplies_bf16() -> bool {
     return false;
 }
 
-/// The provider to register, or `None` for ONNX Runtime's own CPU kernels.
-pub(super) fn dispatch(device: Device, precision: Precision, threads: usize) -> Option<ExecutionProviderDispatch> {
+/// OpenVINO compiles a smaller model as quickly as it reads its program back from a cache.
+const CACHED_FROM: usize = 16 << 20;
+
+/// The provider to register for a model of `model_bytes`, or `None` for ONNX Runtime's own CPU kernels.
+pub(super) fn dispatch(
+    device: Device,
+    precision: Precision,
+    threads: usize,
+    model_bytes: usize,
+) -> Option<ExecutionProviderDispatch> {
     let built = match device {
         Device::Auto | Device::Cpu => return None,
         Device::OpenVino => {
@@ -112,15 +120,18 @@ pub(super) fn dispatch(device: Device, precision: Precision, threads: usize) -> 
                 Precision::Fp16 => "f16",
                 _ => "f32",
             };
-            ep::OpenVINO::default()
+            let provider = ep::OpenVINO::default()
                 .with_device_type("CPU")
                 .with_num_threads(threads)
                 .with_num_streams(1)
                 .with_arbitrary_config(
                     "load_config",
                     format!(r#"{{"CPU":{{"INFERENCE_PRECISION_HINT":"{hint}","INFERENCE_NUM_THREADS":"{threads}"}}}}"#),
-                )
-                .build()
+                );
+            match (model_bytes >= CACHED_FROM).then(|| cache_dir("openvino")).flatten() {
+                Some(dir) => provider.with_cache_dir(dir.display()).build(),
+                None => provider.build(),
+            }
         }
         Device::Cuda(n) => ep::CUDA::default().with_device_id(n as i32).build(),
         Device::TensorRt(n) => {

@@ -22,7 +22,7 @@ pub(super) fn build(name: &str, bytes: &[u8], options: &Options, fixed: &[(Strin
     for (dimension, size) in fixed {
         builder = builder.with_dimension_override(dimension, *size).map_err(runtime)?;
     }
-    if let Some(dispatch) = provider::dispatch(device, precision, threads) {
+    if let Some(dispatch) = provider::dispatch(device, precision, threads, bytes.len()) {
         builder = builder.with_execution_providers([dispatch]).map_err(|e| Error::Device {
             device: device.to_string(),
             cause: one_line(&e.to_string()),
