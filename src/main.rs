@@ -2,21 +2,16 @@
 //!
 //! The program is thin: the elements are those of the plugin, linked in, and everything numerical is in the engines.
 
-mod cli;
-mod doctor;
-mod engines;
-mod error;
-mod graph;
-mod interrupt;
-mod media;
-mod render;
-
 use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::error::{Failure, Result};
+use lipstream::{
+    cli,
+    error::{Failure, Result},
+    interrupt,
+};
 
 fn main() -> ExitCode {
     let arguments = cli::Cli::parse();

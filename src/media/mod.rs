@@ -3,5 +3,5 @@
 mod bus;
 mod reader;
 
-pub use bus::{Outcome, check};
+pub use bus::{Outcome, check, describe};
 pub use reader::{Media, Reader};

@@ -1,0 +1,16 @@
+//! The program `lipstream` as a library: rendering of files, live sessions and the servers around them.
+//!
+//! The elements are those of `gst-plugin-lipstream`, linked in; everything numerical is in `lipstream-engines`.
+
+pub mod avatar;
+pub mod cli;
+pub mod doctor;
+pub mod engines;
+pub mod error;
+pub mod graph;
+pub mod interrupt;
+pub mod live;
+pub mod media;
+pub mod render;
+pub mod session;
+pub mod speech;

@@ -1,0 +1,22 @@
+//! Live media between the parts of the service, free of any protocol.
+//!
+//! ```text
+//! RTMP, WHIP, a URL, an avatar ─► Decoder ─► Inlet ─► Conductor ─► graph ─► Outlet ─► Viewer ─► RTMP, WHEP, push
+//! ```
+//!
+//! A session has one running time, from 0 at its start, on its pipeline's clock. What comes in carries the source's own
+//! timestamps; the conductor maps them to the running time. What goes out carries the running time.
+
+mod decoder;
+mod inlet;
+mod outlet;
+mod packet;
+mod viewer;
+
+pub use self::{
+    decoder::Decoder,
+    inlet::{CHANNELS, Inlet, Intake, Picture, Place, RATE},
+    outlet::{Encoders, Outlet},
+    packet::{Codec, Packet},
+    viewer::Viewer,
+};

@@ -1,0 +1,34 @@
+//! Sessions: graphs that live as long as somebody needs them, and never take one another down.
+
+mod manager;
+mod spec;
+mod status;
+
+pub use self::{
+    manager::{Manager, Session, Settings},
+    spec::{Spec, Video, Voice},
+    status::{Capacity, Phase, Status},
+};
+
+/// Why a request to a session or the manager was refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such session (404).
+    #[error("there is no session `{0}`")]
+    Unknown(String),
+    /// The id is taken, or the place already has a source (409).
+    #[error("{0}")]
+    Conflict(String),
+    /// A value is wrong; the message names it and what is allowed (422).
+    #[error("{0}")]
+    Invalid(String),
+    /// The machine cannot hold it in real time (503).
+    #[error("{0}")]
+    Full(String),
+    /// The session has nothing to show yet: no source has come (409).
+    #[error("{0}")]
+    NotReady(String),
+    /// Its graph does not start (500).
+    #[error("{0}")]
+    Failed(String),
+}

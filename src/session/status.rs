@@ -1,0 +1,95 @@
+//! What a session and the machine say about themselves.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Where a session is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// No graph runs; it starts with the first viewer or publisher.
+    Idle,
+    /// Waits for a publisher.
+    Waiting,
+    Running,
+    /// A fault stopped the graph; it starts again after a pause.
+    Restarting,
+}
+
+/// A moment of a session. Times are in milliseconds, counters since the session was created.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct Status {
+    pub id: String,
+    pub graph: String,
+    pub phase: Option<Phase>,
+    /// Why the last graph stopped, or what the session waits for.
+    pub reason: Option<String>,
+    pub avatar: Option<String>,
+    pub clip: Option<String>,
+    pub clips: Vec<String>,
+    /// What may be done with it.
+    pub video: Option<super::Video>,
+    pub voice: Option<super::Voice>,
+    pub publishing: bool,
+    pub publishing_voice: bool,
+    pub viewers: usize,
+    pub width: u32,
+    pub height: u32,
+    /// Measured over the last second.
+    pub fps: f64,
+    /// Seconds since the graph started.
+    pub uptime: f64,
+    pub frames: u64,
+    /// Held: the last frame again, because none came. Late: shown with an older mouth. Dropped: never shown.
+    pub frames_held: u64,
+    pub frames_late: u64,
+    pub frames_dropped: u64,
+    pub samples_missing: u64,
+    /// From voice in to lips out, inside the graph.
+    pub latency_ms: f64,
+    /// Video minus audio, at the encoders.
+    pub av_offset_ms: f64,
+    /// How fast the source's clock is against ours, in parts per million.
+    pub skew_ppm: f64,
+    pub speaking: bool,
+    pub speech_queued_ms: f64,
+    /// Of the last interruption: until the mouth was at rest and the queue empty.
+    pub flush_ms: Option<f64>,
+    pub restarts: u64,
+    pub video_bitrate: u32,
+    pub face: bool,
+    /// Stages of the graph with the 50th, 95th and 99th percentile of their time a frame.
+    pub stages: Vec<Stage>,
+    pub pushes: Vec<Push>,
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Stage {
+    pub name: String,
+    pub p50_ms: f64,
+    pub p95_ms: f64,
+    pub p99_ms: f64,
+}
+
+/// A push of the output to another server. The URL is shown without its last path segment, which is a secret.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Push {
+    pub url: String,
+    pub connected: bool,
+    pub reconnects: u64,
+    pub error: Option<String>,
+}
+
+/// What the machine holds. Cores are CPU seconds a second.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct Capacity {
+    pub sessions: usize,
+    pub cores: f64,
+    pub cores_used: f64,
+    /// What one more 720p25 session would cost, measured.
+    pub cores_per_session: f64,
+    /// 720p25 sessions that still fit.
+    pub sessions_left: usize,
+    /// Why the next one would be refused.
+    pub full: Option<String>,
+}

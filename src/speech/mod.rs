@@ -1,0 +1,5 @@
+//! What a session has to say: speech queued by the API, the WebSocket or a file, taken by the session's clock.
+
+mod queue;
+
+pub use queue::{Cut, Event, Queue, Writer};
