@@ -1,5 +1,5 @@
 //! Audio features between `lipaudioenc` and `lipdenoise`: `application/x-lipstream-features`, one buffer an audio hop,
-//! `dims` little-endian f32, PTS = start of the hop.
+//! `dims` little-endian f32, PTS = start of the hop, flag `GAP` where no voice was heard.
 
 /// Name of the caps.
 pub const NAME: &str = "application/x-lipstream-features";

@@ -56,6 +56,43 @@ fn a_feature_a_hop_timed_by_the_start_of_the_hop() {
     assert_eq!(FeaturesInfo::from_caps(&caps).unwrap(), features_info());
 }
 
+/// Times in ms of the features that have come out and heard no voice.
+fn silent(h: &mut Harness) -> Vec<u64> {
+    std::iter::from_fn(|| h.try_pull())
+        .filter(|b| b.flags().contains(gst::BufferFlags::GAP))
+        .map(|b| b.pts().unwrap().mseconds())
+        .collect()
+}
+
+#[test]
+fn features_without_voice_are_marked() {
+    let mut samples = speech(0..16000);
+    samples[4000..8000].fill(0.0);
+    // -66 dBFS of noise is no voice, either.
+    samples[8000..12000].iter_mut().enumerate().for_each(|(i, s)| *s = if i % 3 == 0 { 0.0005 } else { -0.0005 });
+    for piece in [16000, 160, 77] {
+        let mut h = harness(F32);
+        for (i, piece) in samples.chunks(piece).enumerate() {
+            h.push(audio(piece, gst::ClockTime::from_nseconds((i * 62_500) as u64 * piece.len() as u64))).unwrap();
+        }
+        h.push_event(gst::event::Eos::new());
+        // Voice ends at 250 and begins again at 750 ms; a feature hears 35 ms.
+        assert_eq!(silent(&mut h), (260..=700).step_by(20).collect::<Vec<_>>(), "in pieces of {piece}");
+    }
+}
+
+#[test]
+fn zeros_and_gaps_are_always_silent() {
+    let mut h = harness(F32);
+    h.push(audio(&[0.0; 3200], ms(0))).unwrap();
+    h.push_event(gst::event::Gap::builder(ms(200)).duration(ms(200)).build());
+    let mut flagged = audio(&speech(0..3200), ms(400));
+    flagged.get_mut().unwrap().set_flags(gst::BufferFlags::GAP);
+    h.push(flagged).unwrap();
+    h.push_event(gst::event::Eos::new());
+    assert_eq!(silent(&mut h).len(), 30);
+}
+
 #[test]
 fn the_end_gives_the_hop_that_has_begun() {
     let mut h = harness(F32);

@@ -54,6 +54,15 @@ impl Bench {
         (from..to).step_by(20).for_each(|t| self.features.push(a_feature(t)).map(|_| ()).unwrap());
     }
 
+    /// Features of hops without voice.
+    fn hear_nothing(&mut self, from: u64, to: u64) {
+        for t in (from..to).step_by(20) {
+            let mut feature = a_feature(t);
+            feature.get_mut().unwrap().set_flags(gst::BufferFlags::GAP);
+            self.features.push(feature).unwrap();
+        }
+    }
+
     fn show(&mut self, pts: u64, faces: &[Face]) -> gst::Buffer {
         let buffer = frame_with(&self.info, ms(pts), faces);
         self.video.push_and_pull(buffer).unwrap()
@@ -148,6 +157,55 @@ fn people_do_not_share_a_bank() {
     assert_eq!(stat(&b.element(), "references"), 1, "a new person starts with nothing but the frame at hand");
     b.show(440, &[a_face(1, 80.0, 40.0, 150.0)]);
     assert!(stat(&b.element(), "references") >= known, "the first is remembered");
+}
+
+#[test]
+fn between_sentences_the_frame_keeps_its_own_mouth() {
+    let mut b = Bench::new(&[("idle", "own"), ("fade", "200"), ("model-instance-id", "idle")]);
+    b.hear(0, 1000);
+    b.hear_nothing(1000, 3010);
+    b.hear(3010, 5000);
+    let mut steps = Vec::new();
+    let mut levels = Vec::new();
+    for t in (0..4000).step_by(40) {
+        let out = b.show(t, &[someone()]);
+        let before = frame(&b.info, ms(t));
+        assert_eq!(out.map_readable().unwrap().as_slice(), before.map_readable().unwrap().as_slice());
+        levels.push((t, opacity(&out).unwrap_or(0.0)));
+        steps.push(stat(&b.element(), "steps"));
+    }
+    let at = |t: u64| levels[t as usize / 40].1;
+    // Voice ends at 1000, and 400 ms later the mouth goes.
+    assert!(levels.iter().all(|(t, l)| *t > 1360 || *l == 1.0), "{levels:?}");
+    let fade: Vec<f32> = (1360..=1600).step_by(40).map(at).collect();
+    assert!(fade.windows(2).all(|w| w[1] < w[0] && w[0] - w[1] < 0.201 || w[1] == 0.0), "{fade:?}");
+    assert!((1600..2960).step_by(40).all(|t| at(t) == 0.0), "{levels:?}");
+    assert_eq!(steps[1640 / 40], steps[2920 / 40], "nothing is denoised for a frame that idles");
+    // The voice of 3010 is known of at 2965 and due at 3050.
+    assert!((at(2960), at(3000), at(3040)) == (0.0, 0.5, 1.0), "{levels:?}");
+    assert_eq!(stat(&b.element(), "late"), 0);
+}
+
+#[test]
+fn at_rest_is_the_default_and_silence_keeps_the_mouth() {
+    let mut b = Bench::new(&[]);
+    b.hear_nothing(0, 3000);
+    assert!((0..2000).step_by(40).all(|t| opacity(&b.show(t, &[someone()])) == Some(1.0)));
+    b.element().set_property_from_str("idle", "own");
+    let levels: Vec<_> = (2000..2280).step_by(40).map(|t| opacity(&b.show(t, &[someone()]))).collect();
+    assert!(levels[0].is_some_and(|l| l > 0.7) && levels[6].is_none(), "{levels:?}");
+}
+
+#[test]
+fn an_idle_mouth_that_hears_nothing_in_time_stays_idle() {
+    let mut b = Bench::new(&[("idle", "own")]);
+    b.hear_nothing(0, 1000);
+    for t in (0..400).step_by(40) {
+        assert_eq!(opacity(&b.show(t, &[someone()])), None);
+    }
+    b.go_live().set_time(ms(60_000));
+    assert_eq!(opacity(&b.show(2000, &[someone()])), None);
+    assert_eq!(stat(&b.element(), "late"), 0, "it needs nothing");
 }
 
 #[test]

@@ -54,6 +54,11 @@ impl Timeline {
         &self.spec
     }
 
+    /// Features kept at most.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Adds the feature of the hop that starts at `time` (ns of running time). A feature that is not later than the
     /// newest one is a jump back: everything before it goes. One of another size is ignored.
     pub fn push(&mut self, time: u64, feature: &[f32]) {

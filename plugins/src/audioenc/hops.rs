@@ -1,11 +1,14 @@
 //! The encoder on the audio's running time: where samples belong, which are missing, and the PTS of each feature.
 
+use std::collections::VecDeque;
+
 use gst::prelude::*;
 use lipstream_engines::{
     Result,
     audio::{Encoder, SAMPLE_RATE},
 };
 
+use super::gate::Gate;
 use crate::features;
 
 /// Timestamps that differ by less from the count of samples are jitter: 10 ms.
@@ -20,11 +23,14 @@ pub struct Hops {
     /// Samples and features since then.
     samples: u64,
     features: u64,
+    /// Samples from the start of the next feature's hop on.
+    heard: VecDeque<f32>,
+    gate: Gate,
 }
 
 impl Hops {
     pub fn new(encoder: Encoder) -> Self {
-        Self { encoder, anchor: None, samples: 0, features: 0 }
+        Self { encoder, anchor: None, samples: 0, features: 0, heard: VecDeque::new(), gate: Gate::default() }
     }
 
     pub fn encoder(&self) -> &Encoder {
@@ -36,6 +42,8 @@ impl Hops {
         self.encoder.reset();
         self.anchor = None;
         (self.samples, self.features) = (0, 0);
+        self.heard.clear();
+        self.gate = Gate::default();
     }
 
     /// Takes samples that start at the running time `time` (`None`: where the last ended) and gives the features
@@ -83,6 +91,7 @@ impl Hops {
         let mut vectors: Vec<Vec<f32>> = Vec::new();
         self.encoder.push(samples, &mut |feature| vectors.push(feature.to_vec()))?;
         self.samples += samples.len() as u64;
+        self.heard.extend(samples.iter().map(|s| if s.is_finite() { *s } else { 0.0 }));
         out.extend(vectors.iter().map(|v| self.stamp(v)));
         Ok(())
     }
@@ -91,11 +100,25 @@ impl Hops {
         let hop: gst::ClockTime = self.encoder.hop().try_into().expect("a hop is milliseconds");
         let anchor = self.anchor.unwrap_or(gst::ClockTime::ZERO);
         let mut buffer = features::to_buffer(feature, anchor + hop * self.features, hop);
+        let b = buffer.get_mut().expect("the only reference");
         if self.features == 0 {
-            buffer.get_mut().expect("the only reference").set_flags(gst::BufferFlags::DISCONT);
+            b.set_flags(gst::BufferFlags::DISCONT);
+        }
+        if !self.voiced() {
+            b.set_flags(gst::BufferFlags::GAP);
         }
         self.features += 1;
         buffer
+    }
+
+    /// Whether the audio of the next feature, from its hop's start to the end of what the encoder hears, has voice.
+    fn voiced(&mut self) -> bool {
+        let count = |time: std::time::Duration| time.as_millis() as usize * SAMPLE_RATE as usize / 1000;
+        let (hop, overhang) = (count(self.encoder.hop()), count(self.encoder.overhang()));
+        let audio = self.heard.make_contiguous();
+        let voiced = self.gate.voiced(&audio[..audio.len().min(overhang.max(hop))]);
+        self.heard.drain(..hop.min(self.heard.len()));
+        voiced
     }
 }
 

@@ -4,10 +4,14 @@
 //! the LATENCY query and the field `overhang` of the caps declare. Short holes in the audio are silence; after a long
 //! one the encoder starts over.
 //!
+//! A feature that heard no voice has the flag `GAP`: none of its audio, 5 ms by 5 ms, reaches an RMS of -52 dBFS (-58
+//! once voice has begun). It is a feature nevertheless, that of the silence that was heard.
+//!
 //! ```text
 //! gst-launch-1.0 filesrc location=speech.wav ! decodebin ! audioconvert ! audioresample ! lipaudioenc ! fakesink dump=true
 //! ```
 
+mod gate;
 mod hops;
 mod imp;
 

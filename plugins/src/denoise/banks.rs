@@ -62,8 +62,21 @@ impl Banks {
         self.loaded.as_ref().or(self.tracks.last()).map_or(0, |e| e.bank.references().len())
     }
 
-    /// Looks at a frame of the track of `face`, and gives the person as known so far; `None` while nothing is known.
-    pub fn identity(&mut self, frame: &FrameView, face: &Face) -> Result<Option<Identity>> {
+    /// Looks at a frame of the track of `face`; true when anything of that person is known.
+    pub fn look(&mut self, frame: &FrameView, face: &Face) -> Result<bool> {
+        if let Some(entry) = &self.loaded {
+            return Ok(!entry.bank.references().is_empty());
+        }
+        if !self.gather {
+            return Ok(false);
+        }
+        let entry = self.track(face.track_id);
+        entry.bank.observe(frame, face)?;
+        Ok(!entry.bank.references().is_empty())
+    }
+
+    /// The person of the track of `face` as known so far; `None` while nothing is known.
+    pub fn identity(&mut self, face: &Face) -> Result<Option<Identity>> {
         let denoiser = self.denoiser.clone();
         if let Some(entry) = &mut self.loaded {
             return entry.identity(&denoiser);
@@ -71,9 +84,7 @@ impl Banks {
         if !self.gather {
             return Ok(None);
         }
-        let entry = self.track(face.track_id);
-        entry.bank.observe(frame, face)?;
-        entry.identity(&denoiser)
+        self.track(face.track_id).identity(&denoiser)
     }
 
     fn track(&mut self, track: u64) -> &mut Entry {

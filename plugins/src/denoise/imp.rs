@@ -7,7 +7,7 @@ use std::{
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
-use lipstream_engines::{Error, Result, denoise::Stream};
+use lipstream_engines::{Error, Result, denoise::Stream, tracker::Face};
 use parking_lot::Mutex;
 
 use super::{
@@ -74,7 +74,7 @@ pub struct LipDenoise {
     pub(super) speaker: Mutex<Option<Speaker>>,
     pub(super) state: Mutex<State>,
     pub(super) gate: Gate,
-    pub(super) stats: Stats<4>,
+    pub(super) stats: Stats<5>,
     /// Of the last flush, in microseconds.
     pub(super) flush_time: AtomicU64,
     pub(super) references: AtomicU64,
@@ -142,7 +142,7 @@ impl ObjectSubclass for LipDenoise {
             speaker: Mutex::default(),
             state: Mutex::default(),
             gate: Gate::default(),
-            stats: Stats::new(["gather", "wait", "denoise", "render"]),
+            stats: Stats::new(["gather", "prepare", "wait", "denoise", "render"]),
             flush_time: AtomicU64::new(0),
             references: AtomicU64::new(0),
         }
@@ -325,30 +325,52 @@ impl LipDenoise {
         };
         let faces = face::faces(&buffer, info.width(), info.height());
         let face = speaker.choose(faces);
-        let work = match (&face, time) {
-            (Some(face), Some(time)) => {
-                let late = self.patience(time) == Some(Duration::ZERO);
-                let identity = if late {
-                    None
-                } else {
-                    self.stats.stage("gather").time(|| speaker.identify(&buffer, &info, face))?
-                };
-                self.references.store(speaker.references() as u64, Relaxed);
-                match (late, identity) {
-                    (true, _) => Work::Hold,
-                    (false, None) => Work::Pass,
-                    (false, Some(identity)) => match self.stats.stage("wait").time(|| self.wait(time)) {
-                        Wait::Ready(window) => speaker.submit(face, identity, &window)?,
-                        Wait::Late => Work::Hold,
-                        Wait::Absent => Work::Pass,
-                        Wait::Flushing => return Err(Fault::Flow(gst::FlowError::Flushing)),
-                    },
-                }
-            }
-            _ => Work::Pass,
+        let (work, presence) = match (&face, time) {
+            (Some(face), Some(time)) => self.plan(speaker, &buffer, &info, face, time)?,
+            _ => (Work::Pass, 1.0),
         };
-        speaker.pending.push_back(Frame { buffer, time, face, work });
+        speaker.pending.push_back(Frame { buffer, time, face, presence, work });
         self.finish(speaker, &info, depth)
+    }
+
+    /// What is to be done for a frame of `face` at running time `time`, and how visible the mouth will be.
+    fn plan(
+        &self,
+        speaker: &mut Speaker,
+        buffer: &gst::BufferRef,
+        info: &gst_video::VideoInfo,
+        face: &Face,
+        time: gst::ClockTime,
+    ) -> std::result::Result<(Work, f32), Fault> {
+        let manners = self.settings.lock().manners();
+        let heard = if self.patience(time) == Some(Duration::ZERO) {
+            Wait::Late
+        } else {
+            let start = Instant::now();
+            let known = speaker.look(buffer, info, face)?;
+            self.references.store(speaker.references() as u64, Relaxed);
+            self.stats.stage("gather").record(start.elapsed());
+            if !known {
+                return Ok((Work::Pass, 1.0));
+            }
+            self.stats.stage("wait").time(|| self.wait(time))
+        };
+        let voice = match &heard {
+            Wait::Ready(_, voice) => *voice,
+            Wait::Late => None,
+            Wait::Absent => return Ok((Work::Pass, 1.0)),
+            Wait::Flushing => return Err(Fault::Flow(gst::FlowError::Flushing)),
+        };
+        let presence = speaker.presence.at(time, voice, &manners);
+        let work = match heard {
+            _ if presence == 0.0 => Work::Idle,
+            Wait::Ready(window, _) => match self.stats.stage("prepare").time(|| speaker.identity(face))? {
+                Some(identity) => speaker.submit(face, identity, &window)?,
+                None => Work::Pass,
+            },
+            _ => Work::Hold,
+        };
+        Ok((work, presence))
     }
 
     /// Finishes frames until at most `depth` are on their way, and those before the first of which nothing is awaited.

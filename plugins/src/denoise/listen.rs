@@ -21,7 +21,8 @@ impl LipDenoise {
         };
         // A stream that nobody takes frames from, or that keeps time, is never held.
         let hold = || self.sinkpad.is_linked() && !self.state.lock().latency.is_some_and(|(live, _)| live);
-        if self.gate.push(time.nseconds(), &feature, hold) {
+        let voiced = !buffer.flags().contains(gst::BufferFlags::GAP);
+        if self.gate.push(time.nseconds(), &feature, voiced, hold) {
             Ok(gst::FlowSuccess::Ok)
         } else {
             Err(gst::FlowError::Flushing)

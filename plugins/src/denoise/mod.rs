@@ -12,6 +12,10 @@
 //! features that it may look at are there. After the end of the features what is missing counts as silence. When live,
 //! a frame waits no longer than the declared latency; then it is late, keeps the last patch and goes.
 //!
+//! **Idle.** Features say whether they heard voice (the flag `GAP` is none). With `idle=own` the patch fades out once
+//! nobody has spoken for `idle-after`, and frames pass as they are: nothing is denoised or rendered. It comes back as soon
+//! as a voiced hop is known of, and is fully there at the latest 40 ms after that hop's start.
+//!
 //! **Structure.** The element is a plain `GstElement` and not a `GstAggregator`: there is one stream that goes through,
 //! with its own events, segment, allocation and end, and one that is only looked at. The frame's own thread does the
 //! waiting; an aggregator would wait for a features pad that nobody has linked, and would end the features with the video.
@@ -21,6 +25,7 @@
 
 mod banks;
 mod fade;
+mod idle;
 mod imp;
 mod listen;
 pub(crate) mod properties;
@@ -31,6 +36,7 @@ mod wait;
 use gst::{glib, prelude::*};
 
 pub use banks::CAPACITY;
+pub use idle::Idle;
 pub use properties::SchedulingPolicy;
 
 glib::wrapper! {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gst::{glib, prelude::*};
 
+use super::idle::{Idle, Manners};
 use crate::{
     options::{self, Options},
     stats,
@@ -40,6 +41,9 @@ pub struct Settings {
     pub reference_bank: Option<String>,
     pub gather: bool,
     pub fade: gst::ClockTime,
+    /// May change while the element runs, as may `idle_after`.
+    pub idle: Idle,
+    pub idle_after: gst::ClockTime,
     pub seed: u64,
 }
 
@@ -57,12 +61,18 @@ impl Default for Settings {
             reference_bank: None,
             gather: true,
             fade: gst::ClockTime::from_mseconds(200),
+            idle: Idle::Rest,
+            idle_after: gst::ClockTime::from_mseconds(400),
             seed: 0,
         }
     }
 }
 
 impl Settings {
+    pub fn manners(&self) -> Manners {
+        Manners { idle: self.idle, after: self.idle_after, fade: self.fade }
+    }
+
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         let checked = "type checked upstream";
         match name {
@@ -76,6 +86,10 @@ impl Settings {
             "reference-bank" => self.reference_bank = options::string(value),
             "gather" => self.gather = value.get().expect(checked),
             "fade" => self.fade = gst::ClockTime::from_mseconds(value.get::<u32>().expect(checked).into()),
+            "idle" => self.idle = value.get().expect(checked),
+            "idle-after" => {
+                self.idle_after = gst::ClockTime::from_mseconds(value.get::<u32>().expect(checked).into());
+            }
             "seed" => self.seed = value.get().expect(checked),
             name => self.options.set(name, value),
         }
@@ -93,6 +107,8 @@ impl Settings {
             "reference-bank" => self.reference_bank.to_value(),
             "gather" => self.gather.to_value(),
             "fade" => (self.fade.mseconds() as u32).to_value(),
+            "idle" => self.idle.to_value(),
+            "idle-after" => (self.idle_after.mseconds() as u32).to_value(),
             "seed" => self.seed.to_value(),
             name => self.options.get(name),
         }
@@ -160,10 +176,22 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecUInt::builder("fade")
             .nick("Fade")
-            .blurb("Length of the cross-fade when the mouth returns or is covered, in milliseconds (0 = none)")
+            .blurb("Length of the cross-fade when the mouth returns, is covered or idles, in milliseconds (0 = none)")
             .maximum(5000)
             .default_value(defaults.fade.mseconds() as u32)
             .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default::<Idle>("idle", defaults.idle)
+            .nick("Idle")
+            .blurb("What the mouth does while nobody speaks. rest: the model keeps it closed; own: it fades out, and frames pass with their own and cost no denoising, until speech comes")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("idle-after")
+            .nick("Idle after")
+            .blurb("Time without voice after which idle=own takes the mouth away, in milliseconds")
+            .maximum(60_000)
+            .default_value(defaults.idle_after.mseconds() as u32)
+            .mutable_playing()
             .build(),
         glib::ParamSpecUInt64::builder("seed")
             .nick("Seed")
@@ -173,7 +201,7 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .build(),
         stats::property(
             "Frames in, out, passed through (no patch), dropped and late; times in microseconds as <stage>-p50, -p95 and \
-             -p99 for gather (bank and identity), wait (for features), denoise (all steps of a frame) and render; flush-time \
+             -p99 for gather (looking for references), prepare (the person), wait (for features), denoise (all steps of a frame) and render; flush-time \
              (of the last flush, from its start to nothing left), references (in the bank), batches, steps and latents-a-batch \
              (of the model, all streams)",
         ),

@@ -15,7 +15,7 @@ use lipstream_engines::{
     tracker::Face,
 };
 
-use super::{banks::Banks, fade::Fade, properties::Settings};
+use super::{banks::Banks, fade::Fade, idle::Presence, properties::Settings};
 use crate::{stats::Stats, video};
 
 /// Frames of all streams that may wait for one model.
@@ -29,6 +29,8 @@ pub enum Work {
     Pass,
     /// It cannot wait: the last patch, if there is one.
     Hold,
+    /// Nobody has spoken for a while: the frame's own mouth.
+    Idle,
     /// A latent is on its way.
     Denoise { ticket: Ticket, identity: Identity, since: Instant },
 }
@@ -39,6 +41,8 @@ pub struct Frame {
     /// Running time; `None` outside the segment.
     pub time: Option<gst::ClockTime>,
     pub face: Option<Face>,
+    /// How visible the mouth is for what is being said, 0..1.
+    pub presence: f32,
     pub work: Work,
 }
 
@@ -57,6 +61,7 @@ pub struct Speaker {
     stream: Arc<Stream>,
     banks: Banks,
     fade: Fade,
+    pub presence: Presence,
     steps: usize,
     /// Track whose mouth is driven.
     track: Option<u64>,
@@ -91,6 +96,7 @@ impl Speaker {
             stream: Arc::new(worker.stream(settings.seed)),
             banks,
             fade: Fade::new(settings.fade),
+            presence: Presence::default(),
             steps,
             track: None,
             past: VecDeque::new(),
@@ -131,6 +137,7 @@ impl Speaker {
         self.last = None;
         self.late_since = None;
         self.fade.restart();
+        self.presence = Presence::default();
         let dropped = self.pending.len();
         self.pending.clear();
         dropped
@@ -152,14 +159,14 @@ impl Speaker {
         Some(chosen)
     }
 
-    /// Looks at a frame of `face` and gives the person as known so far.
-    pub fn identify(
-        &mut self,
-        buffer: &gst::BufferRef,
-        info: &gst_video::VideoInfo,
-        face: &Face,
-    ) -> Result<Option<Identity>> {
-        video::with_view(buffer, info, |view| self.banks.identity(view, face))
+    /// Looks at a frame of `face`; true when the person is known so far.
+    pub fn look(&mut self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, face: &Face) -> Result<bool> {
+        video::with_view(buffer, info, |view| self.banks.look(view, face))
+    }
+
+    /// The person as known so far.
+    pub fn identity(&mut self, face: &Face) -> Result<Option<Identity>> {
+        self.banks.identity(face)
     }
 
     /// Sends a frame to the worker. A worker whose queue is full makes the frame late.
@@ -181,7 +188,7 @@ impl Speaker {
         frame: &mut Frame,
         patience: Option<Duration>,
         gain: f32,
-        stats: &Stats<4>,
+        stats: &Stats<5>,
     ) -> Result<(Option<Patch>, Left)> {
         let time = frame.time.unwrap_or_default();
         let Some(face) = frame.face.take() else {
@@ -195,12 +202,19 @@ impl Speaker {
                 self.fade.vanish(time);
                 return Ok((None, Left::Untouched));
             }
-            Work::Hold => return Ok((self.hold(&face, time), Left::Late)),
+            Work::Idle => {
+                // What is said next begins with a mouth of its own.
+                self.last = None;
+                self.past.clear();
+                self.late_since = None;
+                return Ok((None, Left::Untouched));
+            }
+            Work::Hold => return Ok((self.hold(&face, frame.presence, time), Left::Late)),
             Work::Denoise { ticket, identity, since } => (ticket, identity, since),
         };
         let latent = match ticket.wait(patience) {
             Ok(latent) => latent,
-            Err(WaitError::Timeout(_)) => return Ok((self.hold(&face, time), Left::Late)),
+            Err(WaitError::Timeout(_)) => return Ok((self.hold(&face, frame.presence, time), Left::Late)),
             Err(WaitError::Flushed) => return Ok((None, Left::Untouched)),
             Err(WaitError::Failed(cause)) => return Err(Error::invalid(cause)),
         };
@@ -216,7 +230,7 @@ impl Speaker {
             return Ok((None, Left::Untouched));
         };
         self.last = Some(patch.clone());
-        let opacity = self.fade.towards(!face.occluded, time);
+        let opacity = self.fade.towards(!face.occluded, time) * frame.presence;
         Ok(match faded(patch, opacity) {
             Some(patch) => (Some(patch), Left::Spoken),
             None => (None, Left::Untouched),
@@ -224,12 +238,12 @@ impl Speaker {
     }
 
     /// The last patch where the face is now.
-    fn hold(&mut self, face: &Face, time: gst::ClockTime) -> Option<Patch> {
+    fn hold(&mut self, face: &Face, presence: f32, time: gst::ClockTime) -> Option<Patch> {
         let since = *self.late_since.get_or_insert(time);
         let opacity = self.fade.towards(!face.occluded && time.saturating_sub(since) < STALE, time);
         let mut patch = self.last.clone()?;
         patch.to_frame = self.spec().alignment.fit(&face.points)?.inverse()?;
-        faded(patch, opacity)
+        faded(patch, opacity * presence)
     }
 }
 

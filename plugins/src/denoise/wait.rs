@@ -1,10 +1,15 @@
 //! Where frames wait for features, and features for frames.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use gst::prelude::*;
 use lipstream_engines::audio::{Timeline, WindowSpec};
 use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::idle::Voice;
 
 /// Features may run ahead of the video by this much before their thread is held: 10 s.
 const AHEAD_NS: u64 = 10_000_000_000;
@@ -17,8 +22,8 @@ const UNLINKED: Duration = Duration::from_secs(1);
 /// How a frame's wait ended.
 #[derive(Debug, PartialEq)]
 pub enum Wait {
-    /// The window, `[taps * dims]`.
-    Ready(Vec<f32>),
+    /// The window, `[taps * dims]`, and the voice that has become known since the last frame that got one.
+    Ready(Vec<f32>, Option<Voice>),
     /// The deadline has passed.
     Late,
     /// Nobody sends features.
@@ -30,6 +35,8 @@ pub enum Wait {
 struct Inner {
     /// There between [`Gate::open`] and [`Gate::close`].
     timeline: Option<Timeline>,
+    /// Times of the features with voice that no frame has asked for yet, in ns, ascending.
+    voiced: VecDeque<u64>,
     /// Frames must not wait: before `open`, after `close` and between flush start and flush stop of the video.
     flushing: bool,
     /// The same for features.
@@ -48,6 +55,35 @@ struct Inner {
     unlinked: Option<Instant>,
 }
 
+impl Inner {
+    fn new(timeline: Option<Timeline>) -> Self {
+        let closed = timeline.is_none();
+        Self {
+            timeline,
+            voiced: VecDeque::new(),
+            flushing: closed,
+            features_flushing: closed,
+            started: false,
+            ended: false,
+            position: None,
+            first: None,
+            timer: None,
+            unlinked: None,
+        }
+    }
+
+    /// Takes what a frame at `time` ns may know of the voice, and has not been told to one before it.
+    fn voice(&mut self, time: u64) -> Option<Voice> {
+        let spec = self.timeline.as_ref()?.spec();
+        let limit = time.saturating_add(spec.reach().as_nanos() as u64);
+        let known = self.voiced.partition_point(|at| *at <= limit);
+        let (first, last) = (*self.voiced.front()?, *self.voiced.get(known.checked_sub(1)?)?);
+        let end = last.saturating_add(spec.hop.as_nanos() as u64);
+        self.voiced.drain(..known);
+        Some(Voice { first: gst::ClockTime::from_nseconds(first), last: gst::ClockTime::from_nseconds(end) })
+    }
+}
+
 /// The meeting of the two streams. Its lock is taken after the speaker's and held while nothing is pushed.
 pub struct Gate {
     inner: Mutex<Inner>,
@@ -56,18 +92,7 @@ pub struct Gate {
 
 impl Default for Gate {
     fn default() -> Self {
-        let inner = Inner {
-            timeline: None,
-            flushing: true,
-            features_flushing: true,
-            started: false,
-            ended: false,
-            position: None,
-            first: None,
-            timer: None,
-            unlinked: None,
-        };
-        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+        Self { inner: Mutex::new(Inner::new(None)), changed: Condvar::new() }
     }
 }
 
@@ -75,17 +100,7 @@ impl Gate {
     pub fn open(&self, spec: WindowSpec) {
         let capacity = KEPT.as_nanos() / spec.hop.as_nanos().max(1);
         let mut inner = self.inner.lock();
-        *inner = Inner {
-            timeline: Some(Timeline::new(spec, capacity as usize)),
-            flushing: false,
-            features_flushing: false,
-            started: false,
-            ended: false,
-            position: None,
-            first: None,
-            timer: None,
-            unlinked: None,
-        };
+        *inner = Inner::new(Some(Timeline::new(spec, capacity as usize)));
     }
 
     /// Wakes everybody for good.
@@ -114,6 +129,7 @@ impl Gate {
         let mut inner = self.inner.lock();
         inner.features_flushing = flushing;
         inner.first = None;
+        inner.voiced.clear();
         if let Some(timeline) = &mut inner.timeline {
             timeline.clear();
         }
@@ -148,9 +164,9 @@ impl Gate {
         self.inner.lock().flushing
     }
 
-    /// Adds a feature at `time` ns. When it is far ahead of the video and `hold` says so, waits for the video first.
+    /// Adds a feature at `time` ns, with or without voice. When it is far ahead of the video and `hold` says so, waits for the video first.
     /// False when the features are being flushed.
-    pub fn push(&self, time: u64, feature: &[f32], hold: impl Fn() -> bool) -> bool {
+    pub fn push(&self, time: u64, feature: &[f32], voiced: bool, hold: impl Fn() -> bool) -> bool {
         let mut inner = self.inner.lock();
         inner.first.get_or_insert(time);
         loop {
@@ -165,8 +181,17 @@ impl Gate {
             }
             self.changed.wait(&mut inner);
         }
-        if let Some(timeline) = &mut inner.timeline {
-            timeline.push(time, feature);
+        let Inner { timeline: Some(timeline), voiced: voices, .. } = &mut *inner else { return false };
+        if timeline.newest().is_some_and(|newest| newest >= time) {
+            voices.clear();
+        }
+        timeline.push(time, feature);
+        if voiced {
+            // A video that has stopped asks for none of them.
+            if voices.len() == timeline.capacity() {
+                voices.pop_front();
+            }
+            voices.push_back(time);
         }
         self.wake(inner);
         true
@@ -191,7 +216,8 @@ impl Gate {
                 return Wait::Flushing;
             }
             if timeline.ready(time) {
-                return Wait::Ready(timeline.window(time));
+                let window = timeline.window(time);
+                return Wait::Ready(window, inner.voice(time));
             }
             if !linked() {
                 if inner.started {

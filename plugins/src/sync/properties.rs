@@ -36,6 +36,8 @@ pub fn targets(name: &str) -> &'static [(Inner, &'static str)] {
         "reference-bank" => &[(Denoise, "reference-bank")],
         "gather" => &[(Denoise, "gather")],
         "fade" => &[(Denoise, "fade")],
+        "idle" => &[(Denoise, "idle")],
+        "idle-after" => &[(Denoise, "idle-after")],
         "seed" => &[(Denoise, "seed")],
         "enabled" => &[(Blend, "enabled")],
         _ => &[],
