@@ -8,7 +8,7 @@ BENCH_OUT ?= target/bench.json
 LIPSTREAM := target/release/lipstream
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build demo test bench fmt lint doctor clean
+.PHONY: help setup build demo serve test bench fmt lint doctor clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -23,6 +23,9 @@ demo: build ## render the demo avatar with the demo speech into ./demo.mp4
 	$(LIPSTREAM) render --video $(DEMO_VIDEO) --audio $(DEMO_AUDIO) -o $(DEMO_OUT)
 	@echo "Open it: $(abspath $(DEMO_OUT))"
 	@echo "Frames of it at a glance: ffmpeg -i $(DEMO_OUT) -vf 'fps=2,scale=320:-1,tile=4x4' -frames:v 1 demo.png"
+
+serve: build ## live sessions with the demo avatar; CONFIG=file.toml configures it
+	$(LIPSTREAM) serve $(CONFIG)
 
 test: build ## every test: crates, elements, program, gst-launch lines
 	scripts/test.sh

@@ -10,6 +10,7 @@ use crate::{
     error::Result,
     graph,
     render::{self, AudioCodec},
+    serve,
 };
 
 const EXIT_CODES: &str = "\
@@ -39,6 +40,8 @@ enum Command {
     Render(Box<Render>),
     /// Run a graph file
     Run(Run),
+    /// Serve live sessions: RTMP and WebRTC in and out, speech over HTTP, a page to operate it
+    Serve(Serve),
     /// List the engines that are installed
     Engines(Json),
     /// Check what Lipstream needs on this machine, and say how to get what is missing
@@ -128,6 +131,15 @@ struct Run {
     print: bool,
 }
 
+#[derive(Args)]
+struct Serve {
+    /// Configuration; without one everything has a default and only this machine is served
+    config: Option<PathBuf>,
+    /// Print a commented configuration with the defaults and end
+    #[arg(long, conflicts_with = "config")]
+    print_config: bool,
+}
+
 fn gain(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|g| (0.0..=4.0).contains(g)).ok_or_else(|| "must be a number in 0..4".into())
 }
@@ -137,6 +149,7 @@ impl Cli {
         match self.command {
             Command::Render(command) => command.run(),
             Command::Run(command) => command.run(),
+            Command::Serve(command) => command.run(),
             Command::Engines(Json { json }) => engines::list(json),
             Command::Doctor(Json { json }) => doctor::examine(json),
         }
@@ -200,6 +213,17 @@ impl Run {
             return Ok(ExitCode::SUCCESS);
         }
         graph::run(&launch)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Serve {
+    fn run(self) -> Result<ExitCode> {
+        if self.print_config {
+            print!("{}", serve::Config::template());
+        } else {
+            serve::run(self.config.as_deref())?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

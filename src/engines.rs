@@ -7,11 +7,14 @@ use lipstream_engines::{
     runtime,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::Result;
 
-#[derive(Serialize)]
-struct Row {
+/// An engine that is installed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Engine)]
+pub struct Row {
     name: String,
     family: String,
     version: String,
@@ -19,6 +22,7 @@ struct Row {
     description: String,
     gflop_per_frame: f32,
     bytes: u64,
+    /// What it runs on here.
     device: String,
     location: String,
     /// What is wrong with it.
@@ -26,15 +30,18 @@ struct Row {
     error: Option<String>,
 }
 
-pub fn list(json: bool) -> Result<ExitCode> {
+/// Every engine, those that are broken too. It reads files and tries devices.
+pub fn installed() -> Vec<Row> {
     let device = device();
-    let rows: Vec<Row> = Engine::installed()
-        .into_iter()
-        .map(|(name, engine)| match engine {
-            Ok(engine) => row(&engine, &device),
-            Err(error) => broken(name, error.to_string()),
-        })
-        .collect();
+    let row = |(name, engine): (String, _)| match engine {
+        Ok(engine) => row(&engine, &device),
+        Err(error) => broken(name, lipstream_engines::Error::to_string(&error)),
+    };
+    Engine::installed().into_iter().map(row).collect()
+}
+
+pub fn list(json: bool) -> Result<ExitCode> {
+    let rows = installed();
     if json {
         println!("{}", serde_json::to_string_pretty(&rows).expect("rows hold plain values"));
     } else {

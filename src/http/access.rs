@@ -1,0 +1,262 @@
+//! Who may send requests: bearer keys, and, where there are none, only this machine's own pages and programs.
+
+use std::net::IpAddr;
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use subtle::ConstantTimeEq;
+use url::Url;
+
+use super::problem::Problem;
+
+/// Paths that need no key: the page asks for it, and load balancers have none.
+const PUBLIC: [&str; 7] = ["/", "/app.js", "/app.css", "/icon.svg", "/healthz", "/readyz", "/openapi.json"];
+/// Browsers cannot set headers on a WebSocket; they offer the key as a subprotocol of this prefix, in base64url without
+/// padding, next to [`SUBPROTOCOL`], which is the one that is accepted.
+const KEY_PROTOCOL: &str = "bearer.";
+/// Subprotocol of our WebSockets.
+pub const SUBPROTOCOL: &str = "lipstream";
+
+/// What decides about a request before anything else looks at it.
+pub struct Access {
+    keys: Vec<Box<[u8]>>,
+    /// Only names of this machine may be asked for: a page elsewhere whose name resolves to loopback is refused.
+    loopback_only: bool,
+    /// Host of the public URL.
+    public_host: Option<String>,
+    /// Origins of pages that may use the API besides our own.
+    origins: Vec<String>,
+}
+
+impl Access {
+    pub fn new(keys: Vec<String>, bind: IpAddr, public: Option<&Url>, origins: Vec<String>) -> Self {
+        Self {
+            loopback_only: keys.is_empty() && bind.is_loopback(),
+            keys: keys.into_iter().map(|key| key.into_bytes().into_boxed_slice()).collect(),
+            public_host: public.and_then(Url::host_str).map(str::to_owned),
+            origins,
+        }
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Problem> {
+        let headers = request.headers();
+        let host = host(request)?;
+        if self.loopback_only && !is_loopback(&host) && Some(name(&host)) != self.public_host.as_deref() {
+            return Err(Problem::of(
+                StatusCode::MISDIRECTED_REQUEST,
+                "host",
+                format!(
+                    "`{host}` is not a name of this machine; use 127.0.0.1 or localhost, or set server.public_url or \
+                     auth.keys"
+                ),
+            ));
+        }
+        let path = request.uri().path();
+        if PUBLIC.contains(&path) {
+            return Ok(());
+        }
+        if self.keys.is_empty() { self.check_origin(request, &host) } else { self.check_key(headers) }
+    }
+
+    /// Without keys a page on another site could send requests through the user's browser; it cannot hide its origin.
+    fn check_origin(&self, request: &Request, host: &str) -> Result<(), Problem> {
+        let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        if safe && !request.headers().contains_key(header::UPGRADE) {
+            return Ok(());
+        }
+        let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
+        let origin = origin.to_str().unwrap_or("null");
+        let own = Url::parse(origin).is_ok_and(|url| {
+            let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
+            authority == host || url.host_str() == self.public_host.as_deref()
+        });
+        if own || self.origins.iter().any(|allowed| allowed == "*" || allowed == origin) {
+            return Ok(());
+        }
+        Err(Problem::of(
+            StatusCode::FORBIDDEN,
+            "origin",
+            format!("pages of {origin} may not use this server; add the origin to server.cors_origins"),
+        ))
+    }
+
+    fn check_key(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(given) = given_key(headers) else {
+            return Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "this server asks for a key: send `Authorization: Bearer KEY`",
+            ));
+        };
+        // Every key is compared, so that time tells nothing about which one was close.
+        let known = self.keys.iter().fold(subtle::Choice::from(0), |known, key| known | key.ct_eq(&given));
+        if known.into() {
+            return Ok(());
+        }
+        Err(Problem::new(StatusCode::UNAUTHORIZED, "the key is not one of this server's (auth.keys)"))
+    }
+}
+
+/// The first layer of the router.
+pub async fn guard(State(access): State<std::sync::Arc<Access>>, request: Request, next: Next) -> Response {
+    // A browser asks with OPTIONS before a request to another origin, without any key.
+    if request.method() == Method::OPTIONS {
+        return next.run(request).await;
+    }
+    match access.check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn host(request: &Request) -> Result<String, Problem> {
+    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = request.uri().authority().map(axum::http::uri::Authority::as_str).or(header);
+    host.map(str::to_ascii_lowercase).ok_or_else(|| Problem::bad_request("the request names no host"))
+}
+
+/// `host` without its port.
+fn name(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let name = name(host).trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn given_key(headers: &HeaderMap) -> Option<Vec<u8>> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+        return scheme.eq_ignore_ascii_case("bearer").then(|| key.trim().as_bytes().to_vec());
+    }
+    if !headers.contains_key(header::UPGRADE) {
+        return None;
+    }
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let key = offered.flat_map(|list| list.split(',')).find_map(|item| item.trim().strip_prefix(KEY_PROTOCOL))?;
+    decode_base64url(key)
+}
+
+/// RFC 4648 section 5, without padding.
+fn decode_base64url(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut bits, mut count) = (0_u32, 0);
+    for byte in text.bytes() {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'-' => 62,
+            b'_' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6) | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count) as u8);
+            bits &= (1 << count) - 1;
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    const KEY: &str = "0123456789abcdef";
+
+    fn access(keys: &[&str]) -> Access {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        let public = Url::parse("https://lips.example/").expect("is a URL");
+        Access::new(keys, IpAddr::from([127, 0, 0, 1]), Some(&public), vec!["https://app.example".into()])
+    }
+
+    fn request(method: Method, path: &str, headers: &[(&str, &str)]) -> Request {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(Body::empty()).expect("is a request")
+    }
+
+    #[track_caller]
+    fn status(access: &Access, method: Method, path: &str, headers: &[(&str, &str)]) -> u16 {
+        access.check(&request(method, path, headers)).map_or_else(|problem| problem.status, |()| 200)
+    }
+
+    #[test]
+    fn without_keys_only_names_of_this_machine_are_answered() {
+        let open = access(&[]);
+        for host in ["localhost:8080", "127.0.0.1", "127.8.8.8:1", "[::1]:8080", "a.localhost", "lips.example"] {
+            assert_eq!(status(&open, Method::GET, "/api/v1/sessions", &[("host", host)]), 200, "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example", "192.168.0.7:8080", "127.0.0.1.evil.example", ""] {
+            assert_eq!(status(&open, Method::GET, "/", &[("host", host)]), 421, "{host}");
+        }
+        assert_eq!(status(&open, Method::GET, "/", &[]), 400);
+    }
+
+    #[test]
+    fn without_keys_foreign_pages_change_nothing() {
+        let open = access(&[]);
+        let post =
+            |origin| status(&open, Method::POST, "/api/v1/sessions", &[("host", "localhost:8080"), ("origin", origin)]);
+        assert_eq!(post("http://localhost:8080"), 200);
+        assert_eq!(post("https://app.example"), 200);
+        assert_eq!(post("https://lips.example"), 200);
+        for origin in ["http://localhost:9090", "https://evil.example", "null", "https://app.example.evil.example"] {
+            assert_eq!(post(origin), 403, "{origin}");
+        }
+        let socket = [("host", "localhost:8080"), ("origin", "https://evil.example"), ("upgrade", "websocket")];
+        assert_eq!(status(&open, Method::GET, "/api/v1/sessions/demo/audio", &socket), 403);
+    }
+
+    #[test]
+    fn a_key_opens_everything_and_nothing_else_does() {
+        let closed = access(&["another-key-of-ours", KEY]);
+        let get = |headers: &[(&str, &str)]| {
+            let headers: Vec<_> = [("host", "any.example")].iter().chain(headers).copied().collect();
+            status(&closed, Method::GET, "/api/v1/sessions", &headers)
+        };
+        assert_eq!(get(&[("authorization", &format!("Bearer {KEY}"))]), 200);
+        assert_eq!(get(&[("authorization", &format!("bearer  {KEY}"))]), 200);
+        assert_eq!(get(&[("authorization", &format!("Basic {KEY}"))]), 401);
+        assert_eq!(get(&[("authorization", "Bearer 0123456789abcdeF")]), 401);
+        assert_eq!(get(&[("authorization", "Bearer ")]), 401);
+        assert_eq!(get(&[]), 401);
+        assert_eq!(
+            status(&closed, Method::GET, "/api/v1/sessions?access_token=0123456789abcdef", &[("host", "a")]),
+            401
+        );
+        assert_eq!(status(&closed, Method::GET, "/healthz", &[("host", "a")]), 200);
+        assert_eq!(status(&closed, Method::GET, "/metrics", &[("host", "a")]), 401);
+        assert_eq!(status(&closed, Method::GET, "//healthz", &[("host", "a")]), 401);
+    }
+
+    #[test]
+    fn a_browsers_websocket_gives_its_key_as_a_subprotocol() {
+        let closed = access(&[KEY]);
+        let offer = |upgrade: bool, protocols: &str| {
+            let mut headers = vec![("host", "a"), ("sec-websocket-protocol", protocols)];
+            if upgrade {
+                headers.push(("upgrade", "websocket"));
+            }
+            status(&closed, Method::GET, "/api/v1/sessions/demo/audio", &headers)
+        };
+        assert_eq!(offer(true, "lipstream, bearer.MDEyMzQ1Njc4OWFiY2RlZg"), 200);
+        assert_eq!(offer(true, "lipstream, bearer.MDEyMzQ1Njc4OWFiY2RlZw"), 401);
+        assert_eq!(offer(true, "lipstream, bearer.&&"), 401);
+        assert_eq!(offer(false, "lipstream, bearer.MDEyMzQ1Njc4OWFiY2RlZg"), 401, "only for WebSockets");
+    }
+}

@@ -1,0 +1,53 @@
+//! What is installed, how much the machine holds, where its other doors are.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{App, Errors};
+use crate::{engines, http::Problem, session::Capacity};
+
+/// Engines that are installed.
+#[utoipa::path(get, path = "/engines", tag = "machine", responses((status = 200, body = Vec<engines::Row>), Errors))]
+pub async fn engines() -> Result<Json<Vec<engines::Row>>, Problem> {
+    // It reads models from the disk and tries devices.
+    let rows = tokio::task::spawn_blocking(engines::installed).await;
+    rows.map(Json).map_err(|_| Problem::internal("the engines could not be listed; the server's log says more"))
+}
+
+/// How many sessions run and how many more fit.
+#[utoipa::path(get, path = "/capacity", tag = "machine", responses((status = 200, body = Capacity), Errors))]
+pub async fn capacity(State(app): State<Arc<App>>) -> Json<Capacity> {
+    Json(app.manager.capacity())
+}
+
+/// The server itself.
+#[derive(Serialize, ToSchema)]
+pub struct Server {
+    version: &'static str,
+    /// Where RTMP clients publish and play, without the session; none where RTMP is off.
+    #[schema(example = "rtmp://127.0.0.1:1935/live")]
+    rtmp_url: Option<String>,
+    /// CPU seconds that the process has taken.
+    cpu_seconds: f64,
+    memory_bytes: u64,
+    threads: u64,
+    /// Cores of the machine.
+    cores: usize,
+}
+
+/// Version, addresses and what the process takes.
+#[utoipa::path(get, path = "/server", tag = "machine", responses((status = 200, body = Server), Errors))]
+pub async fn server(State(app): State<Arc<App>>) -> Json<Server> {
+    let usage = crate::metrics::Usage::now();
+    Json(Server {
+        version: env!("CARGO_PKG_VERSION"),
+        rtmp_url: app.settings.rtmp_url.clone(),
+        cpu_seconds: usage.cpu_seconds,
+        memory_bytes: usage.memory_bytes,
+        threads: usage.threads,
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+    })
+}

@@ -1,0 +1,64 @@
+//! The REST API below `/api/v1`. The OpenAPI document is made of the handlers themselves.
+
+mod errors;
+mod machine;
+mod sessions;
+
+use std::sync::Arc;
+
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use self::errors::Errors;
+use super::App;
+
+/// Sessions, avatars and offline renders of a Lipstream server.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Lipstream", license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")),
+    components(schemas(super::Problem)),
+    tags(
+        (name = "sessions", description = "Live lip-synced streams"),
+        (name = "machine", description = "What is installed and how much it holds"),
+    ),
+    modifiers(&Keys),
+)]
+struct Document;
+
+/// The server may ask for a key.
+struct Keys;
+
+impl utoipa::Modify for Keys {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("key", scheme);
+        // An empty requirement beside it: a server without keys asks for none.
+        document.security =
+            Some(vec![SecurityRequirement::default(), SecurityRequirement::new("key", Vec::<String>::new())]);
+    }
+}
+
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    let api = OpenApiRouter::new()
+        .routes(routes!(sessions::list, sessions::create))
+        .routes(routes!(sessions::get, sessions::delete))
+        .routes(routes!(sessions::interrupt))
+        .routes(routes!(sessions::clip))
+        .routes(routes!(machine::engines))
+        .routes(routes!(machine::capacity))
+        .routes(routes!(machine::server));
+    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", api)
+}
+
+/// The OpenAPI document of this build.
+pub fn openapi() -> String {
+    text(&routes().into_openapi())
+}
+
+pub(super) fn text(document: &utoipa::openapi::OpenApi) -> String {
+    let mut text = document.to_pretty_json().expect("the document holds plain values");
+    text.push('\n');
+    text
+}

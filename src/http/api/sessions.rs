@@ -1,0 +1,126 @@
+//! Sessions: list, create, look at, end, interrupt, switch clips.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderName, StatusCode, header},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{App, Errors};
+use crate::{
+    http::{Problem, extract},
+    session::{Refusal, Session, Spec, Status},
+};
+
+/// Runs what may block, such as the start of a graph.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Problem> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(Problem::from),
+        Err(_) => Err(Problem::internal("this is a fault of the server; its log says more")),
+    }
+}
+
+pub(super) fn find(app: &App, id: &str) -> Result<Arc<Session>, Problem> {
+    Ok(app.manager.get(id)?)
+}
+
+/// All sessions with their state.
+#[utoipa::path(get, path = "/sessions", tag = "sessions", responses((status = 200, body = Vec<Status>), Errors))]
+pub async fn list(State(app): State<Arc<App>>) -> Json<Vec<Status>> {
+    Json(app.manager.list().iter().map(|session| session.status()).collect())
+}
+
+/// Create a session. It starts when it is watched or published to, at once where it is always on.
+#[utoipa::path(
+    post, path = "/sessions", tag = "sessions", request_body = Spec,
+    responses(
+        (status = 201, body = Status, headers(("Location" = String, description = "Path of the session"))),
+        Errors,
+    ),
+)]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    extract::Json(spec): extract::Json<Spec>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Status>), Problem> {
+    let manager = app.manager.clone();
+    let session = blocking(move || manager.create(spec)).await?;
+    let location = format!("/api/v1/sessions/{}", session.id());
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(session.status())))
+}
+
+/// A session's state and counters.
+#[utoipa::path(
+    get, path = "/sessions/{id}", tag = "sessions", params(("id" = String, Path, description = "Session")),
+    responses((status = 200, body = Status), Errors),
+)]
+pub async fn get(
+    State(app): State<Arc<App>>,
+    extract::Path(id): extract::Path<String>,
+) -> Result<Json<Status>, Problem> {
+    Ok(Json(find(&app, &id)?.status()))
+}
+
+/// End a session with its viewers, publishers and pushes.
+#[utoipa::path(
+    delete, path = "/sessions/{id}", tag = "sessions", params(("id" = String, Path, description = "Session")),
+    responses((status = 204, description = "It has ended"), Errors),
+)]
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    extract::Path(id): extract::Path<String>,
+) -> Result<StatusCode, Problem> {
+    let manager = app.manager.clone();
+    blocking(move || manager.remove(&id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The speech is gone and the mouth at rest.
+#[derive(Serialize, ToSchema)]
+pub struct Interrupted {
+    /// Milliseconds that it took.
+    ms: f64,
+}
+
+/// Throw away all queued speech and close the mouth.
+#[utoipa::path(
+    post, path = "/sessions/{id}/interrupt", tag = "sessions",
+    params(("id" = String, Path, description = "Session")),
+    responses((status = 200, body = Interrupted), Errors),
+)]
+pub async fn interrupt(
+    State(app): State<Arc<App>>,
+    extract::Path(id): extract::Path<String>,
+) -> Result<Json<Interrupted>, Problem> {
+    let took = find(&app, &id)?.interrupt().await?;
+    Ok(Json(Interrupted { ms: took.as_secs_f64() * 1e3 }))
+}
+
+/// The clip to show.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Clip {
+    /// One of the session's `clips`.
+    clip: String,
+}
+
+/// Show another clip of the avatar from the next frame on where the two fit together.
+#[utoipa::path(
+    post, path = "/sessions/{id}/clip", tag = "sessions", request_body = Clip,
+    params(("id" = String, Path, description = "Session")),
+    responses((status = 202, description = "The clip follows"), Errors),
+)]
+pub async fn clip(
+    State(app): State<Arc<App>>,
+    extract::Path(id): extract::Path<String>,
+    extract::Json(Clip { clip }): extract::Json<Clip>,
+) -> Result<StatusCode, Problem> {
+    let session = find(&app, &id)?;
+    blocking(move || session.play_clip(&clip)).await?;
+    Ok(StatusCode::ACCEPTED)
+}

@@ -1,0 +1,92 @@
+//! HTTP: the operator page, the REST API, WHIP and WHEP, metrics and health, on one router.
+//!
+//! ```text
+//! listen ─► panics caught ─► counted ─► access (host, origin, key) ─► CORS ─► handler
+//! ```
+//!
+//! Nothing behind [`access`] is reached without passing it; what it lets through without a key is listed there.
+
+mod access;
+mod api;
+mod body;
+mod extract;
+mod health;
+mod layers;
+mod listen;
+mod page;
+mod problem;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
+use url::Url;
+
+pub use self::{
+    access::SUBPROTOCOL,
+    api::openapi,
+    listen::{Bounds, serve},
+    problem::Problem,
+};
+use crate::{metrics::Metrics, session::Manager};
+
+/// What the router is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub bind: IpAddr,
+    /// Bearer keys; none is open.
+    pub keys: Vec<String>,
+    pub public_url: Option<Url>,
+    /// Origins of pages that may use the API besides our own; `*` is any.
+    pub cors_origins: Vec<String>,
+    pub limits: Limits,
+    /// Where RTMP clients publish and play, without the session: `rtmp://127.0.0.1:1935/live`.
+    pub rtmp_url: Option<String>,
+}
+
+/// Bounds on request bodies, in bytes where nothing else is said.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub json: usize,
+    pub speak: u64,
+    pub upload: u64,
+    pub render: u64,
+    /// Pause within a body after which it is given up.
+    pub body_idle: Duration,
+    /// Uploads that wait to be prepared.
+    pub uploads_waiting: usize,
+}
+
+/// What handlers share.
+pub struct App {
+    pub manager: Arc<Manager>,
+    pub metrics: Arc<Metrics>,
+    pub settings: Settings,
+}
+
+/// All routes with everything in front of them. `more` are the routes of other protocols, WHIP and WHEP.
+pub fn router(app: Arc<App>, more: Router) -> Router {
+    let settings = &app.settings;
+    let access = Arc::new(access::Access::new(
+        settings.keys.clone(),
+        settings.bind,
+        settings.public_url.as_ref(),
+        settings.cors_origins.clone(),
+    ));
+    let (api, document) = api::routes().split_for_parts();
+    let document: Arc<str> = api::text(&document).into();
+    let own = Router::new()
+        .merge(page::routes())
+        .merge(health::routes())
+        .route("/openapi.json", get(move || layers::json_text(document.clone())))
+        .merge(api)
+        .layer(DefaultBodyLimit::max(settings.limits.json))
+        .with_state(app.clone());
+    own.merge(more.layer(DefaultBodyLimit::max(settings.limits.json)))
+        .fallback(layers::not_found)
+        .method_not_allowed_fallback(layers::method_not_allowed)
+        .layer(layers::cors(&settings.cors_origins))
+        .layer(middleware::from_fn_with_state(access, access::guard))
+        .layer(middleware::from_fn(layers::headers))
+        .layer(middleware::from_fn_with_state(app.metrics.clone(), layers::count))
+        .layer(layers::catch_panic())
+}

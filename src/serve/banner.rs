@@ -1,0 +1,56 @@
+//! What the service says when it is ready: where it is, and a line to try it with.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::Config;
+
+/// Where clients reach the service.
+pub struct Addresses {
+    http: String,
+    rtmp: Option<String>,
+}
+
+impl Addresses {
+    pub fn new(config: &Config, http: SocketAddr, rtmp: Option<SocketAddr>) -> Self {
+        let public = config.server.public_url.as_ref();
+        let own = format!("http://{}", reachable(http));
+        let host = public.and_then(|url| url.host_str());
+        let rtmp = rtmp.map(|address| match host {
+            Some(host) => format!("rtmp://{host}:{}/{}", address.port(), config.rtmp.app),
+            None => format!("rtmp://{}/{}", reachable(address), config.rtmp.app),
+        });
+        Self { http: public.map_or(own, |url| url.as_str().trim_end_matches('/').to_owned()), rtmp }
+    }
+
+    /// Where RTMP clients publish and play, without the session.
+    pub fn rtmp(&self) -> Option<String> {
+        self.rtmp.clone()
+    }
+
+    pub fn print(&self, config: &Config) {
+        let http = &self.http;
+        println!("Page     {http}/");
+        println!("API      {http}/api/v1/sessions, described by {http}/openapi.json");
+        if let Some(rtmp) = &self.rtmp {
+            println!("RTMP     publish {rtmp}/SESSION, play {rtmp}/SESSION/synced");
+        }
+        println!("WebRTC   publish {http}/whip/SESSION, play {http}/whep/SESSION");
+        let specs = config.specs();
+        let Some(spec) = specs.first() else { return };
+        let key = if config.auth.keys.is_empty() && config.auth.keys_file.is_none() {
+            ""
+        } else {
+            "-H 'Authorization: Bearer KEY' "
+        };
+        println!("Speak    curl -X POST -T speech.wav {key}{http}/api/v1/sessions/{}/speak", spec.id);
+    }
+}
+
+/// An address that a client can use where all of the machine's are bound.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
+        _ => address,
+    }
+}

@@ -1,0 +1,418 @@
+//! The configuration: a TOML file, environment variables over it, every key checked.
+
+use std::{fmt::Write as _, net::IpAddr, path::Path, path::PathBuf, time::Duration};
+
+use url::Url;
+
+use super::{
+    section::{Section, check_known, section, suggest},
+    value::{Secret, Value, any, within},
+};
+use crate::{
+    error::{Failure, Result},
+    session::{self, Spec},
+};
+
+/// Largest configuration file that is read.
+const MAX_FILE: u64 = 1 << 20;
+/// Prefix of environment variables that override keys: `LIPSTREAM_<SECTION>_<KEY>`.
+const PREFIX: &str = "LIPSTREAM_";
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+section! {
+    /// HTTP: the operator page, the API, WHIP and WHEP, metrics.
+    Server "server" {
+        /// Address to listen on. Beyond loopback it needs auth.keys, or auth.allow_open.
+        bind: IpAddr = LOOPBACK, any;
+        /// 0 takes any free port and prints it.
+        port: u16 = 8080, any;
+        /// Where clients reach the server, when a proxy with TLS stands in front of it: "https://lips.example".
+        public_url: Option<Url> = None, any;
+        /// Web pages of other origins that may use the API: "https://app.example"; "*" is any.
+        cors_origins: Vec<String> = Vec::new(), origins;
+    }
+}
+
+section! {
+    /// Who may use the API. Clients send a key as "Authorization: Bearer KEY".
+    Auth "auth" {
+        /// Keys of at least 16 characters; empty is open to everyone who reaches the port.
+        keys: Vec<Secret> = Vec::new(), any;
+        /// File with more keys, one a line; "" is none.
+        keys_file: Option<PathBuf> = None, any;
+        /// Listen beyond loopback without keys.
+        allow_open: bool = false, any;
+    }
+}
+
+section! {
+    /// RTMP: publish to rtmp://HOST:PORT/APP/SESSION, play rtmp://HOST:PORT/APP/SESSION/synced.
+    Rtmp "rtmp" {
+        /// Off: no port is opened.
+        enabled: bool = true, any;
+        /// Address to listen on. Beyond loopback it needs auth.keys or auth.allow_open.
+        bind: IpAddr = LOOPBACK, any;
+        /// 0 takes any free port and prints it.
+        port: u16 = 1935, any;
+        /// First part of the path in RTMP URLs.
+        app: String = "live".into(), path_part;
+    }
+}
+
+section! {
+    /// WebRTC: WHIP publishes, WHEP plays.
+    Webrtc "webrtc" {
+        /// STUN and TURN servers: "stun:stun.example:3478", "turn:user:password@turn.example:3478".
+        ice_servers: Vec<String> = Vec::new(), ice_servers;
+        /// First UDP port for media; 0 lets the system choose.
+        udp_port_min: u16 = 0, any;
+        /// Last UDP port for media; 0 lets the system choose.
+        udp_port_max: u16 = 0, any;
+        /// Public addresses of this machine, when it is behind a one-to-one NAT.
+        public_ips: Vec<IpAddr> = Vec::new(), any;
+    }
+}
+
+section! {
+    /// What holds for all sessions.
+    Sessions "sessions" {
+        /// A session `demo` with the demo avatar that always runs.
+        demo: bool = true, any;
+        /// Engine where a session does not say; `lipstream engines` lists them.
+        engine: String = "compact".into(), path_part;
+        /// Device of the engine: auto, cpu, openvino, cuda[:n], tensorrt[:n].
+        device: String = "auto".into(), device;
+        /// Folder with graph files of your own, looked at before those that are built in; "" is none.
+        graphs: Option<PathBuf> = None, any;
+        /// Seconds without viewers after which a session's graph stops.
+        idle_seconds: u32 = 30, within(1..=86_400);
+        /// Seconds of speech that may wait in a session.
+        speech_seconds: u32 = 600, within(1..=3600);
+        /// Most sessions, running or not.
+        max_sessions: u32 = 64, within(1..=10_000);
+        /// Part of the machine's cores that sessions may use; what would need more is refused.
+        load: f64 = 0.85, within(0.05..=1.0);
+        /// Sessions may pull from and push to loopback and private addresses.
+        private_addresses: bool = false, any;
+    }
+}
+
+section! {
+    /// Avatars: videos of a person, uploaded, checked and prepared.
+    Avatars "avatars" {
+        /// Folder that holds them; "" is $XDG_DATA_HOME/lipstream/avatars.
+        folder: Option<PathBuf> = None, any;
+        /// Largest upload, in megabytes.
+        max_upload_mb: u32 = 500, within(1..=10_000);
+        /// Uploads that wait to be prepared; one is prepared at a time.
+        max_waiting: u32 = 8, within(1..=100);
+    }
+}
+
+section! {
+    /// Bounds on what clients may take.
+    Limits "limits" {
+        /// HTTP connections at a time.
+        connections: u32 = 512, within(8..=100_000);
+        /// Seconds in which a request's head must have come.
+        header_seconds: u32 = 10, within(1..=300);
+        /// Seconds in which some of a request's body must come.
+        body_idle_seconds: u32 = 30, within(1..=3600);
+        /// Largest JSON or SDP body, in kilobytes.
+        json_kb: u32 = 256, within(16..=4096);
+        /// Largest speech file or stream of one request, in megabytes.
+        speak_mb: u32 = 512, within(1..=10_000);
+        /// Largest input of an offline render, in megabytes.
+        render_mb: u32 = 2000, within(1..=100_000);
+    }
+}
+
+/// Everything that `lipstream serve` can be told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    pub server: Server,
+    pub auth: Auth,
+    pub rtmp: Rtmp,
+    pub webrtc: Webrtc,
+    pub sessions: Sessions,
+    pub avatars: Avatars,
+    pub limits: Limits,
+    /// Sessions that exist from the start.
+    pub session: Specs,
+}
+
+/// The `[[session]]` entries.
+#[derive(Clone, Debug, Default)]
+pub struct Specs(pub Vec<Spec>);
+
+impl PartialEq for Specs {
+    fn eq(&self, other: &Self) -> bool {
+        format!("{self:?}") == format!("{other:?}")
+    }
+}
+
+/// Keys of a `[[session]]`.
+const SESSION_KEYS: [&str; 10] =
+    ["id", "graph", "params", "avatar", "pull", "push", "play", "stream_key", "always_on", "idle_seconds"];
+
+const SESSION_HELP: &str = r#"
+# Sessions that exist from the start, one [[session]] each; more come and go through the API. Remove the # to use one.
+#
+# An avatar that speaks what is posted to /api/v1/sessions/NAME/speak:
+#[[session]]
+#id = "anna"                # in URLs: letters, digits, . _ -
+#graph = "avatar"           # avatar, relay, dub, rtmp-push, or a file NAME.toml in sessions.graphs
+#avatar = "demo"
+#always_on = true           # runs without viewers too
+#idle_seconds = 30          # else stops so long after the last viewer
+#params = { motion-gain = "1.2" }  # parameters of the graph; their values are strings
+#
+# A live stream whose lips follow its own sound, published by RTMP or WHIP and pushed on:
+#[[session]]
+#id = "stage"
+#graph = "relay"
+#stream_key = "a secret"    # publishers add ?key=... to the URL
+#play = "stage-synced"      # RTMP clients may play it under this name too
+#push = ["rtmp://live.example/app/KEY"]
+#
+# A stream that the server reads itself:
+#[[session]]
+#id = "remote"
+#graph = "relay"
+#pull = "rtmp://origin.example/live/name"
+"#;
+
+impl Config {
+    /// The file, if any, with the environment over it.
+    pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self> {
+        let mut config = match file {
+            Some(path) => Self::parse(&path.display().to_string(), &read(path)?)?,
+            None => Self::default(),
+        };
+        config.override_by(environment)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads a configuration file; `origin` is what errors call it.
+    pub fn parse(origin: &str, text: &str) -> Result<Self> {
+        let failure = |cause: String| Failure::usage(format!("{origin}: {cause}"));
+        let file: toml::Table = toml::from_str(text).map_err(|e| failure(e.to_string().trim_end().to_owned()))?;
+        let mut config = Self::default();
+        for (name, value) in &file {
+            if name == "session" {
+                config.session = Specs(specs(value).map_err(&failure)?);
+                continue;
+            }
+            let tables: Vec<&str> = config.sections().iter().map(|s| s.table()).chain(["session"]).collect();
+            let mut sections = config.sections();
+            let Some(section) = sections.iter_mut().find(|section| section.table() == name) else {
+                return Err(failure(format!("has no section [{name}]; {}", suggest(name, tables.iter().copied()))));
+            };
+            let Some(table) = value.as_table() else {
+                return Err(failure(format!("{name} = {value}: must be a section, [{name}]")));
+            };
+            for (key, value) in table {
+                check_known(origin, &**section, key)?;
+                section.set(key, value).map_err(&failure)?;
+            }
+        }
+        Ok(config)
+    }
+
+    /// Environment variables of our sections; others that begin alike are not ours to judge.
+    fn override_by(&mut self, environment: impl Iterator<Item = (String, String)>) -> Result<()> {
+        for (name, text) in environment {
+            let Some(rest) = name.strip_prefix(PREFIX).map(str::to_ascii_lowercase) else { continue };
+            for section in self.sections() {
+                let Some(key) = rest.strip_prefix(section.table()).and_then(|r| r.strip_prefix('_')) else { continue };
+                check_known(&name, section, key)?;
+                section.set_text(key, &text).map_err(|cause| Failure::usage(format!("{name}={cause}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rules between keys.
+    fn check(&self) -> Result<()> {
+        let (min, max) = (self.webrtc.udp_port_min, self.webrtc.udp_port_max);
+        if (min == 0) != (max == 0) || min > max || (max != 0 && max - min < 9) {
+            return Err(Failure::usage(format!(
+                "webrtc.udp_port_min = {min}, webrtc.udp_port_max = {max}: both must be 0, or a range of at least 10 ports"
+            )));
+        }
+        let listeners = [("server.bind", self.server.bind, true), ("rtmp.bind", self.rtmp.bind, self.rtmp.enabled)];
+        for (key, bind, used) in listeners {
+            if used && !bind.is_loopback() && !self.has_keys() && !self.auth.allow_open {
+                return Err(Failure::usage(format!(
+                    "{key} = \"{bind}\": is reachable from other machines and nothing is asked for; set auth.keys, or \
+                     auth.allow_open = true to let everyone in"
+                )));
+            }
+        }
+        let mut ids: Vec<&str> = self.session.0.iter().map(|spec| spec.id.as_str()).collect();
+        ids.sort_unstable();
+        match ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(Failure::usage(format!("[[session]] id = \"{}\": is there twice", pair[0]))),
+            None => Ok(()),
+        }
+    }
+
+    fn has_keys(&self) -> bool {
+        !self.auth.keys.is_empty() || self.auth.keys_file.is_some()
+    }
+
+    fn sections(&mut self) -> [&mut dyn Section; 7] {
+        [
+            &mut self.server,
+            &mut self.auth,
+            &mut self.rtmp,
+            &mut self.webrtc,
+            &mut self.sessions,
+            &mut self.avatars,
+            &mut self.limits,
+        ]
+    }
+
+    /// A commented file with the defaults, which parses to them.
+    pub fn template() -> String {
+        let mut config = Self::default();
+        let mut out = String::from(
+            "# Configuration of `lipstream serve`. Every key shows its default and may be left out.\n\
+             # An environment variable LIPSTREAM_<SECTION>_<KEY> goes before the file: LIPSTREAM_SERVER_PORT=9000.\n",
+        );
+        for section in config.sections() {
+            out.push('\n');
+            comment(&mut out, section.about());
+            // Writing to a String does not fail.
+            let _ = writeln!(out, "[{}]", section.table());
+            for (key, doc) in section.keys() {
+                comment(&mut out, doc);
+                let _ = writeln!(out, "{key} = {}", section.show(key));
+            }
+        }
+        out.push_str(SESSION_HELP);
+        out
+    }
+
+    /// All bearer keys, those of the file too.
+    pub fn keys(&self) -> Result<Vec<Secret>> {
+        let mut keys = self.auth.keys.clone();
+        if let Some(path) = &self.auth.keys_file {
+            let text = read(path)?;
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            for (number, line) in lines.enumerate() {
+                let key = Secret::from_text(line);
+                let failure = |must| Failure::usage(format!("{}: key {}: {must}", path.display(), number + 1));
+                keys.push(key.map_err(failure)?);
+            }
+            if keys.is_empty() {
+                return Err(Failure::usage(format!("auth.keys_file = \"{}\": has no key", path.display())));
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Sessions that exist from the start, the demo among them.
+    pub fn specs(&self) -> Vec<Spec> {
+        let mut specs = self.session.0.clone();
+        if self.sessions.demo && specs.iter().all(|spec| spec.id != "demo") {
+            let mut demo = Spec::new("demo", "avatar");
+            demo.avatar = Some("demo".into());
+            demo.always_on = true;
+            specs.insert(0, demo);
+        }
+        specs
+    }
+
+    /// What the manager wants to know.
+    pub fn manager(&self) -> session::Settings {
+        let sessions = &self.sessions;
+        session::Settings {
+            graphs: sessions.graphs.clone(),
+            idle: Duration::from_secs(sessions.idle_seconds.into()),
+            speech: Duration::from_secs(sessions.speech_seconds.into()),
+            max_sessions: sessions.max_sessions as usize,
+            load: sessions.load,
+            private_addresses: sessions.private_addresses,
+            engine: sessions.engine.clone(),
+            device: sessions.device.clone(),
+        }
+    }
+
+    /// Folder of the avatars.
+    pub fn avatars(&self) -> Result<PathBuf> {
+        if let Some(folder) = &self.avatars.folder {
+            return Ok(folder.clone());
+        }
+        let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
+        let missing = || Failure::usage("avatars.folder: neither XDG_DATA_HOME nor HOME is set; name a folder");
+        Ok(data.ok_or_else(missing)?.join("lipstream/avatars"))
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    let failure = |cause: String| Failure::input(format!("{}: {cause}", path.display()));
+    let meta = std::fs::metadata(path).map_err(|e| failure(e.to_string()))?;
+    if !meta.is_file() || meta.len() > MAX_FILE {
+        return Err(failure("is not a text file of at most a megabyte".into()));
+    }
+    std::fs::read_to_string(path).map_err(|e| failure(e.to_string()))
+}
+
+fn comment(out: &mut String, lines: &[&str]) {
+    for line in lines {
+        let _ = writeln!(out, "#{line}");
+    }
+}
+
+fn specs(value: &toml::Value) -> Result<Vec<Spec>, String> {
+    let entries = value.as_array().ok_or("session: must be entries, [[session]]")?;
+    let mut specs = Vec::new();
+    for entry in entries {
+        let table = entry.as_table().ok_or("session: must be entries, [[session]]")?;
+        let id = table.get("id").and_then(toml::Value::as_str).unwrap_or("without id");
+        if let Some(key) = table.keys().find(|key| !SESSION_KEYS.contains(&key.as_str())) {
+            let hint = suggest(key, SESSION_KEYS.into_iter());
+            return Err(format!("[[session]] `{id}` has no key `{key}`; {hint}"));
+        }
+        let spec = entry.clone().try_into::<Spec>();
+        specs.push(spec.map_err(|e| format!("[[session]] `{id}`: {}", e.to_string().trim_end()))?);
+    }
+    Ok(specs)
+}
+
+fn origins(origins: &Vec<String>) -> Result<(), String> {
+    let good = |text: &String| {
+        text == "*"
+            || Url::parse(text).is_ok_and(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == *text)
+    };
+    let must = "each of the list must be an origin, scheme and host without a path: \"https://app.example\", or \"*\"";
+    if origins.iter().all(good) { Ok(()) } else { Err(must.into()) }
+}
+
+fn path_part(text: &String) -> Result<(), String> {
+    let good = (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        && !text.starts_with('.');
+    if good { Ok(()) } else { Err("must be 1 to 64 of a-z A-Z 0-9 . _ -".into()) }
+}
+
+fn ice_servers(servers: &Vec<String>) -> Result<(), String> {
+    let schemes = ["stun:", "stuns:", "turn:", "turns:"];
+    let good = |server: &String| schemes.iter().any(|scheme| server.len() > scheme.len() && server.starts_with(scheme));
+    if servers.iter().all(good) {
+        Ok(())
+    } else {
+        Err("each of the list must begin with stun:, turn: or turns:".into())
+    }
+}
+
+fn device(device: &String) -> Result<(), String> {
+    let parsed = device.parse::<lipstream_engines::runtime::Device>();
+    parsed.map(|_| ()).map_err(|_| "must be auto, cpu, openvino, cuda[:n] or tensorrt[:n]".into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! `lipstream serve`: the service, from its configuration to its end.
+
+mod banner;
+mod config;
+mod notify;
+mod section;
+mod value;
+
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use self::config::Config;
+use crate::{
+    avatar,
+    error::{Failure, Result},
+    http, interrupt,
+    metrics::Metrics,
+    session::Manager,
+};
+
+/// How often a signal is looked for.
+const POLL: Duration = Duration::from_millis(50);
+/// Time that sessions have to end, and then tasks that still run.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Serves until SIGINT or SIGTERM.
+pub fn run(file: Option<&Path>) -> Result<()> {
+    let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let config = Config::load(file, environment)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("http")
+        .build()
+        .map_err(|e| Failure::run(format!("threads cannot be started: {e}")))?;
+    let served = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let keys: Vec<String> = config.keys()?.into_iter().map(|key| key.0).collect();
+    // Ports first: a port that is taken should not cost the time that the sessions take to start.
+    let http = listen(config.server.bind, config.server.port, "server.port", "LIPSTREAM_SERVER_PORT").await?;
+    let addresses = banner::Addresses::new(&config, local(&http)?, None);
+    let folder = config.avatars()?;
+    let avatars = blocking(move || avatar::Store::open(&folder)).await?;
+    let manager = Manager::new(config.manager(), avatars);
+    for spec in config.specs() {
+        let (manager, id) = (manager.clone(), spec.id.clone());
+        let created = blocking(move || Ok(manager.create(spec))).await?;
+        created.map_err(|refusal| Failure::usage(format!("[[session]] `{id}`: {refusal}")))?;
+    }
+    let app = http::App {
+        manager: manager.clone(),
+        metrics: Arc::new(Metrics::new()),
+        settings: settings(&config, keys, &addresses),
+    };
+    let router = http::router(Arc::new(app), axum::Router::new());
+    let end = CancellationToken::new();
+    let bounds = http::Bounds {
+        connections: config.limits.connections as usize,
+        header: Duration::from_secs(config.limits.header_seconds.into()),
+    };
+    let server = tokio::spawn(http::serve(http, router, bounds, end.clone()));
+    addresses.print(&config);
+    notify::notify("READY=1");
+    while !interrupt::requested() {
+        tokio::time::sleep(POLL).await;
+    }
+    notify::notify("STOPPING=1");
+    end.cancel();
+    close(manager).await;
+    // A task that panicked has been logged.
+    let _ = server.await;
+    Ok(())
+}
+
+/// Ends all sessions, in so far as they end in time.
+async fn close(manager: Arc<Manager>) {
+    let ids: Vec<String> = manager.list().iter().map(|session| session.id().to_owned()).collect();
+    let closing = ids.into_iter().map(|id| {
+        let manager = manager.clone();
+        tokio::task::spawn_blocking(move || manager.remove(&id))
+    });
+    let all = futures_util::future::join_all(closing);
+    if tokio::time::timeout(GRACE, all).await.is_err() {
+        tracing::warn!("some sessions did not end within {} s", GRACE.as_secs());
+    }
+}
+
+fn settings(config: &Config, keys: Vec<String>, addresses: &banner::Addresses) -> http::Settings {
+    let limits = &config.limits;
+    let megabytes = |n: u32| u64::from(n) * 1_000_000;
+    http::Settings {
+        bind: config.server.bind,
+        keys,
+        public_url: config.server.public_url.clone(),
+        cors_origins: config.server.cors_origins.clone(),
+        limits: http::Limits {
+            json: limits.json_kb as usize * 1000,
+            speak: megabytes(limits.speak_mb),
+            upload: megabytes(config.avatars.max_upload_mb),
+            render: megabytes(limits.render_mb),
+            body_idle: Duration::from_secs(limits.body_idle_seconds.into()),
+            uploads_waiting: config.avatars.max_waiting as usize,
+        },
+        rtmp_url: addresses.rtmp(),
+    }
+}
+
+async fn listen(bind: IpAddr, port: u16, key: &str, variable: &str) -> Result<TcpListener> {
+    let address = SocketAddr::new(bind, port);
+    TcpListener::bind(address).await.map_err(|error| {
+        let cure = match error.kind() {
+            ErrorKind::AddrInUse => format!(
+                "another program listens there (`ss -ltnp 'sport = :{port}'` names it); end it, or set {key} or \
+                 {variable} to another port"
+            ),
+            ErrorKind::PermissionDenied => format!("ports below 1024 are for root; set {key} to a higher one"),
+            ErrorKind::AddrNotAvailable => "this machine does not have the address".into(),
+            _ => error.to_string(),
+        };
+        Failure::run(format!("cannot listen on {address}: {cure}"))
+    })
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr> {
+    listener.local_addr().map_err(|e| Failure::run(format!("the system does not tell the port: {e}")))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Failure::run("the service panicked while starting")))
+}
