@@ -3,6 +3,7 @@
 //! The elements are those of `gst-plugin-lipstream`, linked in; everything numerical is in `lipstream-engines`.
 
 pub mod avatar;
+pub mod background;
 pub mod cli;
 pub mod doctor;
 pub mod engines;

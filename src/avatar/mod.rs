@@ -1,9 +1,17 @@
 //! Avatars: videos of a person, prepared so that any frame can be shown at any time.
 
+mod clip;
+mod course;
+mod jpeg;
+mod mix;
+mod name;
 mod player;
+mod prepare;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     player::Player,
-    store::{Avatar, Rejection, Store, Summary},
+    store::{Avatar, DEMO, Rejection, Store, Summary},
 };

@@ -2,36 +2,153 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Avatar;
+use super::{
+    Avatar,
+    clip::Clip,
+    course::{self, DISSOLVE, Path, Place, Plan},
+    jpeg,
+    mix::mix,
+};
 use crate::error::{Failure, Result};
 
 /// Gives the frames of an avatar one after the other: the idle clip to and fro, others once and back to the idle clip.
 pub struct Player {
     avatar: Arc<Avatar>,
+    decoder: jpeg::Decoder,
+    current: Track,
+    /// The clip that fades out, and how many frames of the dissolve were shown.
+    leaving: Option<(Track, usize)>,
+    /// What to do when the wait is over.
+    plan: Option<(Plan, Arc<Clip>)>,
+    /// A clip that was asked for and is not yet planned.
+    wanted: Option<Arc<Clip>>,
+    /// Frames shown at the current rate; durations are taken from it so that they do not drift.
+    shown: u64,
+}
+
+/// A clip that is being played.
+struct Track {
+    clip: Arc<Clip>,
+    idle: bool,
+    /// The frame that is shown next.
+    at: Place,
+}
+
+impl Track {
+    fn path(&self) -> Path<'_> {
+        Path { clip: &self.clip, to_and_fro: self.idle }
+    }
+
+    fn decode(&mut self, decoder: &mut jpeg::Decoder) -> Result<gst::Buffer> {
+        let frame = decoder.decode(self.clip.jpeg(self.at.frame)?)?;
+        self.at = self.at.next(self.clip.frames(), self.idle);
+        Ok(frame)
+    }
 }
 
 impl Player {
     pub fn open(avatar: Arc<Avatar>) -> Result<Self> {
-        Ok(Self { avatar })
+        let idle = avatar.clips().into_iter().next();
+        let idle = idle.ok_or_else(|| Failure::input(format!("avatar `{}` has no clip", avatar.name)))?;
+        let decoder = jpeg::Decoder::new(&jpeg::info(avatar.picture.width, avatar.picture.height)?)?;
+        let current = Track { clip: idle, idle: true, at: Place::START };
+        Ok(Self { avatar, decoder, current, leaving: None, plan: None, wanted: None, shown: 0 })
     }
 
     /// The next frame, I420 with default strides of the avatar's size, and how long it is shown. Decodes; call it from
     /// a thread of its own.
     pub fn next(&mut self) -> Result<(gst::Buffer, Duration)> {
-        Err(Failure::run(format!("{}: no clip", self.avatar.folder.display())))
+        if self.leaving.is_none() {
+            self.plan();
+            self.turn();
+        }
+        let mut frame = self.current.decode(&mut self.decoder)?;
+        if let Some((mut old, shown)) = self.leaving.take() {
+            let shown = shown + 1;
+            let part = 256 * shown / (DISSOLVE + 1);
+            frame = mix(&old.decode(&mut self.decoder)?, &frame, part as u16)?;
+            self.leaving = (shown < DISSOLVE).then_some((old, shown));
+        }
+        Ok((frame, self.duration()))
+    }
+
+    /// Decides when to leave the current clip, where there is a reason to.
+    fn plan(&mut self) {
+        if let Some(clip) = self.wanted.take() {
+            let to = Path { clip: &clip, to_and_fro: self.is_idle(&clip) };
+            let plan = course::soon(self.current.path(), self.current.at, to);
+            self.plan = Some((plan, clip));
+        } else if self.plan.is_none() && !self.current.idle {
+            let clip = self.idle();
+            let plan = course::at_end(self.current.path(), self.current.at, Path { clip: &clip, to_and_fro: true });
+            self.plan = Some((plan, clip));
+        }
+    }
+
+    /// Leaves the current clip where the plan says now.
+    fn turn(&mut self) {
+        let Some((mut plan, clip)) = self.plan.take() else { return };
+        if plan.wait > 0 {
+            plan.wait -= 1;
+            self.plan = Some((plan, clip));
+            return;
+        }
+        let idle = self.is_idle(&clip);
+        if clip.shape.fps != self.current.clip.shape.fps {
+            self.shown = 0;
+        }
+        let new = Track { clip, idle, at: plan.entry };
+        self.leaving = Some((std::mem::replace(&mut self.current, new), 0));
+    }
+
+    fn duration(&mut self) -> Duration {
+        let (n, d) = self.current.clip.shape.fps;
+        let time = |frames: u64| (u128::from(frames) * u128::from(d) * 1_000_000_000 / u128::from(n)) as u64;
+        self.shown += 1;
+        Duration::from_nanos(time(self.shown) - time(self.shown - 1))
+    }
+
+    fn idle(&self) -> Arc<Clip> {
+        // A player was opened on it, and clips are only ever added.
+        self.avatar.clips().swap_remove(0)
+    }
+
+    fn is_idle(&self, clip: &Arc<Clip>) -> bool {
+        Arc::ptr_eq(clip, &self.idle())
     }
 
     /// Switches to another clip at the next pair of frames that are alike, within a second and a half.
     pub fn switch(&mut self, clip: &str) -> Result<()> {
-        Err(Failure::input(format!("avatar `{}` has no clip `{clip}`", self.avatar.name)))
+        let Some(found) = self.avatar.clip(clip) else {
+            let names = self.clips().join("`, `");
+            return Err(Failure::input(format!(
+                "avatar `{}` has no clip `{clip}`; it has `{names}`",
+                self.avatar.name
+            )));
+        };
+        let planned = self.plan.as_ref().is_some_and(|(_, clip)| Arc::ptr_eq(clip, &found));
+        if planned && self.current.idle {
+            // Asked for again: a new search would only put it off.
+            self.wanted = None;
+        } else if Arc::ptr_eq(&found, &self.current.clip) {
+            // It is shown already: stay on it, and on the way back to the idle clip that an action has anyway.
+            self.wanted = None;
+            if self.current.idle {
+                self.plan = None;
+            }
+        } else {
+            self.wanted = Some(found);
+        }
+        Ok(())
     }
 
     /// The clip that is shown.
     pub fn clip(&self) -> &str {
-        ""
+        &self.current.clip.name
     }
 
+    /// All clips, the idle one first; those that were added meanwhile too.
     pub fn clips(&self) -> Vec<String> {
-        Vec::new()
+        self.avatar.clips().iter().map(|clip| clip.name.clone()).collect()
     }
 }

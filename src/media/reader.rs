@@ -65,13 +65,18 @@ pub struct Reader {
 impl Reader {
     /// Opens the file and decodes its first sample.
     pub fn open(path: &Path, media: Media) -> Result<Self> {
+        Self::open_as(path, media, media.converter(), &media.caps())
+    }
+
+    /// As [`open`](Self::open), with elements of the caller's own between the decoder and `caps`.
+    pub fn open_as(path: &Path, media: Media, converter: &str, caps: &gst::Caps) -> Result<Self> {
         readable(path)?;
         let pipeline = gst::Pipeline::new();
         let source = gst::ElementFactory::make("filesrc").property("location", path).build()?;
         let decoder = gst::ElementFactory::make("decodebin").build()?;
-        let convert = gst::parse::bin_from_description(media.converter(), true)
+        let convert = gst::parse::bin_from_description(converter, true)
             .map_err(|e| Failure::run(format!("{e}; `lipstream doctor` says what is missing")))?;
-        let sink = gst_app::AppSink::builder().caps(&media.caps()).sync(false).max_buffers(QUEUE).build();
+        let sink = gst_app::AppSink::builder().caps(caps).sync(false).max_buffers(QUEUE).build();
         pipeline.add_many([&source, &decoder, convert.upcast_ref(), sink.upcast_ref()])?;
         source.link(&decoder)?;
         convert.link(&sink)?;
@@ -181,7 +186,9 @@ impl Drop for Reader {
     }
 }
 
-/// Streams of another medium end at their parser: nothing decodes what nobody reads.
+/// Streams of another medium end at their parser: nothing decodes what nobody reads. What would fetch more than the
+/// file itself (playlists, session descriptions) is left out: a file from a stranger must not make this machine ask
+/// others.
 fn leave_others_undecoded(decoder: &gst::Element, media: Media) {
     let choices = glib::Type::from_name("GstAutoplugSelectResult").and_then(glib::EnumClass::with_type);
     let Some(choices) = choices else { return };
@@ -193,6 +200,9 @@ fn leave_others_undecoded(decoder: &gst::Element, media: Media) {
                 Media::Video => klass.contains("Audio"),
                 Media::Audio => ["Video", "Image", "Subtitle"].iter().any(|k| klass.contains(k)),
             };
+        if ["Adaptive", "Network"].iter().any(|k| klass.contains(k)) {
+            return choices.to_value_by_nick("skip");
+        }
         choices.to_value_by_nick(if other { "expose" } else { "try" })
     });
 }

@@ -14,6 +14,7 @@ use std::{
 
 use lipstream_engines::{
     bank::{BankConfig, ReferenceBank},
+    image::FrameView,
     manifest::Engine,
     runtime,
     tracker::{Face, Tracker, TrackerConfig},
@@ -38,12 +39,7 @@ const STEP: Duration = Duration::from_millis(40);
 
 /// The bank of the person in `video`, from the cache where it is there; `None` where there is no single person.
 pub fn bank(video: &Path, engine: &Engine, device: runtime::Options, quiet: bool) -> Result<Option<PathBuf>> {
-    let config = BankConfig {
-        // As many as an element keeps of a live stream.
-        capacity: gstlipstream::denoise::CAPACITY,
-        side: engine.manifest().geometry.crop,
-        alignment: engine.manifest().geometry.alignment.clone(),
-    };
+    let config = config(engine);
     let folder = runtime::cache_dir("banks")
         .ok_or_else(|| Failure::run("the cache folder cannot be made: set XDG_CACHE_HOME, or use --no-gather"))?;
     let path = folder.join(file_name(video, engine)?);
@@ -72,17 +68,69 @@ fn file_name(video: &Path, engine: &Engine) -> Result<String> {
     let meta = path.metadata().map_err(failure)?;
     let mut hasher = DefaultHasher::new();
     (&path, meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut hasher);
-    env!("CARGO_PKG_VERSION").hash(&mut hasher);
-    for manifest in [engine.manifest(), Engine::find("tracker")?.manifest()] {
-        (&manifest.name, &manifest.version).hash(&mut hasher);
-        manifest.files.iter().for_each(|(part, file)| (part, &file.sha256).hash(&mut hasher));
-    }
+    hash_makers(engine, &mut hasher)?;
     Ok(format!("{:016x}.safetensors", hasher.finish()))
+}
+
+/// What decides about a bank besides the pictures: the engine, the tracker and this program.
+pub(crate) fn hash_makers(engine: &Engine, hasher: &mut impl Hasher) -> Result<()> {
+    env!("CARGO_PKG_VERSION").hash(hasher);
+    for manifest in [engine.manifest(), Engine::find("tracker")?.manifest()] {
+        (&manifest.name, &manifest.version).hash(hasher);
+        manifest.files.iter().for_each(|(part, file)| (part, &file.sha256).hash(hasher));
+    }
+    Ok(())
+}
+
+/// Banks as `engine` wants them.
+pub(crate) fn config(engine: &Engine) -> BankConfig {
+    BankConfig {
+        // As many as an element keeps of a live stream.
+        capacity: gstlipstream::denoise::CAPACITY,
+        side: engine.manifest().geometry.crop,
+        alignment: engine.manifest().geometry.alignment.clone(),
+    }
+}
+
+/// Finds the faces in the decoded frames of a file.
+pub(crate) struct Watcher {
+    tracker: Tracker,
+    watched: u32,
+}
+
+impl Watcher {
+    pub fn new(options: runtime::Options, max_faces: usize) -> Result<Self> {
+        let tracker = Tracker::new(TrackerConfig { options, max_faces, ..TrackerConfig::default() })?;
+        Ok(Self { tracker, watched: 0 })
+    }
+
+    /// Forgets all tracks.
+    pub fn reset(&mut self) {
+        self.tracker.reset();
+    }
+
+    /// Calls `f` with the picture and the faces in it.
+    pub fn watch<T>(
+        &mut self,
+        sample: &gst::Sample,
+        f: impl FnOnce(&FrameView, Vec<Face>) -> lipstream_engines::Result<T>,
+    ) -> Result<T> {
+        let caps = sample.caps().ok_or_else(|| Failure::run("a decoded frame without caps"))?;
+        let info = gst_video::VideoInfo::from_caps(caps)?;
+        let buffer = sample.buffer().ok_or_else(|| Failure::run("a decoded sample without a buffer"))?;
+        let time = STEP * self.watched;
+        self.watched += 1;
+        gstlipstream::video::with_view(buffer, &info, |frame| {
+            let faces = self.tracker.process(frame, Some(time))?;
+            f(frame, faces)
+        })
+        .map_err(|e| Failure::new(Kind::Engine, e.to_string()))
+    }
 }
 
 struct Gathering {
     reader: Reader,
-    tracker: Tracker,
+    watcher: Watcher,
     config: BankConfig,
     /// One a track.
     banks: BTreeMap<u64, ReferenceBank>,
@@ -92,10 +140,10 @@ struct Gathering {
 
 impl Gathering {
     fn new(video: &Path, config: BankConfig, options: runtime::Options, quiet: bool) -> Result<Self> {
-        let tracker = Tracker::new(TrackerConfig { options, ..TrackerConfig::default() })?;
+        let watcher = Watcher::new(options, TrackerConfig::default().max_faces)?;
         let reader = Reader::open(video, Media::Video)?;
         let progress = Progress::start("look at the person", None, quiet);
-        Ok(Self { reader, tracker, config, banks: BTreeMap::new(), tracked: 0, progress })
+        Ok(Self { reader, watcher, config, banks: BTreeMap::new(), tracked: 0, progress })
     }
 
     /// The whole of a short file, stretches of a long one.
@@ -134,7 +182,7 @@ impl Gathering {
         while let Some(sample) = self.reader.next()? {
             if index % SEARCH_STEP == 0 {
                 // Without a track the detector looks at every frame.
-                self.tracker.reset();
+                self.watcher.reset();
                 self.look(&sample)?;
             }
             if !self.banks.is_empty() {
@@ -147,19 +195,14 @@ impl Gathering {
     }
 
     fn look(&mut self, sample: &gst::Sample) -> Result<()> {
-        let caps = sample.caps().ok_or_else(|| Failure::run("a decoded frame without caps"))?;
-        let info = gst_video::VideoInfo::from_caps(caps)?;
-        let Some(buffer) = sample.buffer() else { return Ok(()) };
-        let time = STEP * self.tracked as u32;
-        gstlipstream::video::with_view(buffer, &info, |frame| {
-            for face in self.tracker.process(frame, Some(time))? {
-                let Face { track_id, .. } = face;
-                let bank = self.banks.entry(track_id).or_insert_with(|| ReferenceBank::new(self.config.clone()));
+        self.watcher.watch(sample, |frame, faces| {
+            for face in faces {
+                let config = &self.config;
+                let bank = self.banks.entry(face.track_id).or_insert_with(|| ReferenceBank::new(config.clone()));
                 bank.observe(frame, &face)?;
             }
             Ok(())
-        })
-        .map_err(|e| Failure::new(Kind::Engine, e.to_string()))?;
+        })?;
         self.tracked += 1;
         self.progress.at(self.tracked);
         Ok(())

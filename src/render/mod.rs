@@ -7,7 +7,7 @@
 
 mod edit_list;
 mod feed;
-mod gather;
+pub(crate) mod gather;
 mod looping;
 mod output;
 mod pipeline;
@@ -157,7 +157,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
 }
 
 /// The engine that the elements take when they are told none.
-const DEFAULT_ENGINE: &str = "compact";
+pub(crate) const DEFAULT_ENGINE: &str = "compact";
 
 /// Runs the graph to its end; an error of the graph or of a file ends it early.
 fn run(
