@@ -7,7 +7,7 @@ use lipstream_engines::runtime::{Device, Precision};
 
 use crate::{
     doctor, engines,
-    error::Result,
+    error::{Failure, Result},
     graph,
     render::{self, AudioCodec},
     serve,
@@ -211,6 +211,11 @@ impl Run {
         if self.print {
             println!("{}", graph::command_line(&launch));
             return Ok(ExitCode::SUCCESS);
+        }
+        if graph.session().is_some() {
+            let why =
+                "is a graph for `lipstream serve`, which feeds it; docs/gst-launch.md has it as a line of its own";
+            return Err(Failure::usage(format!("{}: {why}", self.graph.display())));
         }
         graph::run(&launch)?;
         Ok(ExitCode::SUCCESS)

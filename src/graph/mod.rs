@@ -30,7 +30,10 @@ use serde::Deserialize;
 
 use self::param::Param;
 pub use self::{quote::command_line, run::run};
-use crate::error::{Failure, Result};
+use crate::{
+    error::{Failure, Result},
+    session::{Video, Voice},
+};
 
 /// Largest graph file that is read.
 const MAX_FILE: u64 = 1 << 20;
@@ -42,6 +45,18 @@ pub struct Graph {
     description: String,
     pieces: Vec<Piece>,
     params: BTreeMap<String, Param>,
+    session: Option<Service>,
+}
+
+/// What makes a graph one for `lipstream serve`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    pub video: Video,
+    pub voice: Voice,
+    /// It is pushed to other servers while it has a source, watched or not.
+    #[serde(default)]
+    pub push: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -55,6 +70,7 @@ enum Piece {
 struct File {
     description: String,
     launch: String,
+    session: Option<Service>,
     #[serde(default)]
     params: BTreeMap<String, Param>,
 }
@@ -91,7 +107,13 @@ impl Graph {
             }
             param.check().map_err(|cause| failure(format!("params.{name}: {cause}")))?;
         }
-        Ok(Self { origin: origin.to_owned(), description: file.description, pieces, params: file.params })
+        Ok(Self {
+            origin: origin.to_owned(),
+            description: file.description,
+            pieces,
+            params: file.params,
+            session: file.session,
+        })
     }
 
     /// The gst-launch description with `key=value` settings in place; the rest takes its defaults.
@@ -129,6 +151,15 @@ impl Graph {
     fn unknown(&self, name: &str) -> Failure {
         let known: Vec<&str> = self.params.keys().map(String::as_str).collect();
         Failure::usage(format!("{}: has no parameter `{name}`; it has {}", self.origin, known.join(", ")))
+    }
+
+    /// Set where the graph is made for `lipstream serve`.
+    pub fn session(&self) -> Option<&Service> {
+        self.session.as_ref()
+    }
+
+    pub fn has_param(&self, name: &str) -> bool {
+        self.params.contains_key(name)
     }
 
     /// What the graph does and what can be set.

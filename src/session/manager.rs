@@ -1,15 +1,24 @@
 //! The sessions of this process.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 
-use super::{Capacity, Refusal, Spec, Status};
-use crate::{
-    avatar,
-    live::{Codec, Inlet, Outlet, Place, Viewer},
-    speech,
-};
+use super::{Capacity, Refusal, Session, Spec, capacity, graphs};
+use crate::{avatar, live::Picture};
+
+/// How often sessions are looked after.
+const BEAT: Duration = Duration::from_millis(200);
+/// How often the load is sampled.
+const SAMPLE: Duration = Duration::from_secs(1);
 
 /// What holds for all sessions.
 #[derive(Clone, Debug)]
@@ -46,27 +55,68 @@ impl Default for Settings {
     }
 }
 
-/// See the module.
+/// See the module. Lock order: the list of sessions before anything of a session's.
 pub struct Manager {
     settings: Settings,
     avatars: Arc<avatar::Store>,
     sessions: Mutex<BTreeMap<String, Arc<Session>>>,
+    meter: capacity::Meter,
+    /// Held while a graph is let in and starts, so that two do not take the same room.
+    door: Mutex<()>,
+    stop: AtomicBool,
 }
 
 impl Manager {
     pub fn new(settings: Settings, avatars: Arc<avatar::Store>) -> Arc<Self> {
-        Arc::new(Self { settings, avatars, sessions: Mutex::default() })
+        let manager = Arc::new(Self {
+            meter: capacity::Meter::new(settings.load),
+            settings,
+            avatars,
+            sessions: Mutex::default(),
+            door: Mutex::default(),
+            stop: AtomicBool::new(false),
+        });
+        let weak = Arc::downgrade(&manager);
+        let spawned = std::thread::Builder::new().name("sessions".into()).spawn(move || look_after(&weak));
+        if let Err(error) = spawned {
+            tracing::error!("sessions are not looked after: no thread: {error}");
+        }
+        manager
     }
 
-    /// Creates a session. It starts when it is watched or published to, at once where it is always on.
-    pub fn create(&self, spec: Spec) -> Result<Arc<Session>, Refusal> {
-        let mut sessions = self.sessions.lock();
-        if sessions.contains_key(&spec.id) {
-            return Err(Refusal::Conflict(format!("there is a session `{}` already", spec.id)));
+    /// Measures what a session costs on this machine; takes a second. Done by the first session otherwise.
+    pub fn calibrate(&self) {
+        self.meter.calibrate(&self.avatars);
+    }
+
+    /// Creates a session. It starts when it is watched, at once where it is always on.
+    pub fn create(self: &Arc<Self>, spec: Spec) -> Result<Arc<Session>, Refusal> {
+        let always_on = spec.always_on;
+        let session = Session::new(spec, self)?;
+        {
+            let mut sessions = self.sessions.lock();
+            if sessions.contains_key(session.id()) {
+                return Err(Refusal::Conflict(format!("there is a session `{}` already", session.id())));
+            }
+            let name = session.spec().play.clone();
+            if let Some(name) = name
+                && let Some(other) = sessions.values().find(|s| s.spec().play.as_ref() == Some(&name))
+            {
+                return Err(Refusal::Conflict(format!("play: session `{}` is played as `{name}` already", other.id())));
+            }
+            if sessions.len() >= self.settings.max_sessions {
+                return Err(Refusal::Full(format!(
+                    "there are {} sessions already, the most that sessions.max allows",
+                    sessions.len()
+                )));
+            }
+            sessions.insert(session.id().to_owned(), session.clone());
         }
-        let session =
-            Arc::new(Session { outlet: Outlet::new(150_000), speech: speech::Queue::new(self.settings.speech), spec });
-        sessions.insert(session.spec.id.clone(), session.clone());
+        if always_on && let Err(refusal) = session.start() {
+            self.sessions.lock().remove(session.id());
+            session.end();
+            return Err(refusal);
+        }
         Ok(session)
     }
 
@@ -76,7 +126,7 @@ impl Manager {
 
     /// The session that RTMP clients play as `name`.
     pub fn by_play_name(&self, name: &str) -> Option<Arc<Session>> {
-        self.sessions.lock().values().find(|s| s.spec.play.as_deref() == Some(name)).cloned()
+        self.sessions.lock().values().find(|s| s.spec().play.as_deref() == Some(name)).cloned()
     }
 
     pub fn list(&self) -> Vec<Arc<Session>> {
@@ -86,71 +136,65 @@ impl Manager {
     /// Ends a session: its graph, its viewers, its publishers, its pushes.
     pub fn remove(&self, id: &str) -> Result<(), Refusal> {
         let session = self.sessions.lock().remove(id).ok_or_else(|| Refusal::Unknown(id.to_owned()))?;
-        session.outlet.close();
+        session.end();
         Ok(())
+    }
+
+    /// Ends all sessions; for the end of the program.
+    pub fn close(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let sessions = std::mem::take(&mut *self.sessions.lock());
+        sessions.into_values().for_each(|session| session.end());
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub fn avatars(&self) -> &Arc<avatar::Store> {
         &self.avatars
     }
 
+    /// Names of the graphs that sessions can have.
+    pub fn graphs(&self) -> Vec<String> {
+        graphs::names(self.settings.graphs.as_deref())
+    }
+
     pub fn capacity(&self) -> Capacity {
-        Capacity::default()
+        self.meter.report(&self.running(None))
+    }
+
+    /// Lets a graph start, or says why not. `start` runs with the door held: nobody else is let in meanwhile.
+    pub(super) fn let_in<T>(
+        &self,
+        id: &str,
+        picture: Picture,
+        start: impl FnOnce() -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        self.meter.calibrate(&self.avatars);
+        let _door = self.door.lock();
+        self.meter.admit(picture, &self.running(Some(id)))?;
+        start()
+    }
+
+    /// Pictures of the sessions whose graphs run, without one.
+    fn running(&self, without: Option<&str>) -> Vec<Picture> {
+        let sessions = self.list();
+        sessions.iter().filter(|s| Some(s.id()) != without).filter_map(|s| s.running()).collect()
     }
 }
 
-/// One session; see [`super`].
-pub struct Session {
-    spec: Spec,
-    outlet: Arc<Outlet>,
-    speech: Arc<speech::Queue>,
-}
-
-impl Session {
-    pub fn spec(&self) -> &Spec {
-        &self.spec
-    }
-
-    pub fn id(&self) -> &str {
-        &self.spec.id
-    }
-
-    pub fn status(&self) -> Status {
-        Status { id: self.spec.id.clone(), viewers: self.outlet.viewers(), ..Status::default() }
-    }
-
-    /// Watches the session; starts its graph where it does not run.
-    pub async fn watch(&self, codecs: &[Codec]) -> Result<Viewer, Refusal> {
-        Ok(self.outlet.watch(codecs))
-    }
-
-    pub fn outlet(&self) -> &Arc<Outlet> {
-        &self.outlet
-    }
-
-    /// Takes a place for a live source; starts the graph where it does not run. `who` names the peer in messages.
-    pub fn publish(&self, _place: Place, _who: &str) -> Result<Inlet, Refusal> {
-        Err(Refusal::NotReady("the session has no graph".into()))
-    }
-
-    /// What it has to say.
-    pub fn speech(&self) -> &Arc<speech::Queue> {
-        &self.speech
-    }
-
-    /// Throws away all queued speech and closes the mouth. Returns when it is at rest, with the time that it took.
-    pub async fn interrupt(&self) -> Result<Duration, Refusal> {
-        self.speech.interrupt();
-        Ok(Duration::ZERO)
-    }
-
-    /// Shows another clip of the avatar from the next frame on where the two fit together.
-    pub fn play_clip(&self, _clip: &str) -> Result<(), Refusal> {
-        Err(Refusal::NotReady("the session shows no avatar".into()))
-    }
-
-    /// The running graph in Graphviz's language; `None` where none runs.
-    pub fn dot(&self) -> Option<String> {
-        None
+fn look_after(manager: &Weak<Manager>) {
+    let mut sampled = Instant::now();
+    loop {
+        std::thread::sleep(BEAT);
+        let Some(manager) = manager.upgrade().filter(|m| !m.stop.load(Ordering::Relaxed)) else { return };
+        for session in manager.list() {
+            session.look_after();
+        }
+        if sampled.elapsed() >= SAMPLE {
+            sampled = Instant::now();
+            manager.meter.sample(&manager.running(None));
+        }
     }
 }

@@ -1,11 +1,22 @@
 //! Sessions: graphs that live as long as somebody needs them, and never take one another down.
 
+mod capacity;
+mod conductor;
+mod deck;
+mod graphs;
+mod house;
 mod manager;
+mod meter;
+mod session;
 mod spec;
+mod stage;
 mod status;
+mod timemap;
+mod track;
 
 pub use self::{
-    manager::{Manager, Session, Settings},
+    manager::{Manager, Settings},
+    session::Session,
     spec::{Spec, Video, Voice},
     status::{Capacity, Phase, Status},
 };

@@ -5,6 +5,25 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Refusal;
+use crate::graph::Service;
+
+const MAX_PARAMS: usize = 64;
+/// Longest parameter or URL, in bytes.
+const MAX_VALUE: usize = 2048;
+const MAX_PUSHES: usize = 8;
+/// A week, in seconds.
+const MAX_IDLE: u32 = 604_800;
+const PUSH_SCHEMES: [&str; 3] = ["rtmp", "rtmps", "srt"];
+const PULL_SCHEMES: [&str; 9] = ["rtmp", "rtmps", "srt", "rtsp", "rtsps", "rtspt", "http", "https", "file"];
+
+/// Whether `name` can be part of a URL and of a metric as it is.
+pub fn is_name(name: &str) -> bool {
+    name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
 /// Where a session's pictures come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -79,7 +98,102 @@ impl Spec {
         }
     }
 
+    /// Checks what needs no look at the machine.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let invalid = |key: &str, cause: &str| Err(Refusal::Invalid(format!("{key}: {cause}")));
+        if !is_name(&self.id) {
+            return invalid("id", "must be 1 to 64 of a-z A-Z 0-9 . _ - and start with a letter or a digit");
+        }
+        if self.play.as_deref().is_some_and(|play| !is_name(play)) {
+            return invalid("play", "must be 1 to 64 of a-z A-Z 0-9 . _ - and start with a letter or a digit");
+        }
+        if self.params.len() > MAX_PARAMS || self.params.values().any(|value| value.len() > MAX_VALUE) {
+            return invalid("params", "are too many or too long");
+        }
+        if self.push.len() > MAX_PUSHES {
+            return invalid("push", &format!("{} URLs, and {MAX_PUSHES} are allowed", self.push.len()));
+        }
+        for (key, url) in self.push.iter().map(|url| ("push", url)).chain(self.pull.iter().map(|url| ("pull", url))) {
+            let parsed = url::Url::parse(url).ok().filter(|u| url.len() <= MAX_VALUE && !u.cannot_be_a_base());
+            let Some(parsed) = parsed else {
+                return invalid(key, "must be a URL, such as rtmp://host/app/key");
+            };
+            let allowed: &[&str] = if key == "push" { &PUSH_SCHEMES } else { &PULL_SCHEMES };
+            if !allowed.contains(&parsed.scheme()) {
+                return invalid(key, &format!("scheme `{}` is none of {}", parsed.scheme(), allowed.join(", ")));
+            }
+        }
+        if self.stream_key.as_deref().is_some_and(|key| !(8..=256).contains(&key.len())) {
+            return invalid("stream_key", "must be 8 to 256 bytes long");
+        }
+        if self.idle_seconds.is_some_and(|seconds| seconds > MAX_IDLE) {
+            return invalid("idle_seconds", &format!("must be at most {MAX_IDLE}"));
+        }
+        Ok(())
+    }
+
+    /// What the graph says, with what this session makes of it.
+    pub fn service(&self, mut service: Service) -> Result<Service, Refusal> {
+        if self.pull.is_some() {
+            if service.video == Video::Avatar {
+                return Err(Refusal::Invalid(format!("pull: graph `{}` shows an avatar and reads no URL", self.graph)));
+            }
+            service.video = Video::Pull;
+        } else if service.video == Video::Pull {
+            return Err(Refusal::Invalid(format!("pull: graph `{}` needs a URL to read", self.graph)));
+        }
+        if service.push && self.push.is_empty() {
+            return Err(Refusal::Invalid(format!("push: graph `{}` needs at least one URL to push to", self.graph)));
+        }
+        Ok(service)
+    }
+
     pub fn idle(&self, default: Duration) -> Duration {
         self.idle_seconds.map_or(default, |s| Duration::from_secs(s.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        type Break = fn(&mut Spec);
+        let cases: [(Break, &str); 8] = [
+            (|s| s.id = "../etc".into(), "id: "),
+            (|s| s.id = "-x".into(), "id: "),
+            (|s| s.id = "x".repeat(65), "id: "),
+            (|s| s.play = Some("a b".into()), "play: "),
+            (|s| s.push = vec!["file:///etc/passwd".into()], "push: scheme `file`"),
+            (|s| s.pull = Some("nonsense".into()), "pull: must be a URL"),
+            (|s| s.stream_key = Some("short".into()), "stream_key: "),
+            (|s| s.idle_seconds = Some(u32::MAX), "idle_seconds: "),
+        ];
+        for (damage, message) in cases {
+            let mut spec = Spec::new("good.Id-1_x", "relay");
+            spec.check().unwrap();
+            damage(&mut spec);
+            let refusal = spec.check().unwrap_err().to_string();
+            assert!(refusal.starts_with(message), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_url_makes_a_relay_pull_and_an_avatar_does_not_take_one() {
+        let relay = Service { video: Video::Publish, voice: Voice::Source, push: false };
+        let mut spec = Spec::new("x", "relay");
+        assert_eq!(spec.service(relay.clone()).unwrap().video, Video::Publish);
+        spec.pull = Some("rtmp://host/live/x".into());
+        assert_eq!(spec.service(relay.clone()).unwrap().video, Video::Pull);
+        assert!(spec.service(Service { video: Video::Avatar, ..relay.clone() }).is_err());
+        assert!(Spec::new("x", "rtmp-push").service(Service { push: true, ..relay }).is_err());
+    }
+
+    #[test]
+    fn a_stream_key_is_never_shown() {
+        let mut spec = Spec::new("x", "relay");
+        spec.stream_key = Some("correct horse".into());
+        assert!(!serde_json::to_string(&spec).unwrap().contains("horse"));
     }
 }

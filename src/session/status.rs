@@ -47,7 +47,12 @@ pub struct Status {
     pub samples_missing: u64,
     /// From voice in to lips out, inside the graph.
     pub latency_ms: f64,
-    /// Video minus audio, at the encoders.
+    /// From a source's sound to its place in the output, for its jitter; 0 where there is no live source.
+    pub source_delay_ms: f64,
+    /// The 99th percentile of the time between frames that leave.
+    pub interval_p99_ms: f64,
+    /// How much later a picture is shown than the sound that belongs to it, in the graph; frames are placed by their
+    /// timestamps exactly, so this is what the resampler of the sound has still to correct.
     pub av_offset_ms: f64,
     /// How fast the source's clock is against ours, in parts per million.
     pub skew_ppm: f64,
@@ -92,4 +97,26 @@ pub struct Capacity {
     pub sessions_left: usize,
     /// Why the next one would be refused.
     pub full: Option<String>,
+}
+
+/// Takes what the bin `lipsync` says about itself in its property `stats`.
+pub(super) fn read_stats(status: &mut Status, stats: &gst::Structure) {
+    status.frames_late = stats.get::<u64>("late").unwrap_or(0);
+    for (part, stages) in [
+        ("facetrack", &["track"][..]),
+        ("audioenc", &["encode"]),
+        ("denoise", &["gather", "wait", "denoise", "render"]),
+        ("blend", &["blend"]),
+    ] {
+        let Ok(inner) = stats.get::<gst::Structure>(part) else { continue };
+        if part == "facetrack" {
+            status.face = inner.get::<u64>("faces").is_ok_and(|faces| faces > 0);
+        }
+        for name in stages {
+            let ms = |p: &str| inner.get::<u64>(format!("{name}-{p}")).ok().map(|us| us as f64 / 1e3);
+            if let (Some(p50_ms), Some(p95_ms), Some(p99_ms)) = (ms("p50"), ms("p95"), ms("p99")) {
+                status.stages.push(Stage { name: (*name).to_owned(), p50_ms, p95_ms, p99_ms });
+            }
+        }
+    }
 }

@@ -1,0 +1,284 @@
+//! How many sessions the machine holds in real time.
+//!
+//! What a frame costs is measured once, by running the graph of an avatar as fast as it goes and counting CPU time; that
+//! is the price of a session before it has run. While sessions run, the CPU time that the process really takes is
+//! compared with the prices of those that run, and prices go up where reality is dearer. A session is let in when the
+//! prices of all, the new one's and what other programs take fit into the part of the cores that the configuration gives.
+
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use gst::prelude::*;
+use parking_lot::Mutex;
+
+use super::{Capacity, Refusal};
+use crate::{
+    avatar,
+    error::{Failure, Result},
+    live::Picture,
+};
+
+/// Frames of the measurement, and frames before it that warm the caches up.
+const FRAMES: u64 = 60;
+const WARM_UP: u64 = 15;
+/// The avatar whose frames are used; it comes with the program and has the standard picture.
+const DEMO: &str = "demo";
+/// The picture that prices are told for.
+pub const STANDARD: Picture = Picture { width: 1280, height: 720, fps: (25, 1) };
+/// Speed at which measured prices follow reality, a second.
+const FOLLOW: f64 = 0.2;
+/// A machine is busy with other things only when it stays so for about this long.
+const SMOOTH: f64 = 0.25;
+
+#[derive(Default)]
+struct Load {
+    last: Option<(Instant, Duration, Duration)>,
+    /// CPU seconds a second of this process and of the others.
+    own: f64,
+    others: f64,
+    /// Reality over price, at least 1.
+    factor: f64,
+}
+
+/// See the module.
+pub struct Meter {
+    cores: f64,
+    part: f64,
+    price: OnceLock<f64>,
+    load: Mutex<Load>,
+}
+
+impl Meter {
+    /// `part` is the part of the cores that sessions may use.
+    pub fn new(part: f64) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+        Self { cores, part, price: OnceLock::new(), load: Mutex::new(Load { factor: 1.0, ..Load::default() }) }
+    }
+
+    /// CPU seconds of one frame of the standard picture, measured on the first call, which takes a second.
+    /// Before it a session costs all there is.
+    pub fn calibrate(&self, avatars: &avatar::Store) -> f64 {
+        *self.price.get_or_init(|| match measure(avatars) {
+            Ok(price) => {
+                tracing::info!("a frame of 1280x720 costs {:.1} ms of CPU time", price * 1e3);
+                price
+            }
+            Err(failure) => {
+                // What cannot be measured here would not run as a session either, which then says why.
+                tracing::warn!("the cost of a frame cannot be measured: {failure}");
+                self.cores * self.part / 25.0
+            }
+        })
+    }
+
+    /// Cores that a session with such pictures takes.
+    pub fn cost(&self, picture: Picture) -> f64 {
+        let fps = if picture.fps.0 == 0 { 25.0 } else { picture.fps.0 as f64 / picture.fps.1.max(1) as f64 };
+        let pixels = (picture.width as f64 * picture.height as f64) / (STANDARD.width as f64 * STANDARD.height as f64);
+        self.price.get().copied().unwrap_or(self.cores * self.part / 25.0)
+            * self.load.lock().factor
+            * pixels
+            * fps.min(120.0)
+    }
+
+    /// Whether a session with such pictures fits beside those that run.
+    pub fn admit(&self, picture: Picture, running: &[Picture]) -> Result<(), Refusal> {
+        let (cost, taken) = (self.cost(picture), self.taken(running));
+        let others = self.load.lock().others;
+        let room = self.cores * self.part;
+        if cost + taken + others <= room {
+            return Ok(());
+        }
+        Err(Refusal::Full(format!(
+            "the machine is full: {} sessions take {taken:.2} of {room:.2} cores, other programs {others:.2}, and this one \
+             would take {cost:.2}; end a session, lower its size or rate, or raise sessions.load",
+            running.len()
+        )))
+    }
+
+    /// Samples the load; call it about once a second with what runs.
+    pub fn sample(&self, running: &[Picture]) {
+        let (Some(own), Some(all)) = (own_cpu(), busy_cpu()) else { return };
+        let now = Instant::now();
+        let priced = self.price.get().map(|price| (price, self.taken(running)));
+        let mut load = self.load.lock();
+        let Some((then, own_before, all_before)) = load.last.replace((now, own, all)) else { return };
+        let passed = (now - then).as_secs_f64().max(0.05);
+        let own = (own.saturating_sub(own_before)).as_secs_f64() / passed;
+        let all = (all.saturating_sub(all_before)).as_secs_f64() / passed;
+        load.own += (own - load.own) * SMOOTH;
+        load.others += ((all - own).max(0.0) - load.others) * SMOOTH;
+        if let Some((_, taken)) = priced.filter(|(_, taken)| *taken > 0.0) {
+            // Idle sessions are cheaper than their price, and may speak at any moment: prices only go up by it.
+            let real = load.factor * load.own / taken;
+            load.factor = (load.factor + (real - load.factor) * FOLLOW).clamp(1.0, 4.0);
+        }
+    }
+
+    pub fn report(&self, running: &[Picture]) -> Capacity {
+        let cost = self.cost(STANDARD);
+        let taken = self.taken(running);
+        let (own, others) = {
+            let load = self.load.lock();
+            (load.own, load.others)
+        };
+        let room = self.cores * self.part - taken - others;
+        Capacity {
+            sessions: running.len(),
+            cores: self.cores,
+            cores_used: own,
+            cores_per_session: cost,
+            sessions_left: (room / cost).max(0.0) as usize,
+            full: self.admit(STANDARD, running).err().map(|refusal| refusal.to_string()),
+        }
+    }
+
+    fn taken(&self, running: &[Picture]) -> f64 {
+        running.iter().map(|picture| self.cost(*picture)).sum()
+    }
+}
+
+/// Runs the graph of an avatar with a voice, not live, and counts CPU seconds a frame.
+fn measure(avatars: &avatar::Store) -> Result<f64> {
+    let frames = FRAMES + WARM_UP;
+    let launch = format!(
+        "lipsync name=ls idle=rest \
+         appsrc name=video format=time caps=video/x-raw,format=I420,width={w},height={h},framerate=25/1 ! ls.video_sink \
+         audiotestsrc wave=pink-noise volume=0.3 num-buffers={blocks} samplesperbuffer=960 ! audio/x-raw,rate=48000,channels=2 ! ls.audio_sink \
+         ls.video_src ! videoconvert ! x264enc tune=zerolatency speed-preset=superfast bitrate=2500 threads=1 sliced-threads=false \
+             ! fakesink name=out sync=false async=false \
+         ls.audio_src ! fakesink sync=false async=false",
+        w = STANDARD.width,
+        h = STANDARD.height,
+        blocks = frames * 2 + 20,
+    );
+    let pipeline = gst::parse::launch(&launch).map_err(|e| Failure::run(e.message()))?;
+    let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| Failure::run("no pipeline"))?;
+    let stop = scopeguard(&pipeline);
+    let source = pipeline.by_name("video").and_then(|e| e.downcast::<gst_app::AppSrc>().ok());
+    let source = source.ok_or_else(|| Failure::run("no appsrc"))?;
+    source.set_property("block", true);
+    source.set_property("max-buffers", 4_u64);
+    let start = std::sync::Arc::new(Mutex::new((0_u64, None)));
+    let seen = start.clone();
+    let out = pipeline.by_name("out").and_then(|e| e.static_pad("sink")).ok_or_else(|| Failure::run("no sink"))?;
+    out.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        let mut seen = seen.lock();
+        seen.0 += 1;
+        if seen.0 == WARM_UP {
+            seen.1 = own_cpu();
+        }
+        gst::PadProbeReturn::Ok
+    });
+    pipeline.set_state(gst::State::Playing)?;
+    let mut player = avatar::Player::open(avatars.get(DEMO).ok_or_else(|| Failure::run("there is no avatar `demo`"))?)?;
+    for n in 0..frames {
+        let (frame, _) = player.next()?;
+        let mut frame = frame.copy();
+        let own = frame.get_mut().expect("a copy has one owner");
+        own.set_pts(gst::ClockTime::from_mseconds(40 * n));
+        own.set_duration(gst::ClockTime::from_mseconds(40));
+        if source.push_buffer(frame).is_err() {
+            break;
+        }
+    }
+    let _ = source.end_of_stream();
+    let bus = pipeline.bus().expect("a pipeline has a bus");
+    let ended =
+        bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &[gst::MessageType::Error, gst::MessageType::Eos]);
+    if let Some(gst::MessageView::Error(error)) = ended.as_ref().map(|m| m.view()) {
+        return Err(Failure::run(crate::media::describe(error)));
+    }
+    let (count, began) = *start.lock();
+    let now = own_cpu();
+    drop(stop);
+    match (began, now) {
+        (Some(began), Some(now)) if count > WARM_UP => {
+            Ok(now.saturating_sub(began).as_secs_f64() / (count - WARM_UP) as f64)
+        }
+        _ => Err(Failure::run("no frame came through")),
+    }
+}
+
+/// Stops the pipeline whichever way the measurement ends.
+fn scopeguard(pipeline: &gst::Pipeline) -> impl Drop + use<> {
+    struct Stop(gst::Pipeline);
+    impl Drop for Stop {
+        fn drop(&mut self) {
+            // Going to NULL does not fail; what it frees is gone either way.
+            let _ = self.0.set_state(gst::State::Null);
+        }
+    }
+    Stop(pipeline.clone())
+}
+
+/// A tick of the kernel's counters of CPU time, USER_HZ, which is 100 for every Linux program (time(7)).
+const TICK: Duration = Duration::from_millis(10);
+
+/// CPU time that this process has taken.
+fn own_cpu() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in parentheses may hold blanks; utime and stime are fields 14 and 15.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(TICK * ticks as u32)
+}
+
+/// CPU time that the machine has been busy.
+fn busy_cpu() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let fields: Vec<u64> = text.lines().next()?.split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal: what is stolen is not there for us either.
+    let busy: u64 = [0, 1, 2, 5, 6, 7].iter().filter_map(|n| fields.get(*n)).sum();
+    Some(Duration::from_millis(busy.saturating_mul(10)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn priced(price: f64) -> Meter {
+        let meter = Meter { cores: 2.0, part: 0.85, price: OnceLock::new(), load: Mutex::default() };
+        meter.load.lock().factor = 1.0;
+        meter.price.set(price).unwrap();
+        meter
+    }
+
+    #[test]
+    fn sessions_fit_until_their_prices_fill_the_part_of_the_cores() {
+        let meter = priced(0.010);
+        let mut running = Vec::new();
+        while meter.admit(STANDARD, &running).is_ok() {
+            running.push(STANDARD);
+        }
+        // 1.7 cores at a quarter of a core each.
+        assert_eq!(running.len(), 6);
+        let small = Picture { width: 640, height: 360, fps: (25, 1) };
+        assert!(meter.admit(small, &running).is_ok(), "a quarter of the pixels still fits");
+        let refusal = meter.admit(STANDARD, &running).unwrap_err().to_string();
+        assert!(refusal.contains("6 sessions take 1.50 of 1.70 cores") && refusal.contains("0.25"), "{refusal}");
+        assert_eq!(meter.report(&running).sessions_left, 0);
+        assert_eq!(meter.report(&running[1..]).sessions_left, 1);
+    }
+
+    #[test]
+    fn what_other_programs_take_is_not_given_away() {
+        let meter = priced(0.010);
+        meter.load.lock().others = 1.6;
+        assert!(matches!(meter.admit(STANDARD, &[]), Err(Refusal::Full(_))));
+    }
+
+    #[test]
+    fn the_counters_of_the_kernel_are_read_and_grow() {
+        let before = (own_cpu().unwrap(), busy_cpu().unwrap());
+        let mut x = 0_u64;
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(150) {
+            x = std::hint::black_box(x.wrapping_mul(3) + 1);
+        }
+        assert!(own_cpu().unwrap() >= before.0 + Duration::from_millis(30));
+        assert!(busy_cpu().unwrap() > before.1);
+    }
+}

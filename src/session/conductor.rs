@@ -1,0 +1,267 @@
+//! One thread a session that feeds its graph on the beat of house time: pictures when they are due, sound in stretches of
+//! 20 ms. It never waits for a source: where nothing comes, the last picture is held and there is silence.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    Voice,
+    deck::Deck,
+    house::{self, MS, Nanos, SECOND},
+    stage::{Stage, TICK, TICK_FRAMES},
+    track::periods,
+};
+use crate::{
+    avatar::Player,
+    error::Result,
+    live::{CHANNELS, Picture, Place, RATE},
+    speech,
+};
+
+/// A frame is missed when it is this much later than the interval says; then the last one is shown again.
+const GRACE: Nanos = 25 * MS;
+/// The interval of a source that has not told it yet.
+const INTERVAL: Nanos = 40 * MS;
+/// After a pause of the whole machine longer than this, what was missed is skipped.
+const LAPSE: Nanos = 500 * MS;
+/// Longest sleep, so that the bus is read and a stop is seen.
+const NAP: Nanos = 20 * MS;
+
+/// Where the pictures come from.
+pub enum Cast {
+    Avatar(Box<Player>, Picture),
+    Live,
+}
+
+/// What the conductor says about itself, and is asked.
+#[derive(Default)]
+pub struct Desk {
+    stop: AtomicBool,
+    /// Frames that were shown again because none came.
+    pub held: AtomicU64,
+    /// Stretches of sound for which the graph had no room.
+    pub unsaid: AtomicU64,
+    pub clip: Mutex<String>,
+    wanted_clip: Mutex<Option<String>>,
+    /// Why it ended by itself.
+    pub failure: Mutex<Option<String>>,
+    /// Whether a picture has been shown.
+    pub showing: AtomicBool,
+}
+
+impl Desk {
+    pub fn switch(&self, clip: &str) {
+        *self.wanted_clip.lock() = Some(clip.to_owned());
+    }
+}
+
+/// The thread; dropping it ends it.
+pub struct Conductor {
+    pub desk: Arc<Desk>,
+    deck: Arc<Deck>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Conductor {
+    pub fn start(
+        name: &str,
+        stage: Arc<Stage>,
+        deck: Arc<Deck>,
+        speech: Arc<speech::Queue>,
+        cast: Cast,
+        voice: Voice,
+    ) -> Result<Self> {
+        let desk = Arc::new(Desk::default());
+        deck.set_playing(true);
+        let work = Work {
+            stage,
+            deck: deck.clone(),
+            speech,
+            desk: desk.clone(),
+            cast,
+            base: if voice == Voice::Source { Place::Main } else { Place::Voice },
+            next_frame: None,
+            shown: None,
+            next_stretch: None,
+            gain: 1.0,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("conduct {name}").chars().take(15).collect())
+            .spawn(move || work.run())
+            .map_err(|e| crate::error::Failure::run(format!("no thread for a session: {e}")))?;
+        Ok(Self { desk, deck, thread: Some(thread) })
+    }
+}
+
+impl Drop for Conductor {
+    fn drop(&mut self) {
+        self.desk.stop.store(true, Ordering::Relaxed);
+        self.deck.wake();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a session's conductor panicked");
+        }
+        self.deck.set_playing(false);
+    }
+}
+
+/// The frame that was shown last.
+struct Shown {
+    buffer: gst::Buffer,
+    at: Nanos,
+}
+
+struct Work {
+    stage: Arc<Stage>,
+    deck: Arc<Deck>,
+    speech: Arc<speech::Queue>,
+    desk: Arc<Desk>,
+    cast: Cast,
+    /// Whose sound is heard while nothing is spoken.
+    base: Place,
+    /// An avatar's next frame, decoded ahead: when, what, how long.
+    next_frame: Option<(Nanos, gst::Buffer, Nanos)>,
+    shown: Option<Shown>,
+    /// First sample period of the next stretch of sound.
+    next_stretch: Option<i64>,
+    /// Of the base's sound: it is turned down while something is spoken.
+    gain: f32,
+}
+
+impl Work {
+    fn run(mut self) {
+        if let Cast::Avatar(_, picture) = &self.cast {
+            self.stage.set_picture(*picture);
+        }
+        while !self.desk.stop.load(Ordering::Relaxed) {
+            self.stage.read_bus();
+            if let Some(failure) = self.stage.failure() {
+                *self.desk.failure.lock() = Some(failure);
+                return;
+            }
+            let now = house::now();
+            let next = match self.pictures(now) {
+                Ok(next) => next,
+                Err(failure) => {
+                    *self.desk.failure.lock() = Some(failure.to_string());
+                    return;
+                }
+            };
+            let next = next.min(self.sound(now)).min(now + NAP);
+            self.deck.wait(next);
+        }
+    }
+
+    /// Shows what is due; returns when to look again.
+    fn pictures(&mut self, now: Nanos) -> Result<Nanos> {
+        match &mut self.cast {
+            Cast::Avatar(..) => self.avatar(now),
+            Cast::Live => Ok(self.live(now)),
+        }
+    }
+
+    fn avatar(&mut self, now: Nanos) -> Result<Nanos> {
+        loop {
+            let Cast::Avatar(player, _) = &mut self.cast else { return Ok(now + NAP) };
+            let (at, buffer, duration) = match self.next_frame.take() {
+                Some(frame) => frame,
+                None => {
+                    if let Some(clip) = self.desk.wanted_clip.lock().take() {
+                        player.switch(&clip)?;
+                    }
+                    let (buffer, duration) = player.next()?;
+                    let duration = house::nanos(duration).clamp(MS, SECOND);
+                    let at = self.shown.as_ref().map_or(now, |shown| shown.at + duration);
+                    if *self.desk.clip.lock() != player.clip() {
+                        *self.desk.clip.lock() = player.clip().to_owned();
+                    }
+                    (if now - at > LAPSE { now } else { at }, buffer, duration)
+                }
+            };
+            if at > now {
+                self.next_frame = Some((at, buffer, duration));
+                return Ok(at);
+            }
+            self.show(buffer, at, duration);
+        }
+    }
+
+    fn live(&mut self, now: Nanos) -> Nanos {
+        let interval = self.deck.interval().unwrap_or(INTERVAL);
+        while let Some(frame) = self.deck.frame(now) {
+            if self.shown.is_none() {
+                let Some(picture) = self.deck.picture() else { break };
+                self.stage.set_picture(picture);
+            }
+            // What is due before, or with, a frame that has been shown in its place already is not shown.
+            if self.shown.as_ref().is_none_or(|shown| frame.at > shown.at + MS) {
+                self.show(frame.buffer, frame.at, interval);
+            }
+        }
+        while let Some(shown) = &self.shown {
+            let next = shown.at + interval;
+            let missed = next + GRACE.max(interval / 2);
+            if now < missed {
+                break;
+            }
+            let at = if now - next > LAPSE { now } else { next };
+            let buffer = shown.buffer.clone();
+            self.desk.held.fetch_add(1, Ordering::Relaxed);
+            self.show(buffer, at, interval);
+        }
+        let missed = self.shown.as_ref().map(|shown| shown.at + interval + GRACE.max(interval / 2));
+        let next = self.deck.next_frame();
+        next.into_iter().chain(missed).min().unwrap_or(now + NAP)
+    }
+
+    fn show(&mut self, buffer: gst::Buffer, at: Nanos, duration: Nanos) {
+        self.stage.show(&buffer, at, duration);
+        self.desk.showing.store(true, Ordering::Relaxed);
+        self.shown = Some(Shown { buffer, at });
+    }
+
+    /// Says the stretches that are complete; returns when the next one is. Sound begins with the first picture.
+    fn sound(&mut self, now: Nanos) -> Nanos {
+        let Some(shown) = &self.shown else { return now + NAP };
+        let mut from = *self.next_stretch.get_or_insert_with(|| periods(shown.at));
+        loop {
+            let at = (from as i128 * SECOND as i128 / RATE as i128) as Nanos;
+            if at + TICK > now {
+                self.next_stretch = Some(from);
+                return at + TICK;
+            }
+            if now - at > LAPSE {
+                from = periods(now - TICK);
+                continue;
+            }
+            let stretch = self.stretch(from);
+            if !self.stage.say(&stretch, at) {
+                self.desk.unsaid.fetch_add(1, Ordering::Relaxed);
+            }
+            from += TICK_FRAMES as i64;
+        }
+    }
+
+    /// What is heard from a sample period on: what is spoken, else the base's sound.
+    fn stretch(&mut self, from: i64) -> Vec<f32> {
+        let mut out = vec![0.0; TICK_FRAMES * CHANNELS];
+        self.deck.sound(self.base, from, &mut out);
+        let mut spoken = [0.0; TICK_FRAMES];
+        let speaking = self.speech.take(&mut spoken) || self.speech.speaking();
+        let (before, after) = (self.gain, if speaking { 0.0 } else { 1.0 });
+        self.gain = after;
+        for (n, (frame, voice)) in out.chunks_exact_mut(CHANNELS).zip(spoken).enumerate() {
+            let gain = before + (after - before) * n as f32 / TICK_FRAMES as f32;
+            frame.iter_mut().for_each(|sample| *sample = *sample * gain + voice);
+        }
+        out
+    }
+}

@@ -1,0 +1,273 @@
+//! What has arrived from a session's live sources and waits for its time.
+
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{
+    house::{self, Nanos},
+    timemap::{Mapped, TimeMap},
+    track::Track,
+};
+use crate::live::{CHANNELS, Intake, Picture, Place, RATE};
+
+/// Most frames that wait: more come from a source that sends faster than real time.
+const MAX_FRAMES: usize = 64;
+/// Memory for frames that wait.
+const MAX_FRAME_BYTES: usize = 192 << 20;
+/// An interval between frames is believed between these.
+const INTERVALS: std::ops::RangeInclusive<Nanos> = 5 * house::MS..=200 * house::MS;
+
+/// A frame with its place on house time.
+pub struct Frame {
+    pub buffer: gst::Buffer,
+    pub at: Nanos,
+}
+
+#[derive(Default)]
+struct Source {
+    /// The source that holds the place; 0 is none.
+    id: u64,
+    who: String,
+    map: TimeMap,
+    sound: Track,
+}
+
+#[derive(Default)]
+struct State {
+    main: Source,
+    voice: Source,
+    picture: Option<Picture>,
+    frames: VecDeque<Frame>,
+    last_at: Option<Nanos>,
+    /// Between the source's frames, smoothed.
+    interval: Option<Nanos>,
+    next: u64,
+    /// Whether a graph takes from the deck; without one nothing is kept.
+    playing: bool,
+}
+
+/// See the module. Sources put in from their own threads, the conductor takes.
+#[derive(Default)]
+pub struct Deck {
+    state: Mutex<State>,
+    arrival: Condvar,
+    dropped: AtomicU64,
+}
+
+impl Deck {
+    /// Takes a place; `Err` names who has it.
+    pub fn claim(&self, place: Place, who: &str) -> Result<u64, String> {
+        let mut state = self.state.lock();
+        let id = state.next + 1;
+        let source = state.place(place);
+        if source.id != 0 {
+            return Err(source.who.clone());
+        }
+        source.id = id;
+        source.who = who.to_owned();
+        source.map.restart();
+        source.sound.clear();
+        if place == Place::Main {
+            state.frames.clear();
+            state.interval = None;
+        }
+        state.next = id;
+        Ok(id)
+    }
+
+    pub fn holds(&self, place: Place) -> bool {
+        self.state.lock().place(place).id != 0
+    }
+
+    /// A graph begins or stops to take.
+    pub fn set_playing(&self, playing: bool) {
+        let mut state = self.state.lock();
+        state.playing = playing;
+        state.frames.clear();
+        state.last_at = None;
+        state.main.sound.clear();
+        state.voice.sound.clear();
+    }
+
+    /// The session's picture: what the first frame was, until it is forgotten.
+    pub fn picture(&self) -> Option<Picture> {
+        self.state.lock().picture
+    }
+
+    /// The next source's first frame decides the size anew. Does nothing while a source is there.
+    pub fn forget_picture(&self) {
+        let mut state = self.state.lock();
+        if state.main.id == 0 {
+            state.picture = None;
+        }
+    }
+
+    /// Takes the frame whose time has come, passing over those that a later one has overtaken.
+    pub fn frame(&self, now: Nanos) -> Option<Frame> {
+        let mut state = self.state.lock();
+        let mut due = None;
+        while state.frames.front().is_some_and(|frame| frame.at <= now) {
+            // After a wait of ours two may be due at once; both are shown when they are not too close for the eye.
+            if due.is_some() {
+                break;
+            }
+            due = state.frames.pop_front();
+        }
+        due
+    }
+
+    /// When the next frame is due, where one waits.
+    pub fn next_frame(&self) -> Option<Nanos> {
+        self.state.lock().frames.front().map(|frame| frame.at)
+    }
+
+    pub fn interval(&self) -> Option<Nanos> {
+        self.state.lock().interval
+    }
+
+    /// Sound of a place for a stretch that begins at sample period `from`. Returns whether there was any.
+    pub fn sound(&self, place: Place, from: i64, out: &mut [f32]) -> bool {
+        self.state.lock().place(place).sound.take(from, out)
+    }
+
+    /// Waits until `until` at most, or until a frame arrives.
+    pub fn wait(&self, until: Nanos) {
+        let left = until - house::now();
+        if left <= 0 {
+            return;
+        }
+        let mut state = self.state.lock();
+        self.arrival.wait_for(&mut state, Duration::from_nanos(left as u64));
+    }
+
+    pub fn wake(&self) {
+        self.arrival.notify_all();
+    }
+
+    /// Frames that came too late or faster than they could be shown.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    pub fn missing(&self, place: Place) -> u64 {
+        self.state.lock().place(place).sound.missing()
+    }
+
+    /// Sound against pictures of the main source: how far the sound is off its timestamps, in nanoseconds. Pictures
+    /// are placed exactly.
+    pub fn sound_offset(&self, place: Place) -> Nanos {
+        self.state.lock().place(place).sound.offset()
+    }
+
+    pub fn skew(&self) -> f64 {
+        self.state.lock().main.map.skew()
+    }
+
+    pub fn headroom(&self, place: Place) -> Nanos {
+        self.state.lock().place(place).map.headroom()
+    }
+
+    fn drop_frame(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn place(&mut self, place: Place) -> &mut Source {
+        match place {
+            Place::Main => &mut self.main,
+            Place::Voice => &mut self.voice,
+        }
+    }
+
+    /// The source with this id, unless it has ended.
+    fn source(&mut self, id: u64) -> Option<&mut Source> {
+        [&mut self.main, &mut self.voice].into_iter().find(|source| source.id == id)
+    }
+}
+
+impl Intake for Deck {
+    fn format(&self) -> Option<Picture> {
+        self.picture()
+    }
+
+    fn video(&self, source: u64, picture: Picture, buffer: gst::Buffer, at: Duration) {
+        let now = house::now();
+        let mut state = self.state.lock();
+        if state.main.id != source {
+            return;
+        }
+        let size = *state.picture.get_or_insert(picture);
+        if (size.width, size.height) != (picture.width, picture.height) {
+            return self.drop_frame();
+        }
+        let mapped = state.main.map.arrive(house::nanos(at), 0, now);
+        let time = mapped.time();
+        if let Mapped::Jump(_) = mapped {
+            state.frames.clear();
+            state.main.sound.clear();
+        } else if let Some(last) = state.last_at {
+            let step = time - last;
+            if INTERVALS.contains(&step) {
+                let known = state.interval.unwrap_or(step);
+                state.interval = Some(known + (step - known) / 8);
+            }
+        }
+        state.last_at = Some(time);
+        if !state.playing {
+            return;
+        }
+        let full = state.frames.len() >= MAX_FRAMES.min(MAX_FRAME_BYTES / buffer.size().max(1));
+        // What is more than a frame late has been held already: showing it would only add a jerk.
+        if full || time < now - 2 * state.interval.unwrap_or(40 * house::MS) {
+            return self.drop_frame();
+        }
+        state.frames.push_back(Frame { buffer, at: time });
+        drop(state);
+        self.arrival.notify_all();
+    }
+
+    fn audio(&self, source: u64, samples: &[f32], at: Duration) {
+        let now = house::now();
+        let length = (samples.len() / CHANNELS) as Nanos * house::SECOND / RATE as Nanos;
+        let mut state = self.state.lock();
+        let playing = state.playing;
+        let is_main = state.main.id == source;
+        let Some(source) = state.source(source) else { return };
+        let mapped = source.map.arrive(house::nanos(at), length, now);
+        let jumped = matches!(mapped, Mapped::Jump(_));
+        if jumped {
+            source.sound.clear();
+        }
+        if playing {
+            source.sound.push(samples, mapped.time());
+        }
+        if jumped && is_main {
+            state.frames.clear();
+        }
+    }
+
+    fn restart(&self, source: u64) {
+        let mut state = self.state.lock();
+        let is_main = state.main.id == source;
+        if let Some(source) = state.source(source) {
+            source.map.restart();
+            source.sound.clear();
+        }
+        if is_main {
+            state.frames.clear();
+        }
+    }
+
+    fn end(&self, source: u64) {
+        let mut state = self.state.lock();
+        if let Some(source) = state.source(source) {
+            (source.id, source.who) = (0, String::new());
+        }
+    }
+}

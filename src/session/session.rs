@@ -1,0 +1,459 @@
+//! One session: what it was asked to be, its graph while one runs, and what outlives the graph.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use gst::prelude::*;
+use parking_lot::Mutex;
+
+use super::{
+    Manager, Phase, Refusal, Spec, Status, Video, Voice,
+    conductor::{Cast, Conductor},
+    deck::Deck,
+    graphs,
+    house::{self, MS, Nanos},
+    stage::Stage,
+    status,
+};
+use crate::{
+    avatar,
+    graph::{Graph, Service},
+    live::{Codec, Inlet, Outlet, Picture, Place, Viewer},
+    speech,
+};
+
+/// Least bit rate to which a viewer's bandwidth may bring a video encoder; slower viewers lose frames.
+const BIT_RATE_FLOOR: u32 = 300_000;
+/// Pause before the first restart of a graph that failed; it doubles up to the longest.
+const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A graph that has run for so long has recovered: its next failure begins with the first pause.
+const HEALTHY: Duration = Duration::from_secs(30);
+/// The mouth is at rest after so much video beyond the frame that was shown last when it was interrupted.
+const CLOSING: Nanos = 80 * MS;
+/// Longest wait for a mouth to come to rest; a graph that is stuck does not hold the caller.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A graph that runs. Fields drop in order: the conductor stops before its stage.
+struct Running {
+    conductor: Conductor,
+    stage: Arc<Stage>,
+    since: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    running: Option<Running>,
+    /// Values of parameters that were changed while it ran.
+    changed: Vec<(String, String)>,
+    reason: Option<String>,
+    restarts: u64,
+    failures: u32,
+    /// When a graph that failed starts again.
+    again: Option<Instant>,
+    flush: Option<Duration>,
+    ended: bool,
+}
+
+/// See the module. Lock order: `starting`, then `state`.
+pub struct Session {
+    spec: Spec,
+    graph: Graph,
+    service: Service,
+    avatar: Option<Arc<avatar::Avatar>>,
+    clips: Vec<String>,
+    manager: Weak<Manager>,
+    outlet: Arc<Outlet>,
+    speech: Arc<speech::Queue>,
+    deck: Arc<Deck>,
+    /// Held while the graph starts or stops.
+    starting: Mutex<()>,
+    state: Mutex<State>,
+    /// Frames and restarts of the graphs before this one.
+    frames_before: AtomicU64,
+}
+
+impl Session {
+    pub(super) fn new(spec: Spec, manager: &Arc<Manager>) -> Result<Arc<Self>, Refusal> {
+        let settings = manager.settings();
+        spec.check()?;
+        let (graph, service) = graphs::find(settings.graphs.as_deref(), &spec.graph)?;
+        let service = spec.service(service)?;
+        let mut avatar = None;
+        let mut clips = Vec::new();
+        if service.video == Video::Avatar {
+            let name = spec.avatar.as_deref().unwrap_or("demo");
+            let known = manager.avatars().get(name).ok_or_else(|| {
+                let names: Vec<String> = manager.avatars().list().into_iter().map(|a| a.name).collect();
+                Refusal::Invalid(format!("avatar: there is no `{name}`; there are {}", names.join(", ")))
+            })?;
+            let player = avatar::Player::open(known.clone()).map_err(|e| Refusal::Failed(e.to_string()))?;
+            clips = player.clips();
+            avatar = Some(known);
+        } else if let Some(name) = &spec.avatar {
+            return Err(Refusal::Invalid(format!("avatar: graph `{}` shows no avatar, so not `{name}`", spec.graph)));
+        }
+        let session = Arc::new(Self {
+            outlet: Outlet::new(BIT_RATE_FLOOR),
+            speech: speech::Queue::new(settings.speech),
+            deck: Arc::default(),
+            graph,
+            service,
+            avatar,
+            clips,
+            manager: Arc::downgrade(manager),
+            starting: Mutex::default(),
+            state: Mutex::default(),
+            frames_before: AtomicU64::new(0),
+            spec,
+        });
+        // Wrong parameters are refused now and not when somebody watches.
+        session.launch(&[])?;
+        Ok(session)
+    }
+
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    pub fn id(&self) -> &str {
+        &self.spec.id
+    }
+
+    pub fn video(&self) -> Video {
+        self.service.video
+    }
+
+    pub fn voice(&self) -> Voice {
+        self.service.voice
+    }
+
+    pub fn outlet(&self) -> &Arc<Outlet> {
+        &self.outlet
+    }
+
+    /// What it has to say.
+    pub fn speech(&self) -> &Arc<speech::Queue> {
+        &self.speech
+    }
+
+    /// Watches the session; starts its graph where it does not run.
+    pub async fn watch(self: &Arc<Self>, codecs: &[Codec]) -> Result<Viewer, Refusal> {
+        // Registered first, so that the graph finds its viewer when it starts.
+        let viewer = self.outlet.watch(codecs);
+        if self.state.lock().running.is_none() {
+            let session = self.clone();
+            tokio::task::spawn_blocking(move || session.start())
+                .await
+                .map_err(|e| Refusal::Failed(format!("starting session `{}`: {e}", self.id())))??;
+        }
+        Ok(viewer)
+    }
+
+    /// Takes a place for a live source. `who` names the peer in messages.
+    pub fn publish(&self, place: Place, who: &str) -> Result<Inlet, Refusal> {
+        let fits = match place {
+            Place::Main => self.service.video == Video::Publish,
+            Place::Voice => self.service.voice != Voice::Source,
+        };
+        if !fits {
+            let takes = match (self.service.video, self.service.voice) {
+                (Video::Publish, Voice::Source) => "it takes a video with its sound",
+                (Video::Publish, _) => "it takes a video, and a voice beside it",
+                (_, Voice::Source) => "it reads its own source",
+                _ => "it takes a voice only",
+            };
+            let what = if place == Place::Main { "a video" } else { "a second voice" };
+            return Err(Refusal::Conflict(format!("session `{}` takes no {what}: {takes}", self.id())));
+        }
+        self.inlet(place, who)
+    }
+
+    /// Takes a place whatever the graph says: for the sources that the session starts itself.
+    pub(super) fn inlet(&self, place: Place, who: &str) -> Result<Inlet, Refusal> {
+        if self.state.lock().ended {
+            return Err(Refusal::Unknown(self.id().to_owned()));
+        }
+        match self.deck.claim(place, who) {
+            Ok(source) => Ok(Inlet::new(self.deck.clone(), source)),
+            Err(holder) => Err(Refusal::Conflict(format!(
+                "session `{}` is being published to by {holder}; it takes one source at a time",
+                self.id()
+            ))),
+        }
+    }
+
+    /// Throws away all queued speech and closes the mouth. Returns when it is at rest, with the time that it took.
+    pub async fn interrupt(&self) -> Result<Duration, Refusal> {
+        let began = Instant::now();
+        self.speech.interrupt();
+        let stage = self.state.lock().running.as_ref().map(|running| running.stage.clone());
+        if let Some(stage) = stage {
+            let shown = stage.meter.last_shown();
+            stage.lipsync.emit_by_name::<()>("interrupt", &[]);
+            if let Some(shown) = shown {
+                let at_rest = || stage.meter.last_shown().is_some_and(|now| now >= shown + CLOSING);
+                while !at_rest() && began.elapsed() < PATIENCE {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            }
+        }
+        let took = began.elapsed();
+        self.state.lock().flush = Some(took);
+        self.speech.tell(speech::Event::Flushed { ms: took.as_secs_f64() * 1e3 });
+        Ok(took)
+    }
+
+    /// Shows another clip of the avatar from the next frame on where the two fit together.
+    pub fn play_clip(&self, clip: &str) -> Result<(), Refusal> {
+        if self.clips.is_empty() {
+            return Err(Refusal::Conflict(format!("session `{}` shows no avatar", self.id())));
+        }
+        if !self.clips.iter().any(|known| known == clip) {
+            let known = self.clips.join(", ");
+            return Err(Refusal::Invalid(format!("clip: the avatar has no `{clip}`; it has {known}")));
+        }
+        match &self.state.lock().running {
+            Some(running) => running.conductor.desk.switch(clip),
+            None => return Err(Refusal::NotReady(format!("session `{}` does not run; watch it first", self.id()))),
+        }
+        Ok(())
+    }
+
+    /// Changes a parameter of the graph while it runs, and for its next starts. Only those that need no new graph.
+    pub fn set(&self, name: &str, value: &str) -> Result<(), Refusal> {
+        let element = match name {
+            "motion-gain" | "idle" => "ls",
+            "bitrate" => "h264-encoder",
+            _ => {
+                return Err(Refusal::Invalid(format!(
+                    "{name}: cannot be changed while the session runs; motion-gain, idle and bitrate can"
+                )));
+            }
+        };
+        // The graph file says what is allowed.
+        self.launch(&[(name.to_owned(), value.to_owned())])?;
+        let mut state = self.state.lock();
+        state.changed.retain(|(known, _)| known != name);
+        state.changed.push((name.to_owned(), value.to_owned()));
+        let element = state.running.as_ref().and_then(|running| running.stage.pipeline.by_name(element));
+        drop(state);
+        if let Some(element) = element.filter(|e| e.find_property(name).is_some()) {
+            element.set_property_from_str(name, value);
+        }
+        Ok(())
+    }
+
+    /// The running graph in Graphviz's language; `None` where none runs.
+    pub fn dot(&self) -> Option<String> {
+        let stage = self.state.lock().running.as_ref().map(|running| running.stage.clone())?;
+        Some(stage.dot())
+    }
+
+    /// Starts the graph, unless it runs. Blocks for as long as that takes.
+    pub(super) fn start(self: &Arc<Self>) -> Result<(), Refusal> {
+        let _starting = self.starting.lock();
+        {
+            let state = self.state.lock();
+            if state.ended {
+                return Err(Refusal::Unknown(self.id().to_owned()));
+            }
+            if state.running.is_some() {
+                return Ok(());
+            }
+        }
+        let manager = self.manager.upgrade().ok_or_else(|| Refusal::Failed("the server is ending".into()))?;
+        let changed = self.state.lock().changed.clone();
+        let launch = self.launch(&changed)?;
+        let picture = self.picture();
+        let running = manager.let_in(self.id(), picture, || self.build(&launch))?;
+        let mut state = self.state.lock();
+        state.running = Some(running);
+        (state.reason, state.again) = (None, None);
+        Ok(())
+    }
+
+    fn build(&self, launch: &str) -> Result<Running, Refusal> {
+        let failed = |e: crate::error::Failure| Refusal::Failed(format!("session `{}`: {e}", self.id()));
+        let cast = match &self.avatar {
+            Some(avatar) => {
+                Cast::Avatar(Box::new(avatar::Player::open(avatar.clone()).map_err(failed)?), avatar.picture)
+            }
+            None => Cast::Live,
+        };
+        let bank = self.avatar.as_ref().and_then(|avatar| avatar.bank.clone());
+        let stage = Stage::start(launch, &self.outlet, |lipsync| {
+            if let Some(bank) = bank.as_deref().and_then(|path| path.to_str()) {
+                lipsync.set_property("reference-bank", bank);
+            }
+        })
+        .map_err(failed)?;
+        let conductor = Conductor::start(
+            self.id(),
+            stage.clone(),
+            self.deck.clone(),
+            self.speech.clone(),
+            cast,
+            self.service.voice,
+        )
+        .map_err(failed)?;
+        Ok(Running { conductor, stage, since: Instant::now() })
+    }
+
+    /// Stops the graph; viewers and sources stay.
+    fn stop(&self, reason: Option<String>) {
+        let _starting = self.starting.lock();
+        let running = {
+            let mut state = self.state.lock();
+            state.reason = reason;
+            state.running.take()
+        };
+        if let Some(running) = running {
+            self.frames_before.fetch_add(running.stage.meter.frames(), Ordering::Relaxed);
+        }
+    }
+
+    /// Ends the session for good.
+    pub(super) fn end(&self) {
+        self.state.lock().ended = true;
+        self.outlet.close();
+        self.speech.interrupt();
+        self.stop(None);
+    }
+
+    /// What is due: a restart, an end for want of viewers, a beginning for a session that is always on.
+    pub(super) fn look_after(self: &Arc<Self>) {
+        let (failure, healthy, runs, again, ended) = {
+            let state = self.state.lock();
+            let running = state.running.as_ref();
+            let failure = running.and_then(|r| r.conductor.desk.failure.lock().clone().or_else(|| r.stage.failure()));
+            let healthy = running.is_some_and(|r| r.since.elapsed() > HEALTHY);
+            (failure, healthy, running.is_some(), state.again, state.ended)
+        };
+        if ended {
+            return;
+        }
+        if let Some(failure) = failure {
+            tracing::warn!("session `{}`: {failure}; it starts again", self.id());
+            self.stop(Some(failure));
+            let mut state = self.state.lock();
+            state.failures = if healthy { 0 } else { state.failures + 1 };
+            state.restarts += 1;
+            state.again = Some(Instant::now() + (PAUSE * (1 << state.failures.min(6))).min(LONGEST_PAUSE));
+            return;
+        }
+        let watched = self.outlet.unwatched().is_none();
+        let manager = self.manager.upgrade();
+        let idle = manager.map_or(Duration::ZERO, |m| self.spec.idle(m.settings().idle));
+        if runs && !self.spec.always_on && self.outlet.unwatched().is_some_and(|since| since > idle) {
+            tracing::info!("session `{}`: nobody watches, its graph stops", self.id());
+            self.stop(None);
+            if self.avatar.is_none() {
+                self.deck.forget_picture();
+            }
+        } else if !runs && (watched || self.spec.always_on) && again.is_none_or(|at| Instant::now() >= at) {
+            if let Err(refusal) = self.start() {
+                let mut state = self.state.lock();
+                state.failures += 1;
+                state.again = Some(Instant::now() + (PAUSE * (1 << state.failures.min(6))).min(LONGEST_PAUSE));
+                state.reason = Some(refusal.to_string());
+            }
+        }
+    }
+
+    /// The picture of the running graph; `None` where none runs.
+    pub(super) fn running(&self) -> Option<Picture> {
+        self.state.lock().running.is_some().then(|| self.picture())
+    }
+
+    fn picture(&self) -> Picture {
+        let known = self.avatar.as_ref().map(|avatar| avatar.picture).or_else(|| self.deck.picture());
+        known.unwrap_or(super::capacity::STANDARD)
+    }
+
+    /// The graph's description with this session's parameters.
+    fn launch(&self, changed: &[(String, String)]) -> Result<String, Refusal> {
+        let manager = self.manager.upgrade();
+        let mut settings: std::collections::BTreeMap<&str, &str> = std::collections::BTreeMap::new();
+        if let Some(manager) = &manager {
+            let common = manager.settings();
+            for (name, value) in [("engine", &common.engine), ("device", &common.device)] {
+                if self.graph.has_param(name) {
+                    settings.insert(name, value);
+                }
+            }
+        }
+        settings.extend(self.spec.params.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        settings.extend(changed.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let settings: Vec<String> = settings.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.graph.launch(&settings).map_err(|e| Refusal::Invalid(format!("params: {e}")))
+    }
+
+    pub fn status(&self) -> Status {
+        let mut status = Status {
+            id: self.spec.id.clone(),
+            graph: self.spec.graph.clone(),
+            avatar: self.avatar.as_ref().map(|avatar| avatar.name.clone()),
+            clips: self.clips.clone(),
+            video: Some(self.service.video),
+            voice: Some(self.service.voice),
+            publishing: self.deck.holds(Place::Main),
+            publishing_voice: self.deck.holds(Place::Voice),
+            viewers: self.outlet.viewers(),
+            speaking: self.speech.speaking(),
+            speech_queued_ms: self.speech.queued().as_secs_f64() * 1e3,
+            frames: self.frames_before.load(Ordering::Relaxed),
+            frames_dropped: self.deck.dropped(),
+            skew_ppm: self.deck.skew(),
+            ..Status::default()
+        };
+        let base = if self.service.voice == Voice::Source { Place::Main } else { Place::Voice };
+        status.samples_missing = self.deck.missing(base);
+        status.av_offset_ms = -(self.deck.sound_offset(base) as f64) / MS as f64;
+        status.source_delay_ms = self.deck.headroom(base) as f64 / MS as f64;
+        let stage = {
+            let state = self.state.lock();
+            status.reason = state.reason.clone();
+            status.restarts = state.restarts;
+            status.flush_ms = state.flush.map(|flush| flush.as_secs_f64() * 1e3);
+            status.phase = Some(match &state.running {
+                Some(running) if running.conductor.desk.showing.load(Ordering::Relaxed) => Phase::Running,
+                Some(_) => Phase::Waiting,
+                None if state.again.is_some() => Phase::Restarting,
+                None => Phase::Idle,
+            });
+            if let Some(running) = &state.running {
+                let desk = &running.conductor.desk;
+                let picture = self.picture();
+                (status.width, status.height) = (picture.width, picture.height);
+                status.uptime = running.since.elapsed().as_secs_f64();
+                status.frames_held = desk.held.load(Ordering::Relaxed);
+                status.clip = Some(desk.clip.lock().clone()).filter(|clip| !clip.is_empty());
+                Some(running.stage.clone())
+            } else {
+                None
+            }
+        };
+        if let Some(stage) = stage {
+            status.fps = stage.meter.fps(house::now());
+            status.frames += stage.meter.frames();
+            status.frames_dropped += stage.dropped.load(Ordering::Relaxed);
+            status.latency_ms = stage.meter.latency().as_secs_f64() * 1e3;
+            status.interval_p99_ms = stage.meter.interval_p99().as_secs_f64() * 1e3;
+            status.video_bitrate = stage.bit_rate();
+            status::read_stats(&mut status, &stage.stats());
+        }
+        status
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.outlet.close();
+    }
+}

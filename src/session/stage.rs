@@ -1,0 +1,326 @@
+//! A session's graph while it runs: the pipeline, its taps, and what it says on its bus.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use gst::prelude::*;
+use gst_app::{AppSink, AppSinkCallbacks, AppSrc};
+use parking_lot::Mutex;
+
+use super::{
+    house::{self, MS, Nanos},
+    meter::Meter,
+};
+use crate::{
+    error::{Failure, Result},
+    live::{CHANNELS, Codec, Encoders, Outlet, Packet, Picture, RATE},
+};
+
+/// Length of a stretch of sound as it is fed, in ms and frames.
+pub const TICK: Nanos = 20 * MS;
+pub const TICK_FRAMES: usize = RATE as usize / 50;
+/// Frames or stretches that may wait in front of the graph; more means that it is too slow, and they are dropped.
+const WAITING: u64 = 8;
+/// What a decoder puts in front of the sound, which is not in the packets' timestamps: 1024 samples of avenc_aac (one
+/// frame of overlap), 312 of libopus at 48 kHz (its look-ahead, RFC 7845 pre-skip). Players of FLV and RTP keep it.
+const AAC_DELAY: u64 = 1024 * 1_000_000_000 / RATE as u64;
+const OPUS_DELAY: u64 = 312 * 1_000_000_000 / RATE as u64;
+
+/// A running graph. Dropping it stops it.
+pub struct Stage {
+    pub pipeline: gst::Pipeline,
+    pub lipsync: gst::Element,
+    video: AppSrc,
+    voice: AppSrc,
+    /// House time of running time 0.
+    epoch: AtomicI64,
+    outlet: Arc<Outlet>,
+    pub meter: Arc<Meter>,
+    failure: Mutex<Option<String>>,
+    pub dropped: AtomicU64,
+}
+
+/// The encoders of a graph; they do not keep it alive.
+struct Taps {
+    pipeline: gst::glib::WeakRef<gst::Pipeline>,
+    /// Configured bit rates in the encoders' own units.
+    h264_rate: u32,
+    vp8_rate: i32,
+}
+
+impl Stage {
+    /// Builds and starts a graph; `set` may change elements before it runs.
+    pub fn start(launch: &str, outlet: &Arc<Outlet>, set: impl FnOnce(&gst::Element)) -> Result<Arc<Self>> {
+        tracing::debug!("{launch}");
+        let pipeline = gst::parse::launch(launch)
+            .map_err(|e| Failure::run(format!("{}; `lipstream doctor` says what is missing", e.message())))?
+            .downcast::<gst::Pipeline>()
+            .map_err(|_| Failure::run("the graph of a session is not a pipeline"))?;
+        let lacks =
+            |what: &str| Failure::usage(format!("the graph has no {what}; graphs/avatar.toml shows what it needs"));
+        let source = |name: &str| {
+            let element = pipeline.by_name(name).and_then(|e| e.downcast::<AppSrc>().ok());
+            element.ok_or_else(|| lacks(&format!("appsrc `{name}`")))
+        };
+        let (video, voice) = (source("video-in")?, source("voice-in")?);
+        let lipsync = pipeline.by_name("ls").ok_or_else(|| lacks("lipsync `ls`"))?;
+        set(&lipsync);
+        for appsrc in [&video, &voice] {
+            appsrc.set_format(gst::Format::Time);
+            appsrc.set_is_live(true);
+            appsrc.set_max_bytes(0);
+        }
+        // A stretch is fed when it is complete, so its first sample is as old as the stretch is long.
+        voice.set_latency(gst::ClockTime::from_nseconds(TICK as u64), gst::ClockTime::NONE);
+        voice.set_caps(Some(&sound_caps()));
+        video.set_latency(gst::ClockTime::ZERO, gst::ClockTime::NONE);
+
+        let stage = Arc::new(Self {
+            pipeline: pipeline.clone(),
+            lipsync: lipsync.clone(),
+            video,
+            voice,
+            epoch: AtomicI64::new(0),
+            outlet: outlet.clone(),
+            meter: Arc::default(),
+            failure: Mutex::new(None),
+            dropped: AtomicU64::new(0),
+        });
+        stage.measure(&lipsync)?;
+        for codec in Codec::ALL {
+            if let Some(sink) = pipeline.by_name(&format!("{codec}-out")).and_then(|e| e.downcast::<AppSink>().ok()) {
+                tap(&sink, codec, outlet);
+            }
+        }
+        pipeline.use_clock(Some(&house::clock()));
+        pipeline.set_start_time(gst::ClockTime::NONE);
+        let epoch = house::now();
+        pipeline.set_base_time(gst::ClockTime::from_nseconds(epoch as u64));
+        stage.epoch.store(epoch, Ordering::Relaxed);
+        pipeline.set_state(gst::State::Playing).map_err(|_| {
+            stage.read_bus();
+            Failure::run(stage.failure().unwrap_or_else(|| "the graph refused to start".into()))
+        })?;
+        let number = |name: &str, property: &str| {
+            let element = pipeline.by_name(name).filter(|e| e.find_property(property).is_some());
+            element.and_then(|e| e.property_value(property).transform::<i64>().ok()?.get::<i64>().ok()).unwrap_or(0)
+        };
+        let taps = Taps {
+            pipeline: pipeline.downgrade(),
+            h264_rate: number("h264-encoder", "bitrate") as u32,
+            vp8_rate: number("vp8-encoder", "target-bitrate") as i32,
+        };
+        outlet.attach(Arc::new(taps));
+        Ok(stage)
+    }
+
+    pub fn epoch(&self) -> Nanos {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// The size and rate of the frames to come; before the first one.
+    pub fn set_picture(&self, picture: Picture) {
+        let caps = gst::Caps::builder("video/x-raw")
+            .field("format", "I420")
+            .field("width", picture.width as i32)
+            .field("height", picture.height as i32)
+            .field("framerate", gst::Fraction::new(picture.fps.0 as i32, picture.fps.1.max(1) as i32))
+            .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
+            .field("interlace-mode", "progressive")
+            .build();
+        self.video.set_caps(Some(&caps));
+    }
+
+    /// Feeds a frame that is shown from house time `at`. Returns whether the graph had room for it.
+    pub fn show(&self, buffer: &gst::Buffer, at: Nanos, duration: Nanos) -> bool {
+        if self.video.current_level_buffers() >= WAITING {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        // The pixels are shared; only what is written about them is ours.
+        let mut buffer = buffer.copy();
+        let own = buffer.get_mut().expect("a copy has one owner");
+        own.set_pts(self.running(at));
+        own.set_dts(gst::ClockTime::NONE);
+        own.set_duration(gst::ClockTime::from_nseconds(duration.max(1) as u64));
+        self.video.push_buffer(buffer).is_ok()
+    }
+
+    /// Feeds a stretch of sound that begins at house time `at`.
+    pub fn say(&self, samples: &[f32], at: Nanos) -> bool {
+        if self.voice.current_level_buffers() >= 4 * WAITING {
+            return false;
+        }
+        let mut bytes = Vec::with_capacity(samples.len() * 4);
+        samples.iter().for_each(|s| bytes.extend_from_slice(&s.to_le_bytes()));
+        let frames = samples.len() / CHANNELS;
+        let mut buffer = gst::Buffer::from_mut_slice(bytes);
+        let own = buffer.get_mut().expect("a buffer just made has one owner");
+        own.set_pts(self.running(at));
+        own.set_duration(gst::ClockTime::from_nseconds(frames as u64 * 1_000_000_000 / RATE as u64));
+        self.voice.push_buffer(buffer).is_ok()
+    }
+
+    fn running(&self, at: Nanos) -> gst::ClockTime {
+        gst::ClockTime::from_nseconds((at - self.epoch()).max(0) as u64)
+    }
+
+    /// Takes what the bus holds; call it now and then. Keeps the first failure.
+    pub fn read_bus(&self) {
+        let Some(bus) = self.pipeline.bus() else { return };
+        while let Some(message) = bus.pop() {
+            match message.view() {
+                gst::MessageView::Error(error) => {
+                    self.failure.lock().get_or_insert_with(|| crate::media::describe(error));
+                }
+                gst::MessageView::Latency(_) => {
+                    // A refusal shows as frames that are late, which are counted.
+                    let _ = self.pipeline.recalculate_latency();
+                }
+                gst::MessageView::Warning(warning) => tracing::warn!("{}", warning.error().message()),
+                _ => {}
+            }
+        }
+    }
+
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
+    }
+
+    pub fn dot(&self) -> String {
+        self.pipeline.debug_to_dot_data(gst::DebugGraphDetails::CAPS_DETAILS).to_string()
+    }
+
+    pub fn bit_rate(&self) -> u32 {
+        let encoder = self.pipeline.by_name("h264-encoder").filter(|e| e.find_property("bitrate").is_some());
+        encoder.map_or(0, |e| e.property::<u32>("bitrate") * 1000)
+    }
+
+    /// Reads a field of the `stats` of the bin.
+    pub fn stats(&self) -> gst::Structure {
+        self.lipsync.property::<gst::Structure>("stats")
+    }
+
+    fn measure(&self, lipsync: &gst::Element) -> Result<()> {
+        let pad = lipsync.static_pad("video_src").ok_or_else(|| Failure::run("lipsync has no pad `video_src`"))?;
+        let meter = self.meter.clone();
+        let pipeline = self.pipeline.downgrade();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let base = pipeline.upgrade().and_then(|p| p.base_time());
+            if let (Some(pts), Some(base)) = (info.buffer().and_then(|b| b.pts()), base) {
+                meter.shown(base.nseconds() as Nanos + pts.nseconds() as Nanos, house::now());
+            }
+            gst::PadProbeReturn::Ok
+        });
+        Ok(())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.outlet.detach();
+        // Going to NULL does not fail; what it frees is gone either way.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+impl Encoders for Taps {
+    fn enable(&self, codec: Codec, on: bool) {
+        if let Some(valve) = self.named(&format!("{codec}-valve")) {
+            valve.set_property("drop", !on);
+        }
+    }
+
+    fn key_frame(&self, codec: Codec) {
+        if let Some(sink) = self.named(&format!("{codec}-out")) {
+            sink.send_event(gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build());
+        }
+    }
+
+    fn bit_rate(&self, codec: Codec, rate: Option<u32>) {
+        let Some(encoder) = self.named(&format!("{codec}-encoder")) else { return };
+        match codec {
+            Codec::H264 => {
+                let rate = rate.map_or(self.h264_rate, |rate| (rate / 1000).min(self.h264_rate)).max(1);
+                if encoder.property::<u32>("bitrate") != rate {
+                    encoder.set_property("bitrate", rate);
+                }
+            }
+            Codec::Vp8 => {
+                let rate = rate.map_or(self.vp8_rate, |rate| (rate as i32).min(self.vp8_rate)).max(1);
+                if encoder.property::<i32>("target-bitrate") != rate {
+                    encoder.set_property("target-bitrate", rate);
+                }
+            }
+            Codec::Aac | Codec::Opus => {}
+        }
+    }
+}
+
+impl Taps {
+    fn named(&self, name: &str) -> Option<gst::Element> {
+        self.pipeline.upgrade()?.by_name(name)
+    }
+}
+
+/// Sends what an appsink gets to the outlet.
+fn tap(sink: &AppSink, codec: Codec, outlet: &Arc<Outlet>) {
+    let outlet = outlet.clone();
+    let mut header = None;
+    sink.set_callbacks(
+        AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                if codec == Codec::Aac {
+                    let data = sample.caps().and_then(|c| c.structure(0)?.get::<gst::Buffer>("codec_data").ok());
+                    if let Some(data) = data.and_then(|d| Some(d.map_readable().ok()?.to_vec()))
+                        && header.as_ref() != Some(&data)
+                    {
+                        outlet.set_header(codec, data.clone().into());
+                        header = Some(data);
+                    }
+                }
+                if let Some(packet) = packet(codec, &sample) {
+                    outlet.publish(packet);
+                }
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .build(),
+    );
+}
+
+/// A sample of an encoder as a packet; `None` for sound from before the running time's zero.
+fn packet(codec: Codec, sample: &gst::Sample) -> Option<Packet> {
+    let buffer = sample.buffer()?;
+    let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+    // x264enc counts from 1000 hours and says so in its segment.
+    let running = segment.to_running_time(buffer.pts()?)?.nseconds();
+    let delay = match codec {
+        Codec::Aac => AAC_DELAY,
+        Codec::Opus => OPUS_DELAY,
+        Codec::H264 | Codec::Vp8 => 0,
+    };
+    let data = buffer.map_readable().ok()?;
+    Some(Packet {
+        codec,
+        pts: Duration::from_nanos(running.checked_sub(delay)?),
+        duration: buffer.duration().map_or(Duration::ZERO, Into::into),
+        key: !codec.is_video() || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
+        data: bytes::Bytes::copy_from_slice(&data),
+    })
+}
+
+fn sound_caps() -> gst::Caps {
+    gst::Caps::builder("audio/x-raw")
+        .field("format", "F32LE")
+        .field("layout", "interleaved")
+        .field("rate", RATE as i32)
+        .field("channels", CHANNELS as i32)
+        .field("channel-mask", gst::Bitmask::new(3))
+        .build()
+}

@@ -1,0 +1,236 @@
+//! Sessions through the library: a live source in, encoded packets out, on one clock.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use gst::prelude::*;
+use lipstream::{
+    avatar,
+    live::{CHANNELS, Codec, Inlet, Packet, Picture, Place, RATE},
+    session::{Manager, Phase, Refusal, Settings, Spec},
+};
+
+const SIZE: (u32, u32) = (320, 240);
+
+fn manager(settings: Settings) -> (Arc<Manager>, tempfile::TempDir) {
+    gst::init().unwrap();
+    let _ = gstlipstream::plugin_register_static();
+    let folder = tempfile::tempdir().unwrap();
+    (Manager::new(settings, avatar::Store::open(folder.path()).unwrap()), folder)
+}
+
+/// A grey picture, white where `flash`.
+fn frame(size: (u32, u32), flash: bool) -> gst::Buffer {
+    let pixels = (size.0 * size.1) as usize;
+    let mut data = vec![if flash { 235 } else { 60 }; pixels];
+    data.extend(std::iter::repeat_n(128, pixels / 2));
+    gst::Buffer::from_mut_slice(data)
+}
+
+/// Publishes like a camera with a microphone whose clock runs at `speed`: a flash and a beep of 80 ms together each
+/// second, from `first` of its own time on.
+struct Camera {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Camera {
+    fn start(inlet: Inlet, fps: f64, speed: f64, first: Duration, pause: Option<(f64, f64)>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let ends = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let picture = Picture { width: SIZE.0, height: SIZE.1, fps: (0, 1) };
+            let began = Instant::now();
+            let (mut frames, mut blocks) = (0_u64, 0_u64);
+            let on = |t: f64| t.fract() < 0.08;
+            while !ends.load(Ordering::Relaxed) {
+                let now = began.elapsed().as_secs_f64() * speed;
+                let silent = pause.is_some_and(|(from, to)| (from..to).contains(&now));
+                while (frames as f64 / fps) <= now {
+                    let t = frames as f64 / fps;
+                    if !silent {
+                        inlet.video(picture, frame(SIZE, on(t)), first + Duration::from_secs_f64(t));
+                    }
+                    frames += 1;
+                }
+                while ((blocks + 1) * 1024) as f64 / RATE as f64 <= now {
+                    let from = blocks * 1024;
+                    let samples: Vec<f32> = (from..from + 1024)
+                        .flat_map(|n| {
+                            let t = n as f64 / RATE as f64;
+                            let level = if on(t) { 0.5 } else { 0.0 };
+                            [(level * (t * 1000.0 * std::f64::consts::TAU).sin()) as f32; CHANNELS]
+                        })
+                        .collect();
+                    if !silent {
+                        inlet.audio(&samples, first + Duration::from_secs_f64(from as f64 / RATE as f64));
+                    }
+                    blocks += 1;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// Decodes packets of one codec; the mean (video) or peak (audio) of stretches with the time of each.
+fn levels(packets: &[Packet], codec: Codec, header: Option<bytes::Bytes>) -> Vec<(f64, f64)> {
+    let chain = match codec {
+        Codec::H264 => "h264parse ! avdec_h264 ! videoconvert ! video/x-raw,format=GRAY8",
+        Codec::Vp8 => "vp8dec ! videoconvert ! video/x-raw,format=GRAY8",
+        Codec::Aac => "avdec_aac ! audioconvert ! audio/x-raw,format=F32LE,channels=1",
+        Codec::Opus => "opusdec plc=false ! audioconvert ! audio/x-raw,format=F32LE,channels=1",
+    };
+    let caps = match codec {
+        Codec::H264 => {
+            gst::Caps::builder("video/x-h264").field("stream-format", "byte-stream").field("alignment", "au")
+        }
+        Codec::Vp8 => gst::Caps::builder("video/x-vp8"),
+        Codec::Aac => gst::Caps::builder("audio/mpeg")
+            .field("mpegversion", 4)
+            .field("stream-format", "raw")
+            .field("rate", 48_000)
+            .field("channels", 2)
+            .field("codec_data", gst::Buffer::from_slice(header.unwrap())),
+        Codec::Opus => gst::Caps::builder("audio/x-opus").field("channel-mapping-family", 0).field("channels", 2),
+    };
+    let pipeline = gst::parse::launch(&format!("appsrc name=in format=time ! {chain} ! appsink name=out sync=false"));
+    let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
+    let source = pipeline.by_name("in").unwrap().downcast::<gst_app::AppSrc>().unwrap();
+    let sink = pipeline.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
+    source.set_caps(Some(&caps.build()));
+    pipeline.set_state(gst::State::Playing).unwrap();
+    for packet in packets.iter().filter(|p| p.codec == codec) {
+        let mut buffer = gst::Buffer::from_slice(packet.data.clone());
+        let own = buffer.get_mut().unwrap();
+        own.set_pts(gst::ClockTime::try_from(packet.pts).unwrap());
+        own.set_dts(gst::ClockTime::try_from(packet.pts).unwrap());
+        source.push_buffer(buffer).unwrap();
+    }
+    source.end_of_stream().unwrap();
+    let mut out = Vec::new();
+    while let Ok(sample) = sink.pull_sample() {
+        let buffer = sample.buffer().unwrap();
+        let start = buffer.pts().unwrap().nseconds() as f64 / 1e9;
+        let map = buffer.map_readable().unwrap();
+        if codec.is_video() {
+            out.push((start, map.iter().map(|b| *b as f64).sum::<f64>() / map.len() as f64));
+        } else {
+            let samples: Vec<f32> = map.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+            // A millisecond each.
+            for (n, stretch) in samples.chunks(48).enumerate() {
+                out.push((start + n as f64 * 1e-3, stretch.iter().fold(0.0_f32, |a, s| a.max(s.abs())) as f64));
+            }
+        }
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    out
+}
+
+/// Times at which the level rises over `threshold`.
+fn rises(levels: &[(f64, f64)], threshold: f64) -> Vec<f64> {
+    let mut times: Vec<f64> = Vec::new();
+    let mut last = f64::MAX;
+    for (time, level) in levels {
+        if *level > threshold && last <= threshold && times.last().is_none_or(|t| time - t > 0.3) {
+            times.push(*time);
+        }
+        last = *level;
+    }
+    times
+}
+
+async fn collect(viewer: &mut lipstream::live::Viewer, time: Duration) -> Vec<Packet> {
+    let until = tokio::time::Instant::now() + time;
+    let mut packets = Vec::new();
+    while let Ok(Some(packet)) = tokio::time::timeout_at(until, viewer.recv()).await {
+        packets.push(packet);
+    }
+    packets
+}
+
+fn intervals(packets: &[Packet], codec: Codec) -> Vec<f64> {
+    let times: Vec<f64> = packets.iter().filter(|p| p.codec == codec).map(|p| p.pts.as_secs_f64()).collect();
+    times.windows(2).map(|w| w[1] - w[0]).collect()
+}
+
+/// Flash minus beep of each second that has both.
+fn offsets(packets: &[Packet], video: Codec, audio: Codec, header: Option<bytes::Bytes>) -> Vec<f64> {
+    let flashes = rises(&levels(packets, video, None), 150.0);
+    let beeps = rises(&levels(packets, audio, header), 0.1);
+    flashes
+        .iter()
+        .filter_map(|f| {
+            beeps.iter().map(|b| f - b).min_by(|a, b| a.abs().total_cmp(&b.abs())).filter(|d| d.abs() < 0.4)
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_source_sends_together_comes_out_together_in_every_codec() {
+    let (manager, _folder) = manager(Settings::default());
+    let session = manager.create(Spec::new("relay", "relay")).unwrap();
+    let camera =
+        Camera::start(session.publish(Place::Main, "a test").unwrap(), 25.0, 1.0, Duration::from_secs(77), None);
+    let mut viewer = session.watch(&Codec::ALL).await.unwrap();
+    let packets = collect(&mut viewer, Duration::from_secs(8)).await;
+    let status = session.status();
+    drop(camera);
+    for video in [Codec::H264, Codec::Vp8] {
+        assert!(packets.iter().find(|p| p.codec == video).unwrap().key, "{video} begins with a key frame");
+        let intervals = intervals(&packets, video);
+        assert!(intervals.len() > 150, "{video}: {} frames", intervals.len() + 1);
+        assert!(intervals.iter().all(|i| (0.035..0.045).contains(i)), "{video}: {intervals:?}");
+        for audio in [Codec::Aac, Codec::Opus] {
+            let offsets = offsets(&packets, video, audio, session.outlet().header(audio));
+            assert!(offsets.len() >= 5, "{video} {audio}: {offsets:?}");
+            assert!(offsets.iter().all(|o| o.abs() <= 0.020), "{video} {audio}: {offsets:?}");
+        }
+    }
+    assert!((24.0..=26.0).contains(&status.fps), "{}", status.fps);
+    assert_eq!(status.phase, Some(Phase::Running));
+    assert_eq!((status.width, status.height), SIZE);
+    assert!(status.av_offset_ms.abs() < 5.0);
+    manager.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_stops_is_held_and_returns_in_sync() {
+    let (manager, _folder) = manager(Settings::default());
+    let session = manager.create(Spec::new("relay", "relay")).unwrap();
+    let first =
+        Camera::start(session.publish(Place::Main, "a test").unwrap(), 30.0, 1.0, Duration::ZERO, Some((2.0, 4.0)));
+    let mut viewer = session.watch(&[Codec::H264, Codec::Aac]).await.unwrap();
+    let mut packets = collect(&mut viewer, Duration::from_secs(6)).await;
+    let second = session.publish(Place::Main, "another").err().unwrap();
+    assert!(matches!(&second, Refusal::Conflict(why) if why.contains("a test")), "{second}");
+    drop(first);
+    packets.extend(collect(&mut viewer, Duration::from_secs(1)).await);
+    // Another publisher with a clock of its own.
+    let again =
+        Camera::start(session.publish(Place::Main, "again").unwrap(), 24.0, 1.001, Duration::from_secs(900), None);
+    packets.extend(collect(&mut viewer, Duration::from_secs(5)).await);
+    drop(again);
+    let intervals_video = intervals(&packets, Codec::H264);
+    assert!(intervals_video.iter().all(|i| (0.001..0.12).contains(i)), "{intervals_video:?}");
+    let intervals_audio = intervals(&packets, Codec::Aac);
+    assert!(intervals_audio.iter().all(|i| (i - 1024.0 / 48_000.0).abs() < 0.001), "{intervals_audio:?}");
+    let offsets = offsets(&packets, Codec::H264, Codec::Aac, session.outlet().header(Codec::Aac));
+    assert!(offsets.len() >= 5, "{offsets:?}");
+    assert!(offsets.iter().all(|o| o.abs() <= 0.045), "within a frame: {offsets:?}");
+    assert!(session.status().frames_held > 40);
+    manager.close();
+}
