@@ -47,6 +47,14 @@ struct Running {
 }
 
 #[derive(Default)]
+struct Before {
+    frames: AtomicU64,
+    held: AtomicU64,
+    dropped: AtomicU64,
+    late: AtomicU64,
+}
+
+#[derive(Default)]
 struct State {
     running: Option<Running>,
     /// Values of parameters that were changed while it ran.
@@ -74,8 +82,8 @@ pub struct Session {
     /// Held while the graph starts or stops.
     starting: Mutex<()>,
     state: Mutex<State>,
-    /// Frames and restarts of the graphs before this one.
-    frames_before: AtomicU64,
+    /// What the graphs before this one counted.
+    before: Before,
 }
 
 impl Session {
@@ -109,7 +117,7 @@ impl Session {
             manager: Arc::downgrade(manager),
             starting: Mutex::default(),
             state: Mutex::default(),
-            frames_before: AtomicU64::new(0),
+            before: Before::default(),
             spec,
         });
         // Wrong parameters are refused now and not when somebody watches.
@@ -314,7 +322,15 @@ impl Session {
             state.running.take()
         };
         if let Some(running) = running {
-            self.frames_before.fetch_add(running.stage.meter.frames(), Ordering::Relaxed);
+            let late = running.stage.stats().get::<u64>("late").unwrap_or(0);
+            for (counter, count) in [
+                (&self.before.frames, running.stage.meter.frames()),
+                (&self.before.held, running.conductor.desk.held.load(Ordering::Relaxed)),
+                (&self.before.dropped, running.stage.dropped.load(Ordering::Relaxed)),
+                (&self.before.late, late),
+            ] {
+                counter.fetch_add(count, Ordering::Relaxed);
+            }
         }
     }
 
@@ -407,8 +423,10 @@ impl Session {
             viewers: self.outlet.viewers(),
             speaking: self.speech.speaking(),
             speech_queued_ms: self.speech.queued().as_secs_f64() * 1e3,
-            frames: self.frames_before.load(Ordering::Relaxed),
-            frames_dropped: self.deck.dropped(),
+            frames: self.before.frames.load(Ordering::Relaxed),
+            frames_held: self.before.held.load(Ordering::Relaxed),
+            frames_late: self.before.late.load(Ordering::Relaxed),
+            frames_dropped: self.deck.dropped() + self.before.dropped.load(Ordering::Relaxed),
             skew_ppm: self.deck.skew(),
             ..Status::default()
         };
@@ -432,7 +450,7 @@ impl Session {
                 let picture = self.picture();
                 (status.width, status.height) = (picture.width, picture.height);
                 status.uptime = running.since.elapsed().as_secs_f64();
-                status.frames_held = desk.held.load(Ordering::Relaxed);
+                status.frames_held += desk.held.load(Ordering::Relaxed);
                 status.clip = Some(desk.clip.lock().clone()).filter(|clip| !clip.is_empty());
                 Some(running.stage.clone())
             } else {

@@ -101,7 +101,7 @@ pub struct Capacity {
 
 /// Takes what the bin `lipsync` says about itself in its property `stats`.
 pub(super) fn read_stats(status: &mut Status, stats: &gst::Structure) {
-    status.frames_late = stats.get::<u64>("late").unwrap_or(0);
+    status.frames_late += stats.get::<u64>("late").unwrap_or(0);
     for (part, stages) in [
         ("facetrack", &["track"][..]),
         ("audioenc", &["encode"]),

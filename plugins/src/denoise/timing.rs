@@ -62,13 +62,11 @@ impl LipDenoise {
                 (video, audio) => video.or(audio),
             };
         }
-        let frame = state.info.as_ref().map_or(FRAME, |info| {
-            let fps = info.fps();
-            gst::ClockTime::SECOND
-                .mul_div_ceil(fps.denom().max(0) as u64, fps.numer().max(0) as u64)
-                .filter(|_| fps.numer() > 0)
-                .unwrap_or(FRAME)
-        });
+        // A rate of 0/1 is one that varies.
+        let fps = state.info.as_ref().map(|info| info.fps()).filter(|fps| fps.numer() > 0 && fps.denom() > 0);
+        let frame = fps
+            .and_then(|fps| gst::ClockTime::SECOND.mul_div_ceil(fps.denom() as u64, fps.numer() as u64))
+            .unwrap_or(FRAME);
         min += state.own + frame * state.depth as u64;
         let known = state.latency.replace((live, min));
         drop(state);
