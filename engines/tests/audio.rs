@@ -103,10 +103,24 @@ fn a_reset_forgets_and_bad_samples_do_no_lasting_harm() {
 #[test]
 fn lasting_silence_has_the_feature_that_the_encoder_states() {
     let mut encoder = encoder();
-    let stated = encoder.silence().unwrap();
+    let stated = encoder.silence().to_vec();
     let heard = features(&mut encoder, std::iter::once(vec![0.0; 128_000]));
     let last = &heard[heard.len() - 1];
     for (a, b) in last.iter().zip(&stated) {
         assert!((a - b).abs() < 1e-3, "{a} instead of {b}");
+    }
+}
+
+#[test]
+fn hushed_speech_leaves_no_trace() {
+    let mut encoder = encoder();
+    encoder.push(&babble()[..5000], &mut |_| ()).unwrap();
+    encoder.hush();
+    let mut heard = Vec::new();
+    encoder.push(&[0.0; 8000], &mut |feature| heard.push(feature.to_vec())).unwrap();
+    assert!(heard.len() > 20);
+    for feature in heard {
+        let worst = feature.iter().zip(encoder.silence()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-3, "{worst}");
     }
 }

@@ -15,6 +15,7 @@ pub mod blend;
 pub mod denoise;
 pub mod facetrack;
 pub mod features;
+pub mod interrupt;
 pub mod meta;
 mod options;
 mod stats;

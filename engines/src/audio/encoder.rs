@@ -1,4 +1,9 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
 
 use super::{BINS, Mel};
 use crate::{
@@ -24,6 +29,7 @@ pub struct Encoder {
     hop: Vec<f32>,
     hop_len: usize,
     state: Vec<f32>,
+    settled: Arc<Settled>,
     /// Samples taken and hops given since the last reset.
     samples: u64,
     hops: u64,
@@ -41,8 +47,10 @@ impl Encoder {
         let model = Model::shared(&name, &engine.file("audio")?, options)?;
         let frames = section.hop_ms as usize / 10;
         let state = state_size(&name, &model, frames, section.features)?;
+        let settled = Settled::of(&model, &vec![quiet(&section); frames * BINS], state)?;
         Ok(Self {
             model,
+            settled,
             name: engine.manifest().name.clone(),
             mel: Mel::new(),
             hop: Vec::with_capacity(frames * BINS),
@@ -117,17 +125,51 @@ impl Encoder {
         (self.samples, self.hops) = (0, 0);
     }
 
-    /// What the encoder says of lasting silence: `[dims]`. The encoder's own state is not touched.
-    pub fn silence(&self) -> Result<Vec<f32>> {
-        let quiet = (1e-6f32.ln() - self.section.mel_mean) / self.section.mel_std;
-        let hop = vec![quiet; self.hop_len];
-        let mut state = vec![0.0; self.state.len()];
-        let mut feature = Vec::new();
-        for _ in 0..SETTLED_HOPS {
-            feature = step(&self.model, &hop, &mut state)?;
-        }
-        Ok(feature)
+    /// What was heard so far was silence, and the state what lasting silence leaves; time goes on.
+    pub fn hush(&mut self) {
+        self.mel.hush();
+        self.hop.fill(quiet(&self.section));
+        self.state.clone_from(&self.settled.state);
     }
+
+    /// What the encoder says of lasting silence: `[dims]`.
+    pub fn silence(&self) -> &[f32] {
+        &self.settled.feature
+    }
+}
+
+/// Where lasting silence leads.
+struct Settled {
+    feature: Vec<f32>,
+    state: Vec<f32>,
+}
+
+impl Settled {
+    /// Runs the model into silence once for as long as it is loaded.
+    fn of(model: &Arc<Model>, hop: &[f32], state: usize) -> Result<Arc<Self>> {
+        type Known = Vec<(Weak<Model>, Vec<f32>, Arc<Settled>)>;
+        static KNOWN: OnceLock<Mutex<Known>> = OnceLock::new();
+        let mut known = KNOWN.get_or_init(Default::default).lock();
+        known.retain(|(model, ..)| model.strong_count() > 0);
+        let same = |(of, with, _): &&(Weak<Model>, Vec<f32>, Arc<Settled>)| {
+            std::ptr::eq(of.as_ptr(), Arc::as_ptr(model)) && with == hop
+        };
+        if let Some((.., settled)) = known.iter().find(same) {
+            return Ok(settled.clone());
+        }
+        let (mut state, mut feature) = (vec![0.0; state], Vec::new());
+        for _ in 0..SETTLED_HOPS {
+            feature = step(model, hop, &mut state)?;
+        }
+        let settled = Arc::new(Self { feature, state });
+        known.push((Arc::downgrade(model), hop.to_vec(), settled.clone()));
+        Ok(settled)
+    }
+}
+
+/// What every bin of a normalised mel frame is in silence.
+fn quiet(section: &AudioSection) -> f32 {
+    (1e-6f32.ln() - section.mel_mean) / section.mel_std
 }
 
 fn step(model: &Model, hop: &[f32], state: &mut Vec<f32>) -> Result<Vec<f32>> {

@@ -79,6 +79,11 @@ impl Mel {
         }
     }
 
+    /// What was heard and is still needed was silence.
+    pub fn hush(&mut self) {
+        self.pending.fill(0.0);
+    }
+
     /// Forgets everything heard.
     pub fn reset(&mut self) {
         self.pending.clear();

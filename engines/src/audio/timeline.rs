@@ -76,6 +76,11 @@ impl Timeline {
         self.features.push_back((time, feature.into()));
     }
 
+    /// What has come so far was silence.
+    pub fn hush(&mut self) {
+        self.features.iter_mut().for_each(|(_, feature)| *feature = Box::from(&*self.spec.silence));
+    }
+
     /// No more features will come: what is missing is silence from now on.
     pub fn end(&mut self) {
         self.ended = true;
@@ -177,6 +182,14 @@ mod tests {
         timeline.end();
         assert_eq!(timeline.window(400 * MS), [-1.0; 3]);
         assert_eq!(ramp(11).window(0), [0.0, 0.0, 40.0]);
+    }
+
+    #[test]
+    fn hushed_features_are_silence_and_later_ones_are_heard() {
+        let mut timeline = ramp(10);
+        timeline.hush();
+        timeline.push(200 * MS, &[200.0]);
+        assert_eq!(timeline.window(180 * MS), [-1.0, -1.0, 200.0]);
     }
 
     #[test]

@@ -69,6 +69,11 @@ pub trait Denoiser: Send + Sync {
     /// cost less than a frame.
     fn prepare(&self, bank: &ReferenceBank) -> Result<Identity>;
 
+    /// The latent of a mouth at rest, `[Spec::latent]`, for engines whose latents may be mixed with it.
+    fn rest(&self) -> Option<Arc<[f32]>> {
+        None
+    }
+
     /// The conditioning vector, `[Spec::conditioning]`.
     fn condition(&self, conditions: &Conditions) -> Result<Vec<f32>>;
 

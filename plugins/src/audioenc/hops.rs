@@ -26,11 +26,21 @@ pub struct Hops {
     /// Samples from the start of the next feature's hop on.
     heard: VecDeque<f32>,
     gate: Gate,
+    /// Audio before this running time counts as silence.
+    hushed: Option<gst::ClockTime>,
 }
 
 impl Hops {
     pub fn new(encoder: Encoder) -> Self {
-        Self { encoder, anchor: None, samples: 0, features: 0, heard: VecDeque::new(), gate: Gate::default() }
+        Self {
+            encoder,
+            anchor: None,
+            samples: 0,
+            features: 0,
+            heard: VecDeque::new(),
+            gate: Gate::default(),
+            hushed: None,
+        }
     }
 
     pub fn encoder(&self) -> &Encoder {
@@ -44,13 +54,31 @@ impl Hops {
         (self.samples, self.features) = (0, 0);
         self.heard.clear();
         self.gate = Gate::default();
+        self.hushed = None;
+    }
+
+    /// What has been heard was silence, as is what comes of the time before `until`.
+    pub fn interrupt(&mut self, until: Option<gst::ClockTime>) {
+        self.encoder.hush();
+        self.heard.iter_mut().for_each(|s| *s = 0.0);
+        self.gate = Gate::default();
+        self.hushed = until;
     }
 
     /// Takes samples that start at the running time `time` (`None`: where the last ended) and gives the features
     /// that they complete.
     pub fn push(&mut self, time: Option<gst::ClockTime>, samples: &[f32]) -> Result<Vec<gst::Buffer>> {
         let mut out = Vec::new();
+        let quiet;
         let mut samples = samples;
+        match (self.hushed, time) {
+            (Some(until), Some(time)) if time < until => {
+                let count = (position(until) - position(time)).clamp(0, samples.len() as i64) as usize;
+                quiet = [&vec![0.0; count], &samples[count..]].concat();
+                samples = &quiet;
+            }
+            _ => self.hushed = None,
+        }
         let off = match (self.anchor, time) {
             (Some(anchor), Some(time)) => position(time) - position(anchor) - self.samples as i64,
             _ => 0,
@@ -83,7 +111,9 @@ impl Hops {
             self.encoder.finish(&mut |feature| vectors.push(feature.to_vec()))?;
         }
         let out = vectors.iter().map(|v| self.stamp(v)).collect();
+        let hushed = self.hushed;
         self.reset();
+        self.hushed = hushed;
         Ok(out)
     }
 

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::hops::Hops;
 use crate::{
     features::{self, FeaturesInfo},
+    interrupt,
     options::{self, Options},
     stats::{self, Stats, count},
 };
@@ -75,6 +76,9 @@ impl ObjectSubclass for LipAudioEnc {
             })
             .build();
         let srcpad = gst::Pad::builder_from_template(&template("src"))
+            .event_function(|pad, parent, event| {
+                Self::catch_panic_pad_function(parent, || false, |this| this.src_event(pad, event))
+            })
             .query_function(|pad, parent, query| {
                 Self::catch_panic_pad_function(parent, || false, |this| this.src_query(pad, query))
             })
@@ -256,6 +260,10 @@ impl LipAudioEnc {
                 let _ = self.send(features);
                 self.srcpad.push_event(event)
             }
+            gst::EventView::CustomDownstream(e) if interrupt::is(e) => {
+                self.interrupt(None);
+                self.srcpad.push_event(event)
+            }
             gst::EventView::FlushStop(_) => {
                 {
                     let mut state = self.state.lock();
@@ -268,6 +276,20 @@ impl LipAudioEnc {
                 self.srcpad.push_event(event)
             }
             _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),
+        }
+    }
+
+    fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        if event.type_() == gst::EventType::CustomUpstream && interrupt::is(&event) {
+            self.interrupt(None);
+        }
+        gst::Pad::event_default(pad, Some(&*self.obj()), event)
+    }
+
+    /// What has been heard counts as silence, as does what comes of the running time before `until`.
+    pub(crate) fn interrupt(&self, until: Option<gst::ClockTime>) {
+        if let Some(hops) = &mut self.state.lock().hops {
+            hops.interrupt(until);
         }
     }
 

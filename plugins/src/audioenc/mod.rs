@@ -13,7 +13,7 @@
 
 mod gate;
 mod hops;
-mod imp;
+pub(crate) mod imp;
 
 use gst::{glib, prelude::*};
 

@@ -74,6 +74,11 @@ impl Presence {
         self.level
     }
 
+    /// What was being said ends at `time`.
+    pub fn hush(&mut self, time: gst::ClockTime) {
+        self.spoken = self.spoken.map(|spoken| spoken.min(time));
+    }
+
     fn speaks(&self, time: gst::ClockTime, manners: &Manners) -> bool {
         manners.idle == Idle::Rest || self.spoken.is_some_and(|spoken| time < spoken + manners.after)
     }

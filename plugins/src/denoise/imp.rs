@@ -12,12 +12,13 @@ use parking_lot::Mutex;
 
 use super::{
     properties::{self, SchedulingPolicy, Settings},
-    speaker::{Frame, Left, Speaker, Work},
+    speaker::{Finished, Frame, Left, Speaker, Work},
     timing::COMPUTE,
     wait::{Gate, Wait},
 };
 use crate::{
     features::{self, FeaturesInfo},
+    interrupt,
     meta::{PatchMeta, face},
     stats::{Stats, count},
     video,
@@ -52,6 +53,12 @@ pub(super) struct State {
     pub(super) playing: bool,
 }
 
+/// A frame that goes, and whether it shows nothing of what was interrupted.
+struct Done {
+    buffer: gst::Buffer,
+    at_rest: bool,
+}
+
 /// Why a frame was not taken.
 enum Fault {
     Flow(gst::FlowError),
@@ -77,6 +84,8 @@ pub struct LipDenoise {
     pub(super) stats: Stats<5>,
     /// Of the last flush, in microseconds.
     pub(super) flush_time: AtomicU64,
+    /// Of the last interrupt, in microseconds.
+    interrupt_time: AtomicU64,
     pub(super) references: AtomicU64,
 }
 
@@ -144,6 +153,7 @@ impl ObjectSubclass for LipDenoise {
             gate: Gate::default(),
             stats: Stats::new(["gather", "prepare", "wait", "denoise", "render"]),
             flush_time: AtomicU64::new(0),
+            interrupt_time: AtomicU64::new(0),
             references: AtomicU64::new(0),
         }
     }
@@ -153,6 +163,22 @@ impl ObjectImpl for LipDenoise {
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(properties::list);
         &PROPERTIES
+    }
+
+    fn signals() -> &'static [glib::subclass::Signal] {
+        static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
+            vec![
+                glib::subclass::Signal::builder("interrupt")
+                    .action()
+                    .class_handler(|args| {
+                        let element = args[0].get::<super::LipDenoise>().expect("the element itself");
+                        element.imp().interrupt(None);
+                        None
+                    })
+                    .build(),
+            ]
+        });
+        &SIGNALS
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
@@ -292,6 +318,7 @@ impl LipDenoise {
     fn statistics(&self) -> gst::Structure {
         let mut s = self.stats.structure("lipdenoise-stats");
         s.set("flush-time", self.flush_time.load(Relaxed));
+        s.set("interrupt-time", self.interrupt_time.load(Relaxed));
         s.set("references", self.references.load(Relaxed));
         let stream = self.state.lock().stream.clone();
         let worker = stream.map(|stream| stream.worker().stats()).unwrap_or_default();
@@ -317,7 +344,7 @@ impl LipDenoise {
     }
 
     /// Takes a frame in and gives those that are finished.
-    fn take(&self, speaker: &mut Speaker, buffer: gst::Buffer) -> std::result::Result<Vec<gst::Buffer>, Fault> {
+    fn take(&self, speaker: &mut Speaker, buffer: gst::Buffer) -> std::result::Result<Vec<Done>, Fault> {
         let (info, time, depth) = {
             let state = self.state.lock();
             let Some(info) = state.info.clone() else { return Err(Fault::Flow(gst::FlowError::NotNegotiated)) };
@@ -325,11 +352,13 @@ impl LipDenoise {
         };
         let faces = face::faces(&buffer, info.width(), info.height());
         let face = speaker.choose(faces);
+        speaker.heed(self.gate.interrupts());
         let (work, presence) = match (&face, time) {
             (Some(face), Some(time)) => self.plan(speaker, &buffer, &info, face, time)?,
             _ => (Work::Pass, 1.0),
         };
-        speaker.pending.push_back(Frame { buffer, time, face, presence, work });
+        let interrupts = speaker.interrupts;
+        speaker.pending.push_back(Frame { buffer, time, face, presence, work, interrupts });
         self.finish(speaker, &info, depth)
     }
 
@@ -343,21 +372,30 @@ impl LipDenoise {
         time: gst::ClockTime,
     ) -> std::result::Result<(Work, f32), Fault> {
         let manners = self.settings.lock().manners();
-        let heard = if self.patience(time) == Some(Duration::ZERO) {
-            Wait::Late
-        } else {
+        let late = self.patience(time) == Some(Duration::ZERO);
+        let known = late || {
             let start = Instant::now();
             let known = speaker.look(buffer, info, face)?;
             self.references.store(speaker.references() as u64, Relaxed);
             self.stats.stage("gather").record(start.elapsed());
-            if !known {
-                return Ok((Work::Pass, 1.0));
-            }
-            self.stats.stage("wait").time(|| self.wait(time))
+            known
         };
+        let mut heard = match (late, known) {
+            _ if speaker.eases() => Wait::Interrupted,
+            (true, _) => Wait::Late,
+            (_, false) => return Ok((Work::Pass, 1.0)),
+            _ => self.stats.stage("wait").time(|| self.wait(time, speaker.interrupts)),
+        };
+        while heard == Wait::Interrupted && !speaker.eases() {
+            speaker.heed(self.gate.interrupts());
+            if !speaker.eases() {
+                // Nothing to be taken back: it waits for what is said next.
+                heard = self.wait(time, speaker.interrupts);
+            }
+        }
         let voice = match &heard {
             Wait::Ready(_, voice) => *voice,
-            Wait::Late => None,
+            Wait::Late | Wait::Interrupted => None,
             Wait::Absent => return Ok((Work::Pass, 1.0)),
             Wait::Flushing => return Err(Fault::Flow(gst::FlowError::Flushing)),
         };
@@ -368,6 +406,7 @@ impl LipDenoise {
                 Some(identity) => speaker.submit(face, identity, &window)?,
                 None => Work::Pass,
             },
+            Wait::Interrupted => speaker.identity(face)?.map_or(Work::Pass, |identity| Work::Ease { identity }),
             _ => Work::Hold,
         };
         Ok((work, presence))
@@ -379,7 +418,7 @@ impl LipDenoise {
         speaker: &mut Speaker,
         info: &gst_video::VideoInfo,
         depth: usize,
-    ) -> std::result::Result<Vec<gst::Buffer>, Fault> {
+    ) -> std::result::Result<Vec<Done>, Fault> {
         let gain = self.settings.lock().gain as f32;
         let mut done = Vec::new();
         loop {
@@ -389,7 +428,8 @@ impl LipDenoise {
             }
             let Some(mut frame) = speaker.pending.pop_front() else { break };
             let patience = frame.time.and_then(|time| self.patience(time));
-            let (patch, left) = speaker.finish(&mut frame, patience, gain, &self.stats)?;
+            speaker.heed(self.gate.interrupts());
+            let Finished { patch, left, at_rest } = speaker.finish(&mut frame, patience, gain, &self.stats)?;
             if self.gate.flushing() {
                 return Err(Fault::Flow(gst::FlowError::Flushing));
             }
@@ -402,15 +442,15 @@ impl LipDenoise {
                 Some(patch) => PatchMeta::add(frame.buffer.make_mut(), patch, info.width(), info.height()),
                 None => count(&self.stats.passed_through),
             }
-            done.push(frame.buffer);
+            done.push(Done { buffer: frame.buffer, at_rest });
         }
         Ok(done)
     }
 
     /// Pushes what is finished, or says what went wrong; no lock is held here.
-    fn send(&self, done: std::result::Result<Vec<gst::Buffer>, Fault>) -> Flow {
-        let buffers = match done {
-            Ok(buffers) => buffers,
+    fn send(&self, done: std::result::Result<Vec<Done>, Fault>) -> Flow {
+        let done = match done {
+            Ok(done) => done,
             Err(Fault::Flow(error)) => return Err(error),
             Err(Fault::Engine(error)) => {
                 gst::element_imp_error!(
@@ -422,11 +462,28 @@ impl LipDenoise {
                 return Err(gst::FlowError::Error);
             }
         };
-        for buffer in buffers {
+        for Done { buffer, at_rest } in done {
             count(&self.stats.frames_out);
+            if at_rest && let Some(asked) = self.gate.rested() {
+                self.tell_rest(asked.elapsed());
+            }
             self.srcpad.push(buffer)?;
         }
         Ok(gst::FlowSuccess::Ok)
+    }
+
+    /// What has been said counts as silence, as does what is heard of the time before `until`.
+    pub(crate) fn interrupt(&self, until: Option<gst::ClockTime>) {
+        gst::debug!(CAT, imp = self, "interrupted, until {until:?}");
+        self.gate.interrupt(until.map_or(0, gst::ClockTime::nseconds));
+    }
+
+    fn tell_rest(&self, time: Duration) {
+        let micros = time.as_micros() as u64;
+        self.interrupt_time.store(micros, Relaxed);
+        let told = gst::Structure::builder(interrupt::NAME).field("time", micros).build();
+        // Nobody may be listening.
+        let _ = self.obj().post_message(gst::message::Element::builder(told).src(&*self.obj()).build());
     }
 
     /// Finishes and pushes all frames that are on their way: an event must not overtake them.
@@ -465,6 +522,7 @@ impl LipDenoise {
                 }
             },
             gst::EventView::Eos(_) => self.gate.end_video(true),
+            gst::EventView::CustomDownstream(e) if interrupt::is(e) => self.interrupt(None),
             gst::EventView::FlushStart(_) => return self.flush(pad, event),
             gst::EventView::FlushStop(_) => {
                 self.state.lock().segment = gst::FormattedSegment::new();
@@ -522,6 +580,13 @@ impl LipDenoise {
             // Both streams move. Upstream of both, one demuxer tells the two by the sequence number.
             let features = self.featurespad.push_event(event.clone());
             return self.sinkpad.push_event(event) || features;
+        }
+        if event.type_() == gst::EventType::CustomUpstream && interrupt::is(&event) {
+            self.interrupt(None);
+            // The audio encoder has heard some of it as well.
+            self.featurespad.push_event(event.clone());
+            self.sinkpad.push_event(event);
+            return true;
         }
         gst::Pad::event_default(pad, Some(&*self.obj()), event)
     }

@@ -5,7 +5,10 @@ use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 use gst::{prelude::*, subclass::prelude::*};
 
 use super::imp::{CAT, Flow, LipDenoise};
-use crate::features::{self, FeaturesInfo};
+use crate::{
+    features::{self, FeaturesInfo},
+    interrupt,
+};
 
 impl LipDenoise {
     pub(super) fn features_chain(&self, buffer: &gst::Buffer) -> Flow {
@@ -40,6 +43,7 @@ impl LipDenoise {
                 Err(_) => return false,
             },
             gst::EventView::Eos(_) => self.gate.end_features(),
+            gst::EventView::CustomDownstream(e) if interrupt::is(e) => self.interrupt(None),
             gst::EventView::FlushStart(_) => {
                 let start = Instant::now();
                 self.gate.flush_features(true);

@@ -16,6 +16,10 @@
 //! nobody has spoken for `idle-after`, and frames pass as they are: nothing is denoised or rendered. It comes back as soon
 //! as a voiced hop is known of, and is fully there at the latest 40 ms after that hop's start.
 //!
+//! **Interrupt.** On the action signal `interrupt`, or an [event](crate::interrupt), what has been heard counts as
+//! silence and the mouth eases to rest within 80 ms of video. Frames that wait go at once. When the first frame at rest is
+//! pushed, the element posts a message and the statistic `interrupt-time` tells how long it took.
+//!
 //! **Structure.** The element is a plain `GstElement` and not a `GstAggregator`: there is one stream that goes through,
 //! with its own events, segment, allocation and end, and one that is only looked at. The frame's own thread does the
 //! waiting; an aggregator would wait for a features pad that nobody has linked, and would end the features with the video.
@@ -24,9 +28,10 @@
 //! bank a track, or loaded from `reference-bank`. Until a bank holds something, frames pass as they are.
 
 mod banks;
+mod ease;
 mod fade;
 mod idle;
-mod imp;
+pub(crate) mod imp;
 mod listen;
 pub(crate) mod properties;
 mod speaker;

@@ -202,7 +202,8 @@ pub fn list() -> Vec<glib::ParamSpec> {
         stats::property(
             "Frames in, out, passed through (no patch), dropped and late; times in microseconds as <stage>-p50, -p95 and \
              -p99 for gather (looking for references), prepare (the person), wait (for features), denoise (all steps of a frame) and render; flush-time \
-             (of the last flush, from its start to nothing left), references (in the bank), batches, steps and latents-a-batch \
+             (of the last flush, from its start to nothing left), interrupt-time (of the last interrupt, from the signal to \
+             the push of a frame at rest), references (in the bank), batches, steps and latents-a-batch \
              (of the model, all streams)",
         ),
     ];

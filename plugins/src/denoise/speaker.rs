@@ -15,7 +15,7 @@ use lipstream_engines::{
     tracker::Face,
 };
 
-use super::{banks::Banks, fade::Fade, idle::Presence, properties::Settings};
+use super::{banks::Banks, ease::Ease, fade::Fade, idle::Presence, properties::Settings};
 use crate::{stats::Stats, video};
 
 /// Frames of all streams that may wait for one model.
@@ -31,6 +31,8 @@ pub enum Work {
     Hold,
     /// Nobody has spoken for a while: the frame's own mouth.
     Idle,
+    /// Whoever spoke was interrupted: no features and no denoising.
+    Ease { identity: Identity },
     /// A latent is on its way.
     Denoise { ticket: Ticket, identity: Identity, since: Instant },
 }
@@ -44,6 +46,27 @@ pub struct Frame {
     /// How visible the mouth is for what is being said, 0..1.
     pub presence: f32,
     pub work: Work,
+    /// Interrupts that had been heeded when it came.
+    pub interrupts: u64,
+}
+
+/// A frame on its way out.
+pub struct Finished {
+    pub patch: Option<Patch>,
+    pub left: Left,
+    /// It shows nothing of what has been interrupted.
+    pub at_rest: bool,
+}
+
+impl Finished {
+    fn new(patch: Option<Patch>, left: Left) -> Self {
+        Self { patch, left, at_rest: false }
+    }
+
+    /// As it came: whatever was being said, it does not show it.
+    fn untouched() -> Self {
+        Self { patch: None, left: Left::Untouched, at_rest: true }
+    }
 }
 
 /// How a frame left.
@@ -69,6 +92,12 @@ pub struct Speaker {
     past: VecDeque<Arc<[f32]>>,
     /// Patch of the frame before, at full opacity.
     last: Option<Patch>,
+    /// Its latent and running time.
+    shown: Option<(Arc<[f32]>, gst::ClockTime)>,
+    /// Interrupts heeded so far,
+    pub interrupts: u64,
+    /// and the way to rest that the last one began.
+    ease: Option<Ease>,
     /// Running time of the first of the late frames that came one after another.
     late_since: Option<gst::ClockTime>,
     /// Frames on their way, in order.
@@ -101,6 +130,9 @@ impl Speaker {
             track: None,
             past: VecDeque::new(),
             last: None,
+            shown: None,
+            interrupts: 0,
+            ease: None,
             late_since: None,
             pending: VecDeque::new(),
         })
@@ -133,14 +165,40 @@ impl Speaker {
     /// A jump in the stream: frames on their way are dropped, the person stays known. Returns how many were dropped.
     pub fn flush(&mut self) -> usize {
         self.stream.flush();
-        self.past.clear();
-        self.last = None;
+        self.forget();
         self.late_since = None;
         self.fade.restart();
         self.presence = Presence::default();
         let dropped = self.pending.len();
         self.pending.clear();
         dropped
+    }
+
+    /// Forgets the mouth that was shown last.
+    fn forget(&mut self) {
+        self.past.clear();
+        self.last = None;
+        self.shown = None;
+        self.ease = None;
+    }
+
+    /// Heeds the interrupts there have been, `interrupts` in all: the mouth begins to ease to rest.
+    pub fn heed(&mut self, interrupts: u64) {
+        if self.interrupts == interrupts {
+            return;
+        }
+        self.interrupts = interrupts;
+        if let Some((_, time)) = &self.shown {
+            self.presence.hush(*time);
+        }
+        if self.ease.is_none() && self.stream.worker().denoiser().rest().is_some() {
+            self.ease = self.shown.take().map(|(latent, time)| Ease::new(latent, time));
+        }
+    }
+
+    /// Whether the mouth is on its way to rest.
+    pub fn eases(&self) -> bool {
+        self.ease.is_some()
     }
 
     /// The face that speaks: the one that did, else the largest.
@@ -153,8 +211,7 @@ impl Speaker {
         let chosen = faces.get(same.or_else(largest)?)?.clone();
         if self.track.replace(chosen.track_id) != Some(chosen.track_id) {
             // Another person: nothing of the last one's motion or pixels.
-            self.past.clear();
-            self.last = None;
+            self.forget();
         }
         Some(chosen)
     }
@@ -181,44 +238,61 @@ impl Speaker {
         }
     }
 
-    /// The patch for a frame of [`Speaker::pending`] that has been taken out. Waits for its latent, for ever or for
-    /// as long as `patience` says.
+    /// What a frame of [`Speaker::pending`] that has been taken out leaves with. Waits for its latent, for ever or for as
+    /// long as `patience` says.
     pub fn finish(
         &mut self,
         frame: &mut Frame,
         patience: Option<Duration>,
         gain: f32,
         stats: &Stats<5>,
-    ) -> Result<(Option<Patch>, Left)> {
+    ) -> Result<Finished> {
         let time = frame.time.unwrap_or_default();
         let Some(face) = frame.face.take() else {
             self.fade.vanish(time);
-            self.last = None;
-            self.past.clear();
-            return Ok((None, Left::Untouched));
+            self.forget();
+            return Ok(Finished::untouched());
         };
-        let (ticket, identity, since) = match std::mem::replace(&mut frame.work, Work::Pass) {
+        let mut work = std::mem::replace(&mut frame.work, Work::Pass);
+        if self.ease.is_some() && frame.interrupts != self.interrupts {
+            // It was on its way when the interrupt came.
+            work = match work {
+                Work::Denoise { identity, .. } => Work::Ease { identity },
+                Work::Hold => self.banks.identity(&face)?.map_or(Work::Hold, |identity| Work::Ease { identity }),
+                other => other,
+            };
+        }
+        let (latent, identity, at_rest) = match work {
             Work::Pass => {
                 self.fade.vanish(time);
-                return Ok((None, Left::Untouched));
+                self.forget();
+                return Ok(Finished::untouched());
             }
             Work::Idle => {
                 // What is said next begins with a mouth of its own.
-                self.last = None;
-                self.past.clear();
+                self.forget();
                 self.late_since = None;
-                return Ok((None, Left::Untouched));
+                return Ok(Finished::untouched());
             }
-            Work::Hold => return Ok((self.hold(&face, frame.presence, time), Left::Late)),
-            Work::Denoise { ticket, identity, since } => (ticket, identity, since),
+            Work::Hold => return Ok(Finished::new(self.hold(&face, frame.presence, time), Left::Late)),
+            Work::Ease { identity } => {
+                let (latent, at_rest) = self.eased(time);
+                (latent, identity, at_rest)
+            }
+            Work::Denoise { ticket, identity, since } => {
+                let latent = match ticket.wait(patience) {
+                    Ok(latent) => latent,
+                    Err(WaitError::Timeout(_)) => {
+                        return Ok(Finished::new(self.hold(&face, frame.presence, time), Left::Late));
+                    }
+                    Err(WaitError::Flushed) => return Ok(Finished::untouched()),
+                    Err(WaitError::Failed(cause)) => return Err(Error::invalid(cause)),
+                };
+                stats.stage("denoise").record(since.elapsed());
+                // Without a way to rest, the first frame that hears the silence is the one.
+                (latent, identity, frame.interrupts == self.interrupts)
+            }
         };
-        let latent = match ticket.wait(patience) {
-            Ok(latent) => latent,
-            Err(WaitError::Timeout(_)) => return Ok((self.hold(&face, frame.presence, time), Left::Late)),
-            Err(WaitError::Flushed) => return Ok((None, Left::Untouched)),
-            Err(WaitError::Failed(cause)) => return Err(Error::invalid(cause)),
-        };
-        stats.stage("denoise").record(since.elapsed());
         self.late_since = None;
         self.past.push_front(latent.clone());
         self.past.truncate(self.spec().past);
@@ -227,14 +301,27 @@ impl Speaker {
             stats.stage("render").time(|| denoiser.render(&latent, &face, &identity, gain, self.last.as_ref()))?;
         let Some(patch) = patch else {
             self.fade.vanish(time);
-            return Ok((None, Left::Untouched));
+            return Ok(Finished::untouched());
         };
         self.last = Some(patch.clone());
+        self.shown = Some((latent, time));
         let opacity = self.fade.towards(!face.occluded, time) * frame.presence;
         Ok(match faded(patch, opacity) {
-            Some(patch) => (Some(patch), Left::Spoken),
-            None => (None, Left::Untouched),
+            Some(patch) => Finished { patch: Some(patch), left: Left::Spoken, at_rest },
+            None => Finished::untouched(),
         })
+    }
+
+    /// The latent of the next frame on the way to rest, and whether it is there; at rest where there is no way.
+    fn eased(&mut self, time: gst::ClockTime) -> (Arc<[f32]>, bool) {
+        let denoiser = self.stream.worker().denoiser();
+        let rest = denoiser.rest().unwrap_or_else(|| vec![0.0; denoiser.spec().latent].into());
+        let Some(ease) = &mut self.ease else { return (rest, true) };
+        let (latent, at_rest) = ease.at(time, &rest);
+        if at_rest {
+            self.ease = None;
+        }
+        (latent, at_rest)
     }
 
     /// The last patch where the face is now.

@@ -15,10 +15,10 @@ pub(super) const COMPUTE: gst::ClockTime = gst::ClockTime::from_mseconds(20);
 const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
 
 impl LipDenoise {
-    /// Waits for the features of the frame of running time `time`.
-    pub(super) fn wait(&self, time: gst::ClockTime) -> Wait {
+    /// Waits for the features of the frame of running time `time`, by a caller who has heeded so many interrupts.
+    pub(super) fn wait(&self, time: gst::ClockTime, interrupts: u64) -> Wait {
         self.gate.wait(
-            time.nseconds(),
+            (time.nseconds(), interrupts),
             || self.featurespad.is_linked(),
             || self.state.lock().latency.is_some_and(|(live, _)| live),
             || self.deadline(time),

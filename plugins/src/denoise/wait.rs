@@ -28,6 +28,8 @@ pub enum Wait {
     Late,
     /// Nobody sends features.
     Absent,
+    /// There was an interrupt that the frame's thread knows nothing of.
+    Interrupted,
     /// The video is being flushed.
     Flushing,
 }
@@ -37,6 +39,12 @@ struct Inner {
     timeline: Option<Timeline>,
     /// Times of the features with voice that no frame has asked for yet, in ns, ascending.
     voiced: VecDeque<u64>,
+    /// How often there was an interrupt,
+    interrupts: u64,
+    /// when the first came after which no frame at rest has left,
+    asked: Option<Instant>,
+    /// and the running time in ns before which features are silence for it, as they come.
+    hushed: u64,
     /// Frames must not wait: before `open`, after `close` and between flush start and flush stop of the video.
     flushing: bool,
     /// The same for features.
@@ -61,6 +69,9 @@ impl Inner {
         Self {
             timeline,
             voiced: VecDeque::new(),
+            interrupts: 0,
+            asked: None,
+            hushed: 0,
             flushing: closed,
             features_flushing: closed,
             started: false,
@@ -130,10 +141,34 @@ impl Gate {
         inner.features_flushing = flushing;
         inner.first = None;
         inner.voiced.clear();
+        inner.hushed = 0;
         if let Some(timeline) = &mut inner.timeline {
             timeline.clear();
         }
         self.wake(inner);
+    }
+
+    /// What has been heard is silence, as is what will be before `until` (ns of running time); waiting frames go at once.
+    pub fn interrupt(&self, until: u64) {
+        let mut inner = self.inner.lock();
+        inner.interrupts += 1;
+        inner.asked.get_or_insert_with(Instant::now);
+        inner.hushed = inner.hushed.max(until);
+        inner.voiced.clear();
+        if let Some(timeline) = &mut inner.timeline {
+            timeline.hush();
+        }
+        self.wake(inner);
+    }
+
+    /// How often there was an interrupt.
+    pub fn interrupts(&self) -> u64 {
+        self.inner.lock().interrupts
+    }
+
+    /// A frame at rest leaves: when it was asked for, once an interrupt.
+    pub fn rested(&self) -> Option<Instant> {
+        self.inner.lock().asked.take()
     }
 
     /// A stream has begun on the features pad.
@@ -181,12 +216,15 @@ impl Gate {
             }
             self.changed.wait(&mut inner);
         }
-        let Inner { timeline: Some(timeline), voiced: voices, .. } = &mut *inner else { return false };
+        let Inner { timeline: Some(timeline), voiced: voices, hushed, .. } = &mut *inner else { return false };
         if timeline.newest().is_some_and(|newest| newest >= time) {
             voices.clear();
         }
+        let hushed = time < *hushed;
         timeline.push(time, feature);
-        if voiced {
+        if hushed {
+            timeline.hush();
+        } else if voiced {
             // A video that has stopped asks for none of them.
             if voices.len() == timeline.capacity() {
                 voices.pop_front();
@@ -199,10 +237,10 @@ impl Gate {
 
     /// Waits until the frame at `time` ns may have its window. `linked` tells whether the features pad has a peer;
     /// `deadline` gives the clock and the time on it when the frame must go, `None` when it may wait for ever; `live`
-    /// whether the pipeline is live.
+    /// whether the pipeline is live; `interrupts` how many interrupts the caller has heeded.
     pub fn wait(
         &self,
-        time: u64,
+        (time, interrupts): (u64, u64),
         linked: impl Fn() -> bool,
         live: impl Fn() -> bool,
         deadline: impl Fn() -> Option<(gst::Clock, gst::ClockTime)>,
@@ -214,6 +252,9 @@ impl Gate {
             let Some(timeline) = &inner.timeline else { return Wait::Flushing };
             if inner.flushing {
                 return Wait::Flushing;
+            }
+            if inner.interrupts != interrupts {
+                return Wait::Interrupted;
             }
             if timeline.ready(time) {
                 let window = timeline.window(time);

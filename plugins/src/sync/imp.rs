@@ -1,4 +1,7 @@
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{
+    LazyLock, OnceLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 use lipstream_engines::audio::SAMPLE_RATE;
@@ -48,6 +51,8 @@ pub struct LipSync {
     /// Made in `constructed`, or what is missing for it.
     parts: OnceLock<Result<Parts, String>>,
     branches: Mutex<Branches>,
+    /// Running time in ns at which the audio that has entered ends.
+    heard: AtomicU64,
 }
 
 #[glib::object_subclass]
@@ -68,6 +73,7 @@ impl ObjectSubclass for LipSync {
             audio_src: ghost("audio_src"),
             parts: OnceLock::new(),
             branches: Mutex::default(),
+            heard: AtomicU64::new(0),
         }
     }
 }
@@ -76,6 +82,22 @@ impl ObjectImpl for LipSync {
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(properties::list);
         &PROPERTIES
+    }
+
+    fn signals() -> &'static [glib::subclass::Signal] {
+        static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
+            vec![
+                glib::subclass::Signal::builder("interrupt")
+                    .action()
+                    .class_handler(|args| {
+                        let bin = args[0].get::<super::LipSync>().expect("the bin itself");
+                        bin.imp().interrupt();
+                        None
+                    })
+                    .build(),
+            ]
+        });
+        &SIGNALS
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
@@ -102,6 +124,14 @@ impl ObjectImpl for LipSync {
         let obj = self.obj();
         let parts = self.build().map_err(|e| e.to_string());
         self.parts.set(parts).unwrap_or_else(|_| unreachable!("constructed runs once"));
+        let weak = obj.downgrade();
+        let passing = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
+        self.audio_sink.add_probe(passing, move |pad, info| {
+            if let Some(obj) = weak.upgrade() {
+                obj.imp().listen(pad, info);
+            }
+            gst::PadProbeReturn::Ok
+        });
         for pad in [&self.video_sink, &self.audio_sink, &self.video_src, &self.audio_src] {
             obj.add_pad(pad).expect("a pad of its own");
             let weak = obj.downgrade();
@@ -148,6 +178,9 @@ impl ElementImpl for LipSync {
     }
 
     fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::ReadyToPaused {
+            self.heard.store(0, Relaxed);
+        }
         if let (gst::StateChange::NullToReady, Some(Err(cause))) = (transition, self.parts.get()) {
             gst::element_imp_error!(
                 self,
@@ -258,6 +291,32 @@ impl LipSync {
         }
     }
 
+    /// Notes how far the audio has come.
+    fn listen(&self, pad: &gst::GhostPad, info: &gst::PadProbeInfo) {
+        match &info.data {
+            Some(gst::PadProbeData::Buffer(buffer)) => {
+                let segment = pad.sticky_event::<gst::event::Segment>(0);
+                let segment = segment.as_ref().and_then(|e| e.segment().downcast_ref::<gst::ClockTime>());
+                let end = buffer.pts().map(|pts| pts + buffer.duration().unwrap_or_default());
+                if let Some(end) = segment.zip(end).and_then(|(segment, end)| segment.to_running_time(end)) {
+                    self.heard.fetch_max(end.nseconds(), Relaxed);
+                }
+            }
+            Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::FlushStop => {
+                self.heard.store(0, Relaxed);
+            }
+            _ => (),
+        }
+    }
+
+    /// What has entered counts as said: the parts of it that are still in the queue, too.
+    fn interrupt(&self) {
+        let Some(Ok(parts)) = self.parts.get() else { return };
+        let until = Some(gst::ClockTime::from_nseconds(self.heard.load(Relaxed)));
+        parts.audioenc.imp().interrupt(until);
+        parts.denoise.imp().interrupt(until);
+    }
+
     fn inner(&self, inner: Inner) -> Option<&gst::Element> {
         let parts = self.parts.get()?.as_ref().ok()?;
         Some(match inner {
@@ -286,6 +345,7 @@ impl LipSync {
             .field("passed-through", count(&blend, "passed-through"))
             .field("dropped", dropped)
             .field("late", count(&denoise, "late"))
+            .field("interrupt-time", count(&denoise, "interrupt-time"))
             .field("facetrack", facetrack)
             .field("audioenc", audioenc)
             .field("denoise", denoise)

@@ -10,6 +10,8 @@
 //! Audio leaves `audio_src` bit for bit as it came, at the running time at which it came. `video_src` without audio gives
 //! the video as it is; so does `audio_src` without video.
 //!
+//! The action signal `interrupt` takes back what has been said so far, see [`crate::interrupt`].
+//!
 //! ```text
 //! gst-launch-1.0 lipsync name=ls \
 //!   filesrc location=talk.mp4 ! decodebin ! videoconvert ! ls.video_sink \

@@ -1,6 +1,8 @@
 //! What the tests of the elements share: drawn frames, faces placed by hand, features made up.
 #![allow(dead_code)]
 
+pub mod live;
+
 use std::sync::Once;
 
 use gst::prelude::*;
@@ -18,6 +20,15 @@ pub fn init() {
         gst::init().expect("GStreamer");
         gstlipstream::plugin_desc::plugin_register_static().expect("the plugin");
     });
+}
+
+/// Waits until something is so; twenty seconds are a failure.
+pub fn until(what: &str, is: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !is() {
+        assert!(start.elapsed().as_secs() < 20, "not in 20 s: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
 }
 
 pub fn ms(ms: u64) -> gst::ClockTime {

@@ -45,7 +45,7 @@ impl Compact {
         let basis = Basis::read(&engine.file_name("basis"), &engine.file("basis")?, latent.len())?;
         let name = engine.file_name("motion");
         let model = Model::shared(&name, &engine.file("motion")?, options)?;
-        let window = window(audio, Encoder::new(engine, options)?.silence()?);
+        let window = window(audio, Encoder::new(engine, options)?.silence().into());
         let conditioning = window.len() + latent.past * latent.len();
         check_ports(&name, &model, latent, conditioning)?;
         let spec = Spec {
@@ -70,14 +70,14 @@ impl Compact {
     }
 }
 
-fn window(audio: &AudioSection, silence: Vec<f32>) -> WindowSpec {
+fn window(audio: &AudioSection, silence: Arc<[f32]>) -> WindowSpec {
     WindowSpec {
         hop: Duration::from_millis(audio.hop_ms.into()),
         overhang: Duration::from_millis(audio.overhang_ms().into()),
         taps: audio.taps_ms.iter().map(|ms| i64::from(*ms) * MS).collect(),
         look_ahead: Duration::from_millis(audio.look_ahead_ms.into()),
         dims: audio.features,
-        silence: silence.into(),
+        silence,
     }
 }
 
@@ -111,6 +111,11 @@ impl Denoiser for Compact {
 
     fn prepare(&self, bank: &ReferenceBank) -> Result<Identity> {
         Ok(Arc::new(Person::new(bank, &self.basis)))
+    }
+
+    /// A motion of nothing.
+    fn rest(&self) -> Option<Arc<[f32]>> {
+        Some(vec![0.0; self.spec.latent].into())
     }
 
     fn condition(&self, conditions: &Conditions) -> Result<Vec<f32>> {
