@@ -41,8 +41,9 @@ impl<const N: usize> Stats<N> {
         self.stages.iter().for_each(|(_, s)| s.reset());
     }
 
-    /// `frames-in`, `frames-out`, `passed-through`, `dropped`, `late`, and `<stage>-p50`, `-p95`, `-p99` in
-    /// microseconds, all guint64.
+    /// `frames-in`, `frames-out`, `passed-through`, `dropped`, `late`, and for each stage `<stage>-p50`, `-p95`, `-p99` and
+    /// `-sum` in microseconds and `-count`, all guint64; `<stage>-buckets` is a GstArray of guint64, the counts of times up
+    /// to each of [`BUCKETS_US`](lipstream_engines::stats::BUCKETS_US) and of all.
     pub fn structure(&self, name: &str) -> gst::Structure {
         let mut s = gst::Structure::builder(name)
             .field("frames-in", self.frames_in.load(Relaxed))
@@ -53,9 +54,12 @@ impl<const N: usize> Stats<N> {
             .build();
         for (stage, times) in &self.stages {
             let p = times.percentiles();
-            for (suffix, value) in [("p50", p.p50), ("p95", p.p95), ("p99", p.p99)] {
+            let t = times.totals();
+            let numbers = [("p50", p.p50), ("p95", p.p95), ("p99", p.p99), ("count", t.count), ("sum", t.sum_us)];
+            for (suffix, value) in numbers {
                 s.set(format!("{stage}-{suffix}"), value);
             }
+            s.set(format!("{stage}-buckets"), gst::Array::new(t.buckets));
         }
         s
     }

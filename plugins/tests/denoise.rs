@@ -105,6 +105,10 @@ fn a_face_and_its_features_make_a_patch_and_pixels_stay() {
     let e = b.element();
     assert_eq!((stat(&e, "frames-in"), stat(&e, "frames-out"), stat(&e, "passed-through")), (1, 1, 0));
     assert!(stat(&e, "denoise-p50") > 0 && stat(&e, "steps") >= 1);
+    assert!(stat(&e, "render-count") == 1 && stat(&e, "render-sum") > 0);
+    let buckets = e.property::<gst::Structure>("stats").get::<gst::Array>("render-buckets").unwrap();
+    let counts: Vec<u64> = buckets.as_slice().iter().map(|v| v.get().unwrap()).collect();
+    assert!(counts.len() == 11 && counts.is_sorted() && counts[10] == 1, "{counts:?}");
 }
 
 #[test]

@@ -20,6 +20,9 @@ fn json(value: &glib::SendValue) -> Value {
         ($($kind:ty),*) => { $(if let Ok(n) = value.get::<$kind>() { return Value::from(n); })* };
     }
     number!(i32, u32, i64, u64, f32, f64, bool);
+    if let Ok(list) = value.get::<gst::Array>() {
+        return list.as_slice().iter().map(json).collect();
+    }
     if let Ok(inner) = value.get::<gst::Structure>() {
         return structure(&inner);
     }

@@ -99,7 +99,7 @@ impl ObjectImpl for LipAudioEnc {
                     .build(),
                 stats::property(
                     "Audio buffers in (frames-in), features out (frames-out), buffers dropped for want of a timestamp in the \
-                     segment; time of encoding a buffer as encode-p50, encode-p95 and encode-p99 in microseconds",
+                     segment; times of encoding a buffer as encode-p50, -p95, -p99, -sum (microseconds), -count and -buckets",
                 ),
             ];
             list.extend(options::properties());

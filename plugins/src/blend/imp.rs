@@ -65,8 +65,8 @@ impl ObjectImpl for LipBlend {
                     .mutable_playing()
                     .build(),
                 stats::property(
-                    "Frames in, out, passed through (no patch), dropped (a patch of another picture shape) and late; time of \
-                     pasting a patch as blend-p50, blend-p95 and blend-p99 in microseconds",
+                    "Frames in, out, passed through (no patch), dropped (a patch of another picture shape) and late; times of \
+                     pasting a patch as blend-p50, -p95, -p99, -sum (microseconds), -count and -buckets",
                 ),
             ]
         });

@@ -200,11 +200,12 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .mutable_ready()
             .build(),
         stats::property(
-            "Frames in, out, passed through (no patch), dropped and late; times in microseconds as <stage>-p50, -p95 and \
-             -p99 for gather (looking for references), prepare (the person), wait (for features), denoise (all steps of a frame) and render; flush-time \
-             (of the last flush, from its start to nothing left), interrupt-time (of the last interrupt, from the signal to \
-             the push of a frame at rest), references (in the bank), batches, steps and latents-a-batch \
-             (of the model, all streams)",
+            "Frames in, out, passed through (no patch), dropped and late; times in microseconds as <stage>-p50, -p95, -p99 \
+             and -sum, with <stage>-count and <stage>-buckets (counts of times up to 0.25 0.5 1 2 5 10 20 40 80 160 ms and of \
+             all), for gather (looking for references), prepare (the person), wait (for features), denoise (all steps of a \
+             frame) and render; flush-time (of the last flush, from its start to nothing left), interrupt-time (of the last \
+             interrupt, from the signal to the push of a frame at rest), references (in the bank), batches, steps and \
+             latents-a-batch (of the model, all streams)",
         ),
     ];
     list.extend(options::properties());

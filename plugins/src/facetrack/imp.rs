@@ -90,8 +90,8 @@ pub(crate) fn properties() -> Vec<glib::ParamSpec> {
             .mutable_ready()
             .build(),
         stats::property(
-            "Frames in, out, passed through (no face), dropped and late; time of tracking a frame as track-p50, \
-             track-p95 and track-p99 in microseconds",
+            "Frames in, out, passed through (no face), dropped and late; times of tracking a frame as track-p50, \
+             -p95, -p99, -sum (microseconds), -count and -buckets",
         ),
     ];
     list.extend(options::properties());
