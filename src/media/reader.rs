@@ -81,25 +81,7 @@ impl Reader {
         source.link(&decoder)?;
         convert.link(&sink)?;
 
-        leave_others_undecoded(&decoder, media);
-        let head = convert.static_pad("sink").expect("a bin made with ghost pads");
-        let wanted = format!("{}/x-raw", media.name());
-        decoder.connect_pad_added(move |_, pad| {
-            let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-            let raw = caps.structure(0).is_some_and(|s| s.name() == wanted.as_str());
-            if raw && !head.is_linked() {
-                // A refused link shows as an error on the bus: the stream then has nowhere to go.
-                let _ = pad.link(&head);
-            }
-        });
-        let head = convert.static_pad("sink").expect("a bin made with ghost pads");
-        let missing = sink.clone();
-        decoder.connect_no_more_pads(move |_| {
-            if !head.is_linked() {
-                missing.post_message(gst::message::Application::new(gst::Structure::new_empty("no-stream"))).ok();
-            }
-        });
-
+        plug(&decoder, media, &convert.static_pad("sink").expect("a bin made with ghost pads"));
         let bus = pipeline.bus().expect("a pipeline has a bus");
         let mut reader = Self { path: path.to_owned(), media, pipeline, sink, bus, first: None };
         reader.pipeline.set_state(gst::State::Playing).map_err(|_| reader.failure_on_bus())?;
@@ -184,6 +166,28 @@ impl Drop for Reader {
         // Going to NULL does not fail; what it frees is gone either way.
         let _ = self.pipeline.set_state(gst::State::Null);
     }
+}
+
+/// Links the first stream of `media` that `decoder`, a decodebin, finds to `head`. Where there is none it posts an
+/// application message.
+pub fn plug(decoder: &gst::Element, media: Media, head: &gst::Pad) {
+    leave_others_undecoded(decoder, media);
+    let wanted = format!("{}/x-raw", media.name());
+    let target = head.clone();
+    decoder.connect_pad_added(move |_, pad| {
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        let raw = caps.structure(0).is_some_and(|s| s.name() == wanted.as_str());
+        if raw && !target.is_linked() {
+            // A refused link shows as an error on the bus: the stream then has nowhere to go.
+            let _ = pad.link(&target);
+        }
+    });
+    let head = head.clone();
+    decoder.connect_no_more_pads(move |decoder| {
+        if !head.is_linked() {
+            decoder.post_message(gst::message::Application::new(gst::Structure::new_empty("no-stream"))).ok();
+        }
+    });
 }
 
 /// Streams of another medium end at their parser: nothing decodes what nobody reads. What would fetch more than the

@@ -11,11 +11,21 @@ use serde::Serialize;
 use tokio::sync::{Notify, broadcast};
 use utoipa::ToSchema;
 
+use super::edges::Edges;
+
 /// Rate of the speech in the queue, in Hz; one channel.
 pub const RATE: u32 = crate::live::RATE;
-/// Ramp where speech begins, ends or is cut, in samples: 5 ms, so that nothing clicks.
-const RAMP: usize = RATE as usize / 200;
 const EVENTS: usize = 64;
+/// Utterances that may wait, sound or none.
+const MAX_UTTERANCES: usize = 256;
+/// The utterance that is spoken next may always hold so much, in samples: 1 s. Otherwise one behind it that has filled
+/// the queue would keep its sound out for ever.
+const RESERVE: usize = RATE as usize;
+/// What an utterance that ran dry must have before it goes on, in samples: 100 ms, so that sound which comes in small
+/// pieces at just the pace of speech breaks off once and not at every piece,
+const REFILL: usize = RATE as usize / 10;
+/// and how long that is waited for: 200 ms.
+const HELD: usize = RATE as usize / 5;
 
 /// What happens to the speech, in order.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -25,7 +35,7 @@ pub enum Event {
     Listening { utterance: String },
     /// The first sample of an utterance was taken.
     Speaking { utterance: String },
-    /// The last sample of what was queued was taken.
+    /// The last sample of what was queued was taken, or an utterance ended without any.
     Idle,
     /// An interruption is through: the queue is empty and the mouth at rest after so many milliseconds.
     Flushed { ms: f64 },
@@ -36,24 +46,38 @@ pub enum Event {
 #[error("the speech was interrupted")]
 pub struct Cut;
 
+/// The queue holds too many utterances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{MAX_UTTERANCES} utterances wait to be spoken, which is the most; wait or interrupt")]
+pub struct Full;
+
 struct Utterance {
     id: String,
     samples: VecDeque<f32>,
     started: bool,
     finished: bool,
+    /// It ran dry: it goes on when enough has come to last a little.
+    dry: bool,
+    /// Samples of time that it has waited so, with some sound at hand.
+    held: usize,
+}
+
+impl Utterance {
+    fn ready(&self) -> bool {
+        let enough = !self.dry || self.finished || self.samples.len() >= REFILL || self.held >= HELD;
+        enough && !self.samples.is_empty()
+    }
 }
 
 #[derive(Default)]
 struct State {
     utterances: VecDeque<(u64, Utterance)>,
+    /// Samples in all utterances.
     queued: usize,
     next: u64,
-    /// Samples of the last interrupted utterance that ramp down.
-    tail: Vec<f32>,
-    /// Whether the last sample taken was speech.
-    sounding: bool,
+    edges: Edges,
     speaking: bool,
-    last_speech: Option<Instant>,
+    taken: Option<Instant>,
 }
 
 /// See the module.
@@ -85,17 +109,27 @@ impl Queue {
     }
 
     /// Opens an utterance, spoken after those before it.
-    pub fn writer(self: &Arc<Self>, utterance: &str) -> Writer {
+    pub fn writer(self: &Arc<Self>, utterance: &str) -> Result<Writer, Full> {
         let number = {
             let mut state = self.state.lock();
+            if state.utterances.len() >= MAX_UTTERANCES {
+                return Err(Full);
+            }
             let number = state.next;
             state.next += 1;
-            let new = Utterance { id: utterance.to_owned(), samples: VecDeque::new(), started: false, finished: false };
+            let new = Utterance {
+                id: utterance.to_owned(),
+                samples: VecDeque::new(),
+                started: false,
+                finished: false,
+                dry: false,
+                held: 0,
+            };
             state.utterances.push_back((number, new));
             number
         };
         self.tell(Event::Listening { utterance: utterance.to_owned() });
-        Writer { queue: self.clone(), number }
+        Ok(Writer { queue: self.clone(), number })
     }
 
     /// Speech that waits to be spoken.
@@ -107,18 +141,18 @@ impl Queue {
         self.state.lock().speaking
     }
 
+    /// How long ago samples were last taken: a session that does not run takes none. `None`: never.
+    pub fn untouched(&self) -> Option<Duration> {
+        self.state.lock().taken.map(|at| at.elapsed())
+    }
+
     /// Empties the queue and cuts all open utterances. Returns how much was thrown away.
     pub fn interrupt(&self) -> Duration {
         let thrown = {
             let mut state = self.state.lock();
-            let sounding = state.sounding;
-            let mut tail = Vec::new();
-            if let Some((_, current)) = state.utterances.front().filter(|_| sounding) {
-                let ramp = current.samples.iter().take(RAMP).enumerate();
-                tail = ramp.map(|(n, sample)| sample * (1.0 - (n + 1) as f32 / RAMP as f32)).collect();
-            }
-            state.utterances.clear();
-            state.tail = tail;
+            let State { utterances, edges, .. } = &mut *state;
+            edges.cut(utterances.front().map(|(_, current)| &current.samples));
+            utterances.clear();
             std::mem::take(&mut state.queued)
         };
         self.space.notify_waiters();
@@ -138,57 +172,43 @@ impl Queue {
 
 impl State {
     fn take(&mut self, out: &mut [f32], events: &mut Vec<Event>) -> bool {
-        out.fill(0.0);
-        let mut filled = self.tail.len().min(out.len());
-        out[..filled].copy_from_slice(&self.tail[..filled]);
-        self.tail.clear();
-        let mut speech = filled > 0;
-        let mut sounding = false;
+        self.taken = Some(Instant::now());
+        let mut speech = self.edges.fading();
+        let mut filled = 0;
         while filled < out.len() {
             let Some((_, current)) = self.utterances.front_mut() else { break };
-            if current.samples.is_empty() {
-                if !current.finished {
-                    break;
+            if !current.ready() {
+                if current.finished {
+                    self.edges.stop();
+                    self.utterances.pop_front();
+                    continue;
                 }
-                self.utterances.pop_front();
-                continue;
+                current.dry = current.started;
+                if !current.samples.is_empty() {
+                    current.held += out.len() - filled;
+                }
+                break;
             }
-            if !current.started {
-                current.started = true;
+            (current.dry, current.held, speech) = (false, 0, true);
+            if !std::mem::replace(&mut current.started, true) {
                 events.push(Event::Speaking { utterance: current.id.clone() });
             }
             let count = current.samples.len().min(out.len() - filled);
-            for (target, sample) in out[filled..].iter_mut().zip(current.samples.drain(..count)) {
-                *target = sample;
-            }
-            if !self.sounding && !sounding {
-                let ramp = &mut out[filled..filled + count.min(RAMP)];
-                ramp.iter_mut().enumerate().for_each(|(n, sample)| *sample *= n as f32 / RAMP as f32);
-            }
+            let spoken = &mut out[filled..filled + count];
+            spoken.iter_mut().zip(current.samples.drain(..count)).for_each(|(target, sample)| *target = sample);
+            self.edges.speak(spoken);
             self.queued -= count;
             filled += count;
-            (speech, sounding) = (true, true);
         }
-        // Speech that breaks off within this stretch ends softly.
-        if sounding && filled < out.len() {
-            let from = filled.saturating_sub(RAMP);
-            let length = filled - from;
-            for (n, sample) in out[from..filled].iter_mut().enumerate() {
-                *sample *= 1.0 - (n + 1) as f32 / length as f32;
-            }
+        if filled < out.len() {
+            out[filled..].fill(0.0);
+            self.edges.rest(&mut out[filled..]);
         }
-        self.sounding = sounding && filled == out.len();
-        while self.utterances.front().is_some_and(|(_, u)| u.finished && u.samples.is_empty()) {
-            self.utterances.pop_front();
-        }
-        let active = speech || self.utterances.iter().any(|(_, u)| u.started);
+        let active = speech || self.edges.fading() || self.utterances.iter().any(|(_, u)| u.started);
         if self.speaking && !active {
             events.push(Event::Idle);
         }
         self.speaking = active;
-        if speech {
-            self.last_speech = Some(Instant::now());
-        }
         speech
     }
 }
@@ -217,8 +237,11 @@ impl Writer {
     /// Adds as many samples as there is space for, at once.
     pub fn add(&mut self, samples: &[f32]) -> Result<usize, Cut> {
         let mut state = self.queue.state.lock();
-        let taken = self.queue.bound.saturating_sub(state.queued).min(samples.len());
-        let (_, own) = state.utterances.iter_mut().find(|(number, _)| *number == self.number).ok_or(Cut)?;
+        let space = self.queue.bound.saturating_sub(state.queued);
+        let place = state.utterances.iter().position(|(number, _)| *number == self.number).ok_or(Cut)?;
+        let own = &mut state.utterances[place].1;
+        let reserve = if place == 0 { RESERVE.saturating_sub(own.samples.len()) } else { 0 };
+        let taken = space.max(reserve).min(samples.len());
         own.samples.extend(samples[..taken].iter().map(|s| if s.is_finite() { s.clamp(-1.0, 1.0) } else { 0.0 }));
         state.queued += taken;
         Ok(taken)
@@ -232,9 +255,24 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let mut state = self.queue.state.lock();
-        if let Some((_, own)) = state.utterances.iter_mut().find(|(number, _)| *number == self.number) {
+        let silent = {
+            let mut state = self.queue.state.lock();
+            let Some(place) = state.utterances.iter().position(|(number, _)| *number == self.number) else { return };
+            let own = &mut state.utterances[place].1;
             own.finished = true;
+            // Without a sample there is nothing to take: it must not wait for a session to run.
+            let empty = !own.started && own.samples.is_empty();
+            if empty {
+                state.utterances.remove(place);
+            }
+            empty && state.utterances.is_empty() && !state.speaking
+        };
+        if silent {
+            self.queue.tell(Event::Idle);
         }
     }
 }
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;
