@@ -1,4 +1,10 @@
-use std::{path::PathBuf, sync::LazyLock};
+use std::{
+    path::PathBuf,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::{prelude::*, subclass::prelude::*};
@@ -90,7 +96,7 @@ pub(crate) fn properties() -> Vec<glib::ParamSpec> {
             .mutable_ready()
             .build(),
         stats::property(
-            "Frames in, out, passed through (no face), dropped and late; times of tracking a frame as track-p50, \
+            "Frames in, out, passed through (no face), dropped and late; faces in the last frame; times of tracking a frame as track-p50, \
              -p95, -p99, -sum (microseconds), -count and -buckets",
         ),
     ];
@@ -125,6 +131,8 @@ pub struct LipFaceTrack {
     /// Never held while a buffer, event or message is pushed.
     state: Mutex<State>,
     stats: Stats<1>,
+    /// In the last frame.
+    faces: AtomicU64,
 }
 
 #[glib::object_subclass]
@@ -134,7 +142,12 @@ impl ObjectSubclass for LipFaceTrack {
     type ParentType = gst_base::BaseTransform;
 
     fn new() -> Self {
-        Self { settings: Mutex::default(), state: Mutex::default(), stats: Stats::new(["track"]) }
+        Self {
+            settings: Mutex::default(),
+            state: Mutex::default(),
+            stats: Stats::new(["track"]),
+            faces: AtomicU64::new(0),
+        }
     }
 }
 
@@ -165,7 +178,11 @@ impl ObjectImpl for LipFaceTrack {
             "min-confidence" => s.min_confidence.to_value(),
             "model" => s.model.to_value(),
             "smoothing" => s.smoothing.to_value(),
-            "stats" => self.stats.structure("lipfacetrack-stats").to_value(),
+            "stats" => {
+                let mut stats = self.stats.structure("lipfacetrack-stats");
+                stats.set("faces", self.faces.load(Relaxed));
+                stats.to_value()
+            }
             name => s.options.get(name),
         }
     }
@@ -221,6 +238,7 @@ impl BaseTransformImpl for LipFaceTrack {
             )
         })?;
         self.stats.reset();
+        self.faces.store(0, Relaxed);
         *self.state.lock() = State { tracker: Some(tracker), ..State::default() };
         Ok(())
     }
@@ -279,6 +297,7 @@ impl BaseTransformImpl for LipFaceTrack {
                 gst::FlowError::Error
             })?;
         }
+        self.faces.store(faces.len() as u64, Relaxed);
         if faces.is_empty() {
             count(&self.stats.passed_through);
         }
