@@ -2,6 +2,7 @@
 //!
 //! The elements are those of `gst-plugin-lipstream`, linked in; everything numerical is in `lipstream-engines`.
 
+pub mod address;
 pub mod avatar;
 pub mod background;
 pub mod cli;
@@ -14,7 +15,10 @@ pub mod interrupt;
 pub mod live;
 pub mod media;
 pub mod metrics;
+pub mod pull;
+pub mod push;
 pub mod render;
+pub mod rtmp;
 pub mod serve;
 pub mod session;
 pub mod speech;

@@ -18,7 +18,7 @@ pub use self::{
     manager::{Manager, Settings},
     session::Session,
     spec::{Spec, Video, Voice},
-    status::{Capacity, Phase, Status},
+    status::{Capacity, Phase, Push, Status},
 };
 
 /// Why a request to a session or the manager was refused.

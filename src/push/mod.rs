@@ -1,0 +1,195 @@
+//! Pushes a session's output to other servers, by RTMP, RTMPS or SRT.
+//!
+//! RTMP is our own client (see [`crate::rtmp`]), not `rtmp2sink`: it shares the session's packets without a pipeline,
+//! connects to the very address that was checked, and a server's refusal reaches the status in its own words. SRT is
+//! GStreamer's `srtsink`.
+//!
+//! A push is a viewer like others: it connects when there is something to send, comes back after a pause when the
+//! connection breaks, and the session notices nothing.
+
+mod rtmp;
+mod srt;
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    address,
+    live::{Codec, Outlet, Packet, Viewer},
+    session::{self, Refusal, Session},
+};
+
+/// Codecs of every push.
+const CODECS: [Codec; 2] = [Codec::H264, Codec::Aac];
+/// A connection that lasted this long makes the next pause the shortest again.
+const STEADY: Duration = Duration::from_secs(20);
+
+/// What may be pushed to, with the customary ports.
+pub const SCHEMES: &[(&str, u16)] = &[("rtmp", 1935), ("rtmps", 443), ("srt", 9000)];
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether loopback and private addresses may be pushed to.
+    pub private_addresses: bool,
+    /// Time for the server to answer or to take data.
+    pub patience: Duration,
+    /// Shortest and longest pause before another try; it doubles in between.
+    pub pause: (Duration, Duration),
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            private_addresses: false,
+            patience: Duration::from_secs(10),
+            pause: (Duration::from_secs(1), Duration::from_secs(30)),
+        }
+    }
+}
+
+/// What is pushed.
+pub trait Source: Send + Sync + 'static {
+    fn watch(&self, codecs: &[Codec]) -> impl Future<Output = Result<Viewer, Refusal>> + Send;
+    fn outlet(&self) -> &Arc<Outlet>;
+}
+
+impl Source for Arc<Session> {
+    async fn watch(&self, codecs: &[Codec]) -> Result<Viewer, Refusal> {
+        Session::watch(self, codecs).await
+    }
+
+    fn outlet(&self) -> &Arc<Outlet> {
+        Session::outlet(self)
+    }
+}
+
+impl Source for Arc<Outlet> {
+    async fn watch(&self, codecs: &[Codec]) -> Result<Viewer, Refusal> {
+        Ok(Outlet::watch(self, codecs))
+    }
+
+    fn outlet(&self) -> &Arc<Outlet> {
+        self
+    }
+}
+
+/// A running push. It ends when it is dropped and when its session does.
+pub struct Push {
+    status: Arc<Mutex<session::Push>>,
+    _stop: DropGuard,
+}
+
+impl Push {
+    /// Begins to push `source` to `url`. Only a URL that can never work is refused here; the rest is in the status.
+    /// Called within a tokio runtime.
+    pub fn start(source: impl Source, url: &str, settings: Settings) -> Result<Self, Refusal> {
+        let (parsed, _, _) =
+            address::parse(url, SCHEMES).map_err(|refused| Refusal::Invalid(format!("push: {refused}")))?;
+        let shown = address::masked(&parsed);
+        let status = Arc::new(Mutex::new(session::Push { url: shown, connected: false, reconnects: 0, error: None }));
+        let stop = CancellationToken::new();
+        let task = keep_pushing(source, url.to_owned(), settings, Report(status.clone()));
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = stopped.cancelled() => {}
+            }
+        });
+        Ok(Self { status, _stop: stop.drop_guard() })
+    }
+
+    pub fn status(&self) -> session::Push {
+        self.status.lock().clone()
+    }
+}
+
+/// Where a push tells how it goes.
+#[derive(Clone)]
+struct Report(Arc<Mutex<session::Push>>);
+
+impl Report {
+    fn connected(&self) {
+        let mut status = self.0.lock();
+        status.connected = true;
+        status.error = None;
+        tracing::info!("pushes to {}", status.url);
+    }
+
+    fn lost(&self, error: &str) {
+        let mut status = self.0.lock();
+        status.reconnects += u64::from(status.connected);
+        status.connected = false;
+        if status.error.as_deref() != Some(error) {
+            tracing::warn!("push to {}: {error}", status.url);
+        }
+        status.error = Some(error.to_owned());
+    }
+
+    fn ended(&self) {
+        self.0.lock().connected = false;
+    }
+}
+
+/// What a push has to send: the packets from a key frame on.
+struct Feed {
+    first: Option<Packet>,
+    viewer: Viewer,
+}
+
+impl Feed {
+    /// Cancel safe.
+    async fn next(&mut self) -> Option<Packet> {
+        match self.first.take() {
+            Some(packet) => Some(packet),
+            None => self.viewer.recv().await,
+        }
+    }
+
+    fn header(&self) -> Option<bytes::Bytes> {
+        self.viewer.outlet().header(Codec::Aac)
+    }
+}
+
+async fn keep_pushing(source: impl Source, url: String, settings: Settings, report: Report) {
+    let (shortest, longest) = settings.pause;
+    let mut pause = shortest;
+    while !source.outlet().is_closed() {
+        let began = Instant::now();
+        match push_once(&source, &url, &settings, &report).await {
+            Ok(()) => return report.ended(),
+            Err(error) => report.lost(&error),
+        }
+        if began.elapsed() >= STEADY {
+            pause = shortest;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+    report.ended();
+}
+
+/// Pushes until the connection breaks; `Ok` at the end of the session.
+async fn push_once(source: &impl Source, url: &str, settings: &Settings, report: &Report) -> Result<(), String> {
+    let mut viewer = source.watch(&CODECS).await.map_err(|refusal| refusal.to_string())?;
+    let first = loop {
+        match viewer.recv().await {
+            Some(packet) if packet.codec.is_video() => break packet,
+            Some(_) => {}
+            None => return Ok(()),
+        }
+    };
+    let feed = Feed { first: Some(first), viewer };
+    let checked =
+        address::check(url, SCHEMES, settings.private_addresses).await.map_err(|refused| refused.to_string())?;
+    match checked.url.scheme() {
+        "srt" => srt::push(&checked, settings, feed, report).await,
+        _ => rtmp::push(&checked, settings, feed, report).await,
+    }
+}

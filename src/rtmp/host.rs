@@ -1,0 +1,57 @@
+//! What RTMP asks of the service.
+
+use std::{future::Future, sync::Arc};
+
+use super::name::Name;
+use crate::{
+    live::{Codec, Inlet, Outlet, Place, Viewer},
+    session::{Manager, Refusal},
+};
+
+/// A publisher's entry.
+pub struct Guest {
+    pub inlet: Inlet,
+    /// Of the session; a publisher leaves when it is closed.
+    pub outlet: Arc<Outlet>,
+}
+
+/// The sessions, as the protocol sees them. Whoever implements the protocol anew needs only this.
+pub trait Host: Send + Sync + 'static {
+    /// Takes a place for the publisher `who`. May block for as long as a graph takes to start.
+    fn publish(&self, name: &Name, who: &str) -> Result<Guest, Refusal>;
+
+    /// Watches H.264 and AAC.
+    fn watch(&self, name: &Name) -> impl Future<Output = Result<Viewer, Refusal>> + Send;
+}
+
+impl Host for Manager {
+    fn publish(&self, name: &Name, who: &str) -> Result<Guest, Refusal> {
+        let (id, place) = name.publishes().ok_or_else(|| {
+            Refusal::Invalid(format!("`{}` cannot be published to: use SESSION or SESSION/voice", name.path))
+        })?;
+        let session = self.get(id)?;
+        if let Some(expected) = &session.spec().stream_key {
+            let given = name.key.as_ref().ok_or_else(|| {
+                Refusal::Invalid(format!("session `{id}` wants its stream key: add ?key=KEY to the stream's name"))
+            })?;
+            if !given.matches(expected) {
+                return Err(Refusal::Invalid(format!("wrong stream key for session `{id}`")));
+            }
+        }
+        let inlet = session.publish(place, who)?;
+        Ok(Guest { inlet, outlet: session.outlet().clone() })
+    }
+
+    async fn watch(&self, name: &Name) -> Result<Viewer, Refusal> {
+        let session = match name.plays() {
+            Some(id) => self.get(id)?,
+            None => self.by_play_name(&name.path).ok_or_else(|| match name.publishes() {
+                Some((id, Place::Main)) if self.get(id).is_ok() => {
+                    Refusal::Invalid(format!("`{id}` is published to; play `{id}/synced`"))
+                }
+                _ => Refusal::Unknown(name.path.clone()),
+            })?,
+        };
+        session.watch(&[Codec::H264, Codec::Aac]).await
+    }
+}

@@ -1,0 +1,130 @@
+//! What a client publishes to or plays: `rtmp://host:port/live/NAME?key=SECRET`.
+//!
+//! Clients cut this path in different places: OBS and librtmp after `live`, ffmpeg and GStreamer before the last part
+//! of a longer one. So application and stream are joined again before they are read.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq;
+
+use crate::live::Place;
+
+/// First part of every path.
+pub const APP: &str = "live";
+/// Longest path and longest key that are looked at.
+const MAX_LENGTH: usize = 512;
+
+/// A stream key, which no message and no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(String);
+
+impl Key {
+    pub fn matches(&self, expected: &str) -> bool {
+        self.0.as_bytes().ct_eq(expected.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+/// A stream's name without the application, and the key that came with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    pub path: String,
+    pub key: Option<Key>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("the address must be rtmp://HOST/live/NAME")]
+    App,
+    #[error("the stream has no name: add it after rtmp://HOST/live/")]
+    Empty,
+    #[error("the stream's name must be of letters, digits, `.`, `_`, `-` and `/`, at most 512 long")]
+    Characters,
+}
+
+impl Name {
+    /// Of the application of `connect` and the stream name of `publish` or `play`.
+    pub fn new(app: &str, stream: &str) -> Result<Self, Error> {
+        if app.len() + stream.len() > MAX_LENGTH {
+            return Err(Error::Characters);
+        }
+        let (app, app_query) = app.split_once('?').unwrap_or((app, ""));
+        let (stream, stream_query) = stream.split_once('?').unwrap_or((stream, ""));
+        let whole = format!("{}/{}", app.trim_matches('/'), stream.trim_matches('/'));
+        let (first, path) = whole.split_once('/').unwrap_or((&whole, ""));
+        if first != APP {
+            return Err(Error::App);
+        }
+        let path = path.trim_matches('/');
+        if path.is_empty() {
+            return Err(Error::Empty);
+        }
+        let good = |part: &str| {
+            part.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        };
+        if !path.split('/').all(good) {
+            return Err(Error::Characters);
+        }
+        let key = [stream_query, app_query]
+            .iter()
+            .flat_map(|query| url::form_urlencoded::parse(query.as_bytes()))
+            .find(|(name, value)| name == "key" && !value.is_empty())
+            .map(|(_, value)| Key(value.into_owned()));
+        Ok(Self { path: path.to_owned(), key })
+    }
+
+    /// The session and its place that a publisher means: `SESSION` or `SESSION/voice`.
+    pub fn publishes(&self) -> Option<(&str, Place)> {
+        match self.path.split_once('/') {
+            None => Some((&self.path, Place::Main)),
+            Some((session, "voice")) => Some((session, Place::Voice)),
+            Some(_) => None,
+        }
+    }
+
+    /// The session of `SESSION/synced`.
+    pub fn plays(&self) -> Option<&str> {
+        self.path.split_once('/').filter(|(_, rest)| *rest == "synced").map(|(session, _)| session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_cut_the_path_means_the_same() {
+        for (app, stream) in [("live", "talk/voice"), ("live/talk", "voice"), ("/live/", "/talk/voice/")] {
+            let name = Name::new(app, stream).unwrap();
+            assert_eq!(name.publishes(), Some(("talk", Place::Voice)), "{app} {stream}");
+        }
+        assert_eq!(Name::new("live", "talk").unwrap().publishes(), Some(("talk", Place::Main)));
+        assert_eq!(Name::new("live/talk", "synced").unwrap().plays(), Some("talk"));
+    }
+
+    #[test]
+    fn the_key_is_found_compared_and_not_shown() {
+        for (app, stream) in [("live", "talk?a=b&key=s%20cret"), ("live?key=s+cret", "talk")] {
+            let name = Name::new(app, stream).unwrap();
+            let key = name.key.as_ref().unwrap();
+            assert!(key.matches("s cret") && !key.matches("s cre") && !key.matches("s creT"));
+            assert!(!format!("{name:?}").contains("cret"));
+        }
+    }
+
+    #[test]
+    fn other_names_are_refused() {
+        assert_eq!(Name::new("vod", "talk"), Err(Error::App));
+        assert_eq!(Name::new("live", "?key=x"), Err(Error::Empty));
+        for bad in ["../etc", "talk//voice", "a b", "tälk", "talk\n", "-talk", &"x".repeat(600)] {
+            assert_eq!(Name::new("live", bad), Err(Error::Characters), "{bad}");
+        }
+        assert_eq!(Name::new("live", "talk/other").unwrap().publishes(), None);
+    }
+}
