@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use gst::prelude::*;
-use gst_app::{AppSink, AppSinkCallbacks, AppSrc, AppStreamType};
-use parking_lot::Mutex;
+use gst_app::{AppSrc, AppStreamType};
+use parking_lot::{Condvar, Mutex};
 
-use super::inlet::{CHANNELS, Inlet, Picture, RATE};
+use super::{branch, inlet::Inlet};
 use crate::error::{Failure, Result};
 
 /// Encoded data of one stream that may wait for its decoder; more is a peer that sends faster than this machine
@@ -21,22 +21,37 @@ pub struct Decoder {
     inlet: Arc<Inlet>,
     video: Option<AppSrc>,
     audio: Option<AppSrc>,
-    failure: Arc<Mutex<Option<String>>>,
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+#[derive(Default)]
+struct State {
+    failure: Option<String>,
+    drained: bool,
 }
 
 impl Decoder {
     /// A decoder without streams.
     pub fn new(inlet: Inlet) -> Result<Self> {
         let pipeline = gst::Pipeline::new();
-        let failure = Arc::new(Mutex::new(None));
-        let (seen, bus) = (failure.clone(), pipeline.bus().expect("a pipeline has a bus"));
+        let state: Arc<(Mutex<State>, Condvar)> = Arc::default();
+        let (seen, bus) = (state.clone(), pipeline.bus().expect("a pipeline has a bus"));
         bus.set_sync_handler(move |_, message| {
-            if let gst::MessageView::Error(error) = message.view() {
-                seen.lock().get_or_insert_with(|| crate::media::describe(error));
+            match message.view() {
+                gst::MessageView::Error(error) => {
+                    seen.0.lock().failure.get_or_insert_with(|| crate::media::describe(error));
+                    seen.1.notify_all();
+                }
+                gst::MessageView::Eos(_) => {
+                    seen.0.lock().drained = true;
+                    seen.1.notify_all();
+                }
+                _ => {}
             }
             gst::BusSyncReply::Drop
         });
-        Ok(Self { pipeline, inlet: Arc::new(inlet), video: None, audio: None, failure })
+        branch::hasten(pipeline.upcast_ref());
+        Ok(Self { pipeline, inlet: Arc::new(inlet), video: None, audio: None, state })
     }
 
     /// Sets the format of the video, or changes it mid-stream: `video/x-h264`, `video/x-h265`, `video/x-vp8`, ...
@@ -45,42 +60,8 @@ impl Decoder {
             source.set_caps(Some(caps));
             return Ok(());
         }
-        let (bin, source, sink, size) = self.stream(
-            caps,
-            "decodebin name=decoder ! videoflip video-direction=auto ! videoconvertscale name=scale add-borders=true \
-             ! capsfilter name=size caps=video/x-raw,format=I420,pixel-aspect-ratio=1/1 \
-             ! appsink name=sink sync=false max-buffers=4",
-        )?;
-        let inlet = self.inlet.clone();
-        sink.set_callbacks(
-            AppSinkCallbacks::builder()
-                .new_sample(move |sink| {
-                    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                    let info = sample.caps().and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok());
-                    let (Some(info), Some(buffer)) = (info, sample.buffer_owned()) else {
-                        return Err(gst::FlowError::NotNegotiated);
-                    };
-                    let fps = info.fps();
-                    let picture = Picture {
-                        width: info.width(),
-                        height: info.height(),
-                        fps: (fps.numer().max(0) as u32, fps.denom().max(1) as u32),
-                    };
-                    match inlet.format() {
-                        Some(wanted) if (wanted.width, wanted.height) != (picture.width, picture.height) => {
-                            // The frames after this one come at the session's size.
-                            size.set_property("caps", frame_caps(Some(wanted)));
-                            return Ok(gst::FlowSuccess::Ok);
-                        }
-                        _ => {}
-                    }
-                    if let Some(pts) = buffer.pts() {
-                        inlet.video(picture, buffer, pts.into());
-                    }
-                    Ok(gst::FlowSuccess::Ok)
-                })
-                .build(),
-        );
+        let (bin, source) = self.stream(caps, branch::VIDEO)?;
+        branch::connect_video(&bin, &self.inlet)?;
         self.video = Some(source);
         self.play(&bin)
     }
@@ -91,29 +72,8 @@ impl Decoder {
             source.set_caps(Some(caps));
             return Ok(());
         }
-        let (bin, source, sink, _) = self.stream(
-            caps,
-            &format!(
-                "decodebin name=decoder ! audioconvert ! audioresample \
-                 ! capsfilter name=size caps=audio/x-raw,format=F32LE,layout=interleaved,rate={RATE},channels={CHANNELS} \
-                 ! appsink name=sink sync=false max-buffers=8"
-            ),
-        )?;
-        let inlet = self.inlet.clone();
-        sink.set_callbacks(
-            AppSinkCallbacks::builder()
-                .new_sample(move |sink| {
-                    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                    let buffer = sample.buffer().ok_or(gst::FlowError::Error)?;
-                    if let (Some(pts), Ok(map)) = (buffer.pts(), buffer.map_readable()) {
-                        let samples: Vec<f32> =
-                            map.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-                        inlet.audio(&samples, pts.into());
-                    }
-                    Ok(gst::FlowSuccess::Ok)
-                })
-                .build(),
-        );
+        let (bin, source) = self.stream(caps, &branch::audio())?;
+        branch::connect_audio(&bin, &self.inlet)?;
         self.audio = Some(source);
         self.play(&bin)
     }
@@ -130,7 +90,7 @@ impl Decoder {
 
     /// What stopped the decoder for good; the peer should be told and let go.
     pub fn failure(&self) -> Option<String> {
-        self.failure.lock().clone()
+        self.state.0.lock().failure.clone()
     }
 
     /// The source's timestamps begin anew.
@@ -138,25 +98,36 @@ impl Decoder {
         self.inlet.restart();
     }
 
-    fn stream(&self, caps: &gst::Caps, description: &str) -> Result<(gst::Bin, AppSrc, AppSink, gst::Element)> {
-        let bin = gst::parse::bin_from_description(description, false)
+    /// The source has ended: waits, for at most `patience`, until everything that was pushed has been decoded.
+    pub fn finish(&self, patience: Duration) {
+        // A refusal means that the stream has failed, and then nothing is left to wait for.
+        let sources = [&self.video, &self.audio];
+        if !sources.into_iter().flatten().fold(false, |any, source| source.end_of_stream().is_ok() | any) {
+            return;
+        }
+        let deadline = std::time::Instant::now() + patience;
+        let mut state = self.state.0.lock();
+        while !state.drained && state.failure.is_none() {
+            if self.state.1.wait_until(&mut state, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+
+    fn stream(&self, caps: &gst::Caps, rest: &str) -> Result<(gst::Bin, AppSrc)> {
+        let bin = gst::parse::bin_from_description(&format!("decodebin name=decoder ! {rest}"), false)
             .map_err(|e| Failure::run(format!("{}; `lipstream doctor` says what is missing", e.message())))?;
-        let named = |name: &str| bin.by_name(name).ok_or_else(|| Failure::run(format!("no element `{name}`")));
         let source = AppSrc::builder()
             .caps(caps)
             .format(gst::Format::Time)
             .stream_type(AppStreamType::Stream)
             .max_bytes(QUEUE_BYTES)
             .build();
-        let sink = named("sink")?.downcast::<AppSink>().map_err(|_| Failure::run("no appsink"))?;
-        let (decoder, size) = (named("decoder")?, named("size")?);
-        if let (Some(wanted), true) = (self.inlet.format(), size.property::<gst::Caps>("caps").iter().any(is_video)) {
-            size.set_property("caps", frame_caps(Some(wanted)));
-        }
+        let decoder = bin.by_name("decoder").ok_or_else(|| Failure::run("no element `decoder`"))?;
         bin.add(&source)?;
         source.link(&decoder)?;
         self.pipeline.add(&bin)?;
-        Ok((bin, source, sink, size))
+        Ok((bin, source))
     }
 
     fn play(&self, bin: &gst::Bin) -> Result<()> {
@@ -171,20 +142,6 @@ impl Drop for Decoder {
         // Going to NULL does not fail; what it frees is gone either way.
         let _ = self.pipeline.set_state(gst::State::Null);
     }
-}
-
-fn is_video(structure: &gst::StructureRef) -> bool {
-    structure.name() == "video/x-raw"
-}
-
-fn frame_caps(size: Option<Picture>) -> gst::Caps {
-    let caps =
-        gst::Caps::builder("video/x-raw").field("format", "I420").field("pixel-aspect-ratio", gst::Fraction::new(1, 1));
-    match size {
-        Some(size) => caps.field("width", size.width as i32).field("height", size.height as i32),
-        None => caps,
-    }
-    .build()
 }
 
 fn push(source: Option<&AppSrc>, data: Bytes, pts: Duration, dts: Option<Duration>) -> bool {

@@ -7,6 +7,7 @@
 //! A session has one running time, from 0 at its start, on its pipeline's clock. What comes in carries the source's own
 //! timestamps; the conductor maps them to the running time. What goes out carries the running time.
 
+pub(crate) mod branch;
 mod decoder;
 mod inlet;
 mod outlet;

@@ -1,1 +1,1 @@
-//! placeholder
+//! Reads a URL into a session.

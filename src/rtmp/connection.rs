@@ -19,11 +19,11 @@ use super::{
     amf::Value,
     flow::Flow,
     handshake,
+    host::{Guest, Host},
     ingest::Ingest,
     link::{Command, Event, Link},
     name::Name,
     server::{Publisher, Settings, Shared},
-    host::{Guest, Host},
 };
 use crate::{
     live::{Codec, Outlet, Packet, Viewer},
@@ -327,7 +327,7 @@ impl<S: Host> Connection<S> {
         if !matches!(self.role, Role::Undecided) {
             return self.refuse(stream, BAD, "this connection publishes or plays already".into());
         }
-        let name = match Name::new(&self.app, name) {
+        let name = match Name::new(&self.settings.app, &self.app, name) {
             Ok(name) => name,
             Err(error) => return self.refuse(stream, BAD, error.to_string()),
         };
@@ -388,7 +388,7 @@ impl<S: Host> Connection<S> {
         if !matches!(self.role, Role::Undecided) {
             return self.refuse(stream, "NetStream.Play.Failed", "this connection publishes or plays already".into());
         }
-        let name = match Name::new(&self.app, name) {
+        let name = match Name::new(&self.settings.app, &self.app, name) {
             Ok(name) => name,
             Err(error) => return self.refuse(stream, NOT_FOUND, error.to_string()),
         };
@@ -454,7 +454,7 @@ impl<S: Host> Connection<S> {
         if let Role::Publishes(mut publishing) = std::mem::replace(&mut self.role, Role::Undecided) {
             if let Some(ingest) = publishing.ingest.take() {
                 self.shared.dropped.fetch_add(ingest.dropped(), Relaxed);
-                let _ = tokio::task::spawn_blocking(move || drop(ingest)).await;
+                let _ = tokio::task::spawn_blocking(move || ingest.finish()).await;
             }
             self.link.status(1, "status", "NetStream.Unpublish.Success", "unpublished");
         }

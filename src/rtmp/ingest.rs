@@ -1,6 +1,6 @@
 //! From a publisher's tags to a session.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -13,6 +13,9 @@ use crate::{
     error::Result,
     live::{Decoder, Inlet},
 };
+
+/// Time for the last pictures of a publisher to be decoded.
+const DRAIN: Duration = Duration::from_millis(500);
 
 /// Why a publisher cannot go on.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -101,6 +104,11 @@ impl Ingest {
     /// What stopped the decoder.
     pub fn failure(&self) -> Option<String> {
         self.decoder.failure()
+    }
+
+    /// The publisher has ended in order: what it sent last is shown too.
+    pub fn finish(&self) {
+        self.decoder.finish(DRAIN);
     }
 
     /// Packets that came faster than they could be decoded.

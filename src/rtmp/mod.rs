@@ -30,17 +30,17 @@ mod connection;
 pub mod flow;
 pub mod flv;
 mod handshake;
+mod host;
 mod ingest;
 pub mod link;
 pub mod name;
 mod server;
-mod host;
 pub mod timeline;
 
 #[cfg(test)]
 mod hostile;
 
 pub use self::{
-    server::{Server, Settings, Stats},
     host::{Guest, Host},
+    server::{Server, Settings, Stats},
 };

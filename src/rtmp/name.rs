@@ -9,8 +9,6 @@ use subtle::ConstantTimeEq;
 
 use crate::live::Place;
 
-/// First part of every path.
-pub const APP: &str = "live";
 /// Longest path and longest key that are looked at.
 const MAX_LENGTH: usize = 512;
 
@@ -37,19 +35,19 @@ pub struct Name {
     pub key: Option<Key>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("the address must be rtmp://HOST/live/NAME")]
-    App,
-    #[error("the stream has no name: add it after rtmp://HOST/live/")]
-    Empty,
+    #[error("the address must begin with rtmp://HOST/{0}/")]
+    App(String),
+    #[error("the stream has no name: add it after rtmp://HOST/{0}/")]
+    Empty(String),
     #[error("the stream's name must be of letters, digits, `.`, `_`, `-` and `/`, at most 512 long")]
     Characters,
 }
 
 impl Name {
-    /// Of the application of `connect` and the stream name of `publish` or `play`.
-    pub fn new(app: &str, stream: &str) -> Result<Self, Error> {
+    /// Of the application of `connect` and the stream name of `publish` or `play`; paths begin with `expected`.
+    pub fn new(expected: &str, app: &str, stream: &str) -> Result<Self, Error> {
         if app.len() + stream.len() > MAX_LENGTH {
             return Err(Error::Characters);
         }
@@ -57,12 +55,12 @@ impl Name {
         let (stream, stream_query) = stream.split_once('?').unwrap_or((stream, ""));
         let whole = format!("{}/{}", app.trim_matches('/'), stream.trim_matches('/'));
         let (first, path) = whole.split_once('/').unwrap_or((&whole, ""));
-        if first != APP {
-            return Err(Error::App);
+        if first != expected {
+            return Err(Error::App(expected.to_owned()));
         }
         let path = path.trim_matches('/');
         if path.is_empty() {
-            return Err(Error::Empty);
+            return Err(Error::Empty(expected.to_owned()));
         }
         let good = |part: &str| {
             part.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -101,17 +99,17 @@ mod tests {
     #[test]
     fn every_way_to_cut_the_path_means_the_same() {
         for (app, stream) in [("live", "talk/voice"), ("live/talk", "voice"), ("/live/", "/talk/voice/")] {
-            let name = Name::new(app, stream).unwrap();
+            let name = Name::new("live", app, stream).unwrap();
             assert_eq!(name.publishes(), Some(("talk", Place::Voice)), "{app} {stream}");
         }
-        assert_eq!(Name::new("live", "talk").unwrap().publishes(), Some(("talk", Place::Main)));
-        assert_eq!(Name::new("live/talk", "synced").unwrap().plays(), Some("talk"));
+        assert_eq!(Name::new("live", "live", "talk").unwrap().publishes(), Some(("talk", Place::Main)));
+        assert_eq!(Name::new("live", "live/talk", "synced").unwrap().plays(), Some("talk"));
     }
 
     #[test]
     fn the_key_is_found_compared_and_not_shown() {
         for (app, stream) in [("live", "talk?a=b&key=s%20cret"), ("live?key=s+cret", "talk")] {
-            let name = Name::new(app, stream).unwrap();
+            let name = Name::new("live", app, stream).unwrap();
             let key = name.key.as_ref().unwrap();
             assert!(key.matches("s cret") && !key.matches("s cre") && !key.matches("s creT"));
             assert!(!format!("{name:?}").contains("cret"));
@@ -120,11 +118,11 @@ mod tests {
 
     #[test]
     fn other_names_are_refused() {
-        assert_eq!(Name::new("vod", "talk"), Err(Error::App));
-        assert_eq!(Name::new("live", "?key=x"), Err(Error::Empty));
+        assert_eq!(Name::new("live", "vod", "talk"), Err(Error::App("live".into())));
+        assert_eq!(Name::new("live", "live", "?key=x"), Err(Error::Empty("live".into())));
         for bad in ["../etc", "talk//voice", "a b", "tälk", "talk\n", "-talk", &"x".repeat(600)] {
-            assert_eq!(Name::new("live", bad), Err(Error::Characters), "{bad}");
+            assert_eq!(Name::new("live", "live", bad), Err(Error::Characters), "{bad}");
         }
-        assert_eq!(Name::new("live", "talk/other").unwrap().publishes(), None);
+        assert_eq!(Name::new("live", "live", "talk/other").unwrap().publishes(), None);
     }
 }

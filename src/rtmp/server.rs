@@ -26,7 +26,10 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where [`Server::start`] listens.
     pub bind: SocketAddr,
+    /// First part of every path.
+    pub app: String,
     /// Publishers and players together; one more is turned away.
     pub max_connections: usize,
     /// Time for the handshake and the commands up to `publish` or `play`.
@@ -43,6 +46,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from(([127, 0, 0, 1], 1935)),
+            app: "live".into(),
             max_connections: 256,
             greeting: Duration::from_secs(10),
             idle: Duration::from_secs(30),
@@ -110,7 +114,14 @@ impl Server {
         let listener = std::net::TcpListener::bind(bind).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let listener = TcpListener::from_std(listener).map_err(refused)?;
-        let local = listener.local_addr().map_err(refused)?;
+        Self::on(listener, settings, host)
+    }
+
+    /// The same on a listener that is there.
+    pub fn on<S: Host>(listener: TcpListener, settings: Settings, host: Arc<S>) -> Result<Self> {
+        let local = listener
+            .local_addr()
+            .map_err(|error| Failure::run(format!("the system does not tell RTMP's port: {error}")))?;
         let (shared, tasks) = (Arc::new(Shared::default()), TaskTracker::new());
         tasks.spawn(listen(listener, Arc::new(settings), host, shared.clone(), tasks.clone()));
         tracing::info!("RTMP listens on {local}");

@@ -23,6 +23,7 @@ use crate::{
     error::{Failure, Result},
     http, interrupt,
     metrics::Metrics,
+    rtmp,
     session::Manager,
 };
 
@@ -49,7 +50,11 @@ async fn serve(config: Config) -> Result<()> {
     let keys: Vec<String> = config.keys()?.into_iter().map(|key| key.0).collect();
     // Ports first: a port that is taken should not cost the time that the sessions take to start.
     let http = listen(config.server.bind, config.server.port, "server.port", "LIPSTREAM_SERVER_PORT").await?;
-    let addresses = banner::Addresses::new(&config, local(&http)?, None);
+    let rtmp = match config.rtmp.enabled {
+        true => Some(listen(config.rtmp.bind, config.rtmp.port, "rtmp.port", "LIPSTREAM_RTMP_PORT").await?),
+        false => None,
+    };
+    let addresses = banner::Addresses::new(&config, local(&http)?, rtmp.as_ref().map(local).transpose()?);
     let folder = config.avatars()?;
     let avatars = blocking(move || avatar::Store::open(&folder)).await?;
     let manager = Manager::new(config.manager(), avatars);
@@ -70,6 +75,8 @@ async fn serve(config: Config) -> Result<()> {
         header: Duration::from_secs(config.limits.header_seconds.into()),
     };
     let server = tokio::spawn(http::serve(http, router, bounds, end.clone()));
+    let settings = rtmp::Settings { app: config.rtmp.app.clone(), ..rtmp::Settings::default() };
+    let rtmp = rtmp.map(|listener| rtmp::Server::on(listener, settings, manager.clone())).transpose()?;
     addresses.print(&config);
     notify::notify("READY=1");
     while !interrupt::requested() {
@@ -77,6 +84,9 @@ async fn serve(config: Config) -> Result<()> {
     }
     notify::notify("STOPPING=1");
     end.cancel();
+    if let Some(rtmp) = rtmp {
+        rtmp.stop().await;
+    }
     close(manager).await;
     // A task that panicked has been logged.
     let _ = server.await;

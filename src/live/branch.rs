@@ -1,0 +1,116 @@
+//! The last part of every decoding pipeline: from raw frames and sound of any kind to an inlet.
+
+use std::sync::Arc;
+
+use gst::prelude::*;
+use gst_app::{AppSink, AppSinkCallbacks};
+
+use super::inlet::{CHANNELS, Inlet, Picture, RATE};
+use crate::error::{Failure, Result};
+
+/// Pictures, upright, at the session's size with borders where the shape differs.
+pub(crate) const VIDEO: &str = "videoflip video-direction=auto ! videoconvertscale name=scale add-borders=true \
+     ! capsfilter name=size caps=video/x-raw,format=I420,pixel-aspect-ratio=1/1 \
+     ! appsink name=sink sync=false max-buffers=4";
+
+/// Sound in a session's format.
+pub(crate) fn audio() -> String {
+    format!(
+        "audioconvert ! audioresample \
+         ! capsfilter caps=audio/x-raw,format=F32LE,layout=interleaved,rate={RATE},channels={CHANNELS} \
+         ! appsink name=sink sync=false max-buffers=8"
+    )
+}
+
+/// Leads the frames of a `bin` that ends in [`VIDEO`] into the inlet.
+pub(crate) fn connect_video(bin: &gst::Bin, inlet: &Arc<Inlet>) -> Result<()> {
+    let (sink, size) = (sink(bin)?, named(bin, "size")?);
+    if let Some(wanted) = inlet.format() {
+        size.set_property("caps", frame_caps(wanted));
+    }
+    let inlet = inlet.clone();
+    sink.set_callbacks(
+        AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                let info = sample.caps().and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok());
+                let (Some(info), Some(buffer)) = (info, sample.buffer_owned()) else {
+                    return Err(gst::FlowError::NotNegotiated);
+                };
+                let fps = info.fps();
+                let picture = Picture {
+                    width: info.width(),
+                    height: info.height(),
+                    fps: (fps.numer().max(0) as u32, fps.denom().max(1) as u32),
+                };
+                match inlet.format() {
+                    Some(wanted) if (wanted.width, wanted.height) != (picture.width, picture.height) => {
+                        // The frames after this one come at the session's size.
+                        size.set_property("caps", frame_caps(wanted));
+                    }
+                    _ => {
+                        if let Some(at) = time(&sample) {
+                            inlet.video(picture, buffer, at);
+                        }
+                    }
+                }
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .build(),
+    );
+    Ok(())
+}
+
+/// Leads the sound of a `bin` that ends in [`audio`] into the inlet.
+pub(crate) fn connect_audio(bin: &gst::Bin, inlet: &Arc<Inlet>) -> Result<()> {
+    let inlet = inlet.clone();
+    sink(bin)?.set_callbacks(
+        AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                let buffer = sample.buffer().ok_or(gst::FlowError::Error)?;
+                if let (Some(at), Ok(map)) = (time(&sample), buffer.map_readable()) {
+                    let samples: Vec<f32> =
+                        map.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+                    inlet.audio(&samples, at);
+                }
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .build(),
+    );
+    Ok(())
+}
+
+/// Makes every decoder that `bin` comes to hold give a picture as soon as it can: threads that each take a whole frame
+/// delay it by a frame each.
+pub(crate) fn hasten(bin: &gst::Bin) {
+    bin.connect_deep_element_added(|_, _, element| {
+        if element.find_property("thread-type").is_some() {
+            element.set_property_from_str("thread-type", "slice");
+        }
+    });
+}
+
+/// The source's own time of a sample: its running time in the source's pipeline.
+fn time(sample: &gst::Sample) -> Option<std::time::Duration> {
+    let pts = sample.buffer()?.pts()?;
+    let running = sample.segment()?.downcast_ref::<gst::ClockTime>()?.to_running_time(pts)?;
+    Some(running.into())
+}
+
+fn sink(bin: &gst::Bin) -> Result<AppSink> {
+    named(bin, "sink")?.downcast::<AppSink>().map_err(|_| Failure::run("`sink` is no appsink"))
+}
+
+fn named(bin: &gst::Bin, name: &str) -> Result<gst::Element> {
+    bin.by_name(name).ok_or_else(|| Failure::run(format!("no element `{name}`")))
+}
+
+fn frame_caps(size: Picture) -> gst::Caps {
+    gst::Caps::builder("video/x-raw")
+        .field("format", "I420")
+        .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
+        .field("width", size.width as i32)
+        .field("height", size.height as i32)
+        .build()
+}
