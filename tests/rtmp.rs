@@ -298,7 +298,7 @@ impl Peer {
     /// Code and description of the next status.
     async fn status(&mut self) -> Option<(String, String)> {
         loop {
-            while let Ok(Some(event)) = self.link.next() {
+            while let Ok(Some(event)) = self.link.event() {
                 if let Event::Command(command) = event
                     && command.name == "onStatus"
                 {

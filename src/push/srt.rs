@@ -139,11 +139,8 @@ impl Stream {
         let seen = failure.clone();
         let bus = pipeline.bus().expect("a pipeline has a bus");
         bus.set_sync_handler(move |_, message| {
-            match message.view() {
-                gst::MessageView::Error(error) => {
-                    seen.lock().get_or_insert_with(|| crate::media::describe(error));
-                }
-                _ => {}
+            if let gst::MessageView::Error(error) = message.view() {
+                seen.lock().get_or_insert_with(|| crate::media::describe(error));
             }
             gst::BusSyncReply::Drop
         });

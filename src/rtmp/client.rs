@@ -113,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite> Publisher<S> {
 
     /// The next command from the server, `None` after something else. An error status is an error. Cancel safe.
     async fn next(&mut self) -> Result<Option<Command>, Error> {
-        match self.link.next()? {
+        match self.link.event()? {
             Some(Event::Command(command)) => {
                 let failed = command.name == "onStatus"
                     && command.arguments.first().and_then(|info| info.get("level")).and_then(Value::as_str)

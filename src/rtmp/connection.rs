@@ -209,7 +209,7 @@ impl<S: Host> Connection<S> {
         if let Role::Publishes(publishing) = &self.role {
             *publishing.place.entry.heard.lock() = self.heard;
         }
-        while let Some(event) = self.link.next().map_err(|error| End::Refused(error.to_string()))? {
+        while let Some(event) = self.link.event().map_err(|error| End::Refused(error.to_string()))? {
             match event {
                 Event::Command(command) => self.command(command).await?,
                 Event::Video { timestamp, data } => self.media(|ingest| ingest.video(timestamp, data))?,

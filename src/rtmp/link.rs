@@ -83,7 +83,7 @@ impl Link {
     }
 
     /// The next event of what has arrived; `None` when more must arrive first.
-    pub fn next(&mut self) -> Result<Option<Event>, Error> {
+    pub fn event(&mut self) -> Result<Option<Event>, Error> {
         loop {
             if let Some(event) = self.disaggregate() {
                 return Ok(Some(event));
@@ -102,11 +102,9 @@ impl Link {
                     return command(data, stream).map(Event::Command).map(Some);
                 }
                 kind::WINDOW_SIZE => self.window = data.try_get_u32().unwrap_or(0).into(),
-                kind::USER_CONTROL => {
-                    if data.try_get_u16() == Ok(event::PING) {
-                        let time = data.try_get_u32().unwrap_or(0);
-                        self.user_control(event::PONG, &time.to_be_bytes());
-                    }
+                kind::USER_CONTROL if data.try_get_u16() == Ok(event::PING) => {
+                    let time = data.try_get_u32().unwrap_or(0);
+                    self.user_control(event::PONG, &time.to_be_bytes());
                 }
                 _ => {}
             }
@@ -214,7 +212,7 @@ mod tests {
         let sent = from.out.split();
         to.input.extend_from_slice(&sent);
         to.arrived(sent.len());
-        std::iter::from_fn(|| to.next().unwrap()).collect()
+        std::iter::from_fn(|| to.event().unwrap()).collect()
     }
 
     #[test]
@@ -259,6 +257,6 @@ mod tests {
         let (mut a, mut b) = (Link::default(), Link::default());
         a.send(kind::COMMAND, 0, 0, vec![5; 100_000].into());
         b.input.extend_from_slice(&a.out);
-        assert_eq!(b.next(), Err(Error::Command));
+        assert_eq!(b.event(), Err(Error::Command));
     }
 }
