@@ -26,7 +26,8 @@ mod run;
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use self::param::Param;
 pub use self::{quote::command_line, run::run};
@@ -57,6 +58,16 @@ pub struct Service {
     /// It is pushed to other servers while it has a source, watched or not.
     #[serde(default)]
     pub push: bool,
+}
+
+/// A parameter as the API describes it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Parameter {
+    pub name: String,
+    /// Type and range or values.
+    pub kind: String,
+    pub doc: String,
+    pub default: Option<String>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -160,6 +171,21 @@ impl Graph {
 
     pub fn has_param(&self, name: &str) -> bool {
         self.params.contains_key(name)
+    }
+
+    pub fn description(&self) -> &str {
+        self.description.trim()
+    }
+
+    /// Its parameters by name.
+    pub fn params(&self) -> Vec<Parameter> {
+        let describe = |(name, param): (&String, &Param)| Parameter {
+            name: name.clone(),
+            kind: param.kind(),
+            doc: param.doc().to_owned(),
+            default: param.default_text(),
+        };
+        self.params.iter().map(describe).collect()
     }
 
     /// What the graph does and what can be set.

@@ -14,7 +14,9 @@ use url::Url;
 use super::problem::Problem;
 
 /// Paths that need no key: the page asks for it, and load balancers have none.
-const PUBLIC: [&str; 7] = ["/", "/app.js", "/app.css", "/icon.svg", "/healthz", "/readyz", "/openapi.json"];
+const PUBLIC: [&str; 4] = ["/", "/healthz", "/readyz", "/openapi.json"];
+/// The page's own files.
+const PAGE: &str = "/web/";
 /// Browsers cannot set headers on a WebSocket; they offer the key as a subprotocol of this prefix, in base64url without
 /// padding, next to [`SUBPROTOCOL`], which is the one that is accepted.
 const KEY_PROTOCOL: &str = "bearer.";
@@ -56,7 +58,7 @@ impl Access {
             ));
         }
         let path = request.uri().path();
-        if PUBLIC.contains(&path) {
+        if PUBLIC.contains(&path) || path.starts_with(PAGE) {
             return Ok(());
         }
         if self.keys.is_empty() { self.check_origin(request, &host) } else { self.check_key(headers) }

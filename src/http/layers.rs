@@ -4,20 +4,20 @@ use std::{any::Any, sync::Arc, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tower_http::{
-    catch_panic::{CatchPanicLayer, ResponseForPanic},
-    cors::{AllowHeaders, AllowOrigin, CorsLayer},
-};
+use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 
 use super::problem::Problem;
 use crate::metrics::Metrics;
 
-/// Time for which a browser remembers what a preflight said.
-const PREFLIGHT: std::time::Duration = std::time::Duration::from_secs(3600);
+/// Seconds for which a browser remembers what a preflight said.
+const PREFLIGHT: &str = "3600";
+const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
+/// What WHIP and WHEP clients read (RFC 9725).
+const EXPOSED: &str = "Location, Link, ETag, Accept-Patch, Accept-Post";
 
 pub async fn not_found(uri: Uri) -> Problem {
     Problem::not_found(format!("there is nothing at {}; /openapi.json lists what there is", uri.path()))
@@ -31,20 +31,27 @@ pub async fn json_text(text: Arc<str>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], text.to_string()).into_response()
 }
 
-pub fn cors(origins: &[String]) -> CorsLayer {
-    let allowed = if origins.iter().any(|origin| origin == "*") {
-        AllowOrigin::any()
-    } else {
-        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
-    };
-    // What WHIP and WHEP clients read (RFC 9725).
-    let exposed = [header::LOCATION, header::LINK, header::ETAG, HeaderName::from_static("accept-patch")];
-    CorsLayer::new()
-        .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS])
-        .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(exposed)
-        .max_age(PREFLIGHT)
+/// CORS (Fetch standard, section 3.3). Requests for OPTIONS that are no preflight go on: WHIP and WHEP answer them.
+pub async fn cors(State(origins): State<Arc<Vec<String>>>, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let allowed = origin.filter(|origin| origins.iter().any(|o| o == "*" || o.as_bytes() == origin.as_bytes()));
+    let asks = request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let wanted = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let preflight = request.method() == Method::OPTIONS && asks;
+    let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    let Some(allowed) = allowed else { return response };
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    if preflight {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT));
+        if let Some(wanted) = wanted {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+        }
+    }
+    response
 }
 
 /// Headers of every response.

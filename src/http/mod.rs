@@ -9,12 +9,14 @@
 mod access;
 mod api;
 mod body;
+mod diagram;
 mod extract;
 mod health;
 mod layers;
 mod listen;
 mod page;
 mod problem;
+mod uploads;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -26,6 +28,7 @@ pub use self::{
     api::openapi,
     listen::{Bounds, serve},
     problem::Problem,
+    uploads::Uploads,
 };
 use crate::{metrics::Metrics, session::Manager};
 
@@ -52,14 +55,13 @@ pub struct Limits {
     pub render: u64,
     /// Pause within a body after which it is given up.
     pub body_idle: Duration,
-    /// Uploads that wait to be prepared.
-    pub uploads_waiting: usize,
 }
 
 /// What handlers share.
 pub struct App {
     pub manager: Arc<Manager>,
     pub metrics: Arc<Metrics>,
+    pub uploads: Arc<Uploads>,
     pub settings: Settings,
 }
 
@@ -74,6 +76,7 @@ pub fn router(app: Arc<App>, more: Router) -> Router {
     ));
     let (api, document) = api::routes().split_for_parts();
     let document: Arc<str> = api::text(&document).into();
+    let more = more.layer(DefaultBodyLimit::max(settings.limits.json));
     let own = Router::new()
         .merge(page::routes())
         .merge(health::routes())
@@ -81,10 +84,10 @@ pub fn router(app: Arc<App>, more: Router) -> Router {
         .merge(api)
         .layer(DefaultBodyLimit::max(settings.limits.json))
         .with_state(app.clone());
-    own.merge(more.layer(DefaultBodyLimit::max(settings.limits.json)))
+    own.merge(more)
         .fallback(layers::not_found)
         .method_not_allowed_fallback(layers::method_not_allowed)
-        .layer(layers::cors(&settings.cors_origins))
+        .layer(middleware::from_fn_with_state(Arc::new(settings.cors_origins.clone()), layers::cors))
         .layer(middleware::from_fn_with_state(access, access::guard))
         .layer(middleware::from_fn(layers::headers))
         .layer(middleware::from_fn_with_state(app.metrics.clone(), layers::count))

@@ -17,12 +17,25 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       frame-ancestors 'none'";
 const PERMISSIONS: &str = "microphone=(self), camera=(self), autoplay=(self)";
 
+/// Path, media type and text of the page's files.
+const FILES: [(&str, &str, &str); 9] = [
+    ("/", HTML, include_str!("../../web/index.html")),
+    ("/web/page.css", "text/css; charset=utf-8", include_str!("../../web/page.css")),
+    ("/web/page.js", SCRIPT, include_str!("../../web/page.js")),
+    ("/web/api.js", SCRIPT, include_str!("../../web/api.js")),
+    ("/web/capture.js", SCRIPT, include_str!("../../web/capture.js")),
+    ("/web/dialogs.js", SCRIPT, include_str!("../../web/dialogs.js")),
+    ("/web/live.js", SCRIPT, include_str!("../../web/live.js")),
+    ("/web/plots.js", SCRIPT, include_str!("../../web/plots.js")),
+    ("/web/talk.js", SCRIPT, include_str!("../../web/talk.js")),
+];
+const ICON: (&str, &str, &str) = ("/web/icon.svg", "image/svg+xml", include_str!("../../web/icon.svg"));
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/", get(|| file("text/html; charset=utf-8", include_str!("../../web/index.html"))))
-        .route("/app.js", get(|| file("text/javascript; charset=utf-8", include_str!("../../web/app.js"))))
-        .route("/app.css", get(|| file("text/css; charset=utf-8", include_str!("../../web/app.css"))))
-        .route("/icon.svg", get(|| file("image/svg+xml", include_str!("../../web/icon.svg"))))
+    let add = |router: Router<Arc<App>>, (path, kind, text)| router.route(path, get(move || file(kind, text)));
+    FILES.into_iter().chain([ICON]).fold(Router::new(), add)
 }
 
 async fn file(media_type: &'static str, text: &'static str) -> Response {

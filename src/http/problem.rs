@@ -83,6 +83,14 @@ impl Problem {
     }
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let (status, kind) = match refusal {

@@ -64,9 +64,9 @@ section! {
     Webrtc "webrtc" {
         /// STUN and TURN servers: "stun:stun.example:3478", "turn:user:password@turn.example:3478".
         ice_servers: Vec<String> = Vec::new(), ice_servers;
-        /// First UDP port for media; 0 lets the system choose.
+        /// First UDP port that is tried for media; all peers share one. 0 lets the system choose.
         udp_port_min: u16 = 0, any;
-        /// Last UDP port for media; 0 lets the system choose.
+        /// Last UDP port that is tried for media.
         udp_port_max: u16 = 0, any;
         /// Public addresses of this machine, when it is behind a one-to-one NAT.
         public_ips: Vec<IpAddr> = Vec::new(), any;
@@ -236,9 +236,9 @@ impl Config {
     /// Rules between keys.
     fn check(&self) -> Result<()> {
         let (min, max) = (self.webrtc.udp_port_min, self.webrtc.udp_port_max);
-        if (min == 0) != (max == 0) || min > max || (max != 0 && max - min < 9) {
+        if (min == 0) != (max == 0) || min > max {
             return Err(Failure::usage(format!(
-                "webrtc.udp_port_min = {min}, webrtc.udp_port_max = {max}: both must be 0, or a range of at least 10 ports"
+                "webrtc.udp_port_min = {min}, webrtc.udp_port_max = {max}: both must be 0, or a range of ports"
             )));
         }
         let listeners = [("server.bind", self.server.bind, true), ("rtmp.bind", self.rtmp.bind, self.rtmp.enabled)];

@@ -29,6 +29,8 @@ use crate::{
 
 /// How often a signal is looked for.
 const POLL: Duration = Duration::from_millis(50);
+/// Folder for uploads, in that of the avatars; no avatar's name starts with a dot.
+const UPLOADS: &str = ".uploads";
 /// Time that sessions have to end, and then tasks that still run.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -56,7 +58,9 @@ async fn serve(config: Config) -> Result<()> {
     };
     let addresses = banner::Addresses::new(&config, local(&http)?, rtmp.as_ref().map(local).transpose()?);
     let folder = config.avatars()?;
+    let uploads = folder.join(UPLOADS);
     let avatars = blocking(move || avatar::Store::open(&folder)).await?;
+    let uploads = http::Uploads::new(uploads, avatars.clone(), config.avatars.max_waiting as usize);
     let manager = Manager::new(config.manager(), avatars);
     for spec in config.specs() {
         let (manager, id) = (manager.clone(), spec.id.clone());
@@ -66,6 +70,7 @@ async fn serve(config: Config) -> Result<()> {
     let app = http::App {
         manager: manager.clone(),
         metrics: Arc::new(Metrics::new()),
+        uploads,
         settings: settings(&config, keys, &addresses),
     };
     let router = http::router(Arc::new(app), axum::Router::new());
@@ -95,13 +100,8 @@ async fn serve(config: Config) -> Result<()> {
 
 /// Ends all sessions, in so far as they end in time.
 async fn close(manager: Arc<Manager>) {
-    let ids: Vec<String> = manager.list().iter().map(|session| session.id().to_owned()).collect();
-    let closing = ids.into_iter().map(|id| {
-        let manager = manager.clone();
-        tokio::task::spawn_blocking(move || manager.remove(&id))
-    });
-    let all = futures_util::future::join_all(closing);
-    if tokio::time::timeout(GRACE, all).await.is_err() {
+    let closing = tokio::task::spawn_blocking(move || manager.close());
+    if tokio::time::timeout(GRACE, closing).await.is_err() {
         tracing::warn!("some sessions did not end within {} s", GRACE.as_secs());
     }
 }
@@ -120,7 +120,6 @@ fn settings(config: &Config, keys: Vec<String>, addresses: &banner::Addresses) -
             upload: megabytes(config.avatars.max_upload_mb),
             render: megabytes(limits.render_mb),
             body_idle: Duration::from_secs(limits.body_idle_seconds.into()),
-            uploads_waiting: config.avatars.max_waiting as usize,
         },
         rtmp_url: addresses.rtmp(),
     }

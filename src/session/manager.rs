@@ -13,7 +13,11 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{Capacity, Refusal, Session, Spec, capacity, graphs};
-use crate::{avatar, live::Picture};
+use crate::{
+    avatar,
+    graph::{Graph, Service},
+    live::Picture,
+};
 
 /// How often sessions are looked after.
 const BEAT: Duration = Duration::from_millis(200);
@@ -158,6 +162,11 @@ impl Manager {
     /// Names of the graphs that sessions can have.
     pub fn graphs(&self) -> Vec<String> {
         graphs::names(self.settings.graphs.as_deref())
+    }
+
+    /// A graph that sessions can have.
+    pub fn graph(&self, name: &str) -> Result<(Graph, Service), Refusal> {
+        graphs::find(self.settings.graphs.as_deref(), name)
     }
 
     pub fn capacity(&self) -> Capacity {

@@ -7,7 +7,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{App, Errors};
-use crate::{engines, http::Problem, session::Capacity};
+use crate::{
+    engines, graph,
+    http::Problem,
+    session::{Capacity, Video, Voice},
+};
 
 /// Engines that are installed.
 #[utoipa::path(get, path = "/engines", tag = "machine", responses((status = 200, body = Vec<engines::Row>), Errors))]
@@ -15,6 +19,28 @@ pub async fn engines() -> Result<Json<Vec<engines::Row>>, Problem> {
     // It reads models from the disk and tries devices.
     let rows = tokio::task::spawn_blocking(engines::installed).await;
     rows.map(Json).map_err(|_| Problem::internal("the engines could not be listed; the server's log says more"))
+}
+
+/// A graph that sessions can have.
+#[derive(Serialize, ToSchema)]
+pub struct Graph {
+    name: String,
+    description: String,
+    video: Video,
+    voice: Voice,
+    params: Vec<graph::Parameter>,
+}
+
+/// Graphs that sessions can have, with their parameters.
+#[utoipa::path(get, path = "/graphs", tag = "machine", responses((status = 200, body = Vec<Graph>), Errors))]
+pub async fn graphs(State(app): State<Arc<App>>) -> Json<Vec<Graph>> {
+    // A user's file that is broken or none for sessions is left out; creating a session of it says why.
+    let describe = |name: String| {
+        let (graph, service) = app.manager.graph(&name).ok()?;
+        let description = graph.description().split_whitespace().collect::<Vec<_>>().join(" ");
+        Some(Graph { name, description, video: service.video, voice: service.voice, params: graph.params() })
+    };
+    Json(app.manager.graphs().into_iter().filter_map(describe).collect())
 }
 
 /// How many sessions run and how many more fit.

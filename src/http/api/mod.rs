@@ -1,8 +1,10 @@
 //! The REST API below `/api/v1`. The OpenAPI document is made of the handlers themselves.
 
+mod avatars;
 mod errors;
 mod machine;
 mod sessions;
+mod voice;
 
 use std::sync::Arc;
 
@@ -19,6 +21,8 @@ use super::App;
     components(schemas(super::Problem)),
     tags(
         (name = "sessions", description = "Live lip-synced streams"),
+        (name = "speech", description = "What sessions say"),
+        (name = "avatars", description = "Videos of a person that sessions show"),
         (name = "machine", description = "What is installed and how much it holds"),
     ),
     modifiers(&Keys),
@@ -43,10 +47,18 @@ impl utoipa::Modify for Keys {
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     let api = OpenApiRouter::new()
         .routes(routes!(sessions::list, sessions::create))
-        .routes(routes!(sessions::get, sessions::delete))
+        .routes(routes!(sessions::get, sessions::change, sessions::delete))
+        .routes(routes!(sessions::graph))
         .routes(routes!(sessions::interrupt))
         .routes(routes!(sessions::clip))
+        .routes(routes!(voice::speak))
+        .routes(routes!(avatars::list, avatars::upload))
+        .routes(routes!(avatars::delete))
+        .routes(routes!(avatars::put))
+        .routes(routes!(avatars::uploads))
+        .routes(routes!(avatars::progress))
         .routes(routes!(machine::engines))
+        .routes(routes!(machine::graphs))
         .routes(routes!(machine::capacity))
         .routes(routes!(machine::server));
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", api)

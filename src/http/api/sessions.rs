@@ -1,18 +1,19 @@
 //! Sessions: list, create, look at, end, interrupt, switch clips.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
     extract::State,
     http::{HeaderName, StatusCode, header},
+    response::IntoResponse,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{App, Errors};
 use crate::{
-    http::{Problem, extract},
+    http::{Problem, diagram, extract},
     session::{Refusal, Session, Spec, Status},
 };
 
@@ -64,6 +65,58 @@ pub async fn get(
     extract::Path(id): extract::Path<String>,
 ) -> Result<Json<Status>, Problem> {
     Ok(Json(find(&app, &id)?.status()))
+}
+
+/// What changes; the rest stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// One of the session's `clips`, shown from the next frame on where the two fit together.
+    clip: Option<String>,
+    /// Parameters of the graph that can change while it runs, such as `motion-gain`.
+    #[serde(default)]
+    params: BTreeMap<String, String>,
+}
+
+/// Change a session while it runs.
+#[utoipa::path(
+    patch, path = "/sessions/{id}", tag = "sessions", request_body = Change,
+    params(("id" = String, Path, description = "Session")),
+    responses((status = 200, body = Status), Errors),
+)]
+pub async fn change(
+    State(app): State<Arc<App>>,
+    extract::Path(id): extract::Path<String>,
+    extract::Json(Change { clip, params }): extract::Json<Change>,
+) -> Result<Json<Status>, Problem> {
+    let session = find(&app, &id)?;
+    let own = session.clone();
+    blocking(move || {
+        params.iter().try_for_each(|(name, value)| own.set(name, value))?;
+        clip.map_or(Ok(()), |clip| own.play_clip(&clip))
+    })
+    .await?;
+    Ok(Json(session.status()))
+}
+
+/// The running graph as a picture.
+#[utoipa::path(
+    get, path = "/sessions/{id}/graph.svg", tag = "sessions",
+    params(("id" = String, Path, description = "Session")),
+    responses((status = 200, body = String, content_type = "image/svg+xml"), Errors),
+)]
+pub async fn graph(
+    State(app): State<Arc<App>>,
+    extract::Path(id): extract::Path<String>,
+) -> Result<impl IntoResponse, Problem> {
+    let session = find(&app, &id)?;
+    let drawn = blocking(move || Ok(session.dot().map(|dot| diagram::svg(&dot)))).await?;
+    let idle = || Problem::of(StatusCode::CONFLICT, "not-ready", "no graph runs; it starts with the first viewer");
+    let headers = [
+        (header::CONTENT_TYPE, "image/svg+xml"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
+    ];
+    Ok((headers, drawn.ok_or_else(idle)?))
 }
 
 /// End a session with its viewers, publishers and pushes.

@@ -1,0 +1,206 @@
+//! Avatars: list, upload, follow the preparation, delete.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{FromRequest, Multipart, Request, State, multipart::Field},
+    http::{HeaderMap, HeaderName, StatusCode, header},
+};
+use futures_util::stream;
+use utoipa::ToSchema;
+
+use super::{App, Errors};
+use crate::{
+    avatar::Summary,
+    http::{Problem, body, extract, uploads::Job},
+};
+
+const LIMIT: &str = "avatars.max_upload_mb";
+/// The clip that an upload without a name becomes.
+const IDLE: &str = "idle";
+/// Longest text field of a form, in bytes.
+const TEXT: usize = 256;
+
+type Accepted = (StatusCode, [(HeaderName, String); 1], Json<Job>);
+
+/// Avatars that are ready.
+#[utoipa::path(get, path = "/avatars", tag = "avatars", responses((status = 200, body = Vec<Summary>), Errors))]
+pub async fn list(State(app): State<Arc<App>>) -> Result<Json<Vec<Summary>>, Problem> {
+    let store = app.manager.avatars().clone();
+    let listed = tokio::task::spawn_blocking(move || store.list()).await;
+    listed.map(Json).map_err(|_| Problem::internal("the avatars could not be listed; the server's log says more"))
+}
+
+/// What a browser's form sends. `video` comes last.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is read field by field")]
+pub struct Form {
+    /// 1 to 64 of `a-z A-Z 0-9 . _ -`, starting with a letter or a digit.
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: String,
+    /// Name of the clip; the first clip of an avatar is its idle one.
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    clip: Option<String>,
+    #[schema(format = Binary, content_media_type = "application/octet-stream")]
+    video: Vec<u8>,
+}
+
+/// Upload a video of a person as a form. It is checked and prepared by a job.
+#[utoipa::path(
+    post, path = "/avatars", tag = "avatars",
+    request_body(content = Form, content_type = "multipart/form-data"),
+    responses(
+        (status = 202, body = Job, headers(("Location" = String, description = "Path of the job"))),
+        Errors,
+    ),
+)]
+pub async fn upload(State(app): State<Arc<App>>, request: Request) -> Result<Accepted, Problem> {
+    body::check_length(request.headers(), app.settings.limits.upload, LIMIT)?;
+    let place = app.uploads.place()?;
+    let (parts, body) = request.into_parts();
+    let limits = app.settings.limits;
+    let pieces = body::bounded(body, limits.upload, LIMIT, limits.body_idle);
+    let request = Request::from_parts(parts, Body::from_stream(pieces));
+    let refused = |e: axum::extract::multipart::MultipartRejection| Problem::media_type(e.body_text());
+    let mut form = Multipart::from_request(request, &()).await.map_err(refused)?;
+    let (mut name, mut clip) = (None, IDLE.to_owned());
+    while let Some(field) = form.next_field().await.map_err(broken)? {
+        match field.name() {
+            Some("name") => name = Some(text(field).await?),
+            Some("clip") => clip = text(field).await?,
+            Some("video") => {
+                let Some(name) = name else {
+                    return Err(Problem::bad_request("the form has no field `name` in front of `video`"));
+                };
+                check_names(&name, &clip)?;
+                let pieces = stream::unfold(field, |mut field| async move {
+                    let piece = field.chunk().await.map_err(broken).transpose()?;
+                    Some((piece, field))
+                });
+                let upload = app.uploads.receive(Box::pin(pieces)).await?;
+                return Ok(accepted(app.uploads.prepare(place, upload, name, clip)));
+            }
+            _ => {
+                let field = field.name().unwrap_or("without a name").chars().take(64).collect::<String>();
+                return Err(Problem::bad_request(format!(
+                    "the form has a field `{field}`; it takes name, clip, video"
+                )));
+            }
+        }
+    }
+    Err(Problem::bad_request("the form has no field `video`, which holds the file"))
+}
+
+/// Upload a video as the body: `curl -T me.mp4 .../api/v1/avatars/me/clips/idle`. It is checked and prepared by a job.
+#[utoipa::path(
+    put, path = "/avatars/{name}/clips/{clip}", tag = "avatars",
+    params(
+        ("name" = String, Path, description = "Avatar, made where there is none"),
+        ("clip" = String, Path, description = "Clip; the first clip of an avatar is its idle one"),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses(
+        (status = 202, body = Job, headers(("Location" = String, description = "Path of the job"))),
+        Errors,
+    ),
+)]
+pub async fn put(
+    State(app): State<Arc<App>>,
+    extract::Path((name, clip)): extract::Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Accepted, Problem> {
+    let limits = app.settings.limits;
+    body::check_length(&headers, limits.upload, LIMIT)?;
+    check_names(&name, &clip)?;
+    let place = app.uploads.place()?;
+    let upload = app.uploads.receive(body::bounded(body, limits.upload, LIMIT, limits.body_idle)).await?;
+    Ok(accepted(app.uploads.prepare(place, upload, name, clip)))
+}
+
+/// Uploads of this process and what became of them.
+#[utoipa::path(get, path = "/uploads", tag = "avatars", responses((status = 200, body = Vec<Job>), Errors))]
+pub async fn uploads(State(app): State<Arc<App>>) -> Json<Vec<Job>> {
+    Json(app.uploads.list())
+}
+
+/// How far an upload is.
+#[utoipa::path(
+    get, path = "/uploads/{id}", tag = "avatars", params(("id" = String, Path, description = "Upload")),
+    responses((status = 200, body = Job), Errors),
+)]
+pub async fn progress(
+    State(app): State<Arc<App>>,
+    extract::Path(id): extract::Path<String>,
+) -> Result<Json<Job>, Problem> {
+    app.uploads.get(&id).map(Json)
+}
+
+/// Delete an avatar with all its clips.
+#[utoipa::path(
+    delete, path = "/avatars/{name}", tag = "avatars", params(("name" = String, Path, description = "Avatar")),
+    responses((status = 204, description = "It is gone"), Errors),
+)]
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    extract::Path(name): extract::Path<String>,
+) -> Result<StatusCode, Problem> {
+    let used = app.manager.list().iter().any(|session| session.spec().avatar.as_ref() == Some(&name));
+    if used {
+        return Err(Problem::conflict(format!("a session shows avatar `{name}`; end the session first")));
+    }
+    let store = app.manager.avatars().clone();
+    let known = store.list().iter().any(|avatar| avatar.name == name);
+    if !known {
+        return Err(Problem::not_found(format!("there is no avatar `{name}`")));
+    }
+    match tokio::task::spawn_blocking(move || store.remove(&name)).await {
+        Ok(Ok(())) => Ok(StatusCode::NO_CONTENT),
+        Ok(Err(rejection)) => Err(Problem::conflict(rejection.to_string())),
+        Err(_) => Err(Problem::internal("this is a fault of the server; its log says more")),
+    }
+}
+
+fn accepted(job: Job) -> Accepted {
+    (StatusCode::ACCEPTED, [(header::LOCATION, format!("/api/v1/uploads/{}", job.id))], Json(job))
+}
+
+/// They become parts of paths: checked before anything is stored, whatever the store does.
+fn check_names(avatar: &str, clip: &str) -> Result<(), Problem> {
+    for (what, name) in [("avatar", avatar), ("clip", clip)] {
+        let bytes = name.as_bytes();
+        let good = (1..=64).contains(&bytes.len())
+            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(b))
+            && bytes[0].is_ascii_alphanumeric();
+        if !good {
+            let rule = "take 1 to 64 of a-z A-Z 0-9 . _ -, starting with a letter or a digit";
+            return Err(Problem::invalid(format!("the name of the {what} is not allowed; {rule}")));
+        }
+    }
+    Ok(())
+}
+
+async fn text(mut field: Field<'_>) -> Result<String, Problem> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = field.chunk().await.map_err(broken)? {
+        if bytes.len() + piece.len() > TEXT {
+            return Err(Problem::bad_request(format!("a text field of the form is longer than {TEXT} bytes")));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    String::from_utf8(bytes).map_err(|_| Problem::bad_request("a text field of the form is not UTF-8"))
+}
+
+/// A problem of the stream beneath, such as its size, comes through as its text only.
+fn broken(error: axum::extract::multipart::MultipartError) -> Problem {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(cause) = source {
+        if let Some(problem) = cause.downcast_ref::<Problem>() {
+            return problem.clone();
+        }
+        source = cause.source();
+    }
+    Problem::bad_request(format!("the form cannot be read: {}", error.body_text()))
+}

@@ -1,0 +1,94 @@
+//! Speech into a session: as a body, or over a WebSocket.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{App, Errors, sessions::find};
+use crate::{
+    http::{Problem, body, extract},
+    speech::decode::{self, Spoken},
+};
+
+const LIMIT: &str = "limits.speak_mb";
+/// Longest name of an utterance.
+const NAME: usize = 64;
+
+/// How the speech is called.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Speak {
+    /// Name of the utterance in events; made up where it is missing.
+    #[param(max_length = 64)]
+    utterance: Option<String>,
+}
+
+/// Speak. The body is WAV, MP3, Ogg Opus or FLAC, or raw samples of the media type `audio/L16;rate=16000;channels=1`.
+/// It is spoken while it comes; the answer comes when all of it is queued.
+#[utoipa::path(
+    post, path = "/sessions/{id}/speak", tag = "speech",
+    params(("id" = String, Path, description = "Session"), Speak),
+    request_body(content(
+        (Vec<u8> = "audio/wav"), (Vec<u8> = "audio/mpeg"), (Vec<u8> = "audio/ogg"), (Vec<u8> = "audio/flac"),
+        (Vec<u8> = "audio/L16"), (Vec<u8> = "application/octet-stream"),
+    )),
+    responses((status = 200, body = Spoken), Errors),
+)]
+pub async fn speak(
+    State(app): State<Arc<App>>,
+    extract::Path(id): extract::Path<String>,
+    extract::Query(Speak { utterance }): extract::Query<Speak>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Spoken>, Problem> {
+    let session = find(&app, &id)?;
+    let limits = app.settings.limits;
+    body::check_length(&headers, limits.speak, LIMIT)?;
+    let utterance = utterance.unwrap_or_else(made_up);
+    if utterance.is_empty() || utterance.len() > NAME || utterance.chars().any(char::is_control) {
+        return Err(Problem::invalid(format!("utterance: must be 1 to {NAME} bytes without control characters")));
+    }
+    let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?").to_owned());
+    // curl calls a body a form where nobody says otherwise; nobody speaks a form.
+    let kind = kind.filter(|kind| kind != "application/x-www-form-urlencoded").unwrap_or_default();
+    let pieces = body::bounded(body, limits.speak, LIMIT, limits.body_idle);
+    let mut failed = None;
+    // What stopped the body is told as it is, not as the decoder saw it.
+    let pieces = futures_util::StreamExt::inspect(pieces, |piece| {
+        if let Err(problem) = piece {
+            failed = Some(problem.clone());
+        }
+    });
+    let spoken = decode::stream(&kind, pieces, session.speech(), &utterance).await;
+    spoken.map(Json).map_err(|error| failed.unwrap_or_else(|| problem(error)))
+}
+
+fn problem(error: decode::Error) -> Problem {
+    use decode::Error;
+    let detail = error.to_string();
+    match error {
+        Error::Unsupported(_) => Problem::media_type(detail),
+        Error::Invalid(_) => Problem::invalid(detail),
+        Error::Body(_) => Problem::bad_request(detail),
+        Error::Timeout => Problem::new(StatusCode::REQUEST_TIMEOUT, detail),
+        Error::Cut => Problem::of(StatusCode::CONFLICT, "interrupted", detail),
+        Error::Untaken => Problem::of(StatusCode::CONFLICT, "not-ready", detail),
+        Error::Full(_) => Problem::full(detail),
+        Error::Failed(_) => Problem::internal(detail),
+    }
+}
+
+fn made_up() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("speech-{:x}", now.as_micros())
+}
