@@ -239,3 +239,155 @@ async fn a_source_that_stops_is_held_and_returns_in_sync() {
     assert!(status.frames_held > 40 && status.restarts == 0, "{status:?}");
     manager.close();
 }
+
+/// The first seconds of the demo's speech, one channel at 48 kHz.
+fn speech(seconds: u32) -> Vec<f32> {
+    let pipeline = gst::parse::launch(&format!(
+        "filesrc location={}/demo/speech.flac ! decodebin ! audioconvert ! audioresample \
+         ! audio/x-raw,format=F32LE,rate={RATE},channels=1 ! appsink name=out sync=false",
+        env!("CARGO_MANIFEST_DIR")
+    ));
+    let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
+    let sink = pipeline.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let mut samples = Vec::new();
+    while samples.len() < (seconds * RATE) as usize {
+        let sample = sink.pull_sample().unwrap();
+        let map = sample.buffer().unwrap().map_readable().unwrap();
+        samples.extend(map.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())));
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    samples
+}
+
+fn generous() -> Settings {
+    Settings { load: 100.0, ..Settings::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_avatar_speaks_falls_silent_when_interrupted_and_idles() {
+    let (manager, _folder) = manager(generous());
+    let session = manager.create(Spec::new("avatar", "avatar")).unwrap();
+    let mut viewer = session.watch(&[Codec::H264, Codec::Opus]).await.unwrap();
+    let idle = collect(&mut viewer, Duration::from_secs(2)).await;
+    let mut writer = session.speech().writer("one");
+    assert_eq!(writer.add(&speech(6)).unwrap(), speech(6).len());
+    drop(writer);
+    let speaking = collect(&mut viewer, Duration::from_millis(2500)).await;
+    let during = session.status();
+    assert!(during.speaking && during.speech_queued_ms > 1000.0, "{during:?}");
+    let took = session.interrupt().await.unwrap();
+    let after = session.status();
+    let silence = collect(&mut viewer, Duration::from_secs(2)).await;
+    assert_eq!((after.speech_queued_ms, after.speaking), (0.0, false));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(after.flush_ms, Some(took.as_secs_f64() * 1e3));
+
+    let loud = |packets: &[Packet]| levels(packets, Codec::Opus, None).iter().map(|(_, l)| *l).fold(0.0, f64::max);
+    assert!(loud(&idle) < 0.01, "silent before: {}", loud(&idle));
+    assert!(loud(&speaking) > 0.05, "heard: {}", loud(&speaking));
+    // What was on its way to the encoder when the interruption came is still heard.
+    assert!(loud(&silence[silence.len() / 4..]) < 0.01, "silent after");
+    let denoised = |status: &lipstream::session::Status| {
+        status.stages.iter().find(|stage| stage.name == "render").map_or(0.0, |stage| stage.p50_ms)
+    };
+    assert!(denoised(&during) > 0.0, "the mouth is generated: {during:?}");
+    assert!(during.face, "{during:?}");
+    let fps = intervals(&idle, Codec::H264).len() as f64 / 2.0;
+    assert!(fps > 18.0, "{fps}");
+    manager.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_graph_stops_without_viewers_and_starts_for_the_next() {
+    let (manager, _folder) = manager(Settings { idle: Duration::from_millis(300), ..generous() });
+    let session = manager.create(Spec::new("avatar", "avatar")).unwrap();
+    assert_eq!(session.status().phase, Some(Phase::Idle));
+    for _ in 0..2 {
+        let mut viewer = session.watch(&[Codec::H264]).await.unwrap();
+        assert!(viewer.recv().await.unwrap().key);
+        drop(viewer);
+        let until = Instant::now() + Duration::from_secs(5);
+        while session.status().phase != Some(Phase::Idle) && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(session.status().phase, Some(Phase::Idle));
+    }
+    manager.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_one_too_many_is_refused_with_the_reason_and_the_others_go_on() {
+    // Room for one: the graph's price is below a whole machine, two are above this part of it.
+    let (manager, _folder) = manager(Settings { load: 1.0, ..Settings::default() });
+    manager.calibrate();
+    let one = manager.capacity().cores_per_session;
+    let cores = manager.capacity().cores;
+    manager.close();
+    let load = one * 1.5 / cores;
+    let folder = tempfile::tempdir().unwrap();
+    let manager = Manager::new(Settings { load, ..Settings::default() }, avatar::Store::open(folder.path()).unwrap());
+    let always = |id: &str| Spec { always_on: true, ..Spec::new(id, "avatar") };
+    let first = manager.create(always("first")).map_err(|e| e.to_string());
+    let Ok(first) = first else {
+        // Another program takes the machine while this test runs; the refusal says so.
+        assert!(first.err().unwrap().contains("other programs"));
+        return;
+    };
+    let refusal = manager.create(always("second")).err().unwrap();
+    assert!(matches!(&refusal, Refusal::Full(why) if why.contains("the machine is full")), "{refusal}");
+    assert!(manager.get("second").is_err(), "nothing is left of it");
+    assert!(manager.capacity().full.is_some());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(first.status().phase, Some(Phase::Running));
+    manager.close();
+}
+
+#[test]
+fn sessions_that_are_wrong_are_refused_with_what_is_wrong() {
+    let (manager, _folder) = manager(generous());
+    let mut spec = Spec::new("x", "avatar");
+    spec.avatar = Some("nobody".into());
+    let refusal = manager.create(spec.clone()).err().unwrap().to_string();
+    assert!(refusal.contains("nobody") && refusal.contains("demo"), "{refusal}");
+    spec.avatar = None;
+    spec.params.insert("steps".into(), "99".into());
+    let refusal = manager.create(spec.clone()).err().unwrap().to_string();
+    assert!(refusal.contains("steps") && refusal.contains('8'), "{refusal}");
+    spec.params.clear();
+    manager.create(spec.clone()).unwrap();
+    assert!(matches!(manager.create(spec).err().unwrap(), Refusal::Conflict(_)));
+    let session = manager.get("x").unwrap();
+    assert!(session.publish(Place::Main, "a test").is_err(), "an avatar takes no video");
+    assert!(session.set("motion-gain", "9").unwrap_err().to_string().contains("4"));
+    assert!(session.play_clip("dance").unwrap_err().to_string().contains("idle"));
+    manager.remove("x").unwrap();
+    assert!(matches!(manager.get("x"), Err(Refusal::Unknown(_))));
+    manager.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_come_and_go_leave_nothing_behind() {
+    let (manager, _folder) = manager(generous());
+    let threads = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|l| l.starts_with("Threads:")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
+    };
+    let mut counts = Vec::new();
+    for n in 0..12 {
+        let session = manager.create(Spec::new(&format!("s{n}"), "avatar")).unwrap();
+        let mut viewer = session.watch(&[Codec::H264]).await.unwrap();
+        viewer.recv().await.unwrap();
+        let weak = Arc::downgrade(&session);
+        drop(session);
+        manager.remove(&format!("s{n}")).unwrap();
+        assert!(viewer.recv().await.is_none(), "viewers are told");
+        drop(viewer);
+        assert!(weak.upgrade().is_none(), "the session is gone");
+        counts.push(threads());
+    }
+    // Other tests run beside this one; a leak would add a dozen threads a session.
+    assert!(counts[11] < counts[2] + 40, "{counts:?}");
+    manager.close();
+}
