@@ -17,6 +17,7 @@ struct State {
     recent: VecDeque<Nanos>,
     intervals: VecDeque<Nanos>,
     latency: f64,
+    face: bool,
 }
 
 /// See the module.
@@ -26,9 +27,10 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// The frame of house time `at` leaves the lip-sync at `now`.
-    pub fn shown(&self, at: Nanos, now: Nanos) {
+    /// The frame of house time `at` leaves the lip-sync at `now`; `face` says whether one is tracked in it.
+    pub fn shown(&self, at: Nanos, now: Nanos, face: bool) {
         let mut state = self.state.lock();
+        state.face = face;
         state.frames += 1;
         let latency = (now - at) as f64;
         state.latency = if state.frames == 1 { latency } else { state.latency + (latency - state.latency) * 0.05 };
@@ -48,6 +50,11 @@ impl Meter {
     /// House time of the newest frame that has left.
     pub fn last_shown(&self) -> Option<Nanos> {
         self.state.lock().last.map(|(at, _)| at)
+    }
+
+    /// Whether a face is tracked in the newest frame.
+    pub fn face(&self) -> bool {
+        self.state.lock().face
     }
 
     pub fn frames(&self) -> u64 {
@@ -84,7 +91,7 @@ mod tests {
         let meter = Meter::default();
         for n in 0..100 {
             let extra = if n == 50 { 80 * MS } else { 0 };
-            meter.shown(n * 40 * MS, n * 40 * MS + 110 * MS + extra);
+            meter.shown(n * 40 * MS, n * 40 * MS + 110 * MS + extra, true);
         }
         let now = 99 * 40 * MS + 110 * MS;
         assert_eq!(meter.fps(now), 26.0);

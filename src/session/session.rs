@@ -202,13 +202,16 @@ impl Session {
         self.speech.interrupt();
         let stage = self.state.lock().running.as_ref().map(|running| running.stage.clone());
         if let Some(stage) = stage {
-            let shown = stage.meter.last_shown();
+            let (shown, rests) = (stage.meter.last_shown(), stage.rests.load(Ordering::Relaxed));
             stage.lipsync.emit_by_name::<()>("interrupt", &[]);
-            if let Some(shown) = shown {
-                let at_rest = || stage.meter.last_shown().is_some_and(|now| now >= shown + CLOSING);
-                while !at_rest() && began.elapsed() < PATIENCE {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
+            // The bin says when the mouth is at rest; without a face it has nothing to say.
+            let at_rest = || {
+                let moved = |shown| stage.meter.last_shown().is_some_and(|now| now >= shown + CLOSING);
+                let rested = stage.rests.load(Ordering::Relaxed) > rests || shown.is_none_or(moved);
+                rested && !self.speech.speaking()
+            };
+            while !at_rest() && began.elapsed() < PATIENCE {
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
         }
         let took = began.elapsed();
@@ -458,6 +461,7 @@ impl Session {
             }
         };
         if let Some(stage) = stage {
+            status.face = stage.meter.face();
             status.fps = stage.meter.fps(house::now());
             status.frames += stage.meter.frames();
             status.frames_dropped += stage.dropped.load(Ordering::Relaxed);

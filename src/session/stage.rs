@@ -43,6 +43,8 @@ pub struct Stage {
     pub meter: Arc<Meter>,
     failure: Mutex<Option<String>>,
     pub dropped: AtomicU64,
+    /// How often the mouth has come to rest after an interruption.
+    pub rests: AtomicU64,
 }
 
 /// The encoders of a graph; they do not keep it alive.
@@ -90,6 +92,7 @@ impl Stage {
             meter: Arc::default(),
             failure: Mutex::new(None),
             dropped: AtomicU64::new(0),
+            rests: AtomicU64::new(0),
         });
         stage.measure(&lipsync)?;
         for codec in Codec::ALL {
@@ -182,6 +185,9 @@ impl Stage {
                     // A refusal shows as frames that are late, which are counted.
                     let _ = self.pipeline.recalculate_latency();
                 }
+                gst::MessageView::Element(element) if element.has_name("lipstream-interrupt") => {
+                    self.rests.fetch_add(1, Ordering::Relaxed);
+                }
                 gst::MessageView::Warning(warning) => tracing::warn!("{}", warning.error().message()),
                 _ => {}
             }
@@ -212,8 +218,12 @@ impl Stage {
         let pipeline = self.pipeline.downgrade();
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             let base = pipeline.upgrade().and_then(|p| p.base_time());
-            if let (Some(pts), Some(base)) = (info.buffer().and_then(|b| b.pts()), base) {
-                meter.shown(base.nseconds() as Nanos + pts.nseconds() as Nanos, house::now());
+            if let (Some(buffer), Some(base)) = (info.buffer(), base)
+                && let Some(pts) = buffer.pts()
+            {
+                let face =
+                    buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>().any(|roi| roi.roi_type() == "face");
+                meter.shown(base.nseconds() as Nanos + pts.nseconds() as Nanos, house::now(), face);
             }
             gst::PadProbeReturn::Ok
         });

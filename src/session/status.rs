@@ -109,9 +109,6 @@ pub(super) fn read_stats(status: &mut Status, stats: &gst::Structure) {
         ("blend", &["blend"]),
     ] {
         let Ok(inner) = stats.get::<gst::Structure>(part) else { continue };
-        if part == "facetrack" {
-            status.face = inner.get::<u64>("faces").is_ok_and(|faces| faces > 0);
-        }
         for name in stages {
             let ms = |p: &str| inner.get::<u64>(format!("{name}-{p}")).ok().map(|us| us as f64 / 1e3);
             if let (Some(p50_ms), Some(p95_ms), Some(p99_ms)) = (ms("p50"), ms("p95"), ms("p99")) {
