@@ -272,7 +272,7 @@ async fn an_avatar_speaks_falls_silent_when_interrupted_and_idles() {
     let session = manager.create(Spec::new("avatar", "avatar")).unwrap();
     let mut viewer = session.watch(&[Codec::H264, Codec::Opus]).await.unwrap();
     let idle = collect(&mut viewer, Duration::from_secs(2)).await;
-    let mut writer = session.speech().writer("one");
+    let mut writer = session.speech().writer("one").unwrap();
     assert_eq!(writer.add(&speech(6)).unwrap(), speech(6).len());
     drop(writer);
     let speaking = collect(&mut viewer, Duration::from_millis(2500)).await;
