@@ -157,6 +157,9 @@ fn measure(avatars: &avatar::Store) -> Result<f64> {
     let pipeline = gst::parse::launch(&launch).map_err(|e| Failure::run(e.message()))?;
     let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| Failure::run("no pipeline"))?;
     let stop = scopeguard(&pipeline);
+    let lipsync = pipeline.by_name("ls").ok_or_else(|| Failure::run("no lipsync"))?;
+    lipsync.set_property("engine", engine);
+    lipsync.set_property("device", device);
     let source = pipeline.by_name("video").and_then(|e| e.downcast::<gst_app::AppSrc>().ok());
     let source = source.ok_or_else(|| Failure::run("no appsrc"))?;
     source.set_property("block", true);
