@@ -235,7 +235,7 @@ mod tests {
             ("134744072", "8.8.8.8:1935"),
         ] {
             let checked = check(&format!("rtmp://{host}/live/x?key=1"), RTMP, false).await.unwrap();
-            assert_eq!(checked.addresses, [address.parse().unwrap()], "{host}");
+            assert_eq!(checked.addresses, [address.parse::<SocketAddr>().unwrap()], "{host}");
             assert!(checked.pinned().as_str().ends_with("/live/x?key=1"));
         }
         let checked = check("rtmp://0x08080808:1936/a", RTMP, false).await.unwrap();

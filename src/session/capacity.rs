@@ -141,7 +141,7 @@ impl Meter {
 }
 
 /// Runs the graph of an avatar with a voice, not live, and counts CPU seconds a frame.
-fn measure(avatars: &avatar::Store) -> Result<f64> {
+fn measure(avatars: &avatar::Store, engine: &str, device: &str) -> Result<f64> {
     let frames = FRAMES + WARM_UP;
     let launch = format!(
         "lipsync name=ls idle=rest \
