@@ -1,7 +1,8 @@
 //! How many sessions the machine holds in real time.
 //!
 //! What a frame costs is measured once, by running the graph of an avatar as fast as it goes and counting CPU time; that
-//! is the price of a session before it has run. While sessions run, the CPU time that the process really takes is
+//! is the price of a session before it has run. Where the device is left to us, the plain CPU provider is measured beside
+//! what `auto` takes, and sessions get the cheaper one: for a small engine that is often the CPU. While sessions run, the CPU time that the process really takes is
 //! compared with the prices of those that run, and prices go up where reality is dearer. A session is let in when the
 //! prices of all, the new one's and what other programs take fit into the part of the cores that the configuration gives.
 
@@ -32,6 +33,13 @@ const FOLLOW: f64 = 0.2;
 /// A machine is busy with other things only when it stays so for about this long.
 const SMOOTH: f64 = 0.25;
 
+/// What a frame costs, and on which device that is.
+struct Price {
+    /// CPU seconds.
+    frame: f64,
+    device: String,
+}
+
 #[derive(Default)]
 struct Load {
     last: Option<(Instant, Duration, Duration)>,
@@ -46,7 +54,7 @@ struct Load {
 pub struct Meter {
     cores: f64,
     part: f64,
-    price: OnceLock<f64>,
+    price: OnceLock<Price>,
     load: Mutex<Load>,
 }
 
@@ -57,20 +65,35 @@ impl Meter {
         Self { cores, part, price: OnceLock::new(), load: Mutex::new(Load { factor: 1.0, ..Load::default() }) }
     }
 
-    /// CPU seconds of one frame of the standard picture, measured on the first call, which takes a second.
-    /// Before it a session costs all there is.
-    pub fn calibrate(&self, avatars: &avatar::Store) -> f64 {
-        *self.price.get_or_init(|| match measure(avatars) {
-            Ok(price) => {
-                tracing::info!("a frame of 1280x720 costs {:.1} ms of CPU time", price * 1e3);
-                price
+    /// Measures the cost of a frame on the first call, which takes a second or two. Before it a session costs all there
+    /// is. Returns the device that sessions should use where `device` is `auto`.
+    pub fn calibrate(&self, avatars: &avatar::Store, engine: &str, device: &str) -> &str {
+        let price = self.price.get_or_init(|| {
+            let candidates = if device == "auto" { vec!["cpu", "auto"] } else { vec![device] };
+            let mut best: Option<Price> = None;
+            for device in candidates {
+                match measure(avatars, engine, device) {
+                    Ok(frame) => {
+                        tracing::info!(
+                            "a frame of 1280x720 costs {:.1} ms of CPU time on device {device}",
+                            frame * 1e3
+                        );
+                        if best.as_ref().is_none_or(|best| frame < best.frame) {
+                            best = Some(Price { frame, device: device.to_owned() });
+                        }
+                    }
+                    Err(failure) => tracing::warn!("the cost of a frame on device {device} is not known: {failure}"),
+                }
             }
-            Err(failure) => {
-                // What cannot be measured here would not run as a session either, which then says why.
-                tracing::warn!("the cost of a frame cannot be measured: {failure}");
-                self.cores * self.part / 25.0
-            }
-        })
+            // What cannot be measured here would not run as a session either, which then says why.
+            best.unwrap_or_else(|| Price { frame: self.all(), device: device.to_owned() })
+        });
+        &price.device
+    }
+
+    /// A price of a frame that makes one session fill the machine.
+    fn all(&self) -> f64 {
+        self.cores * self.part / 25.0
     }
 
     /// Cores that a session with such pictures takes.
@@ -245,7 +268,7 @@ mod tests {
     fn priced(price: f64) -> Meter {
         let meter = Meter { cores: 2.0, part: 0.85, price: OnceLock::new(), load: Mutex::default() };
         meter.load.lock().factor = 1.0;
-        meter.price.set(price).unwrap();
+        meter.price.set(Price { frame: price, device: "cpu".into() }).ok().unwrap();
         meter
     }
 

@@ -90,7 +90,12 @@ impl Manager {
 
     /// Measures what a session costs on this machine; takes a second. Done by the first session otherwise.
     pub fn calibrate(&self) {
-        self.meter.calibrate(&self.avatars);
+        self.device();
+    }
+
+    /// The device of sessions that do not name one: as configured, or where that is `auto` what has measured cheapest.
+    pub(super) fn device(&self) -> &str {
+        self.meter.calibrate(&self.avatars, &self.settings.engine, &self.settings.device)
     }
 
     /// Creates a session. It starts when it is watched, at once where it is always on.
@@ -180,7 +185,7 @@ impl Manager {
         picture: Picture,
         start: impl FnOnce() -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        self.meter.calibrate(&self.avatars);
+        self.calibrate();
         let _door = self.door.lock();
         self.meter.admit(picture, &self.running(Some(id)))?;
         start()

@@ -121,7 +121,7 @@ impl Session {
             spec,
         });
         // Wrong parameters are refused now and not when somebody watches.
-        session.launch(&[])?;
+        session.launch(&[], &settings.device)?;
         Ok(session)
     }
 
@@ -248,7 +248,7 @@ impl Session {
             }
         };
         // The graph file says what is allowed.
-        self.launch(&[(name.to_owned(), value.to_owned())])?;
+        self.launch(&[(name.to_owned(), value.to_owned())], "auto")?;
         let mut state = self.state.lock();
         state.changed.retain(|(known, _)| known != name);
         state.changed.push((name.to_owned(), value.to_owned()));
@@ -280,7 +280,7 @@ impl Session {
         }
         let manager = self.manager.upgrade().ok_or_else(|| Refusal::Failed("the server is ending".into()))?;
         let changed = self.state.lock().changed.clone();
-        let launch = self.launch(&changed)?;
+        let launch = self.launch(&changed, manager.device())?;
         let picture = self.picture();
         let running = manager.let_in(self.id(), picture, || self.build(&launch))?;
         let mut state = self.state.lock();
@@ -396,12 +396,12 @@ impl Session {
     }
 
     /// The graph's description with this session's parameters.
-    fn launch(&self, changed: &[(String, String)]) -> Result<String, Refusal> {
+    fn launch(&self, changed: &[(String, String)], device: &str) -> Result<String, Refusal> {
         let manager = self.manager.upgrade();
         let mut settings: std::collections::BTreeMap<&str, &str> = std::collections::BTreeMap::new();
         if let Some(manager) = &manager {
             let common = manager.settings();
-            for (name, value) in [("engine", &common.engine), ("device", &common.device)] {
+            for (name, value) in [("engine", common.engine.as_str()), ("device", device)] {
                 if self.graph.has_param(name) {
                     settings.insert(name, value);
                 }
