@@ -100,10 +100,7 @@ impl Meter {
     pub fn cost(&self, picture: Picture) -> f64 {
         let fps = if picture.fps.0 == 0 { 25.0 } else { picture.fps.0 as f64 / picture.fps.1.max(1) as f64 };
         let pixels = (picture.width as f64 * picture.height as f64) / (STANDARD.width as f64 * STANDARD.height as f64);
-        self.price.get().copied().unwrap_or(self.cores * self.part / 25.0)
-            * self.load.lock().factor
-            * pixels
-            * fps.min(120.0)
+        self.price.get().map_or(self.all(), |price| price.frame) * self.load.lock().factor * pixels * fps.min(120.0)
     }
 
     /// Whether a session with such pictures fits beside those that run.
