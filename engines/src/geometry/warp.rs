@@ -1,8 +1,10 @@
 //! Smooth warps of the plane that take given points to given places.
 
+use std::ops::Range;
+
 use nalgebra::{DMatrix, DVector};
 
-use super::Point;
+use super::{Point, Rect};
 use crate::image::{Crop, Texture};
 
 /// Control points nearer to each other than this are one point (unit crop coordinates: half a pixel of 256).
@@ -75,7 +77,40 @@ impl ThinPlate {
     }
 
     pub fn apply(&self, p: Point) -> Point {
-        const LANES: usize = 8;
+        self.at(p)
+    }
+
+    /// [`ThinPlate::apply`] to all of `points`, in the widest vectors that the processor has.
+    pub fn apply_all(&self, points: &mut [Point]) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx512vl")
+            && std::arch::is_x86_feature_detected!("avx512dq")
+            && std::arch::is_x86_feature_detected!("avx512bw")
+        {
+            // SAFETY: the processor has been asked for the features (avx512f comes with the others).
+            return unsafe { self.apply_all_avx512(points) };
+        } else if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { self.apply_all_avx2(points) };
+        }
+        points.iter_mut().for_each(|p| *p = self.at(*p));
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn apply_all_avx2(&self, points: &mut [Point]) {
+        points.iter_mut().for_each(|p| *p = self.at(*p));
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
+    fn apply_all_avx512(&self, points: &mut [Point]) {
+        points.iter_mut().for_each(|p| *p = self.at(*p));
+    }
+
+    #[inline(always)]
+    fn at(&self, p: Point) -> Point {
+        const LANES: usize = 16;
         let (mut sx, mut sy) = ([0.0f32; LANES], [0.0f32; LANES]);
         let (x, x_rest) = self.x.as_chunks::<LANES>();
         let (y, y_rest) = self.y.as_chunks::<LANES>();
@@ -190,26 +225,49 @@ pub struct Lattice {
     cells: usize,
     /// `[(cells + 1), (cells + 1)]`, row by row.
     nodes: Vec<Point>,
+    /// Columns and rows of cells whose nodes are the spline's.
+    area: [Range<usize>; 2],
 }
 
 impl Lattice {
     /// Samples `plate` at the corners of `cells` x `cells` squares (1..=256). Where the spline folds over itself (two
     /// neighbours wanted on opposite sides of each other) the nodes are relaxed until it does not.
     pub fn new(plate: &ThinPlate, cells: usize) -> Self {
+        Self::over(plate, cells, &Rect { x: 0.0, y: 0.0, width: 1.0, height: 1.0 })
+    }
+
+    /// As [`Lattice::new`], for use inside `area` (unit crop coordinates) alone.
+    pub fn over(plate: &ThinPlate, cells: usize, area: &Rect) -> Self {
         let cells = cells.clamp(1, 256);
-        let place = |i: usize| i as f32 / cells as f32;
-        let nodes = (0..=cells).flat_map(|j| (0..=cells).map(move |i| (i, j)));
-        let nodes = nodes.map(|(i, j)| plate.apply(Point::new(place(i), place(j)))).collect();
-        let mut lattice = Self { cells, nodes };
-        lattice.unfold();
+        let range = |low: f32, length: f32| {
+            let place = |v: f32| (v * cells as f32).clamp(0.0, cells as f32);
+            place(low) as usize..(place(low + length).ceil() as usize).max(1)
+        };
+        let mut lattice = Self::sampled(plate, cells, [range(area.x, area.width), range(area.y, area.height)]);
+        if !lattice.folded().is_empty() {
+            // What relaxes a fold may lie outside of the area.
+            lattice = Self::sampled(plate, cells, [0..cells, 0..cells]);
+            lattice.unfold();
+        }
         lattice
+    }
+
+    fn sampled(plate: &ThinPlate, cells: usize, area: [Range<usize>; 2]) -> Self {
+        let place = |i: usize| i as f32 / cells as f32;
+        let mut nodes: Vec<Point> =
+            (0..=cells).flat_map(|j| (0..=cells).map(move |i| Point::new(place(i), place(j)))).collect();
+        for j in area[1].start..=area[1].end {
+            plate.apply_all(&mut nodes[j * (cells + 1) + area[0].start..=j * (cells + 1) + area[0].end]);
+        }
+        Self { cells, nodes, area }
     }
 
     /// Cells whose corners do not turn the right way round at one of them.
     fn folded(&self) -> Vec<(usize, usize)> {
         let row = self.cells + 1;
         let turn = |a: Point, b: Point, c: Point| (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x);
-        let all = (0..self.cells).flat_map(|j| (0..self.cells).map(move |i| (i, j)));
+        let [columns, rows] = self.area.clone();
+        let all = rows.flat_map(|j| columns.clone().map(move |i| (i, j)));
         all.filter(|(i, j)| {
             let at = j * row + i;
             let [a, b, c, d] = [at, at + 1, at + row + 1, at + row].map(|k| self.nodes[k]);
@@ -266,25 +324,39 @@ impl Lattice {
         upper.lerp(lower, v - j as f32)
     }
 
-    /// `out(p) = crop(lattice(p))` in unit coordinates; beyond the crop its edge is repeated.
+    /// `out(p) = crop(lattice(p))` in unit coordinates; beyond the crop its edge is repeated. Outside of the lattice's
+    /// area the crop stays as it is.
     pub fn warp(&self, crop: &Crop) -> Crop {
+        let mut out = crop.clone();
+        self.warp_into(crop, &mut out, |_, value| value);
+        out
+    }
+
+    /// The mean of `out` and [`Lattice::warp`] of `crop`, in place; outside of the lattice's area `out` stays as it is.
+    pub fn warp_half_into(&self, crop: &Crop, out: &mut Crop) {
+        self.warp_into(crop, out, |old, new| ((u16::from(old) + u16::from(new)) / 2) as u8);
+    }
+
+    #[inline(always)]
+    fn warp_into(&self, crop: &Crop, out: &mut Crop, mix: impl Fn(u8, u8) -> u8) {
         let side = crop.side;
         let texture = Texture::<3> { data: &crop.data, width: side, height: side };
-        let mut out = Crop { side, space: crop.space, data: vec![0; side * side * 3] };
         let fixed = |v: f32| ((v * side as f32 - 0.5) * 65536.0) as i32;
         let (row, per_pixel) = (self.cells + 1, self.cells as f32 / side as f32);
-        // Pixel columns whose centres lie in each column of cells.
+        // Pixel columns, and rows, whose centres lie in each column of cells.
         let edge = |i: usize| ((i * side) as f32 / self.cells as f32 - 0.5).ceil().max(0.0) as usize;
         let edges: Vec<usize> = (0..=self.cells).map(|i| edge(i).min(side)).collect();
+        let [columns, rows] = self.area.clone();
         let mut line = vec![Point::default(); row];
-        for (y, pixels) in out.data.chunks_exact_mut(side * 3).enumerate() {
+        let lines = edges[rows.start]..edges[rows.end];
+        for (y, pixels) in out.data.chunks_exact_mut(side * 3).enumerate().skip(lines.start).take(lines.len()) {
             let v = (y as f32 + 0.5) * per_pixel;
             let j = (v as usize).min(self.cells - 1);
             let (upper, lower) = (&self.nodes[j * row..][..row], &self.nodes[(j + 1) * row..][..row]);
             for ((p, a), b) in line.iter_mut().zip(upper).zip(lower) {
                 *p = a.lerp(*b, v - j as f32);
             }
-            for i in 0..self.cells {
+            for i in columns.clone() {
                 let columns = edges[i]..edges[i + 1];
                 let step = (line[i + 1] - line[i]) * per_pixel;
                 let start = line[i] + step * ((columns.start as f32 + 0.5) - i as f32 / per_pixel);
@@ -294,11 +366,12 @@ impl Lattice {
                 for (k, pixel) in cell.as_chunks_mut::<3>().0.iter_mut().enumerate() {
                     let k = k as i32;
                     let value = texture.sample(x.wrapping_add(dx.wrapping_mul(k)), y.wrapping_add(dy.wrapping_mul(k)));
-                    *pixel = value.map(|v| ((v + 128) >> 8) as u8);
+                    for (old, new) in pixel.iter_mut().zip(value) {
+                        *old = mix(*old, ((new + 128) >> 8) as u8);
+                    }
                 }
             }
         }
-        out
     }
 }
 
@@ -425,6 +498,38 @@ mod tests {
         }
         let centre = at * (1.0 / sum);
         assert!(centre.distance(Point::new(50.0, 50.0)) < 0.05, "{centre:?}");
+    }
+
+    #[test]
+    fn inside_an_area_it_is_the_whole_warp_and_outside_the_crop() {
+        let from = scatter(90);
+        let plate = ThinPlate::fit(&from, &moved(&from, 0.03), 1e-4).unwrap();
+        let side = 120;
+        let crop = |salt: usize| Crop {
+            side,
+            space: ColorSpace::Rgb,
+            data: (0..side * side * 3).map(|i| ((i * 31 + i / 97 * salt) % 251) as u8).collect(),
+        };
+        let area = Rect { x: 0.3, y: 0.4, width: 0.35, height: 0.5 };
+        let (whole, part) = (Lattice::new(&plate, 32).warp(&crop(7)), Lattice::over(&plate, 32, &area));
+        let warped = part.warp(&crop(7));
+        let mut both = crop(5);
+        part.warp_half_into(&crop(7), &mut both);
+        let (plain, under) = (crop(7).data, crop(5).data);
+        for (k, p) in warped.data.iter().enumerate() {
+            let unit = |v: usize| (v as f32 + 0.5) / side as f32;
+            let (x, y) = (unit(k / 3 % side), unit(k / 3 / side));
+            let inside = |margin: f32| {
+                (area.x - margin..area.x + area.width + margin).contains(&x)
+                    && (area.y - margin..area.y + area.height + margin).contains(&y)
+            };
+            if inside(0.0) {
+                let mean = (u16::from(whole.data[k]) + u16::from(under[k])) / 2;
+                assert_eq!((*p, both.data[k]), (whole.data[k], mean as u8));
+            } else if !inside(1.0 / 32.0) {
+                assert_eq!(*p, plain[k]);
+            }
+        }
     }
 
     #[test]

@@ -39,11 +39,14 @@ impl<const C: usize> Texture<'_, C> {
         let below = if row + 1 < self.height { at + self.width * C } else { at };
         let right = if column + 1 < self.width { C } else { 0 };
         let (upper, lower) = (&self.data[at..at + right + C], &self.data[below..below + right + C]);
-        std::array::from_fn(|c| {
+        let mut value = [0; C];
+        // A loop and not array::from_fn, which is not inlined here.
+        for (c, value) in value.iter_mut().enumerate() {
             let u = u32::from(upper[c]) * (256 - fx) + u32::from(upper[right + c]) * fx;
             let l = u32::from(lower[c]) * (256 - fx) + u32::from(lower[right + c]) * fx;
-            (u * (256 - fy) + l * fy + 128) >> 8
-        })
+            *value = (u * (256 - fy) + l * fy + 128) >> 8;
+        }
+        value
     }
 
     fn last(&self, count: usize) -> i32 {

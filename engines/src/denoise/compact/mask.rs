@@ -1,16 +1,47 @@
+use std::ops::Range;
+
 use super::person::Wanted;
-use crate::geometry::{Point, landmarks};
+use crate::geometry::{Point, Rect, landmarks};
 
 /// Width of the feather as a part of the crop's side.
 const FEATHER: f32 = 0.03;
 /// The jaw's run from one side of the mouth to the other, as a range of landmarks.
-const JAW: std::ops::Range<usize> = landmarks::JAW.start + 3..landmarks::JAW.end - 3;
+const JAW: Range<usize> = landmarks::JAW.start + 3..landmarks::JAW.end - 3;
 /// Over the cheeks and under the nose, from the face's right to its left.
 const OVER: [usize; 5] = [69, 90, 89, 91, 70];
 
 /// Coverage of the pixels of a crop of `side`, 0..255: the lower face where it shall be and where it is now, whichever
 /// reaches further, with a feather that ends inside.
 pub(super) fn lower_face(side: usize, wanted: &Wanted, current: &[Point]) -> Vec<u8> {
+    let outline = outline(wanted, current);
+    let radius = ((FEATHER * side as f32 / 2.0).round() as usize).max(1);
+    // Three box blurs make a smooth ramp of three radii to either side; the threshold pulls it inside the outline.
+    let mut mask = Mask::fill(side, &outline, radius);
+    for _ in 0..3 {
+        mask.blur_columns(radius);
+    }
+    mask.bytes(radius)
+}
+
+/// The box of the pixels that a paste may read, in unit crop coordinates: those under the mask, and around them as far as
+/// a filter reaches on a face that is shown at a quarter of the crop's size.
+pub(super) fn area(mask: &[u8], side: usize) -> Rect {
+    const REACH: usize = 8;
+    let used = |row: &[u8]| row.iter().any(|v| *v > 0);
+    let Some(top) = mask.chunks_exact(side).position(used) else { return Rect::default() };
+    let bottom = side - mask.chunks_exact(side).rev().position(used).unwrap_or_default();
+    let mut any = vec![0; side];
+    for row in mask[top * side..bottom * side].chunks_exact(side) {
+        any.iter_mut().zip(row).for_each(|(a, v)| *a |= v);
+    }
+    let left = any.iter().position(|v| *v > 0).unwrap_or_default();
+    let right = side - any.iter().rev().position(|v| *v > 0).unwrap_or_default();
+    let unit = |v: usize| v as f32 / side as f32;
+    let (x, y) = (unit(left.saturating_sub(REACH)), unit(top.saturating_sub(REACH)));
+    Rect { x, y, width: unit(right + REACH) - x, height: unit(bottom + REACH) - y }
+}
+
+fn outline(wanted: &Wanted, current: &[Point]) -> Vec<Point> {
     let middle = wanted.points[landmarks::INNER_TOP].lerp(wanted.points[landmarks::INNER_BOTTOM], 0.5);
     let further = |i: usize| {
         let (w, c) = (wanted.points[i], current[i]);
@@ -18,67 +49,135 @@ pub(super) fn lower_face(side: usize, wanted: &Wanted, current: &[Point]) -> Vec
         // Where the two chins differ the neck between them must be covered as well.
         reach + (reach - middle) * (w.distance(c) / reach.distance(middle).max(0.05)).min(0.15)
     };
-    let outline: Vec<Point> = JAW.map(further).chain(OVER.iter().map(|i| wanted.points[*i])).collect();
-    let radius = ((FEATHER * side as f32 / 2.0).round() as usize).max(1);
-    let mut mask = fill(side, &outline);
-    // Three box blurs make a smooth ramp of three radii to either side; the threshold pulls it inside the outline.
-    for _ in 0..3 {
-        blur_rows(&mut mask, side, radius);
-        transpose(&mut mask, side);
-        blur_rows(&mut mask, side, radius);
-        transpose(&mut mask, side);
-    }
-    let mut bytes: Vec<u8> = mask.iter().map(|m| (((m - 0.5) * 2.0).clamp(0.0, 1.0) * 255.0).round() as u8).collect();
-    for i in 0..side {
-        for edge in [i, (side - 1) * side + i, i * side, i * side + side - 1] {
-            bytes[edge] = 0;
-        }
-    }
-    bytes
+    JAW.map(further).chain(OVER.iter().map(|i| wanted.points[*i])).collect()
 }
 
-/// 1 inside the polygon, 0 outside (even-odd rule at the pixels' centres).
-fn fill(side: usize, outline: &[Point]) -> Vec<f32> {
-    let mut mask = vec![0.0; side * side];
-    let mut crossings = Vec::with_capacity(8);
-    for (row, line) in mask.chunks_exact_mut(side).enumerate() {
-        let y = (row as f32 + 0.5) / side as f32;
-        crossings.clear();
-        for (a, b) in outline.iter().zip(outline.iter().cycle().skip(1)) {
-            if (a.y <= y) != (b.y <= y) {
-                crossings.push((a.x + (b.x - a.x) * (y - a.y) / (b.y - a.y)) * side as f32);
+/// The part of the crop that an outline can reach, as sums of box blurs that are not divided: whole numbers, exact in
+/// f32 for crops of up to 430 pixels.
+struct Mask {
+    side: usize,
+    columns: Range<usize>,
+    rows: Range<usize>,
+    /// `[rows, columns]`
+    sums: Vec<f32>,
+}
+
+impl Mask {
+    /// The polygon (even-odd rule at the pixels' centres), blurred three times along its rows. A row is a few spans, and
+    /// three box blurs make the same ramp of every edge of one.
+    fn fill(side: usize, outline: &[Point], radius: usize) -> Self {
+        let limit = side as f32;
+        // Later blurs read up to three radii beyond what the first ones have filled.
+        let margin = (3 * radius + 1) as f32;
+        let range = |low: f32, high: f32| {
+            let (low, high) = ((low * limit - margin).clamp(0.0, limit), (high * limit + margin).clamp(0.0, limit));
+            low as usize..high.ceil() as usize
+        };
+        let rect = Rect::around(outline).unwrap_or_default();
+        let (columns, rows) = (range(rect.x, rect.x + rect.width), range(rect.y, rect.y + rect.height));
+        let ramp = ramp(radius);
+        let full = ramp[ramp.len() - 1];
+        let mut sums = vec![0.0; columns.len() * rows.len()];
+        let mut crossings = Vec::with_capacity(8);
+        for (line, row) in sums.chunks_exact_mut(columns.len().max(1)).zip(rows.clone()) {
+            let y = (row as f32 + 0.5) / limit;
+            crossings.clear();
+            for (a, b) in outline.iter().zip(outline.iter().cycle().skip(1)) {
+                if (a.y <= y) != (b.y <= y) {
+                    crossings.push((a.x + (b.x - a.x) * (y - a.y) / (b.y - a.y)) * limit);
+                }
+            }
+            crossings.sort_by(f32::total_cmp);
+            for span in crossings.as_chunks::<2>().0 {
+                let [from, to] = span.map(|x| (x - 0.5).ceil().clamp(0.0, limit) as usize);
+                // The crop's edge repeats: a span that reaches it has no end there.
+                let mut edge = |at: usize, sign: f32| {
+                    if at == 0 {
+                        line.iter_mut().for_each(|v| *v += sign * full);
+                    } else if at < side {
+                        // The ramp's first value lies 3 radii before the edge.
+                        let first = at as i64 - 3 * radius as i64 - columns.start as i64;
+                        let skip = (-first).max(0) as usize;
+                        let begin = first.max(0) as usize;
+                        let values = &ramp[skip.min(ramp.len())..];
+                        for (v, r) in line.iter_mut().skip(begin).zip(values) {
+                            *v += sign * r;
+                        }
+                        let after = (first + ramp.len() as i64).max(0) as usize;
+                        line.iter_mut().skip(after).for_each(|v| *v += sign * full);
+                    }
+                };
+                if from < to {
+                    edge(from, 1.0);
+                    edge(to, -1.0);
+                }
             }
         }
-        crossings.sort_by(f32::total_cmp);
-        for span in crossings.as_chunks::<2>().0 {
-            let [from, to] = span.map(|x| (x - 0.5).ceil().clamp(0.0, side as f32) as usize);
-            line[from..to.max(from)].fill(1.0);
+        Self { side, columns, rows, sums }
+    }
+
+    /// Running sum of `2 radius + 1` pixels along each column; the edge repeats.
+    fn blur_columns(&mut self, radius: usize) {
+        let width = self.columns.len();
+        if self.sums.is_empty() {
+            return;
+        }
+        let last = self.rows.len() - 1;
+        let source = std::mem::replace(&mut self.sums, vec![0.0; width * self.rows.len()]);
+        let row = |i: i64| &source[i.clamp(0, last as i64) as usize * width..][..width];
+        let mut sum = vec![0.0; width];
+        for i in -(radius as i64)..=radius as i64 {
+            sum.iter_mut().zip(row(i)).for_each(|(s, v)| *s += v);
+        }
+        for (i, out) in self.sums.chunks_exact_mut(width).enumerate() {
+            out.copy_from_slice(&sum);
+            let (comes, goes) = (row((i + radius + 1) as i64), row(i as i64 - radius as i64));
+            for ((s, c), g) in sum.iter_mut().zip(comes).zip(goes) {
+                *s += c - g;
+            }
         }
     }
-    mask
+
+    /// The upper half of the blurred values, stretched to 0..255; the crop's border stays 0.
+    fn bytes(&self, radius: usize) -> Vec<u8> {
+        let side = self.side;
+        let scale = 2.0 / (2 * radius + 1).pow(6) as f32;
+        let mut bytes = vec![0; side * side];
+        for (line, y) in self.sums.chunks_exact(self.columns.len().max(1)).zip(self.rows.clone()) {
+            let out = &mut bytes[y * side + self.columns.start..][..self.columns.len()];
+            for (o, v) in out.iter_mut().zip(line) {
+                *o = ((v * scale - 1.0).clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
+            }
+        }
+        for i in 0..side {
+            for edge in [i, (side - 1) * side + i, i * side, i * side + side - 1] {
+                bytes[edge] = 0;
+            }
+        }
+        bytes
+    }
 }
 
-/// Running mean of `2 radius + 1` pixels along each row; the edge repeats.
-fn blur_rows(mask: &mut [f32], side: usize, radius: usize) {
-    let mut source = vec![0.0; side];
-    let norm = 1.0 / (2 * radius + 1) as f32;
-    for line in mask.chunks_exact_mut(side) {
-        source.copy_from_slice(line);
-        let at = |i: isize| source[i.clamp(0, side as isize - 1) as usize];
-        let mut sum: f32 = (-(radius as isize)..=radius as isize).map(at).sum();
-        for (i, out) in line.iter_mut().enumerate() {
-            *out = sum * norm;
-            sum += at((i + radius + 1) as isize) - at(i as isize - radius as isize);
+/// What three running sums of `2 radius + 1` make of a step from 0 to 1, from the first value above 0 on to the full one.
+/// The step is at index `3 radius`.
+fn ramp(radius: usize) -> Vec<f32> {
+    let width = 2 * radius + 1;
+    let mut kernel = vec![1.0];
+    for _ in 0..3 {
+        let mut wider = vec![0.0; kernel.len() + width - 1];
+        for (i, k) in kernel.iter().enumerate() {
+            wider[i..i + width].iter_mut().for_each(|w| *w += k);
         }
+        kernel = wider;
     }
-}
-
-fn transpose(mask: &mut [f32], side: usize) {
-    for r in 0..side {
-        for c in r + 1..side {
-            mask.swap(r * side + c, c * side + r);
-        }
-    }
+    let mut sum = 0.0;
+    kernel
+        .iter()
+        .map(|k| {
+            sum += k;
+            sum
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -105,6 +204,85 @@ mod tests {
         let lower = points[landmarks::LOWER].to_vec();
         let mask = lower_face(SIDE, &Wanted { points, lower }, &face(current));
         move |x, y| mask[(y * SIDE as f32) as usize * SIDE + (x * SIDE as f32) as usize]
+    }
+
+    /// The definition: fill, blur each row and each column three times, take the upper half.
+    fn by_definition(side: usize, wanted: &Wanted, current: &[Point]) -> Vec<u8> {
+        let radius = ((FEATHER * side as f32 / 2.0).round() as usize).max(1);
+        let mut mask = fill(side, &outline(wanted, current));
+        for _ in 0..3 {
+            blur_rows(&mut mask, side, radius);
+            transpose(&mut mask, side);
+            blur_rows(&mut mask, side, radius);
+            transpose(&mut mask, side);
+        }
+        let mut bytes: Vec<u8> =
+            mask.iter().map(|m| (((m - 0.5) * 2.0).clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+        for i in 0..side {
+            for edge in [i, (side - 1) * side + i, i * side, i * side + side - 1] {
+                bytes[edge] = 0;
+            }
+        }
+        bytes
+    }
+
+    fn fill(side: usize, outline: &[Point]) -> Vec<f32> {
+        let mut mask = vec![0.0; side * side];
+        let mut crossings = Vec::with_capacity(8);
+        for (row, line) in mask.chunks_exact_mut(side).enumerate() {
+            let y = (row as f32 + 0.5) / side as f32;
+            crossings.clear();
+            for (a, b) in outline.iter().zip(outline.iter().cycle().skip(1)) {
+                if (a.y <= y) != (b.y <= y) {
+                    crossings.push((a.x + (b.x - a.x) * (y - a.y) / (b.y - a.y)) * side as f32);
+                }
+            }
+            crossings.sort_by(f32::total_cmp);
+            for span in crossings.as_chunks::<2>().0 {
+                let [from, to] = span.map(|x| (x - 0.5).ceil().clamp(0.0, side as f32) as usize);
+                line[from..to.max(from)].fill(1.0);
+            }
+        }
+        mask
+    }
+
+    fn blur_rows(mask: &mut [f32], side: usize, radius: usize) {
+        let mut source = vec![0.0; side];
+        let norm = 1.0 / (2 * radius + 1) as f32;
+        for line in mask.chunks_exact_mut(side) {
+            source.copy_from_slice(line);
+            let at = |i: isize| source[i.clamp(0, side as isize - 1) as usize];
+            let mut sum: f32 = (-(radius as isize)..=radius as isize).map(at).sum();
+            for (i, out) in line.iter_mut().enumerate() {
+                *out = sum * norm;
+                sum += at((i + radius + 1) as isize) - at(i as isize - radius as isize);
+            }
+        }
+    }
+
+    fn transpose(mask: &mut [f32], side: usize) {
+        for r in 0..side {
+            for c in r + 1..side {
+                mask.swap(r * side + c, c * side + r);
+            }
+        }
+    }
+
+    /// But where the outline ends within a few pixels of the crop's sides, which no aligned face does.
+    #[test]
+    fn it_is_what_three_blurs_of_the_outline_make() {
+        for side in [96, 256, 384] {
+            for (chin, now, shift) in [(0.9, 0.9, 0.0), (0.7, 0.95, 0.1), (1.2, 0.8, -0.1)] {
+                let mut points = face(chin);
+                points.iter_mut().for_each(|p| *p = Point::new(p.x + shift, p.y));
+                let lower = points[landmarks::LOWER].to_vec();
+                let wanted = Wanted { points, lower };
+                let (a, b) = (lower_face(side, &wanted, &face(now)), by_definition(side, &wanted, &face(now)));
+                let worst = a.iter().zip(&b).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+                assert!(worst <= 1, "{side}, {chin}, {now}, {shift}: {worst}");
+                assert!(b.iter().any(|v| *v == 255));
+            }
+        }
     }
 
     #[test]

@@ -162,14 +162,16 @@ impl Denoiser for Compact {
         let Some(to_crop) = self.spec.alignment.fit(&face.points) else { return Ok(None) };
         let points: Vec<_> = face.points.iter().map(|p| to_crop.apply(*p)).collect();
         let wanted = person.wanted(&self.basis, latent, &points, gain);
-        let Some((pixels, reference)) = render::pixels(person, &wanted, face.yaw, last.and_then(|p| p.reference))
-        else {
+        let mask = mask::lower_face(self.spec.crop, &wanted, &points);
+        let area = mask::area(&mask, self.spec.crop);
+        let before = last.and_then(|p| p.reference);
+        let Some((pixels, reference)) = render::pixels(person, &wanted, face.yaw, before, &area) else {
             return Ok(None);
         };
         let Some(to_frame) = to_crop.inverse() else { return Ok(None) };
         tracing::trace!(opening = person::opening(&wanted.lower), reference, "rendered");
         Ok(Some(Patch {
-            mask: mask::lower_face(self.spec.crop, &wanted, &points).into(),
+            mask: mask.into(),
             pixels: Arc::new(pixels),
             to_frame,
             opacity: 1.0,

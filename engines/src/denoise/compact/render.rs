@@ -1,6 +1,6 @@
 use super::person::{Person, Pictured, Wanted, opening};
 use crate::{
-    geometry::{Lattice, Point, ThinPlate, landmarks},
+    geometry::{Lattice, Point, Rect, ThinPlate, landmarks},
     image::Crop,
 };
 
@@ -15,16 +15,24 @@ const YAW_WEIGHT: f32 = 0.001;
 /// Opening differences show as stretched teeth or a squeezed tongue: they weigh more than other differences.
 const OPENING_WEIGHT: f32 = 1.5;
 
-/// The wanted mouth as a warp of the nearest reference, and which one that is. When the reference changes, one frame
-/// shows both in equal parts.
-pub(super) fn pixels(person: &Person, wanted: &Wanted, yaw: f32, last: Option<u64>) -> Option<(Crop, u64)> {
+/// The wanted mouth as a warp of the nearest reference, and which one that is; only inside `area` (unit crop coordinates)
+/// is it warped. When the reference changes, one frame shows both in equal parts.
+pub(super) fn pixels(
+    person: &Person,
+    wanted: &Wanted,
+    yaw: f32,
+    last: Option<u64>,
+    area: &Rect,
+) -> Option<(Crop, u64)> {
     let cost = |p: &&Pictured| distance(p, wanted, yaw) * if Some(p.reference.id) == last { HYSTERESIS } else { 1.0 };
     let nearest = person.references.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
-    let mut picture = warp(nearest, wanted)?;
+    let mut picture = lattice(nearest, wanted, area)?.warp(&nearest.reference.crop);
     let before =
         person.references.iter().find(|p| Some(p.reference.id) == last && p.reference.id != nearest.reference.id);
-    if let Some(old) = before.and_then(|p| warp(p, wanted)).filter(|old| old.space == picture.space) {
-        picture.data.iter_mut().zip(&old.data).for_each(|(n, o)| *n = ((u16::from(*n) + u16::from(*o)) / 2) as u8);
+    if let Some(before) = before.filter(|p| p.reference.crop.space == picture.space)
+        && let Some(lattice) = lattice(before, wanted, area)
+    {
+        lattice.warp_half_into(&before.reference.crop, &mut picture);
     }
     Some((picture, nearest.reference.id))
 }
@@ -42,7 +50,8 @@ fn distance(pictured: &Pictured, wanted: &Wanted, yaw: f32) -> f32 {
     (sum / lips.len() as f32 + opening * opening + turn * turn).sqrt()
 }
 
-fn warp(pictured: &Pictured, wanted: &Wanted) -> Option<Crop> {
+/// From the wanted landmarks' places to the reference's.
+fn lattice(pictured: &Pictured, wanted: &Wanted, area: &Rect) -> Option<Lattice> {
     let moved = landmarks::LOWER.chain(landmarks::NOSE).chain(landmarks::EYE_CORNERS);
     let mut from: Vec<Point> = moved.clone().map(|i| wanted.points[i]).collect();
     let mut to: Vec<Point> = moved.map(|i| pictured.reference.points[i]).collect();
@@ -55,5 +64,5 @@ fn warp(pictured: &Pictured, wanted: &Wanted) -> Option<Crop> {
         }
     }
     let spline = ThinPlate::fit(&from, &to, SMOOTHNESS)?;
-    Some(Lattice::new(&spline, CELLS).warp(&pictured.reference.crop))
+    Some(Lattice::over(&spline, CELLS, area))
 }
