@@ -97,13 +97,12 @@ fn converted(crop: &Crop, space: ColorSpace, bounds: Bounds) -> Crop {
     out
 }
 
-/// A plane of the frame as the inner loop sees it: `bytes` from one pixel to the next, the patch's channel `k` at
+/// A plane of the frame as the inner loop sees it: `B` bytes from one pixel to the next, the patch's channel `k` at
 /// `offsets[k]` within a pixel.
-struct Target<'a, const N: usize> {
+struct Target<'a, const N: usize, const B: usize> {
     data: &'a mut [u8],
     stride: usize,
     size: (usize, usize),
-    bytes: usize,
     offsets: [usize; N],
 }
 
@@ -133,22 +132,25 @@ impl Source<'_> {
         let mut next = || planes.next().map(|p| (&mut *p.data, p.stride));
         let Some((data, stride)) = next() else { return PasteReport::default() };
         if let Some((offsets, bytes)) = format.packing() {
-            let written = self.blend::<3, 4>(Target { data, stride, size, bytes, offsets }, 1.0, [0, 1, 2], true);
+            let written = if bytes == 3 {
+                self.blend::<3, 4, 3>(Target { data, stride, size, offsets }, 1.0, [0, 1, 2], true)
+            } else {
+                self.blend::<3, 4, 4>(Target { data, stride, size, offsets }, 1.0, [0, 1, 2], true)
+            };
             return report(&[(written, 1)], size);
         }
-        let mut all =
-            vec![(self.blend::<1, 2>(Target { data, stride, size, bytes: 1, offsets: [0] }, 1.0, [0], true), 1)];
+        let mut all = vec![(self.blend::<1, 2, 1>(Target { data, stride, size, offsets: [0] }, 1.0, [0], true), 1)];
         match format {
             Format::Nv12 => {
                 let Some((data, stride)) = next() else { return report(&all, size) };
-                let target = Target { data, stride, size: half, bytes: 2, offsets: [0, 1] };
-                all.push((self.blend::<2, 3>(target, 2.0, [1, 2], false), 2));
+                let target = Target { data, stride, size: half, offsets: [0, 1] };
+                all.push((self.blend::<2, 3, 2>(target, 2.0, [1, 2], false), 2));
             }
             _ => {
                 for channel in [1, 2] {
                     let Some((data, stride)) = next() else { break };
-                    let target = Target { data, stride, size: half, bytes: 1, offsets: [0] };
-                    all.push((self.blend::<1, 2>(target, 2.0, [channel], false), 2));
+                    let target = Target { data, stride, size: half, offsets: [0] };
+                    all.push((self.blend::<1, 2, 1>(target, 2.0, [channel], false), 2));
                 }
             }
         }
@@ -157,9 +159,9 @@ impl Source<'_> {
 
     /// Blends the crop's `channels` into one plane, a pixel of which is `spacing` frame pixels wide. `C` = `N` + 1:
     /// the colours and the mask.
-    fn blend<const N: usize, const C: usize>(
+    fn blend<const N: usize, const C: usize, const B: usize>(
         &self,
-        target: Target<N>,
+        target: Target<N, B>,
         spacing: f32,
         channels: [usize; N],
         with_gain: bool,
@@ -183,7 +185,9 @@ impl Source<'_> {
             let pixels = self.crop.data[(y * side + x.start) * 3..(y * side + x.end) * 3].as_chunks::<3>().0;
             let mask = &self.mask[y * side + x.start..y * side + x.end];
             for ((o, p), m) in out.as_chunks_mut::<C>().0.iter_mut().zip(pixels).zip(mask) {
-                (0..N).for_each(|k| o[k] = p[channels[k]]);
+                for k in 0..N {
+                    o[k] = p[channels[k]];
+                }
                 o[N] = *m;
             }
         };
@@ -196,9 +200,9 @@ impl Source<'_> {
     }
 
     /// Compares patch and frame in the feather and derives the correction.
-    fn fit<const N: usize, const C: usize>(
+    fn fit<const N: usize, const C: usize, const B: usize>(
         &self,
-        target: &Target<N>,
+        target: &Target<N, B>,
         raster: &Raster<C>,
         walker: &Walker,
         with_gain: bool,
@@ -217,7 +221,7 @@ impl Source<'_> {
                 if !RING.contains(&(value[N] >> 8)) {
                     continue;
                 }
-                let at = y * target.stride + x * target.bytes;
+                let at = y * target.stride + x * B;
                 samples.push(Sample {
                     at: walker.centred(x, y),
                     patch: std::array::from_fn(|k| value[k] as f32 / 256.0),
@@ -228,9 +232,9 @@ impl Source<'_> {
         Colour::fit(&samples, with_gain)
     }
 
-    fn write<const N: usize, const C: usize>(
+    fn write<const N: usize, const C: usize, const B: usize>(
         &self,
-        target: Target<N>,
+        target: Target<N, B>,
         raster: &Raster<C>,
         walker: &Walker,
         colour: &Colour<N>,
@@ -243,11 +247,11 @@ impl Source<'_> {
         for y in walker.rows.clone() {
             let Some((columns, start)) = walker.line(y) else { continue };
             let walk = raster.walk(start, walker.step());
-            let from = y * target.stride + columns.start * target.bytes;
+            let from = y * target.stride + columns.start * B;
             let line = &mut target.data[from..];
             let at = walker.centred(columns.start, y);
             let (mut first, mut last) = (usize::MAX, 0);
-            for (i, pixel) in line.chunks_mut(target.bytes).take(columns.len()).enumerate() {
+            for (i, pixel) in line.as_chunks_mut::<B>().0.iter_mut().take(columns.len()).enumerate() {
                 let (u, v) = walk.at(i);
                 let value = texture.sample(u, v);
                 // Below half a code of mask nothing would change.
