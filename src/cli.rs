@@ -183,6 +183,7 @@ impl Render {
             preset: self.preset,
             video_bitrate: self.video_bitrate,
             quiet: self.quiet,
+            watch: render::Watch::default(),
         })?;
         if self.json {
             println!("{}", serde_json::to_string(&summary).expect("a summary has only plain values"));

@@ -12,6 +12,7 @@ pub mod error;
 pub mod graph;
 pub mod http;
 pub mod interrupt;
+pub mod jobs;
 pub mod live;
 pub mod media;
 pub mod metrics;

@@ -30,6 +30,7 @@ struct Pump {
 impl Pump {
     fn new(element: &gst::Element, caps: &gst::Caps) -> Result<Self> {
         let pipeline = gst::Pipeline::new();
+        crate::background::adopt(&pipeline);
         let source = AppSrc::builder().caps(caps).format(gst::Format::Time).build();
         let sink = AppSink::builder().sync(false).max_buffers(2).build();
         pipeline.add_many([source.upcast_ref(), element, sink.upcast_ref()])?;

@@ -40,6 +40,8 @@ const VARIABLE: (u32, u32) = (25, 1);
 const MIN_FACE: f32 = 96.0;
 /// Share of the frames that must show the face.
 const SEEN: f64 = 0.85;
+/// Share of the frames that a file says it has which must be there.
+const WHOLE: f64 = 0.8;
 /// Share of the frames that may show a second face, and how wide a face must be against the first one to be one.
 const OTHERS: f64 = 0.1;
 const OTHER_WIDTH: f32 = 0.4;
@@ -144,6 +146,8 @@ struct Seen {
     widths: Vec<f32>,
     bank: Option<ReferenceBank>,
     seconds: f64,
+    /// Frames that the file says it has; 0 where it does not.
+    expected: f64,
 }
 
 impl Seen {
@@ -153,6 +157,13 @@ impl Seen {
             return Err(Failure::input(format!(
                 "the video lasts {:.1} s; a clip needs at least {MIN_SECONDS} s",
                 self.seconds
+            )));
+        }
+        if frames < WHOLE * self.expected {
+            return Err(Failure::input(format!(
+                "the video ends after {:.1} s, {:.0} % of what the file says: it is cut short; send it whole",
+                self.seconds,
+                100.0 * frames / self.expected
             )));
         }
         let missing = self.without_face as f64 / frames;
@@ -220,7 +231,8 @@ fn convert(video: &Path, wish: &Wish, shape: Shape, expected: f64, progress: &mu
         Some(_) => Some(ReferenceBank::new(gather::config(&Engine::find(DEFAULT_ENGINE)?))),
         None => None,
     };
-    let mut seen = Seen { frames: 0, without_face: 0, with_others: 0, widths: Vec::new(), bank, seconds: 0.0 };
+    let mut seen =
+        Seen { frames: 0, without_face: 0, with_others: 0, widths: Vec::new(), bank, seconds: 0.0, expected };
     let started = Instant::now();
     let most = (MAX_SECONDS * f64::from(n) / f64::from(d)).ceil() as usize + 1;
     while let Some(sample) = reader.next()? {

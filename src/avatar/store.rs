@@ -4,6 +4,7 @@
 //! STORE/NAME/avatar.json           what it is
 //!            idle.jpegs idle.index clips, see [`super::clip`]
 //!            bank.safetensors      reference bank of the person
+//!            source                the video of the idle clip as it came, for offline renders
 //! ```
 //!
 //! A folder appears whole, by a rename. The demo avatar is part of the program; it is prepared into the user's cache on
@@ -21,7 +22,7 @@ use std::{
     },
 };
 
-use lipstream_engines::{manifest::Engine, runtime};
+use lipstream_engines::{bank::ReferenceBank, manifest::Engine, runtime};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -45,6 +46,7 @@ const DEMO_VIDEO: &[u8] = include_bytes!("../../demo/avatar.mp4");
 const IDLE: &str = "idle";
 const MANIFEST: &str = "avatar.json";
 const BANK: &str = "bank.safetensors";
+const SOURCE: &str = "source";
 /// Start of the names of folders that are being made; no avatar's name starts so.
 const UNFINISHED: &str = ".new-";
 /// Largest manifest that is read.
@@ -99,7 +101,7 @@ struct Manifest {
     clips: Vec<String>,
 }
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 impl Avatar {
     fn open(folder: &Path, name: &str) -> Result<Self> {
@@ -120,7 +122,7 @@ impl Avatar {
         if clips.iter().any(|c| (c.shape.width, c.shape.height) != (shape.width, shape.height)) {
             return Err(broken("has clips of different sizes".into()));
         }
-        let bank = Some(folder.join(BANK)).filter(|bank| clip::plain_file(bank).is_ok());
+        let bank = Some(folder.join(BANK)).filter(|bank| clip::plain_file(bank).is_ok() && fits(bank, DEFAULT_ENGINE));
         Ok(Self {
             name: name.to_owned(),
             picture: Picture { width: shape.width, height: shape.height, fps: shape.fps },
@@ -139,6 +141,16 @@ impl Avatar {
         self.clips.read().iter().find(|clip| clip.name == name).cloned()
     }
 
+    /// The reference bank where it is one for `engine`; without one an engine gathers from the frames as they play.
+    pub fn bank_for(&self, engine: &str) -> Option<&Path> {
+        self.bank.as_deref().filter(|bank| engine == DEFAULT_ENGINE || fits(bank, engine))
+    }
+
+    /// The video that the idle clip was made of.
+    pub fn video(&self) -> PathBuf {
+        self.folder.join(SOURCE)
+    }
+
     pub fn summary(&self) -> Summary {
         let clips = self.clips();
         Summary {
@@ -149,6 +161,15 @@ impl Avatar {
             clips: clips.iter().map(|c| (c.name.clone(), c.seconds())).collect(),
         }
     }
+}
+
+/// Whether the bank was gathered as `engine` wants it: an engine may have changed since.
+fn fits(bank: &Path, engine: &str) -> bool {
+    let check = || {
+        let engine = Engine::find(engine)?;
+        ReferenceBank::load(bank)?.check(&gather::config(&engine))
+    };
+    check().inspect_err(|e| tracing::warn!("{}: {e}; it is not used with `{engine}`", bank.display())).is_ok()
 }
 
 /// See the module.
@@ -339,6 +360,7 @@ impl Store {
         let failure = |e: std::io::Error| Rejection(format!("{}: {e}", folder.display()));
         fs::create_dir(folder).map_err(failure)?;
         prepare(video, &Wish { folder, clip, size: None, bank: Some(&folder.join(BANK)) }, progress)?;
+        fs::copy(video, folder.join(SOURCE)).map_err(failure)?;
         write_manifest(folder, &[clip.to_owned()]).map_err(failure)
     }
 

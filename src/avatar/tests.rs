@@ -88,10 +88,10 @@ fn a_hostile_store_gives_no_avatar_and_no_panic() {
     };
     let manifests = [
         ("none", ""),
-        ("half", "{\"format\": 1, \"clips\""),
-        ("outside", "{\"format\": 1, \"clips\": [\"../good/idle\"]}"),
-        ("empty", "{\"format\": 1, \"clips\": []}"),
-        ("more", "{\"format\": 1, \"clips\": [\"idle\"], \"hook\": \"rm\"}"),
+        ("half", "{\"format\": 2, \"clips\""),
+        ("outside", "{\"format\": 2, \"clips\": [\"../good/idle\"]}"),
+        ("empty", "{\"format\": 2, \"clips\": []}"),
+        ("more", "{\"format\": 2, \"clips\": [\"idle\"], \"hook\": \"rm\"}"),
         ("other", "{\"format\": 9, \"clips\": [\"idle\"]}"),
     ];
     for (name, manifest) in manifests {

@@ -7,6 +7,7 @@ use gst::{glib, prelude::*};
 
 use super::bus;
 use crate::{
+    background,
     error::{Failure, Kind, Result},
     interrupt,
 };
@@ -72,6 +73,7 @@ impl Reader {
     pub fn open_as(path: &Path, media: Media, converter: &str, caps: &gst::Caps) -> Result<Self> {
         readable(path)?;
         let pipeline = gst::Pipeline::new();
+        background::adopt(&pipeline);
         let source = gst::ElementFactory::make("filesrc").property("location", path).build()?;
         let decoder = gst::ElementFactory::make("decodebin").build()?;
         let convert = gst::parse::bin_from_description(converter, true)

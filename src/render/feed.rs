@@ -96,6 +96,11 @@ impl Feed {
         self.shared.extent.lock().failed
     }
 
+    /// Ends both threads; what they push is refused by a graph that has stopped.
+    pub fn stop(&self) {
+        self.shared.update(|e| e.failed = true);
+    }
+
     /// Waits for both and says how much sound was fed. A push that the graph refuses ends a thread without a failure: the graph's own error says why.
     pub fn join(self) -> Result<AudioLength> {
         let stopped = |_| Failure::run("a feeding thread panicked");

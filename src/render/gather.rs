@@ -20,7 +20,7 @@ use lipstream_engines::{
     tracker::{Face, Tracker, TrackerConfig},
 };
 
-use super::progress::Progress;
+use super::{LOOKING, Watch, progress::Progress};
 use crate::{
     error::{Failure, Kind, Result},
     media::{Media, Reader},
@@ -38,7 +38,13 @@ const SEARCH_STEP: u64 = 5;
 const STEP: Duration = Duration::from_millis(40);
 
 /// The bank of the person in `video`, from the cache where it is there; `None` where there is no single person.
-pub fn bank(video: &Path, engine: &Engine, device: runtime::Options, quiet: bool) -> Result<Option<PathBuf>> {
+pub fn bank(
+    video: &Path,
+    engine: &Engine,
+    device: runtime::Options,
+    quiet: bool,
+    watch: &Watch,
+) -> Result<Option<PathBuf>> {
     let config = config(engine);
     let folder = runtime::cache_dir("banks")
         .ok_or_else(|| Failure::run("the cache folder cannot be made: set XDG_CACHE_HOME, or use --no-gather"))?;
@@ -47,7 +53,7 @@ pub fn bank(video: &Path, engine: &Engine, device: runtime::Options, quiet: bool
         tracing::info!("reference bank from the cache: {}", path.display());
         return Ok(Some(path));
     }
-    let mut gathering = Gathering::new(video, config, device, quiet)?;
+    let mut gathering = Gathering::new(video, config, device, quiet, watch)?;
     gathering.sample()?;
     if gathering.banks.is_empty() {
         gathering.search()?;
@@ -136,14 +142,16 @@ struct Gathering {
     banks: BTreeMap<u64, ReferenceBank>,
     tracked: u64,
     progress: Progress,
+    watch: Watch,
 }
 
 impl Gathering {
-    fn new(video: &Path, config: BankConfig, options: runtime::Options, quiet: bool) -> Result<Self> {
+    fn new(video: &Path, config: BankConfig, options: runtime::Options, quiet: bool, watch: &Watch) -> Result<Self> {
         let watcher = Watcher::new(options, TrackerConfig::default().max_faces)?;
         let reader = Reader::open(video, Media::Video)?;
-        let progress = Progress::start("look at the person", None, quiet);
-        Ok(Self { reader, watcher, config, banks: BTreeMap::new(), tracked: 0, progress })
+        let total = watch.report().map(|_| FRAMES);
+        let progress = Progress::start("look at the person", total, quiet, watch, 0.0..LOOKING);
+        Ok(Self { reader, watcher, config, banks: BTreeMap::new(), tracked: 0, progress, watch: watch.clone() })
     }
 
     /// The whole of a short file, stretches of a long one.
@@ -195,6 +203,9 @@ impl Gathering {
     }
 
     fn look(&mut self, sample: &gst::Sample) -> Result<()> {
+        if self.watch.stopped() {
+            return Err(Failure::interrupted());
+        }
         self.watcher.watch(sample, |frame, faces| {
             for face in faces {
                 let config = &self.config;

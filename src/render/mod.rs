@@ -13,6 +13,7 @@ mod output;
 mod pipeline;
 mod progress;
 mod stats;
+mod watch;
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +27,6 @@ use lipstream_engines::{
 };
 use serde::Serialize;
 
-pub use self::output::AudioCodec;
 use self::{
     feed::Feed,
     looping::Frames,
@@ -34,14 +34,17 @@ use self::{
     pipeline::Pipeline,
     progress::Progress,
 };
+pub use self::{output::AudioCodec, watch::Watch};
 use crate::{
     error::{Failure, Kind, Result},
-    interrupt,
     media::{self, Media, Outcome, Reader},
 };
 
 /// How often the bus, the progress and the signals are looked at.
 const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+
+/// Part of the progress that looking at the person is.
+const LOOKING: f32 = 0.1;
 
 /// What to render and how; the command line fills it.
 #[derive(Clone, Debug)]
@@ -63,6 +66,7 @@ pub struct Options {
     /// kbit/s; replaces `crf`.
     pub video_bitrate: Option<u32>,
     pub quiet: bool,
+    pub watch: Watch,
 }
 
 impl Options {
@@ -118,7 +122,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
 
     let gathering = Instant::now();
     if options.reference_bank.is_none() && options.gather {
-        options.reference_bank = gather::bank(&options.video, &engine, options.device, options.quiet)?;
+        options.reference_bank = gather::bank(&options.video, &engine, options.device, options.quiet, &options.watch)?;
     }
     let gather_seconds = gathering.elapsed().as_secs_f64();
     if let Some(bank) = &options.reference_bank {
@@ -174,14 +178,14 @@ fn run(
         return Err(Failure::run("the graph refused to start"));
     }
     let feed = Feed::start(frames, speech, graph.video.clone(), graph.audio.clone(), options.looped);
-    let mut progress = Progress::start("render", expected, options.quiet);
+    let mut progress = Progress::start("render", expected, options.quiet, &options.watch, LOOKING..1.0);
     let ended = loop {
         match media::check(&bus, POLL, Kind::Run) {
             Ok(Outcome::Ended) => break Ok(()),
             Ok(Outcome::Running) => {}
             Err(failure) => break Err(failure),
         }
-        if interrupt::requested() {
+        if options.watch.stopped() {
             break Err(Failure::interrupted());
         }
         if feed.failed() {
@@ -192,6 +196,7 @@ fn run(
     progress.finish();
     if ended.is_err() || feed.failed() {
         // A graph at NULL flushes its sources, which frees a thread that waits to push.
+        feed.stop();
         graph.pipeline.set_state(gst::State::Null)?;
     }
     let fed = feed.join();

@@ -16,7 +16,10 @@ use super::{
     Options,
     output::{AudioCodec, Container},
 };
-use crate::error::{Failure, Result};
+use crate::{
+    background,
+    error::{Failure, Result},
+};
 
 /// Frames that the encoder looks ahead; the queue of the audio must hold as much.
 const ENCODER_LOOK_AHEAD: u32 = 20;
@@ -58,6 +61,7 @@ impl Pipeline {
             .map_err(|e| Failure::run(format!("{}; `lipstream doctor` says what is missing", e.message())))?
             .downcast::<gst::Pipeline>()
             .map_err(|_| Failure::run("the graph of a render is not a pipeline"))?;
+        background::adopt(&pipeline);
         let named = |name: &str| pipeline.by_name(name).ok_or_else(|| Failure::run(format!("no element `{name}`")));
         let source = |name: &str| named(name)?.downcast::<AppSrc>().map_err(|_| Failure::run("no appsrc"));
         named("file-out")?.set_property("location", file);

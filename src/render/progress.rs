@@ -1,11 +1,15 @@
-//! Where a render stands: a bar on a terminal, a line every few seconds elsewhere.
+//! Where a render stands: a bar on a terminal, a line every few seconds elsewhere, or whoever watches it is told.
 
 use std::{
     io::IsTerminal,
+    ops::Range,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::Watch;
 
 /// Between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -13,12 +17,17 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub enum Progress {
     Bar(ProgressBar),
     Lines { what: &'static str, total: Option<u64>, started: Instant, next: Duration },
+    Told { report: Arc<dyn Fn(f32) + Send + Sync>, total: Option<u64>, part: Range<f32> },
     Silent,
 }
 
 impl Progress {
-    /// `total` frames are expected, as far as the file says so.
-    pub fn start(what: &'static str, total: Option<u64>, quiet: bool) -> Self {
+    /// `total` frames are expected, as far as the file says so, which are `part` of the whole work.
+    pub fn start(what: &'static str, total: Option<u64>, quiet: bool, watch: &Watch, part: Range<f32>) -> Self {
+        if let Some(report) = watch.report() {
+            report(part.start);
+            return Self::Told { report, total, part };
+        }
         if quiet {
             return Self::Silent;
         }
@@ -50,6 +59,10 @@ impl Progress {
                 }
                 *next = elapsed + LINE_EVERY;
                 eprintln!("{}", line(what, frames, *total, elapsed));
+            }
+            Self::Told { report, total, part } => {
+                let done = total.map_or(0.0, |total| frames as f32 / total.max(1) as f32).min(1.0);
+                report(part.start + done * (part.end - part.start));
             }
             Self::Silent => {}
         }

@@ -3,6 +3,10 @@
 pub mod decode;
 mod edges;
 mod format;
+mod pcm;
 mod queue;
+mod socket;
+mod upsample;
 
 pub use queue::{Cut, Event, Full, Queue, Writer};
+pub use socket::{MAX_MESSAGE, socket, upgrade};

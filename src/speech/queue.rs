@@ -29,7 +29,7 @@ const HELD: usize = RATE as usize / 5;
 
 /// What happens to the speech, in order.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[serde(tag = "event", rename_all = "kebab-case")]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
     /// An utterance has been opened; its sound is expected.
     Listening { utterance: String },
@@ -221,13 +221,19 @@ pub struct Writer {
 
 impl Writer {
     /// Adds samples, -1..1 at 48 kHz, waiting while the queue is full. Fails when the speech has been interrupted.
-    pub async fn write(&mut self, mut samples: &[f32]) -> Result<(), Cut> {
-        while !samples.is_empty() {
+    pub async fn write(&mut self, samples: &[f32]) -> Result<(), Cut> {
+        self.write_from(samples, &mut 0).await
+    }
+
+    /// As [`write`](Self::write) from sample `at` on, which is moved by what was added: dropping the future loses and
+    /// repeats nothing.
+    pub async fn write_from(&mut self, samples: &[f32], at: &mut usize) -> Result<(), Cut> {
+        while *at < samples.len() {
             let queue = self.queue.clone();
+            // Before the look, so that space made in between wakes it.
             let space = queue.space.notified();
-            let taken = self.add(samples)?;
-            samples = &samples[taken..];
-            if !samples.is_empty() {
+            *at += self.add(&samples[*at..])?;
+            if *at < samples.len() {
                 space.await;
             }
         }

@@ -1,0 +1,103 @@
+use lipstream_engines::manifest::Engine;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::session::Refusal;
+
+/// Container of the result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Container {
+    /// H.264 and AAC.
+    #[default]
+    Mp4,
+    /// H.264 and FLAC: every sample of the speech is kept.
+    Mkv,
+    /// VP8 and Opus.
+    Webm,
+}
+
+impl Container {
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Mp4 => "mp4",
+            Self::Mkv => "mkv",
+            Self::Webm => "webm",
+        }
+    }
+
+    /// Media type of the result.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Mp4 => "video/mp4",
+            Self::Mkv => "video/x-matroska",
+            Self::Webm => "video/webm",
+        }
+    }
+}
+
+/// How to render. Everything has a default.
+#[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Engine by name; the server's where it is not said.
+    pub engine: Option<String>,
+    /// How far the mouth moves, 1 being as learnt.
+    #[schema(minimum = 0, maximum = 4)]
+    pub motion_gain: Option<f64>,
+    /// Play the video backward and forward again where the speech is longer; otherwise the shorter one ends both.
+    #[serde(rename = "loop")]
+    pub looped: bool,
+    pub container: Container,
+    /// Quality of H.264, lower is better.
+    #[schema(minimum = 0, maximum = 50)]
+    pub crf: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { engine: None, motion_gain: None, looped: true, container: Container::Mp4, crf: 18 }
+    }
+}
+
+impl Options {
+    /// Errors name the value and what is allowed.
+    pub fn check(&self) -> Result<(), Refusal> {
+        if let Some(gain) = self.motion_gain.filter(|gain| !(0.0..=4.0).contains(gain)) {
+            return Err(Refusal::Invalid(format!("motion_gain: {gain} is not in 0 to 4")));
+        }
+        if self.crf > 50 {
+            return Err(Refusal::Invalid(format!("crf: {} is not in 0 to 50", self.crf)));
+        }
+        if let Some(name) = &self.engine {
+            // A path would be opened as one; over the network only names are taken.
+            let installed = Engine::installed();
+            if !installed.iter().any(|(known, engine)| known == name && engine.is_ok()) {
+                let names: Vec<_> = installed.into_iter().map(|(name, _)| name).collect();
+                return Err(Refusal::Invalid(format!("engine: there is no `{name}`; there are {}", names.join(", "))));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_checked_by_name_and_range() {
+        let parse = |text: &str| serde_json::from_str::<Options>(text);
+        assert_eq!(parse("{}").unwrap(), Options::default());
+        assert!(parse("{\"loop\": false, \"container\": \"webm\"}").unwrap().check().is_ok());
+        assert!(parse("{\"container\": \"avi\"}").is_err() && parse("{\"speed\": 2}").is_err());
+        for (text, says) in [
+            ("{\"motion_gain\": 9}", "0 to 4"),
+            ("{\"crf\": 51}", "0 to 50"),
+            ("{\"engine\": \"/etc\"}", "there is no `/etc`; there are"),
+        ] {
+            let refusal = parse(text).unwrap().check().unwrap_err().to_string();
+            assert!(refusal.contains(says), "{refusal}");
+        }
+    }
+}

@@ -1,0 +1,333 @@
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use lipstream_engines::runtime;
+use parking_lot::{Condvar, Mutex};
+
+use super::{Options, Phase, Status, status::now, worker};
+use crate::{
+    avatar,
+    error::{Failure, Result},
+    render::Watch,
+    session::Refusal,
+};
+
+/// Start of the names of jobs' folders.
+const PREFIX: &str = "job-";
+
+/// What holds for all jobs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Jobs that may wait.
+    pub waiting: usize,
+    /// Jobs that are remembered when they are over, and for how long.
+    pub kept: usize,
+    pub kept_for: Duration,
+    /// Bytes that results may take together; the oldest go first.
+    pub bytes: u64,
+    /// Longest speech.
+    pub longest: Duration,
+    /// Engine and device where a job does not say.
+    pub engine: String,
+    pub device: runtime::Options,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            waiting: 32,
+            kept: 100,
+            kept_for: Duration::from_secs(24 * 3600),
+            bytes: 10 << 30,
+            longest: Duration::from_secs(2 * 3600),
+            engine: crate::render::DEFAULT_ENGINE.into(),
+            device: runtime::Options::default(),
+        }
+    }
+}
+
+/// Whose lips are to move.
+#[derive(Clone, Debug)]
+pub enum Video {
+    /// The idle clip of an avatar.
+    Avatar(String),
+    /// A file, which is moved into the job.
+    File(PathBuf),
+}
+
+/// A job as it is handed in.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub video: Video,
+    /// A file, which is moved into the job.
+    pub audio: PathBuf,
+    pub options: Options,
+}
+
+/// A job that is known.
+pub struct Job {
+    pub status: Status,
+    pub folder: PathBuf,
+    pub options: Options,
+    /// Reference bank of the avatar; `None` where the video is a file.
+    pub bank: Option<PathBuf>,
+    pub watch: Watch,
+}
+
+impl Job {
+    pub fn result(&self) -> PathBuf {
+        self.folder.join(format!("result.{}", self.options.container.extension()))
+    }
+}
+
+#[derive(Default)]
+pub struct State {
+    pub jobs: BTreeMap<u64, Job>,
+    pub queue: VecDeque<u64>,
+    next: u64,
+    pub closed: bool,
+}
+
+/// What the store and its worker share.
+pub struct Shared {
+    pub settings: Settings,
+    pub state: Mutex<State>,
+    pub changed: Condvar,
+}
+
+/// See the module.
+pub struct Store {
+    folder: PathBuf,
+    avatars: Arc<avatar::Store>,
+    shared: Arc<Shared>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Store {
+    /// Keeps jobs in `folder`, which is emptied of jobs of earlier runs.
+    pub fn open(folder: &Path, settings: Settings, avatars: Arc<avatar::Store>) -> Result<Arc<Self>> {
+        let failure = |e: std::io::Error| {
+            Failure::output(format!("{}: the folder of jobs cannot be made: {e}", folder.display()))
+        };
+        fs::create_dir_all(folder).map_err(failure)?;
+        for entry in fs::read_dir(folder).map_err(failure)?.flatten() {
+            if number(&entry.file_name().to_string_lossy()).is_some() {
+                forget(&entry.path());
+            }
+        }
+        let shared = Arc::new(Shared { settings, state: Mutex::default(), changed: Condvar::new() });
+        let works = shared.clone();
+        let worker = thread::Builder::new()
+            .name("jobs".into())
+            .spawn(move || worker::work(&works))
+            .map_err(|e| Failure::run(format!("no thread for jobs: {e}")))?;
+        let folder = folder.canonicalize().map_err(failure)?;
+        Ok(Arc::new(Self { folder, avatars, shared, worker: Mutex::new(Some(worker)) }))
+    }
+
+    /// Queues a job. The files that are handed in are its own from then on, also where it is refused.
+    pub fn submit(&self, request: Request) -> Result<Status, Refusal> {
+        let handed_in = HandedIn(&request);
+        request.options.check()?;
+        let avatar =
+            match &request.video {
+                Video::File(_) => None,
+                Video::Avatar(name) => {
+                    let known = || self.avatars.list().into_iter().map(|a| a.name).collect::<Vec<_>>().join(", ");
+                    let avatar = self.avatars.get(name);
+                    Some(avatar.ok_or_else(|| {
+                        Refusal::Invalid(format!("avatar: there is no `{name}`; there are {}", known()))
+                    })?)
+                }
+            };
+        let mut state = self.shared.state.lock();
+        if state.closed {
+            return Err(Refusal::Full("the server is ending".into()));
+        }
+        if state.queue.len() >= self.shared.settings.waiting {
+            return Err(Refusal::Full(format!("{} renders wait, which is the most: try later", state.queue.len())));
+        }
+        state.next += 1;
+        let number = state.next;
+        let id = format!("{PREFIX}{number}");
+        let folder = self.folder.join(&id);
+        let failed = |e: std::io::Error| Refusal::Failed(format!("the job cannot be stored: {e}"));
+        fs::create_dir(&folder).map_err(failed)?;
+        let moved = match &request.video {
+            Video::File(file) => take(file, &folder.join("video")),
+            // Links to what the avatar was made of: the job goes on when the avatar is removed.
+            Video::Avatar(_) => avatar.as_ref().map_or(Ok(()), |a| link(&a.video(), &folder.join("video"))),
+        }
+        .and_then(|()| take(&request.audio, &folder.join("audio")));
+        if let Err(e) = moved {
+            forget(&folder);
+            return Err(failed(e));
+        }
+        drop(handed_in);
+        let bank = avatar.and_then(|avatar| avatar.bank.clone()).and_then(|bank| {
+            let own = folder.join("bank");
+            link(&bank, &own).is_ok().then_some(own)
+        });
+        let status = Status {
+            id,
+            state: Phase::Queued,
+            progress: 0.0,
+            ahead: state.queue.len(),
+            error: None,
+            container: request.options.container,
+            created: now(),
+            started: None,
+            finished: None,
+            seconds: None,
+            frames: None,
+            bytes: None,
+        };
+        let weak = Arc::downgrade(&self.shared);
+        let watch = Watch::new(move |progress| {
+            let Some(shared) = weak.upgrade() else { return };
+            if let Some(job) = shared.state.lock().jobs.get_mut(&number) {
+                job.status.progress = job.status.progress.max(progress);
+            }
+        });
+        let job = Job { status: status.clone(), folder, options: request.options.clone(), bank, watch };
+        state.jobs.insert(number, job);
+        state.queue.push_back(number);
+        drop(state);
+        self.shared.changed.notify_all();
+        Ok(status)
+    }
+
+    /// All jobs, the newest first.
+    pub fn list(&self) -> Vec<Status> {
+        let state = self.shared.state.lock();
+        state.jobs.iter().rev().map(|(number, job)| with_place(&state, *number, job)).collect()
+    }
+
+    pub fn get(&self, id: &str) -> Option<Status> {
+        let number = number(id)?;
+        let state = self.shared.state.lock();
+        state.jobs.get(&number).map(|job| with_place(&state, number, job))
+    }
+
+    /// File and container of the result; `None` where there is no such job or no result.
+    pub fn result(&self, id: &str) -> Option<(PathBuf, super::Container)> {
+        let state = self.shared.state.lock();
+        let job = state.jobs.get(&number(id)?)?;
+        (job.status.state == Phase::Done).then(|| (job.result(), job.options.container))
+    }
+
+    /// Stops a job that waits or runs; one that runs is `cancelled` a moment later. One that is over stays as it is.
+    /// `None`: there is no such job.
+    pub fn cancel(&self, id: &str) -> Option<Status> {
+        let number = number(id)?;
+        let mut state = self.shared.state.lock();
+        state.queue.retain(|waiting| *waiting != number);
+        let job = state.jobs.get_mut(&number)?;
+        job.watch.stop();
+        if job.status.state == Phase::Queued {
+            job.status.state = Phase::Cancelled;
+            job.status.finished = Some(now());
+            forget(&job.folder);
+        }
+        Some(job.status.clone())
+    }
+
+    /// Removes a job that is over, with its result; one that is not is cancelled first.
+    /// `None`: there is no such job.
+    pub fn remove(&self, id: &str) -> Option<Status> {
+        let mut status = self.cancel(id)?;
+        let number = number(id).expect("it was found by it");
+        let mut state = self.shared.state.lock();
+        if state.jobs.get(&number).is_some_and(|job| job.status.state.is_over()) {
+            if let Some(job) = state.jobs.remove(&number) {
+                forget(&job.folder);
+                status = job.status;
+            }
+        }
+        Some(status)
+    }
+
+    /// Ends the work: the job that runs is cancelled, the files of all are removed.
+    pub fn close(&self) {
+        {
+            let mut state = self.shared.state.lock();
+            state.closed = true;
+            state.queue.clear();
+            state.jobs.values().for_each(|job| job.watch.stop());
+        }
+        self.shared.changed.notify_all();
+        if let Some(worker) = self.worker.lock().take() {
+            if worker.join().is_err() {
+                tracing::warn!("the worker of jobs panicked");
+            }
+        }
+        let jobs = std::mem::take(&mut self.shared.state.lock().jobs);
+        jobs.values().for_each(|job| forget(&job.folder));
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Files of a request, removed unless they were moved.
+struct HandedIn<'a>(&'a Request);
+
+impl Drop for HandedIn<'_> {
+    fn drop(&mut self) {
+        let video = match &self.0.video {
+            Video::File(file) => Some(file),
+            Video::Avatar(_) => None,
+        };
+        for file in video.into_iter().chain([&self.0.audio]) {
+            // Moved, as a rule.
+            let _ = fs::remove_file(file);
+        }
+    }
+}
+
+fn with_place(state: &State, number: u64, job: &Job) -> Status {
+    let running = state.jobs.values().filter(|job| job.status.state == Phase::Running).count();
+    let place = state.queue.iter().position(|waiting| *waiting == number);
+    Status { ahead: place.map_or(0, |place| place + running), ..job.status.clone() }
+}
+
+fn number(id: &str) -> Option<u64> {
+    let digits = id.strip_prefix(PREFIX)?;
+    let plain = (1..=19).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse().ok().filter(|_| plain)
+}
+
+/// Moves a file, over the border of a file system too.
+fn take(from: &Path, to: &Path) -> std::io::Result<()> {
+    if fs::rename(from, to).is_ok() {
+        return Ok(());
+    }
+    fs::copy(from, to)?;
+    fs::remove_file(from)
+}
+
+fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+    if fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    fs::copy(from, to).map(drop)
+}
+
+/// Removes a job's folder.
+pub fn forget(folder: &Path) {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!("{}: cannot be removed: {e}", folder.display());
+        }
+        _ => {}
+    }
+}

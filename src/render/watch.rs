@@ -1,0 +1,46 @@
+//! How a render is watched and stopped by whoever asked for it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::interrupt;
+
+/// Is told how far the work is, 0..1, from any thread.
+type Report = dyn Fn(f32) + Send + Sync;
+
+/// A hold on a render: clones are of the same one. The default reports to nobody and stops with the program.
+#[derive(Clone, Default)]
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    report: Option<Arc<Report>>,
+}
+
+impl Watch {
+    pub fn new(report: impl Fn(f32) + Send + Sync + 'static) -> Self {
+        Self { stop: Arc::default(), report: Some(Arc::new(report)) }
+    }
+
+    /// Ends the render soon, as an interruption.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || interrupt::requested()
+    }
+
+    pub(super) fn report(&self) -> Option<Arc<Report>> {
+        self.report.clone()
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("stopped", &self.stopped()).finish_non_exhaustive()
+    }
+}
