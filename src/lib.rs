@@ -23,3 +23,4 @@ pub mod rtmp;
 pub mod serve;
 pub mod session;
 pub mod speech;
+pub mod webrtc;

@@ -1,0 +1,300 @@
+//! The peers of this process: who may come, and how they go.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Settings,
+    negotiate::{self, Agreed},
+    offer::{Fragment, Offer, Want},
+    peer::{Command, End, Job, Parts, Peer},
+    play::Play,
+    publish::Publish,
+    sockets::Sockets,
+    status::{PeerStatus, Role, Totals},
+};
+use crate::{
+    error::Result,
+    http::Problem,
+    live::{Decoder, Place},
+    session::{Manager, Session, Video, Voice},
+};
+
+/// Requests that may wait for one peer's task.
+const COMMANDS: usize = 8;
+/// Time in which a peer that is asked to go has gone; its task is ended by force after that.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// WHIP and WHEP; see the module.
+pub struct Server {
+    pub(super) settings: Arc<Settings>,
+    manager: Arc<Manager>,
+    sockets: Arc<Sockets>,
+    reader: JoinHandle<()>,
+    viewers: Arc<Semaphore>,
+    publishers: Arc<Semaphore>,
+    peers: Mutex<HashMap<String, Arc<Link>>>,
+    next: AtomicU64,
+    /// What peers that have gone have counted.
+    past: Mutex<Totals>,
+}
+
+/// The server's hold on a peer.
+pub(super) struct Link {
+    pub session: String,
+    commands: mpsc::Sender<Command>,
+    close: CancellationToken,
+    status: Arc<Mutex<PeerStatus>>,
+    /// Cancelled when all that the peer had is free.
+    gone: CancellationToken,
+    /// Names the ICE session, which a restart replaces (RFC 9725 section 4.3.1).
+    etag: Mutex<String>,
+}
+
+/// A peer that has just come.
+pub(super) struct Opened {
+    /// The secret end of its URL.
+    pub id: String,
+    pub etag: String,
+    pub answer: String,
+}
+
+impl Server {
+    /// Binds the sockets and starts to read them. To be called inside the runtime.
+    pub fn bind(settings: Settings, manager: Arc<Manager>) -> Result<Arc<Self>> {
+        settings.check()?;
+        let sockets = Arc::new(Sockets::bind(&settings)?);
+        Ok(Arc::new(Self {
+            viewers: Arc::new(Semaphore::new(settings.max_viewers)),
+            publishers: Arc::new(Semaphore::new(settings.max_publishers)),
+            settings: Arc::new(settings),
+            manager,
+            reader: tokio::spawn(sockets.clone().read()),
+            sockets,
+            peers: Mutex::default(),
+            next: AtomicU64::new(1),
+            past: Mutex::default(),
+        }))
+    }
+
+    /// The peers, in the order in which they came.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        let mut peers: Vec<_> = self.peers.lock().values().map(|link| link.status.lock().now()).collect();
+        peers.sort_by_key(|peer| peer.peer);
+        peers
+    }
+
+    /// The peers of one session.
+    pub fn peers_of(&self, session: &str) -> Vec<PeerStatus> {
+        self.peers().into_iter().filter(|peer| peer.session == session).collect()
+    }
+
+    /// Counters since the server started.
+    pub fn totals(&self) -> Totals {
+        let peers = self.peers();
+        let mut totals = *self.past.lock();
+        totals.stray_datagrams = self.sockets.stray();
+        peers.iter().for_each(|peer| totals.count(peer));
+        totals.viewers = peers.iter().filter(|peer| peer.role == Role::Viewer).count();
+        totals.publishers = peers.len() - totals.viewers;
+        totals
+    }
+
+    /// Ends all peers and the sockets.
+    pub async fn close(&self) {
+        let links: Vec<_> = self.peers.lock().values().cloned().collect();
+        links.iter().for_each(|link| link.close.cancel());
+        for link in links {
+            // Its task is on its way; what it has left is freed with the runtime.
+            let _ = tokio::time::timeout(LEAVE, link.gone.cancelled()).await;
+        }
+        self.reader.abort();
+    }
+
+    /// WHEP: answers an offer to watch a session.
+    pub(super) async fn play(self: &Arc<Self>, session: &str, body: &[u8]) -> Result<Opened, Problem> {
+        let session = self.manager.get(session)?;
+        let offer = Offer::read(body, Want::Play)?;
+        let permit = permit(&self.viewers, "viewers", self.settings.max_viewers)?;
+        let agreed = negotiate::answer(&self.settings, &self.sockets, &offer, Want::Play, true)?;
+        let viewer = session.watch(&agreed.codecs()).await?;
+        let job = Job::Play(Play::new(viewer, agreed.video, agreed.audio));
+        Ok(self.open(&session, Role::Viewer, offer, agreed, job, permit))
+    }
+
+    /// WHIP: answers an offer to publish to a session; `voice` for the voice where the session has a video too.
+    pub(super) async fn publish(self: &Arc<Self>, session: &str, voice: bool, body: &[u8]) -> Result<Opened, Problem> {
+        let session = self.manager.get(session)?;
+        let offer = Offer::read(body, Want::Publish)?;
+        let (place, role) = place(&session, voice)?;
+        if place == Place::Main && !offer.video {
+            return Err(Problem::invalid(format!(
+                "session `{}` needs video: publish a voice at /whip/{}/voice",
+                session.id(),
+                session.id()
+            )));
+        }
+        let permit = permit(&self.publishers, "publishers", self.settings.max_publishers)?;
+        let agreed = negotiate::answer(&self.settings, &self.sockets, &offer, Want::Publish, place == Place::Main)?;
+        if place == Place::Voice && agreed.audio.is_none() {
+            return Err(Problem::invalid("a voice needs audio, and the SDP offer sends none as Opus"));
+        }
+        let taker = session.clone();
+        // Building a graph and a decoder takes longer than a task may keep its thread.
+        let decoder = tokio::task::spawn_blocking(move || -> Result<Decoder, Problem> {
+            let inlet = taker.publish(place, "a WHIP client")?;
+            Decoder::new(inlet).map_err(|error| Problem::internal(error.to_string()))
+        })
+        .await
+        .map_err(|error| Problem::internal(error.to_string()))??;
+        let job = Job::Publish(Publish::new(decoder, session.outlet().clone(), agreed.video, agreed.audio));
+        Ok(self.open(&session, role, offer, agreed, job, permit))
+    }
+
+    fn open(
+        self: &Arc<Self>,
+        session: &Session,
+        role: Role,
+        offer: Offer,
+        agreed: Agreed,
+        job: Job,
+        permit: OwnedSemaphorePermit,
+    ) -> Opened {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{:032x}", rand::random::<u128>());
+        let codecs = agreed.codecs().iter().map(|codec| codec.name()).collect();
+        let status = Arc::new(Mutex::new(PeerStatus::new(number, session.id(), role, codecs)));
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let (close, gone) = (CancellationToken::new(), CancellationToken::new());
+        let link = Arc::new(Link {
+            session: session.id().to_owned(),
+            commands: sender,
+            close: close.clone(),
+            status: status.clone(),
+            gone: gone.clone(),
+            etag: Mutex::new(new_etag()),
+        });
+        let opened = Opened { id: id.clone(), etag: link.etag.lock().clone(), answer: agreed.answer };
+        self.peers.lock().insert(id.clone(), link);
+        self.past.lock().opened += 1;
+        let parts = Parts { number, rtc: agreed.rtc, offer, job, status, commands, close };
+        let peer = Peer::new(parts, self.sockets.clone(), self.settings.clone());
+        tracing::info!(peer = number, session = session.id(), ?role, "WebRTC peer opened");
+        let run = tokio::spawn(peer.run());
+        let server = self.clone();
+        tokio::spawn(async move {
+            // A panic in one peer's task is that peer's end.
+            let end = run.await.unwrap_or_else(|error| End::Failed(error.to_string()));
+            server.forget(&id, number, &end);
+            drop(permit);
+            gone.cancel();
+        });
+        opened
+    }
+
+    fn forget(&self, id: &str, number: u64, end: &End) {
+        let link = self.peers.lock().remove(id);
+        let mut past = self.past.lock();
+        match end {
+            End::NeverConnected => past.never_connected += 1,
+            End::Silent => past.timed_out += 1,
+            End::Asked | End::Left | End::Failed(_) => {}
+        }
+        if let Some(link) = link {
+            past.count(&link.status.lock());
+            tracing::info!(peer = number, session = link.session, ?end, "WebRTC peer closed");
+        }
+    }
+
+    pub(super) fn refused(&self) {
+        self.past.lock().refused += 1;
+    }
+
+    /// The peer of a URL.
+    pub(super) fn find(&self, session: &str, id: &str) -> Result<Arc<Link>, Problem> {
+        let link = self.peers.lock().get(id).filter(|link| link.session == session).cloned();
+        link.ok_or_else(gone)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl Link {
+    pub fn etag(&self) -> String {
+        self.etag.lock().clone()
+    }
+
+    /// Passes candidates on. A restart of ICE gives the new answer.
+    pub async fn trickle(&self, fragment: Fragment) -> Result<Option<String>, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Trickle(fragment, reply)).await.map_err(|_| gone())?;
+        let answer = answer.await.map_err(|_| gone())??;
+        if answer.is_some() {
+            *self.etag.lock() = new_etag();
+        }
+        Ok(answer)
+    }
+
+    /// Ends the peer; returns when all that it had is free.
+    pub async fn close(&self) {
+        self.close.cancel();
+        // A task that does not end in this time is one that a bug holds; the answer should not wait for it.
+        let _ = tokio::time::timeout(LEAVE, self.gone.cancelled()).await;
+    }
+}
+
+impl Totals {
+    fn count(&mut self, peer: &PeerStatus) {
+        match peer.role {
+            Role::Viewer => self.sent.add(&peer.counters),
+            Role::Publisher | Role::Voice => self.received.add(&peer.counters),
+        }
+    }
+}
+
+fn gone() -> Problem {
+    Problem::not_found("there is no such WHIP or WHEP session: it has ended")
+}
+
+fn new_etag() -> String {
+    format!("\"{:016x}\"", rand::random::<u64>())
+}
+
+fn permit(semaphore: &Arc<Semaphore>, who: &str, most: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    semaphore
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| Problem::full(format!("there are {most} WebRTC {who} already, which is the most that is allowed")))
+}
+
+/// Where a publisher goes in a session.
+fn place(session: &Session, voice: bool) -> Result<(Place, Role), Problem> {
+    let status = session.status();
+    let conflict = |what: &str| Err(Problem::conflict(format!("session `{}` {what}", session.id())));
+    match (voice, status.video, status.voice) {
+        (false, Some(Video::Publish), _) => Ok((Place::Main, Role::Publisher)),
+        (_, _, Some(Voice::Speech | Voice::Second)) => Ok((Place::Voice, Role::Voice)),
+        (false, Some(Video::Avatar), _) => conflict("shows an avatar and takes no voice"),
+        (false, Some(Video::Pull), _) => conflict("reads its video from a URL and takes no other"),
+        (false, None, _) => Ok((Place::Main, Role::Publisher)),
+        (true, _, Some(Voice::Source)) => conflict("follows the sound of its own video and takes no voice"),
+        (true, _, None) => Ok((Place::Voice, Role::Voice)),
+    }
+}
