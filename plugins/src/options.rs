@@ -59,8 +59,8 @@ pub fn properties() -> Vec<glib::ParamSpec> {
         glib::ParamSpecString::builder("device")
             .nick("Device")
             .blurb(
-                "Where the networks run: auto, cpu, openvino, cuda[:n] or tensorrt[:n]. auto takes the first that works; \
-                 a device that is named and does not work is an error",
+                "Where the networks run: auto, cpu, openvino, cuda[:n] or tensorrt[:n]. auto takes the best that works \
+                 and cpu for networks too small to gain by openvino; a device that is named and does not work is an error",
             )
             .default_value(Some("auto"))
             .mutable_ready()

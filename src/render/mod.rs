@@ -155,7 +155,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
         audio_rate: audio.rate,
         audio_codec: codec.to_string(),
         engine: engine.manifest().name.clone(),
-        device: device_taken(options.device.device).to_string(),
+        device: device_taken(&options.device, &engine).to_string(),
         stats,
     })
 }
@@ -210,10 +210,10 @@ fn expected_frames(caps: &gst::Caps, frames: &Frames, speech: &Reader, looped: b
     length.nseconds().mul_div_ceil(rate.numer() as u64, rate.denom() as u64 * 1_000_000_000)
 }
 
-/// What `auto` stands for on this machine.
-fn device_taken(asked: Device) -> Device {
-    let works = || runtime::survey().iter().find(|a| a.works.is_ok()).map(|a| a.device);
-    if asked == Device::Auto { works().unwrap_or(asked) } else { asked }
+/// What `auto` stands for on this machine for the engine's own network.
+fn device_taken(asked: &runtime::Options, engine: &Engine) -> Device {
+    let bytes = engine.file("motion").map_or(0, |file| file.len());
+    runtime::taken(asked.device, asked.precision, bytes).unwrap_or(asked.device)
 }
 
 /// `VmHWM` of this process, where the system has it.

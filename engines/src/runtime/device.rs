@@ -5,7 +5,7 @@ use crate::{Error, Result};
 /// Where a model runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Device {
-    /// The first that works of TensorRT, CUDA, OpenVINO, CPU.
+    /// The first that works of TensorRT, CUDA, OpenVINO, CPU; networks below 4 MiB skip OpenVINO.
     #[default]
     Auto,
     /// ONNX Runtime's own CPU kernels.

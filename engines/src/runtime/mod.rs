@@ -13,4 +13,4 @@ mod session;
 pub use cache::cache_dir;
 pub use device::{Device, Options, Precision};
 pub use model::{Dtype, Input, Model, Port, Signature, Tensor};
-pub use provider::{Availability, survey};
+pub use provider::{Availability, survey, taken};

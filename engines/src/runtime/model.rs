@@ -103,7 +103,8 @@ impl Model {
     /// Loads an ONNX model. `auto` moves on to the next device when one refuses this model; a named device that
     /// refuses is an error. `name` is what errors call it.
     pub fn load(name: &str, bytes: &[u8], options: &Options) -> Result<Arc<Self>> {
-        let mut options = Options { device: provider::resolve(options.device)?, ..*options };
+        let mut options =
+            Options { device: provider::taken(options.device, options.precision, bytes.len())?, ..*options };
         // The signature, and whether this is a model at all, is what the CPU provider says: it always works.
         let plain =
             build(name, bytes, &Options { device: Device::Cpu, precision: Default::default(), threads: 1 }, &[])?;

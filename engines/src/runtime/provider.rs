@@ -41,8 +41,20 @@ pub fn survey() -> &'static [Availability] {
     })
 }
 
+/// Networks smaller than this run on ONNX Runtime's own kernels where `auto` would take OpenVINO: their runs take less
+/// than handing them to OpenVINO's threads does, and each program has threads of its own.
+const SMALL: usize = 4 << 20;
+
+/// What `device` stands for on this machine for a model of `model_bytes` at a precision.
+pub fn taken(device: Device, precision: Precision, model_bytes: usize) -> Result<Device> {
+    let first = resolve(device)?;
+    let plain = matches!(precision, Precision::Auto | Precision::Fp32);
+    let small = device == Device::Auto && first == Device::OpenVino && plain && model_bytes < SMALL;
+    Ok(if small { Device::Cpu } else { first })
+}
+
 /// What `auto` stands for on this machine.
-pub(super) fn resolve(device: Device) -> Result<Device> {
+fn resolve(device: Device) -> Result<Device> {
     static CHOICE: OnceLock<Device> = OnceLock::new();
     if device != Device::Auto {
         return Ok(device);
