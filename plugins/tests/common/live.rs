@@ -40,6 +40,8 @@ pub struct Live {
     pub seen: Arc<Mutex<Vec<Seen>>>,
     /// Samples that have come out.
     pub heard: Arc<Mutex<u64>>,
+    /// Errors and the end.
+    pub told: Arc<Mutex<Vec<gst::Message>>>,
     /// Running time in ms up to which it has been fed.
     pub fed: u64,
 }
@@ -94,8 +96,16 @@ impl Live {
         for (from, to) in [("video_src", &picture), ("audio_src", &sound)] {
             bin.link_pads(Some(from), to, Some("sink")).unwrap();
         }
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let to = told.clone();
+        pipeline.bus().unwrap().set_sync_handler(move |_, message| {
+            if matches!(message.type_(), gst::MessageType::Error | gst::MessageType::Eos) {
+                to.lock().unwrap().push(message.clone());
+            }
+            gst::BusSyncReply::Drop
+        });
         pipeline.set_state(gst::State::Playing).unwrap();
-        Self { pipeline, bin, video, voice, info, frames, seen, heard, fed: 0 }
+        Self { pipeline, bin, video, voice, info, frames, seen, heard, told, fed: 0 }
     }
 
     /// Feeds `length` ms in real time. `picture` makes the frame at a time in ms from the one that is shown there, or drops
@@ -154,10 +164,14 @@ impl Live {
         });
     }
 
+    /// Whether there was a message of that type.
+    pub fn heard_of(&self, kind: gst::MessageType) -> bool {
+        self.told.lock().unwrap().iter().any(|m| m.type_() == kind)
+    }
+
     /// Fails on an error message.
     pub fn check(&self) {
-        let errors = self.pipeline.bus().unwrap().pop_filtered(&[gst::MessageType::Error]);
-        if let Some(gst::MessageView::Error(e)) = errors.as_ref().map(|m| m.view()) {
+        if let Some(gst::MessageView::Error(e)) = self.told.lock().unwrap().first().map(|m| m.view()) {
             panic!("{} {:?}", e.error(), e.debug());
         }
     }

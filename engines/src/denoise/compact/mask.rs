@@ -280,7 +280,7 @@ mod tests {
                 let (a, b) = (lower_face(side, &wanted, &face(now)), by_definition(side, &wanted, &face(now)));
                 let worst = a.iter().zip(&b).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
                 assert!(worst <= 1, "{side}, {chin}, {now}, {shift}: {worst}");
-                assert!(b.iter().any(|v| *v == 255));
+                assert!(b.contains(&255));
             }
         }
     }
