@@ -9,15 +9,17 @@ import { setUpDialogs } from "./dialogs.js";
 const POLL = 1000;
 const $ = (id) => document.getElementById(id);
 
+const CONTROLS = ["play", "speak-file", "talk", "microphone", "interrupt", "delete"];
+
 const state = { sessions: [], id: null, server: null, player: null, publisher: null, talk: null, cpu: null, counts: null };
 
 const plots = {
   latency: new Plot($("plots"), "Latency", "ms", { ceiling: 300 }),
   offset: new Plot($("plots"), "A/V offset", "ms", { floor: -20, ceiling: 20, digits: 1 }),
-  fps: new Plot($("plots"), "Frames a second", "fps", { ceiling: 30, digits: 1 }),
-  faults: new Plot($("plots"), "Held, late, dropped", "/s", { ceiling: 5 }),
+  fps: new Plot($("plots"), "Frame rate", "fps", { ceiling: 30, digits: 1 }),
+  faults: new Plot($("plots"), "Held, late, lost", "/s", { ceiling: 5 }),
   viewers: new Plot($("plots"), "Viewers", "", { ceiling: 4 }),
-  cpu: new Plot($("plots"), "CPU of the server", "%", { ceiling: 100 }),
+  cpu: new Plot($("plots"), "CPU", "%", { ceiling: 100 }),
 };
 
 // --- What is told -----------------------------------------------------------------------------------------------
@@ -44,11 +46,13 @@ export function tell(error, good = false) {
 function act(id, action) {
   $(id).addEventListener("click", async () => {
     $(id).disabled = true;
+    $(id).dataset.busy = "yes";
     try {
       await action();
     } catch (error) {
       tell(error);
     } finally {
+      delete $(id).dataset.busy;
       $(id).disabled = false;
       show();
     }
@@ -87,7 +91,7 @@ async function poll() {
 
 function measure(server) {
   const now = performance.now();
-  if (state.cpu) state.load = (server.cpu_seconds - state.cpu.seconds) / (now - state.cpu.at) * 1e5;
+  if (state.cpu) state.load = (server.cpu_seconds - state.cpu.seconds) / (now - state.cpu.at) * 1e5 / server.cores;
   state.cpu = { seconds: server.cpu_seconds, at: now };
 }
 
@@ -137,16 +141,13 @@ function show() {
 
   showMachine();
   const session = current();
-  for (const id of ["play", "speak-file", "talk", "microphone", "interrupt", "delete"]) $(id).disabled ||= !session;
+  for (const id of CONTROLS) $(id).disabled = !session || $(id).dataset.busy !== undefined;
   $("title").textContent = session?.id ?? "No session";
   if (!session) {
     $("screen-note").textContent = $("screen-note").dataset.offline || "There is no session. Create one to see it here.";
     for (const id of ["counters", "stages", "addresses", "clips"]) $(id).replaceChildren();
     $("phase").textContent = "";
     return;
-  }
-  for (const id of ["play", "speak-file", "talk", "microphone", "interrupt", "delete"]) {
-    if (!$(id).dataset.busy) $(id).disabled = false;
   }
   showSession(session);
   showVoice(session);
@@ -156,10 +157,11 @@ function show() {
 function showMachine() {
   const { server, capacity } = state;
   if (!server) return;
-  $("cpu").textContent = state.load === undefined ? "–" : `${Math.round(state.load)} % of ${server.cores * 100} %`;
+  $("cpu").textContent = state.load === undefined ? "–" : `${Math.round(state.load)} %`;
+  $("cpu").title = `of ${server.cores} cores`;
   $("memory").textContent = `${Math.round(server.memory_bytes / 1e6)} MB`;
   const left = capacity.sessions_left;
-  $("room").textContent = capacity.full ? "none" : `${left} more session${left === 1 ? "" : "s"}`;
+  $("room").textContent = capacity.full ? "no session" : `${left} session${left === 1 ? "" : "s"}`;
   $("room").title = capacity.full ?? "720p at 25 frames a second, measured on this machine";
   $("version").textContent = `Lipstream ${server.version}`;
 }
@@ -388,9 +390,9 @@ async function endVoice() {
 function heard(event) {
   const words = {
     listening: "Listening", speaking: "Speaking", idle: "Silent",
-    flushed: `Interrupted: silent after ${event.ms?.toFixed(0)} ms`, error: event.detail ?? event.message,
+    flushed: `Interrupted: silent after ${event.ms?.toFixed(0)} ms`, error: event.message,
   };
-  $("speech-line").textContent = words[event.event] ?? JSON.stringify(event);
+  $("speech-line").textContent = words[event.type] ?? JSON.stringify(event);
 }
 
 async function startTalking() {

@@ -53,7 +53,7 @@ export class Plot {
     const style = getComputedStyle(canvas);
     const y = (value) => height - 3 - (value - low) / (high - low || 1) * (height - 6);
     const x = (n) => width - (this.values.length - 1 - n) * width / (SAMPLES - 1);
-    pen.strokeStyle = style.getPropertyValue("--line");
+    pen.strokeStyle = style.borderTopColor;
     pen.lineWidth = 1;
     for (const level of low < 0 ? [low, 0, high] : [low, high]) {
       pen.beginPath();
@@ -61,7 +61,7 @@ export class Plot {
       pen.lineTo(width, Math.round(y(level)) + 0.5);
       pen.stroke();
     }
-    pen.fillStyle = style.getPropertyValue("--quiet");
+    pen.fillStyle = style.caretColor;
     pen.font = "9.5px system-ui, sans-serif";
     pen.fillText(high.toFixed(this.digits), 1, 12);
     pen.strokeStyle = style.color;

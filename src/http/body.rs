@@ -55,5 +55,6 @@ async fn next(stream: &mut BodyDataStream, idle: Duration) -> Result<Option<Byte
 }
 
 fn too_large(limit: u64, key: &str) -> Problem {
-    Problem::too_large(format!("the body is larger than the {} MB that {key} allows", limit / 1_000_000))
+    let allowed = if limit < 1_000_000 { format!("{} kB", limit / 1000) } else { format!("{} MB", limit / 1_000_000) };
+    Problem::too_large(format!("the body is larger than the {allowed} that {key} allows"))
 }

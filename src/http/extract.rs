@@ -1,6 +1,6 @@
 //! Extractors of axum whose refusals are problems.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -12,7 +12,7 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-use super::problem::Problem;
+use super::{App, body, problem::Problem};
 
 /// A JSON body that came whole in this time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -20,10 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A JSON body.
 pub struct Json<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request<Body>, state: &Arc<App>) -> Result<Self, Problem> {
+        body::check_length(request.headers(), state.settings.limits.json as u64, "limits.json_kb")?;
         let read = tokio::time::timeout(PATIENCE, axum::Json::<T>::from_request(request, state)).await;
         let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come within 30 s");
         match read.map_err(late)? {

@@ -11,6 +11,7 @@ mod api;
 mod body;
 mod diagram;
 mod extract;
+mod form;
 mod health;
 mod layers;
 mod listen;
@@ -21,7 +22,9 @@ mod uploads;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
+use serde::Serialize;
 use url::Url;
+use utoipa::ToSchema;
 
 pub use self::{
     access::SUBPROTOCOL,
@@ -30,7 +33,7 @@ pub use self::{
     problem::Problem,
     uploads::Uploads,
 };
-use crate::{metrics::Metrics, session::Manager};
+use crate::{jobs, metrics::Metrics, session::Manager};
 
 /// What the router is told.
 #[derive(Clone, Debug)]
@@ -44,6 +47,18 @@ pub struct Settings {
     pub limits: Limits,
     /// Where RTMP clients publish and play, without the session: `rtmp://127.0.0.1:1935/live`.
     pub rtmp_url: Option<String>,
+    /// What the page gives to its peer connections.
+    pub ice_servers: Vec<IceServer>,
+}
+
+/// A STUN or TURN server, as browsers take it (`RTCIceServer`).
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct IceServer {
+    pub urls: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
 }
 
 /// Bounds on request bodies, in bytes where nothing else is said.
@@ -62,6 +77,7 @@ pub struct App {
     pub manager: Arc<Manager>,
     pub metrics: Arc<Metrics>,
     pub uploads: Arc<Uploads>,
+    pub renders: Arc<jobs::Store>,
     pub settings: Settings,
 }
 

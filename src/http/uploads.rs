@@ -78,6 +78,12 @@ pub struct Upload {
     bytes: u64,
 }
 
+impl Upload {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Drop for Upload {
     fn drop(&mut self) {
         // It may never have been made.

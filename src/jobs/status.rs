@@ -8,6 +8,7 @@ use super::Container;
 /// Where a job is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = RenderState)]
 pub enum Phase {
     Queued,
     Running,
@@ -25,6 +26,7 @@ impl Phase {
 
 /// What the API says about a job.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Render)]
 pub struct Status {
     pub id: String,
     pub state: Phase,

@@ -1,9 +1,14 @@
 //! Metrics of the sessions, read from their state at the moment in which they are asked for.
 
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use lipstream_engines::stats::{BUCKETS_US, Totals};
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::Usage;
-use crate::session::{Manager, Phase, Status};
+use crate::{
+    rtmp,
+    session::{Manager, Phase, Status},
+    webrtc,
+};
 
 /// A metric of a session: name, help and how it is read.
 type Reading = (&'static str, &'static str, fn(&Status) -> f64);
@@ -61,14 +66,28 @@ fn stages(statuses: &[Status]) -> MetricFamily {
     let mut metrics = Vec::new();
     for status in statuses {
         for stage in &status.stages {
-            for (quantile, ms) in [("0.5", stage.p50_ms), ("0.95", stage.p95_ms), ("0.99", stage.p99_ms)] {
-                let labels = [("session", status.id.as_str()), ("stage", &stage.name), ("quantile", quantile)];
-                metrics.push(metric(MetricType::GAUGE, &labels, ms / 1e3));
-            }
+            let mut metric = labelled(&[("session", &status.id), ("stage", &stage.name)]);
+            metric.set_histogram(histogram(&stage.totals));
+            metrics.push(metric);
         }
     }
-    let help = "Time that a stage of the graph takes for a frame";
-    family("lipstream_stage_quantile_seconds", help, MetricType::GAUGE, metrics)
+    let help = "Time that a stage of the graph takes for a frame, or for a piece of sound";
+    family("lipstream_stage_duration_seconds", help, MetricType::HISTOGRAM, metrics)
+}
+
+fn histogram(totals: &Totals) -> Histogram {
+    let bounds = BUCKETS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
+    let bucket = |(bound, count): (f64, &u64)| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(bound);
+        bucket.set_cumulative_count(*count);
+        bucket
+    };
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(bounds.zip(&totals.buckets).map(bucket).collect());
+    histogram.set_sample_count(totals.count);
+    histogram.set_sample_sum(totals.sum_us as f64 / 1e6);
+    histogram
 }
 
 fn pushes(statuses: &[Status]) -> [MetricFamily; 2] {
@@ -87,9 +106,66 @@ fn pushes(statuses: &[Status]) -> [MetricFamily; 2] {
     ]
 }
 
+/// The RTMP server.
+pub fn rtmp(stats: &rtmp::Stats) -> Vec<MetricFamily> {
+    let gauge = |name, help, value: usize| single(name, help, MetricType::GAUGE, value as f64);
+    let count = |name, help, value: u64| single(name, help, MetricType::COUNTER, value as f64);
+    vec![
+        gauge("lipstream_rtmp_connections", "RTMP connections", stats.connections),
+        gauge("lipstream_rtmp_publishers", "RTMP publishers", stats.publishers),
+        gauge("lipstream_rtmp_players", "RTMP players", stats.players),
+        count("lipstream_rtmp_accepted_total", "RTMP connections that were taken", stats.accepted),
+        count("lipstream_rtmp_rejected_total", "RTMP connections that were turned away", stats.rejected),
+        count("lipstream_rtmp_received_bytes_total", "Bytes from RTMP clients", stats.bytes_in),
+        count("lipstream_rtmp_sent_bytes_total", "Bytes to RTMP clients", stats.bytes_out),
+        count("lipstream_rtmp_dropped_total", "Packets that came faster than they could be decoded", stats.dropped),
+    ]
+}
+
+/// A counter of WebRTC peers: name, help and how it is read.
+type Traffic = (&'static str, &'static str, fn(&webrtc::Counters) -> u64);
+
+const TRAFFIC: [Traffic; 9] = [
+    ("lipstream_webrtc_packets_total", "RTP packets, resent ones included", |c| c.packets),
+    ("lipstream_webrtc_bytes_total", "Bytes of RTP", |c| c.bytes),
+    ("lipstream_webrtc_packets_lost_total", "Packets reported as lost before any resend", |c| c.packets_lost),
+    ("lipstream_webrtc_nacks_total", "Requests to send packets again", |c| c.nacks),
+    ("lipstream_webrtc_plis_total", "Reports of a lost picture", |c| c.plis),
+    ("lipstream_webrtc_firs_total", "Requests for a full picture", |c| c.firs),
+    ("lipstream_webrtc_frames_skipped_total", "Frames that a slow network made us leave out", |c| c.frames_skipped),
+    ("lipstream_webrtc_frames_total", "Video frames", |c| c.frames),
+    ("lipstream_webrtc_sounds_total", "Audio packets", |c| c.sounds),
+];
+
+/// The WebRTC server.
+pub fn webrtc(totals: &webrtc::Totals) -> Vec<MetricFamily> {
+    let gauge = |name, help, value: usize| single(name, help, MetricType::GAUGE, value as f64);
+    let count = |name, help, value: u64| single(name, help, MetricType::COUNTER, value as f64);
+    let mut families = vec![
+        gauge("lipstream_webrtc_viewers", "Viewers by WHEP", totals.viewers),
+        gauge("lipstream_webrtc_publishers", "Publishers by WHIP", totals.publishers),
+        count("lipstream_webrtc_opened_total", "Peers that have come", totals.opened),
+        count("lipstream_webrtc_never_connected_total", "Peers that never connected", totals.never_connected),
+        count("lipstream_webrtc_timed_out_total", "Peers whose network fell silent", totals.timed_out),
+        count("lipstream_webrtc_refused_total", "Offers that were refused", totals.refused),
+        count("lipstream_webrtc_stray_datagrams_total", "Datagrams that belonged to no peer", totals.stray_datagrams),
+    ];
+    for (name, help, read) in TRAFFIC {
+        let directions = [("sent", &totals.sent), ("received", &totals.received)];
+        let of =
+            |(direction, counters)| metric(MetricType::COUNTER, &[("direction", direction)], read(counters) as f64);
+        families.push(family(name, help, MetricType::COUNTER, directions.map(of).into()));
+    }
+    families
+}
+
+fn single(name: &str, help: &str, kind: MetricType, value: f64) -> MetricFamily {
+    family(name, help, kind, vec![metric(kind, &[], value)])
+}
+
 fn machine(manager: &Manager) -> Vec<MetricFamily> {
     let capacity = manager.capacity();
-    let one = |name, help, value| family(name, help, MetricType::GAUGE, vec![metric(MetricType::GAUGE, &[], value)]);
+    let one = |name, help, value| single(name, help, MetricType::GAUGE, value);
     vec![
         one("lipstream_sessions", "Sessions, running or not", capacity.sessions as f64),
         one("lipstream_capacity_cores", "Cores that sessions may use", capacity.cores),
@@ -102,12 +178,11 @@ fn machine(manager: &Manager) -> Vec<MetricFamily> {
 /// Names that Prometheus' own client libraries use.
 fn process() -> Vec<MetricFamily> {
     let usage = Usage::now();
-    let one = |name, help, kind, value| family(name, help, kind, vec![metric(kind, &[], value)]);
     vec![
-        one("process_cpu_seconds_total", "CPU time of the process", MetricType::COUNTER, usage.cpu_seconds),
-        one("process_resident_memory_bytes", "Resident memory", MetricType::GAUGE, usage.memory_bytes as f64),
-        one("process_threads", "Threads", MetricType::GAUGE, usage.threads as f64),
-        one("process_open_fds", "Open file descriptors", MetricType::GAUGE, usage.open_files as f64),
+        single("process_cpu_seconds_total", "CPU time of the process", MetricType::COUNTER, usage.cpu_seconds),
+        single("process_resident_memory_bytes", "Resident memory", MetricType::GAUGE, usage.memory_bytes as f64),
+        single("process_threads", "Threads", MetricType::GAUGE, usage.threads as f64),
+        single("process_open_fds", "Open file descriptors", MetricType::GAUGE, usage.open_files as f64),
     ]
 }
 
@@ -120,14 +195,18 @@ fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> Met
     family
 }
 
-fn metric(kind: MetricType, labels: &[(&str, &str)], value: f64) -> Metric {
+fn labelled(labels: &[(&str, &str)]) -> Metric {
     let pair = |(name, value): &(&str, &str)| {
         let mut pair = LabelPair::default();
         pair.set_name((*name).to_owned());
         pair.set_value((*value).to_owned());
         pair
     };
-    let mut metric = Metric::from_label(labels.iter().map(pair).collect());
+    Metric::from_label(labels.iter().map(pair).collect())
+}
+
+fn metric(kind: MetricType, labels: &[(&str, &str)], value: f64) -> Metric {
+    let mut metric = labelled(labels);
     if kind == MetricType::COUNTER {
         let mut counter = Counter::default();
         counter.set_value(value);

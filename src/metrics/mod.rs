@@ -3,13 +3,16 @@
 mod collect;
 mod usage;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::http::Method;
-use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
+use parking_lot::Mutex;
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder, proto::MetricFamily,
+};
 
 pub use self::usage::Usage;
-use crate::session::Manager;
+use crate::{rtmp, session::Manager, webrtc};
 
 /// Upper bounds of the buckets for requests, in seconds.
 const REQUEST_BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
@@ -19,7 +22,11 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
+    servers: Mutex<Vec<Source>>,
 }
+
+/// Reads the metrics of a part of the service.
+type Source = Box<dyn Fn() -> Vec<MetricFamily> + Send>;
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -46,7 +53,12 @@ impl Metrics {
         let registry = Registry::new();
         registry.register(Box::new(requests.clone())).expect("is registered once");
         registry.register(Box::new(request_seconds.clone())).expect("is registered once");
-        Self { registry, requests, request_seconds }
+        Self { registry, requests, request_seconds, servers: Mutex::default() }
+    }
+
+    /// Adds the RTMP server.
+    pub fn watch_rtmp(&self, server: Arc<rtmp::Server>) {
+        self.servers.lock().push(Box::new(move || collect::rtmp(&server.stats())));
     }
 
     /// An answered request.
@@ -59,9 +71,15 @@ impl Metrics {
         self.request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
     }
 
+    /// Adds the WebRTC server.
+    pub fn watch_webrtc(&self, server: Arc<webrtc::Server>) {
+        self.servers.lock().push(Box::new(move || collect::webrtc(&server.totals())));
+    }
+
     /// All metrics as text.
     pub fn text(&self, manager: &Manager) -> Vec<u8> {
         let mut families = collect::families(manager);
+        families.extend(self.servers.lock().iter().flat_map(|read| read()));
         families.extend(self.registry.gather());
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&families, &mut text) {

@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, net::IpAddr, path::Path, path::PathBuf, time::Duration};
 
+use lipstream_engines::runtime;
 use url::Url;
 
 use super::{
@@ -10,7 +11,10 @@ use super::{
 };
 use crate::{
     error::{Failure, Result},
+    http::IceServer,
+    jobs,
     session::{self, Spec},
+    webrtc,
 };
 
 /// Largest configuration file that is read.
@@ -70,6 +74,10 @@ section! {
         udp_port_max: u16 = 0, any;
         /// Public addresses of this machine, when it is behind a one-to-one NAT.
         public_ips: Vec<IpAddr> = Vec::new(), any;
+        /// Most viewers of all sessions together.
+        max_viewers: u32 = 200, within(1..=100_000);
+        /// Most publishers of all sessions together.
+        max_publishers: u32 = 32, within(1..=10_000);
     }
 }
 
@@ -110,6 +118,20 @@ section! {
 }
 
 section! {
+    /// Offline renders through the API.
+    Renders "renders" {
+        /// Folder that holds them; "" is $XDG_DATA_HOME/lipstream/renders.
+        folder: Option<PathBuf> = None, any;
+        /// Renders that wait; one is rendered at a time.
+        max_waiting: u32 = 32, within(1..=1000);
+        /// Hours after which a result is deleted.
+        kept_hours: u32 = 24, within(1..=8760);
+        /// Gigabytes that results may take together; the oldest go first.
+        kept_gb: u32 = 10, within(1..=10_000);
+    }
+}
+
+section! {
     /// Bounds on what clients may take.
     Limits "limits" {
         /// HTTP connections at a time.
@@ -136,6 +158,7 @@ pub struct Config {
     pub webrtc: Webrtc,
     pub sessions: Sessions,
     pub avatars: Avatars,
+    pub renders: Renders,
     pub limits: Limits,
     /// Sessions that exist from the start.
     pub session: Specs,
@@ -262,7 +285,7 @@ impl Config {
         !self.auth.keys.is_empty() || self.auth.keys_file.is_some()
     }
 
-    fn sections(&mut self) -> [&mut dyn Section; 7] {
+    fn sections(&mut self) -> [&mut dyn Section; 8] {
         [
             &mut self.server,
             &mut self.auth,
@@ -270,6 +293,7 @@ impl Config {
             &mut self.webrtc,
             &mut self.sessions,
             &mut self.avatars,
+            &mut self.renders,
             &mut self.limits,
         ]
     }
@@ -340,16 +364,60 @@ impl Config {
         }
     }
 
-    /// Folder of the avatars.
-    pub fn avatars(&self) -> Result<PathBuf> {
-        if let Some(folder) = &self.avatars.folder {
-            return Ok(folder.clone());
-        }
-        let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
-        let missing = || Failure::usage("avatars.folder: neither XDG_DATA_HOME nor HOME is set; name a folder");
-        Ok(data.ok_or_else(missing)?.join("lipstream/avatars"))
+    /// STUN and TURN servers.
+    pub fn ice_servers(&self) -> Vec<IceServer> {
+        self.webrtc.ice_servers.iter().filter_map(|server| ice_server(server)).collect()
     }
+
+    /// What WebRTC is told. It listens on loopback as long as HTTP does.
+    pub fn webrtc(&self) -> webrtc::Settings {
+        let own = &self.webrtc;
+        let servers = self.ice_servers().into_iter();
+        let server = |s: IceServer| webrtc::IceServer { urls: s.urls, username: s.username, credential: s.credential };
+        webrtc::Settings {
+            bind: if self.server.bind.is_loopback() { vec![self.server.bind] } else { Vec::new() },
+            ports: (own.udp_port_max > 0).then_some(own.udp_port_min..=own.udp_port_max),
+            public: own.public_ips.clone(),
+            ice_servers: servers.map(server).collect(),
+            max_viewers: own.max_viewers as usize,
+            max_publishers: own.max_publishers as usize,
+            ..webrtc::Settings::default()
+        }
+    }
+
+    /// What offline renders are told.
+    pub fn renders(&self) -> Result<jobs::Settings> {
+        let device = self.sessions.device.parse();
+        Ok(jobs::Settings {
+            waiting: self.renders.max_waiting as usize,
+            kept_for: Duration::from_secs(u64::from(self.renders.kept_hours) * 3600),
+            bytes: u64::from(self.renders.kept_gb) << 30,
+            engine: self.sessions.engine.clone(),
+            device: runtime::Options {
+                device: device.map_err(|e| Failure::usage(format!("sessions.device: {e}")))?,
+                ..runtime::Options::default()
+            },
+            ..jobs::Settings::default()
+        })
+    }
+
+    /// Folder of the avatars.
+    pub fn avatars_folder(&self) -> Result<PathBuf> {
+        self.avatars.folder.clone().map_or_else(|| data("avatars"), Ok)
+    }
+
+    /// Folder of the offline renders.
+    pub fn renders_folder(&self) -> Result<PathBuf> {
+        self.renders.folder.clone().map_or_else(|| data("renders"), Ok)
+    }
+}
+
+/// A folder of ours in the user's data.
+fn data(name: &str) -> Result<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
+    let missing = || Failure::usage(format!("{name}.folder: neither XDG_DATA_HOME nor HOME is set; name a folder"));
+    Ok(data.ok_or_else(missing)?.join("lipstream").join(name))
 }
 
 fn read(path: &Path) -> Result<String> {
@@ -400,17 +468,28 @@ fn path_part(text: &String) -> Result<(), String> {
 }
 
 fn ice_servers(servers: &Vec<String>) -> Result<(), String> {
-    let schemes = ["stun:", "stuns:", "turn:", "turns:"];
-    let good = |server: &String| schemes.iter().any(|scheme| server.len() > scheme.len() && server.starts_with(scheme));
-    if servers.iter().all(good) {
-        Ok(())
-    } else {
-        Err("each of the list must begin with stun:, turn: or turns:".into())
+    let must = "each of the list must be \"stun:HOST:PORT\" or \"turn:USER:PASSWORD@HOST:PORT\"";
+    if servers.iter().all(|server| ice_server(server).is_some()) { Ok(()) } else { Err(must.into()) }
+}
+
+/// `turn:user:password@host:port?transport=udp` in its parts.
+fn ice_server(text: &str) -> Option<IceServer> {
+    let (scheme, rest) = text.split_once(':')?;
+    let turn = matches!(scheme, "turn" | "turns");
+    let (user, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
+    if host.is_empty() || (!turn && (user.is_some() || !matches!(scheme, "stun" | "stuns"))) {
+        return None;
     }
+    let user = user.map(|user| user.split_once(':')).map_or(Some(None), |split| split.map(Some))?;
+    Some(IceServer {
+        urls: vec![format!("{scheme}:{host}")],
+        username: user.map(|(name, _)| name.to_owned()),
+        credential: user.map(|(_, password)| password.to_owned()),
+    })
 }
 
 fn device(device: &String) -> Result<(), String> {
-    let parsed = device.parse::<lipstream_engines::runtime::Device>();
+    let parsed = device.parse::<runtime::Device>();
     parsed.map(|_| ()).map_err(|_| "must be auto, cpu, openvino, cuda[:n] or tensorrt[:n]".into())
 }
 

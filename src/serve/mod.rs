@@ -21,14 +21,18 @@ pub use self::config::Config;
 use crate::{
     avatar,
     error::{Failure, Result},
-    http, interrupt,
+    http, interrupt, jobs,
     metrics::Metrics,
     rtmp,
-    session::Manager,
+    session::{Manager, Refusal, Spec},
+    webrtc,
 };
 
 /// How often a signal is looked for.
 const POLL: Duration = Duration::from_millis(50);
+/// Pause before a session for which there was no room is tried again; it doubles each time.
+const RETRY: Duration = Duration::from_secs(2);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// Folder for uploads, in that of the avatars; no avatar's name starts with a dot.
 const UPLOADS: &str = ".uploads";
 /// Time that sessions have to end, and then tasks that still run.
@@ -57,31 +61,39 @@ async fn serve(config: Config) -> Result<()> {
         false => None,
     };
     let addresses = banner::Addresses::new(&config, local(&http)?, rtmp.as_ref().map(local).transpose()?);
-    let folder = config.avatars()?;
+    let folder = config.avatars_folder()?;
     let uploads = folder.join(UPLOADS);
     let avatars = blocking(move || avatar::Store::open(&folder)).await?;
     let uploads = http::Uploads::new(uploads, avatars.clone(), config.avatars.max_waiting as usize);
+    let (folder, own, kept) = (config.renders_folder()?, avatars.clone(), config.renders()?);
+    let renders = blocking(move || jobs::Store::open(&folder, kept, own)).await?;
     let manager = Manager::new(config.manager(), avatars);
     for spec in config.specs() {
-        let (manager, id) = (manager.clone(), spec.id.clone());
-        let created = blocking(move || Ok(manager.create(spec))).await?;
-        created.map_err(|refusal| Failure::usage(format!("[[session]] `{id}`: {refusal}")))?;
+        create(&manager, spec).await?;
+    }
+    let metrics = Arc::new(Metrics::new());
+    let webrtc = webrtc::Server::bind(config.webrtc(), manager.clone())?;
+    metrics.watch_webrtc(webrtc.clone());
+    let rtmp_settings = rtmp::Settings { app: config.rtmp.app.clone(), ..rtmp::Settings::default() };
+    let start_rtmp = |listener| rtmp::Server::on(listener, rtmp_settings, manager.clone()).map(Arc::new);
+    let rtmp = rtmp.map(start_rtmp).transpose()?;
+    if let Some(server) = &rtmp {
+        metrics.watch_rtmp(server.clone());
     }
     let app = http::App {
         manager: manager.clone(),
-        metrics: Arc::new(Metrics::new()),
+        metrics,
         uploads,
+        renders: renders.clone(),
         settings: settings(&config, keys, &addresses),
     };
-    let router = http::router(Arc::new(app), axum::Router::new());
+    let router = http::router(Arc::new(app), webrtc.router());
     let end = CancellationToken::new();
     let bounds = http::Bounds {
         connections: config.limits.connections as usize,
         header: Duration::from_secs(config.limits.header_seconds.into()),
     };
     let server = tokio::spawn(http::serve(http, router, bounds, end.clone()));
-    let settings = rtmp::Settings { app: config.rtmp.app.clone(), ..rtmp::Settings::default() };
-    let rtmp = rtmp.map(|listener| rtmp::Server::on(listener, settings, manager.clone())).transpose()?;
     addresses.print(&config);
     notify::notify("READY=1");
     while !interrupt::requested() {
@@ -89,18 +101,53 @@ async fn serve(config: Config) -> Result<()> {
     }
     notify::notify("STOPPING=1");
     end.cancel();
-    if let Some(rtmp) = rtmp {
-        rtmp.stop().await;
-    }
-    close(manager).await;
+    let rtmp_ends = async {
+        if let Some(rtmp) = rtmp {
+            rtmp.stop().await;
+        }
+    };
+    tokio::join!(rtmp_ends, webrtc.close());
+    close(manager, renders).await;
     // A task that panicked has been logged.
     let _ = server.await;
     Ok(())
 }
 
+/// Creates a session of the configuration. One for which there is no room now is tried again: the machine may be busy
+/// with its own start. One that is wrong ends the service.
+async fn create(manager: &Arc<Manager>, spec: Spec) -> Result<()> {
+    let Some(refusal) = try_create(manager, spec.clone()).await? else { return Ok(()) };
+    let message = format!("[[session]] `{}`: {refusal}", spec.id);
+    if !matches!(refusal, Refusal::Full(_) | Refusal::Failed(_)) {
+        return Err(Failure::usage(message));
+    }
+    tracing::warn!("{message}; it is tried again");
+    let manager = manager.clone();
+    tokio::spawn(async move {
+        let mut pause = RETRY;
+        loop {
+            tokio::time::sleep(pause).await;
+            match try_create(&manager, spec.clone()).await {
+                Ok(Some(Refusal::Full(_) | Refusal::Failed(_))) => pause = (pause * 2).min(LONGEST_RETRY),
+                // It is there, somebody has made another of its name, or the service ends.
+                _ => return,
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn try_create(manager: &Arc<Manager>, spec: Spec) -> Result<Option<Refusal>> {
+    let manager = manager.clone();
+    blocking(move || Ok(manager.create(spec).err())).await
+}
+
 /// Ends all sessions, in so far as they end in time.
-async fn close(manager: Arc<Manager>) {
-    let closing = tokio::task::spawn_blocking(move || manager.close());
+async fn close(manager: Arc<Manager>, renders: Arc<jobs::Store>) {
+    let closing = tokio::task::spawn_blocking(move || {
+        manager.close();
+        renders.close();
+    });
     if tokio::time::timeout(GRACE, closing).await.is_err() {
         tracing::warn!("some sessions did not end within {} s", GRACE.as_secs());
     }
@@ -122,6 +169,7 @@ fn settings(config: &Config, keys: Vec<String>, addresses: &banner::Addresses) -
             body_idle: Duration::from_secs(limits.body_idle_seconds.into()),
         },
         rtmp_url: addresses.rtmp(),
+        ice_servers: config.ice_servers(),
     }
 }
 

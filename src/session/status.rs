@@ -1,5 +1,6 @@
 //! What a session and the machine say about themselves.
 
+use lipstream_engines::stats::{BUCKETS_US, Totals};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -74,6 +75,9 @@ pub struct Stage {
     pub p50_ms: f64,
     pub p95_ms: f64,
     pub p99_ms: f64,
+    /// For a histogram, since the graph started.
+    #[serde(skip)]
+    pub totals: Totals,
 }
 
 /// A push of the output to another server. The URL is shown without its last path segment, which is a secret.
@@ -112,8 +116,20 @@ pub(super) fn read_stats(status: &mut Status, stats: &gst::Structure) {
         for name in stages {
             let ms = |p: &str| inner.get::<u64>(format!("{name}-{p}")).ok().map(|us| us as f64 / 1e3);
             if let (Some(p50_ms), Some(p95_ms), Some(p99_ms)) = (ms("p50"), ms("p95"), ms("p99")) {
-                status.stages.push(Stage { name: (*name).to_owned(), p50_ms, p95_ms, p99_ms });
+                let totals = totals(&inner, name);
+                status.stages.push(Stage { name: (*name).to_owned(), p50_ms, p95_ms, p99_ms, totals });
             }
         }
     }
+}
+
+fn totals(stats: &gst::Structure, stage: &str) -> Totals {
+    let number = |what: &str| stats.get::<u64>(format!("{stage}-{what}")).unwrap_or(0);
+    let mut buckets = [0; BUCKETS_US.len() + 1];
+    if let Ok(counts) = stats.get::<gst::Array>(format!("{stage}-buckets")) {
+        for (bucket, count) in buckets.iter_mut().zip(counts.iter()) {
+            *bucket = count.get::<u64>().unwrap_or(0);
+        }
+    }
+    Totals { count: number("count"), sum_us: number("sum"), buckets }
 }

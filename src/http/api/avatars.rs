@@ -5,23 +5,24 @@ use std::sync::Arc;
 use axum::{
     Json,
     body::Body,
-    extract::{FromRequest, Multipart, Request, State, multipart::Field},
+    extract::{Request, State},
     http::{HeaderMap, HeaderName, StatusCode, header},
 };
-use futures_util::stream;
 use utoipa::ToSchema;
 
 use super::{App, Errors};
 use crate::{
     avatar::Summary,
-    http::{Problem, body, extract, uploads::Job},
+    http::{
+        Problem, body, extract,
+        form::{Binary, Form, Part},
+        uploads::Job,
+    },
 };
 
 const LIMIT: &str = "avatars.max_upload_mb";
 /// The clip that an upload without a name becomes.
 const IDLE: &str = "idle";
-/// Longest text field of a form, in bytes.
-const TEXT: usize = 256;
 
 type Accepted = (StatusCode, [(HeaderName, String); 1], Json<Job>);
 
@@ -33,64 +34,45 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Json<Vec<Summary>>, Pro
     listed.map(Json).map_err(|_| Problem::internal("the avatars could not be listed; the server's log says more"))
 }
 
-/// What a browser's form sends. `video` comes last.
+/// What a browser's form sends.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is read field by field")]
-pub struct Form {
+#[schema(as = AvatarForm)]
+pub struct Fields {
     /// 1 to 64 of `a-z A-Z 0-9 . _ -`, starting with a letter or a digit.
     #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     name: String,
     /// Name of the clip; the first clip of an avatar is its idle one.
     #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     clip: Option<String>,
-    #[schema(format = Binary, content_media_type = "application/octet-stream")]
-    video: Vec<u8>,
+    video: Binary,
 }
 
 /// Upload a video of a person as a form. It is checked and prepared by a job.
 #[utoipa::path(
     post, path = "/avatars", tag = "avatars",
-    request_body(content = Form, content_type = "multipart/form-data"),
+    request_body(content = inline(Fields), content_type = "multipart/form-data"),
     responses(
         (status = 202, body = Job, headers(("Location" = String, description = "Path of the job"))),
         Errors,
     ),
 )]
 pub async fn upload(State(app): State<Arc<App>>, request: Request) -> Result<Accepted, Problem> {
-    body::check_length(request.headers(), app.settings.limits.upload, LIMIT)?;
     let place = app.uploads.place()?;
-    let (parts, body) = request.into_parts();
-    let limits = app.settings.limits;
-    let pieces = body::bounded(body, limits.upload, LIMIT, limits.body_idle);
-    let request = Request::from_parts(parts, Body::from_stream(pieces));
-    let refused = |e: axum::extract::multipart::MultipartRejection| Problem::media_type(e.body_text());
-    let mut form = Multipart::from_request(request, &()).await.map_err(refused)?;
-    let (mut name, mut clip) = (None, IDLE.to_owned());
-    while let Some(field) = form.next_field().await.map_err(broken)? {
-        match field.name() {
-            Some("name") => name = Some(text(field).await?),
-            Some("clip") => clip = text(field).await?,
-            Some("video") => {
-                let Some(name) = name else {
-                    return Err(Problem::bad_request("the form has no field `name` in front of `video`"));
-                };
-                check_names(&name, &clip)?;
-                let pieces = stream::unfold(field, |mut field| async move {
-                    let piece = field.chunk().await.map_err(broken).transpose()?;
-                    Some((piece, field))
-                });
-                let upload = app.uploads.receive(Box::pin(pieces)).await?;
-                return Ok(accepted(app.uploads.prepare(place, upload, name, clip)));
-            }
-            _ => {
-                let field = field.name().unwrap_or("without a name").chars().take(64).collect::<String>();
-                return Err(Problem::bad_request(format!(
-                    "the form has a field `{field}`; it takes name, clip, video"
-                )));
-            }
+    let limit = (app.settings.limits.upload, LIMIT);
+    let mut form = Form::open(&app, request, limit, &["name", "clip"], &["video"]).await?;
+    let (mut name, mut clip, mut video) = (None, IDLE.to_owned(), None);
+    while let Some(part) = form.next(&app.uploads).await? {
+        match part {
+            Part::File(_, upload) => video = Some(upload),
+            Part::Text(field, text) if field == "name" => name = Some(text),
+            Part::Text(_, text) => clip = text,
         }
     }
-    Err(Problem::bad_request("the form has no field `video`, which holds the file"))
+    let name = name.ok_or_else(|| Problem::bad_request("the form has no field `name`, which names the avatar"))?;
+    check_names(&name, &clip)?;
+    let video = video.ok_or_else(|| Problem::bad_request("the form has no field `video`, which holds the file"))?;
+    Ok(accepted(app.uploads.prepare(place, video, name, clip)))
 }
 
 /// Upload a video as the body: `curl -T me.mp4 .../api/v1/avatars/me/clips/idle`. It is checked and prepared by a job.
@@ -100,7 +82,7 @@ pub async fn upload(State(app): State<Arc<App>>, request: Request) -> Result<Acc
         ("name" = String, Path, description = "Avatar, made where there is none"),
         ("clip" = String, Path, description = "Clip; the first clip of an avatar is its idle one"),
     ),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = inline(Binary), content_type = "application/octet-stream"),
     responses(
         (status = 202, body = Job, headers(("Location" = String, description = "Path of the job"))),
         Errors,
@@ -180,27 +162,4 @@ fn check_names(avatar: &str, clip: &str) -> Result<(), Problem> {
         }
     }
     Ok(())
-}
-
-async fn text(mut field: Field<'_>) -> Result<String, Problem> {
-    let mut bytes = Vec::new();
-    while let Some(piece) = field.chunk().await.map_err(broken)? {
-        if bytes.len() + piece.len() > TEXT {
-            return Err(Problem::bad_request(format!("a text field of the form is longer than {TEXT} bytes")));
-        }
-        bytes.extend_from_slice(&piece);
-    }
-    String::from_utf8(bytes).map_err(|_| Problem::bad_request("a text field of the form is not UTF-8"))
-}
-
-/// A problem of the stream beneath, such as its size, comes through as its text only.
-fn broken(error: axum::extract::multipart::MultipartError) -> Problem {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(cause) = source {
-        if let Some(problem) = cause.downcast_ref::<Problem>() {
-            return problem.clone();
-        }
-        source = cause.source();
-    }
-    Problem::bad_request(format!("the form cannot be read: {}", error.body_text()))
 }

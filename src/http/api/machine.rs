@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::{App, Errors};
 use crate::{
     engines, graph,
-    http::Problem,
+    http::{IceServer, Problem},
     session::{Capacity, Video, Voice},
 };
 
@@ -56,6 +56,8 @@ pub struct Server {
     /// Where RTMP clients publish and play, without the session; none where RTMP is off.
     #[schema(example = "rtmp://127.0.0.1:1935/live")]
     rtmp_url: Option<String>,
+    /// STUN and TURN servers for clients of WHIP and WHEP.
+    ice_servers: Vec<IceServer>,
     /// CPU seconds that the process has taken.
     cpu_seconds: f64,
     memory_bytes: u64,
@@ -71,6 +73,7 @@ pub async fn server(State(app): State<Arc<App>>) -> Json<Server> {
     Json(Server {
         version: env!("CARGO_PKG_VERSION"),
         rtmp_url: app.settings.rtmp_url.clone(),
+        ice_servers: app.settings.ice_servers.clone(),
         cpu_seconds: usage.cpu_seconds,
         memory_bytes: usage.memory_bytes,
         threads: usage.threads,

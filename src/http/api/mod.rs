@@ -3,11 +3,13 @@
 mod avatars;
 mod errors;
 mod machine;
+mod renders;
 mod sessions;
 mod voice;
 
 use std::sync::Arc;
 
+use axum::extract::DefaultBodyLimit;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -18,11 +20,12 @@ use super::App;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Lipstream", license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")),
-    components(schemas(super::Problem)),
+    components(schemas(super::Problem, crate::jobs::Options, crate::speech::Event)),
     tags(
         (name = "sessions", description = "Live lip-synced streams"),
         (name = "speech", description = "What sessions say"),
         (name = "avatars", description = "Videos of a person that sessions show"),
+        (name = "renders", description = "Files: a video and a speech file become a talking video"),
         (name = "machine", description = "What is installed and how much it holds"),
     ),
     modifiers(&Keys),
@@ -52,16 +55,25 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::interrupt))
         .routes(routes!(sessions::clip))
         .routes(routes!(voice::speak))
-        .routes(routes!(avatars::list, avatars::upload))
+        .routes(routes!(voice::audio))
+        .routes(routes!(avatars::list))
         .routes(routes!(avatars::delete))
         .routes(routes!(avatars::put))
         .routes(routes!(avatars::uploads))
         .routes(routes!(avatars::progress))
+        .routes(routes!(renders::list))
+        .routes(routes!(renders::get, renders::delete))
+        .routes(routes!(renders::result))
         .routes(routes!(machine::engines))
         .routes(routes!(machine::graphs))
         .routes(routes!(machine::capacity))
         .routes(routes!(machine::server));
-    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", api)
+    // Their bodies have bounds of their own.
+    let forms = OpenApiRouter::new()
+        .routes(routes!(avatars::upload))
+        .routes(routes!(renders::create))
+        .layer(DefaultBodyLimit::disable());
+    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", api.merge(forms))
 }
 
 /// The OpenAPI document of this build.

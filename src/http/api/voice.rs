@@ -8,16 +8,23 @@ use std::{
 use axum::{
     Json,
     body::Body,
-    extract::State,
+    extract::{
+        State,
+        ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
+    },
     http::{HeaderMap, StatusCode, header},
+    response::Response,
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{App, Errors, sessions::find};
 use crate::{
-    http::{Problem, body, extract},
-    speech::decode::{self, Spoken},
+    http::{Problem, SUBPROTOCOL, body, extract, form::Binary},
+    speech::{
+        self,
+        decode::{self, Spoken},
+    },
 };
 
 const LIMIT: &str = "limits.speak_mb";
@@ -39,8 +46,8 @@ pub struct Speak {
     post, path = "/sessions/{id}/speak", tag = "speech",
     params(("id" = String, Path, description = "Session"), Speak),
     request_body(content(
-        (Vec<u8> = "audio/wav"), (Vec<u8> = "audio/mpeg"), (Vec<u8> = "audio/ogg"), (Vec<u8> = "audio/flac"),
-        (Vec<u8> = "audio/L16"), (Vec<u8> = "application/octet-stream"),
+        (inline(Binary) = "audio/wav"), (inline(Binary) = "audio/mpeg"), (inline(Binary) = "audio/ogg"), (inline(Binary) = "audio/flac"),
+        (inline(Binary) = "audio/L16"), (inline(Binary) = "application/octet-stream"),
     )),
     responses((status = 200, body = Spoken), Errors),
 )]
@@ -91,4 +98,22 @@ fn problem(error: decode::Error) -> Problem {
 fn made_up() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("speech-{:x}", now.as_micros())
+}
+
+/// Speak and be told over a WebSocket: 16-bit samples go up, `listening`, `speaking`, `idle` and `flushed` come down.
+/// A browser, which can set no header, gives its key as a second subprotocol: `lipstream, bearer.<key in base64url>`.
+#[utoipa::path(
+    get, path = "/sessions/{id}/audio", tag = "speech",
+    params(("id" = String, Path, description = "Session")),
+    responses((status = 101, description = "The WebSocket is open"), Errors),
+)]
+pub async fn audio(
+    State(app): State<Arc<App>>,
+    extract::Path(id): extract::Path<String>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Problem> {
+    let session = find(&app, &id)?;
+    let refused =
+        |e: WebSocketUpgradeRejection| Problem::new(e.status(), format!("this is a WebSocket: {}", e.body_text()));
+    Ok(speech::upgrade(upgrade.map_err(refused)?.protocols([SUBPROTOCOL]), session))
 }

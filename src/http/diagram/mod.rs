@@ -4,7 +4,7 @@
 mod dot;
 mod layers;
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use self::{
     dot::{Drawing, Element},
@@ -44,8 +44,11 @@ pub fn svg(dot: &str) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
          height=\"{height}\"><style>{STYLE}</style>"
     );
+    let mut said = BTreeSet::new();
     for (link, route) in drawing.links.iter().zip(&layout.routes) {
-        draw_link(&mut out, route, &link.caps);
+        // The branches of a tee carry the same.
+        let caps = if said.insert((link.from, &link.caps)) { &link.caps } else { "" };
+        draw_link(&mut out, route, caps);
     }
     for (element, place) in drawing.elements.iter().zip(&layout.places) {
         draw_element(&mut out, element, *place);

@@ -91,3 +91,15 @@ fn the_demo_gives_way_to_a_session_of_its_name() {
     assert_eq!((specs.len(), specs[0].graph.as_str()), (1, "relay"));
     refused("[[session]]\nid=\"a\"\ngraph=\"b\"\n[[session]]\nid=\"a\"\ngraph=\"b\"", &[], &["\"a\"", "twice"]);
 }
+
+#[test]
+fn turn_servers_carry_their_user() {
+    let config = load("[webrtc]\nice_servers = [\"stun:a:1\", \"turn:me:pass:word@b:2?transport=udp\"]", &[]);
+    let servers = config.expect("is allowed").ice_servers();
+    assert_eq!((servers[0].urls[0].as_str(), servers[0].username.as_deref()), ("stun:a:1", None));
+    assert_eq!((servers[1].urls[0].as_str(), servers[1].username.as_deref()), ("turn:b:2?transport=udp", Some("me")));
+    assert_eq!(servers[1].credential.as_deref(), Some("pass:word"));
+    for bad in ["http://a", "stun:", "stun:me@a:1", "turn:me@b:2", "a:1"] {
+        refused(&format!("[webrtc]\nice_servers = [\"{bad}\"]"), &[], &["webrtc.ice_servers", "turn:USER"]);
+    }
+}

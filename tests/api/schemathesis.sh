@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Sends what the OpenAPI document allows, and what it does not, to every endpoint of a server of its own, and compares
+# the answers with the document. Needs schemathesis (PyPI) in $PYTHON; without it, it says so and is content.
+#
+#   PYTHON=venv/bin/python tests/api/schemathesis.sh [options of `schemathesis run`]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+PYTHON=${PYTHON:-python3}
+LIPSTREAM=${LIPSTREAM:-target/release/lipstream}
+if ! "$PYTHON" -c 'import schemathesis' 2>/dev/null; then
+    echo "schemathesis: skipped, $PYTHON does not have it (PYTHON names another)"
+    exit 0
+fi
+
+folder=$(mktemp -d)
+server=
+trap '[ -z "$server" ] || kill "$server" 2>/dev/null; wait; rm -rf -- "$folder"' EXIT
+
+XDG_DATA_HOME=$folder LIPSTREAM_SERVER_PORT=0 LIPSTREAM_RTMP_PORT=0 LIPSTREAM_LIMITS_BODY_IDLE_SECONDS=5 \
+    "$LIPSTREAM" serve >"$folder/out" 2>"$folder/err" &
+server=$!
+url=
+for _ in $(seq 300); do
+    url=$(sed -n 's|^Page  *\(.*\)/$|\1|p' "$folder/out")
+    [ -n "$url" ] && break
+    kill -0 "$server" || { cat "$folder/err" >&2; exit 1; }
+    sleep 0.1
+done
+
+# Random bytes are no speech and no video, and a document cannot say what is: that they are refused is no fault.
+status=0
+"$PYTHON" -m schemathesis.cli run "$url/openapi.json" \
+    --checks all --exclude-checks positive_data_acceptance \
+    --max-examples "${EXAMPLES:-40}" --request-timeout 60 --suppress-health-check all "$@" || status=$?
+
+if ! kill -0 "$server" 2>/dev/null || grep -q panicked "$folder/err"; then
+    echo "the server did not survive:" >&2
+    status=1
+fi
+[ "$status" = 0 ] || tail -50 "$folder/err" >&2
+exit "$status"
