@@ -74,7 +74,6 @@ pub struct Session {
     graph: Graph,
     service: Service,
     avatar: Option<Arc<avatar::Avatar>>,
-    clips: Vec<String>,
     manager: Weak<Manager>,
     outlet: Arc<Outlet>,
     speech: Arc<speech::Queue>,
@@ -90,18 +89,19 @@ impl Session {
     pub(super) fn new(spec: Spec, manager: &Arc<Manager>) -> Result<Arc<Self>, Refusal> {
         let settings = manager.settings();
         spec.check()?;
+        if spec.pull.as_deref().is_some_and(|url| url.starts_with("file:")) && !settings.private_addresses {
+            let why = "files of this machine are read only with sessions.private_addresses = true";
+            return Err(Refusal::Invalid(format!("pull: {why}")));
+        }
         let (graph, service) = graphs::find(settings.graphs.as_deref(), &spec.graph)?;
         let service = spec.service(service)?;
         let mut avatar = None;
-        let mut clips = Vec::new();
         if service.video == Video::Avatar {
             let name = spec.avatar.as_deref().unwrap_or("demo");
             let known = manager.avatars().get(name).ok_or_else(|| {
                 let names: Vec<String> = manager.avatars().list().into_iter().map(|a| a.name).collect();
                 Refusal::Invalid(format!("avatar: there is no `{name}`; there are {}", names.join(", ")))
             })?;
-            let player = avatar::Player::open(known.clone()).map_err(|e| Refusal::Failed(e.to_string()))?;
-            clips = player.clips();
             avatar = Some(known);
         } else if let Some(name) = &spec.avatar {
             return Err(Refusal::Invalid(format!("avatar: graph `{}` shows no avatar, so not `{name}`", spec.graph)));
@@ -113,7 +113,6 @@ impl Session {
             graph,
             service,
             avatar,
-            clips,
             manager: Arc::downgrade(manager),
             starting: Mutex::default(),
             state: Mutex::default(),
@@ -220,13 +219,20 @@ impl Session {
         Ok(took)
     }
 
+    /// Names of the avatar's clips now: some may be added while it is shown.
+    fn clips(&self) -> Vec<String> {
+        let summary = self.avatar.as_ref().map(|avatar| avatar.summary());
+        summary.map_or_else(Vec::new, |summary| summary.clips.into_iter().map(|(name, _)| name).collect())
+    }
+
     /// Shows another clip of the avatar from the next frame on where the two fit together.
     pub fn play_clip(&self, clip: &str) -> Result<(), Refusal> {
-        if self.clips.is_empty() {
+        let clips = self.clips();
+        if clips.is_empty() {
             return Err(Refusal::Conflict(format!("session `{}` shows no avatar", self.id())));
         }
-        if !self.clips.iter().any(|known| known == clip) {
-            let known = self.clips.join(", ");
+        if !clips.iter().any(|known| known == clip) {
+            let known = clips.join(", ");
             return Err(Refusal::Invalid(format!("clip: the avatar has no `{clip}`; it has {known}")));
         }
         match &self.state.lock().running {
@@ -297,9 +303,11 @@ impl Session {
             }
             None => Cast::Live,
         };
-        let bank = self.avatar.as_ref().and_then(|avatar| avatar.bank.clone());
         let stage = Stage::start(launch, &self.outlet, |lipsync| {
-            if let Some(bank) = bank.as_deref().and_then(|path| path.to_str()) {
+            // A bank belongs to the engine that it was gathered for.
+            let engine: String = lipsync.property("engine");
+            let bank = self.avatar.as_ref().and_then(|avatar| avatar.bank_for(&engine));
+            if let Some(bank) = bank.and_then(|path| path.to_str()) {
                 lipsync.set_property("reference-bank", bank);
             }
         })
@@ -418,7 +426,7 @@ impl Session {
             id: self.spec.id.clone(),
             graph: self.spec.graph.clone(),
             avatar: self.avatar.as_ref().map(|avatar| avatar.name.clone()),
-            clips: self.clips.clone(),
+            clips: self.clips(),
             video: Some(self.service.video),
             voice: Some(self.service.voice),
             publishing: self.deck.holds(Place::Main),
