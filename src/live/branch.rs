@@ -8,17 +8,20 @@ use gst_app::{AppSink, AppSinkCallbacks};
 use super::inlet::{CHANNELS, Inlet, Picture, RATE};
 use crate::error::{Failure, Result};
 
+// The sinks of both do not wait for a first buffer: a stream that joins a pipeline which is about to play could be left
+// paused otherwise.
+
 /// Pictures, upright, at the session's size with borders where the shape differs.
 pub(crate) const VIDEO: &str = "videoflip video-direction=auto ! videoconvertscale name=scale add-borders=true \
      ! capsfilter name=size caps=video/x-raw,format=I420,pixel-aspect-ratio=1/1 \
-     ! appsink name=sink sync=false max-buffers=4";
+     ! appsink name=sink sync=false async=false max-buffers=4";
 
 /// Sound in a session's format.
 pub(crate) fn audio() -> String {
     format!(
         "audioconvert ! audioresample \
          ! capsfilter caps=audio/x-raw,format=F32LE,layout=interleaved,rate={RATE},channels={CHANNELS} \
-         ! appsink name=sink sync=false max-buffers=8"
+         ! appsink name=sink sync=false async=false max-buffers=8"
     )
 }
 

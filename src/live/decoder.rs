@@ -115,7 +115,7 @@ impl Decoder {
     }
 
     fn stream(&self, caps: &gst::Caps, rest: &str) -> Result<(gst::Bin, AppSrc)> {
-        let bin = gst::parse::bin_from_description(&format!("decodebin name=decoder ! {rest}"), false)
+        let bin = gst::parse::bin_from_description(&format!("{} ! {rest}", chain(caps)?), false)
             .map_err(|e| Failure::run(format!("{}; `lipstream doctor` says what is missing", e.message())))?;
         let source = AppSrc::builder()
             .caps(caps)
@@ -123,9 +123,9 @@ impl Decoder {
             .stream_type(AppStreamType::Stream)
             .max_bytes(QUEUE_BYTES)
             .build();
-        let decoder = bin.by_name("decoder").ok_or_else(|| Failure::run("no element `decoder`"))?;
+        let first = bin.by_name("first").ok_or_else(|| Failure::run("no element `first`"))?;
         bin.add(&source)?;
-        source.link(&decoder)?;
+        source.link(&first)?;
         self.pipeline.add(&bin)?;
         Ok((bin, source))
     }
@@ -142,6 +142,31 @@ impl Drop for Decoder {
         // Going to NULL does not fail; what it frees is gone either way.
         let _ = self.pipeline.set_state(gst::State::Null);
     }
+}
+
+/// Parser and decoder of a format, the first of which is named `first`. A chain that is known from the start begins to
+/// work with the first packet; decodebin would look at the data first, and it can come to a standstill when a second
+/// stream joins a pipeline that is about to play.
+fn chain(caps: &gst::Caps) -> Result<String> {
+    let format = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
+    let (parser, decoders): (_, &[&str]) = match format.as_str() {
+        "video/x-h264" => ("h264parse name=first ! ", &["avdec_h264", "openh264dec"]),
+        "video/x-h265" => ("h265parse name=first ! ", &["avdec_h265", "libde265dec"]),
+        "video/x-av1" => ("av1parse name=first ! ", &["dav1ddec", "avdec_libdav1d", "av1dec"]),
+        "video/x-vp8" => ("", &["vp8dec", "avdec_vp8"]),
+        "video/x-vp9" => ("", &["vp9dec", "avdec_vp9"]),
+        "audio/mpeg" => match caps.structure(0).and_then(|s| s.get::<i32>("mpegversion").ok()) {
+            Some(1) => ("mpegaudioparse name=first ! ", &["mpg123audiodec", "avdec_mp3"]),
+            _ => ("aacparse name=first ! ", &["avdec_aac", "faad", "fdkaacdec"]),
+        },
+        "audio/x-opus" => ("opusparse name=first ! ", &["opusdec", "avdec_opus"]),
+        _ => return Err(Failure::run(format!("{format} cannot be decoded"))),
+    };
+    let decoder = decoders
+        .iter()
+        .find(|name| gst::ElementFactory::find(name).is_some())
+        .ok_or_else(|| Failure::run(format!("no decoder for {format}: {} is missing", decoders.join(" or "))))?;
+    Ok(if parser.is_empty() { format!("{decoder} name=first") } else { format!("{parser}{decoder}") })
 }
 
 fn push(source: Option<&AppSrc>, data: Bytes, pts: Duration, dts: Option<Duration>) -> bool {

@@ -21,8 +21,8 @@ use parking_lot::Mutex;
 pub struct Broadcast {
     pub outlet: Arc<Outlet>,
     pipeline: gst::Pipeline,
-    /// When each packet of video was published, by its running time.
-    pub published: Arc<Mutex<Vec<(Duration, Instant)>>>,
+    /// Running time of each packet of video, whether it is a key frame, and when it was published.
+    pub published: Arc<Mutex<Vec<(Duration, bool, Instant)>>>,
 }
 
 struct Encoder(gst::Element);
@@ -42,7 +42,7 @@ impl Broadcast {
         gst::init().unwrap();
         let pipeline = gst::parse::launch(
             "videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1 \
-             ! x264enc name=encoder tune=zerolatency speed-preset=ultrafast bframes=0 key-int-max=100 bitrate=800 \
+             ! x264enc name=encoder tune=zerolatency speed-preset=ultrafast bframes=0 key-int-max=25 bitrate=800 \
              ! video/x-h264,profile=constrained-baseline,stream-format=byte-stream,alignment=au \
              ! h264parse config-interval=-1 ! appsink name=video sync=false \
              audiotestsrc is-live=true samplesperbuffer=1024 ! audio/x-raw,rate=48000,channels=2 ! avenc_aac \
@@ -72,14 +72,15 @@ impl Broadcast {
                         let segment = sample.segment().unwrap().downcast_ref::<gst::ClockTime>().unwrap();
                         let Some(pts) = segment.to_running_time(buffer.pts()) else { return Ok(gst::FlowSuccess::Ok) };
                         let pts = Duration::from_nanos(pts.nseconds());
+                        let key = !codec.is_video() || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
                         if codec.is_video() {
-                            published.lock().push((pts, Instant::now()));
+                            published.lock().push((pts, key, Instant::now()));
                         }
                         outlet.publish(Packet {
                             codec,
                             pts,
                             duration: Duration::ZERO,
-                            key: !codec.is_video() || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
+                            key,
                             data: Bytes::copy_from_slice(&buffer.map_readable().unwrap()),
                         });
                         Ok(gst::FlowSuccess::Ok)
@@ -88,9 +89,29 @@ impl Broadcast {
             );
         }
         let encoder = pipeline.by_name("encoder").unwrap();
-        pipeline.set_state(gst::State::Playing).unwrap();
         outlet.attach(Arc::new(Encoder(encoder)));
+        pipeline.set_state(gst::State::Playing).unwrap();
         Self { outlet, pipeline, published }
+    }
+}
+
+impl Broadcast {
+    /// How long pictures took from being published to where they `came`, of which the first was a key frame: the median.
+    pub fn delay(&self, came: &[(Duration, Instant)]) -> Duration {
+        let published = self.published.lock().clone();
+        let (first, arrived) = came[0];
+        // Key frames are a second apart, so the last one before the arrival is the one that came first.
+        let key = published.iter().rev().find(|(_, key, at)| *key && *at <= arrived).unwrap().0;
+        let mut delays: Vec<Duration> = came
+            .iter()
+            .filter_map(|(time, arrived)| {
+                let pts = key + time.saturating_sub(first);
+                let (_, _, at) = published.iter().find(|(of, ..)| of.abs_diff(pts) < Duration::from_millis(10))?;
+                Some(arrived.saturating_duration_since(*at))
+            })
+            .collect();
+        delays.sort();
+        delays[delays.len() / 2]
     }
 }
 
@@ -276,4 +297,46 @@ pub fn installed(program: &str) -> bool {
         eprintln!("skipped: {program} is not installed");
     }
     there
+}
+
+/// Packets of a file or a stream as ffprobe sees them: stream kind, time in seconds, key frame.
+pub fn packets(input: &str) -> Vec<(String, f64, bool)> {
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-of", "json", "-show_entries", "packet=codec_type,pts_time,flags", "-i", input])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    json["packets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|packet| {
+            let text = |name: &str| packet[name].as_str().unwrap_or_default().to_owned();
+            (text("codec_type"), text("pts_time").parse().unwrap_or(f64::NAN), text("flags").starts_with('K'))
+        })
+        .collect()
+}
+
+/// Plays `seconds` with ffmpeg and returns the packets as they came.
+pub async fn play(url: &str, seconds: u32) -> Vec<(String, f64, bool)> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("played.mkv");
+    let file = file.to_str().unwrap();
+    let (code, stderr) =
+        Running::ffmpeg(&format!("-i {url} -t {seconds} -c copy -copyts {file}")).end(Duration::from_secs(30)).await;
+    assert_eq!(code, 0, "{stderr}");
+    packets(file)
+}
+
+pub fn times(packets: &[(String, f64, bool)], kind: &str) -> Vec<f64> {
+    packets.iter().filter(|(of, ..)| of == kind).map(|(_, time, _)| *time).collect()
+}
+
+#[track_caller]
+pub fn assert_steady(times: &[f64], step: f64) {
+    for pair in times.windows(2) {
+        let gap = pair[1] - pair[0];
+        assert!((gap - step).abs() < step / 2.0, "a step of {gap} s at {} s, not {step} s", pair[0]);
+    }
 }

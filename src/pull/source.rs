@@ -1,0 +1,207 @@
+//! One connection to a URL, from the network to the inlet.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use gst::prelude::*;
+use parking_lot::Mutex;
+
+use crate::{
+    address::Checked,
+    error::{Failure, Result},
+    live::{Inlet, branch},
+};
+
+/// Jitter that an RTSP source is given time for; GStreamer's default of 2 s is not meant for live use.
+const RTSP_LATENCY_MS: u32 = 200;
+
+/// A running pipeline.
+pub(super) struct Source {
+    pipeline: gst::Pipeline,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    failure: Mutex<Option<String>>,
+    /// When something came last; the start before that.
+    heard: Mutex<Instant>,
+    delivers: AtomicBool,
+}
+
+impl Source {
+    /// Reads a file at its own pace.
+    pub fn file(inlet: &Arc<Inlet>, url: &str) -> Result<Self> {
+        let decoder = make("uridecodebin3")?;
+        decoder.set_property("uri", url);
+        Self::run(inlet, None, decoder, true)
+    }
+
+    /// Connects to a URL whose addresses were checked. `private` allows what leads to further URLs, which are not.
+    pub fn open(inlet: &Arc<Inlet>, checked: &Checked, private: bool) -> Result<Self> {
+        let scheme = checked.url.scheme();
+        match scheme {
+            "rtmp" | "rtmps" => {
+                let source = make("rtmp2src")?;
+                source.set_property("location", checked.url.as_str());
+                if scheme == "rtmp"
+                    && let Some(address) = checked.addresses.first()
+                {
+                    source.set_property("host", address.ip().to_string());
+                }
+                Self::run(inlet, Some(source), make("decodebin")?, false)
+            }
+            "srt" => {
+                let source = make("srtsrc")?;
+                source.set_property("uri", with_port(checked));
+                source.set_property("auto-reconnect", false);
+                Self::run(inlet, Some(source), make("decodebin")?, false)
+            }
+            "rtsp" | "rtspt" | "rtsps" => {
+                let decoder = make("uridecodebin3")?;
+                let url = if scheme == "rtsps" { checked.url.clone() } else { checked.pinned() };
+                decoder.set_property("uri", url.as_str());
+                decoder.connect("source-setup", false, |values| {
+                    let source = values[1].get::<gst::Element>().ok()?;
+                    source.set_property("latency", RTSP_LATENCY_MS);
+                    // Over the connection that was checked; UDP would come from anywhere and be lost on the way.
+                    source.set_property_from_str("protocols", "tcp");
+                    None
+                });
+                Self::run(inlet, None, decoder, false)
+            }
+            _ => {
+                let decoder = make("uridecodebin3")?;
+                decoder.set_property("uri", checked.url.as_str());
+                decoder.connect("source-setup", false, move |values| {
+                    let source = values[1].get::<gst::Element>().ok()?;
+                    if source.find_property("automatic-redirect").is_some() {
+                        source.set_property("automatic-redirect", private);
+                    }
+                    None
+                });
+                Self::run(inlet, None, decoder, true)
+            }
+        }
+    }
+
+    /// `paced` sources give their media faster than it is shown.
+    fn run(inlet: &Arc<Inlet>, source: Option<gst::Element>, decoder: gst::Element, paced: bool) -> Result<Self> {
+        let pipeline = gst::Pipeline::new();
+        branch::hasten(pipeline.upcast_ref());
+        pipeline.add(&decoder)?;
+        if let Some(source) = source {
+            pipeline.add(&source)?;
+            source.link(&decoder)?;
+        }
+        let shared = Arc::new(Shared {
+            failure: Mutex::default(),
+            heard: Mutex::new(Instant::now()),
+            delivers: AtomicBool::new(false),
+        });
+        let bus = pipeline.bus().expect("a pipeline has a bus");
+        let seen = shared.clone();
+        bus.set_sync_handler(move |_, message| {
+            let said = match message.view() {
+                gst::MessageView::Error(error) => Some(crate::media::describe(error)),
+                gst::MessageView::Eos(_) => Some("the source has ended".to_owned()),
+                _ => None,
+            };
+            if let Some(said) = said {
+                seen.failure.lock().get_or_insert(said);
+            }
+            gst::BusSyncReply::Drop
+        });
+        let taken = Arc::new((AtomicBool::new(false), AtomicBool::new(false)));
+        let (weak, fed, inlet) = (pipeline.downgrade(), shared.clone(), inlet.clone());
+        decoder.connect_pad_added(move |_, pad| {
+            let Some(pipeline) = weak.upgrade() else { return };
+            let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+            let Some(kind) = caps.structure(0).map(|s| s.name().as_str()) else { return };
+            let video = kind.starts_with("video/");
+            // The first of each kind; a source may have several languages.
+            let place = if video { &taken.0 } else { &taken.1 };
+            if !(video || kind.starts_with("audio/")) || place.swap(true, Ordering::Relaxed) {
+                return;
+            }
+            if let Err(failure) = attach(&pipeline, pad, video, paced, &inlet, &fed) {
+                fed.failure.lock().get_or_insert(failure.to_string());
+            }
+        });
+        let source = Self { pipeline, shared };
+        source.pipeline.set_state(gst::State::Playing).map_err(|error| match source.failure() {
+            Some(failure) => Failure::run(failure),
+            None => error.into(),
+        })?;
+        Ok(source)
+    }
+
+    /// Why it has ended.
+    pub fn failure(&self) -> Option<String> {
+        self.shared.failure.lock().clone()
+    }
+
+    pub fn silent(&self) -> Duration {
+        self.shared.heard.lock().elapsed()
+    }
+
+    pub fn delivers(&self) -> bool {
+        self.shared.delivers.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // Going to NULL does not fail; what it frees is gone either way.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+fn attach(
+    pipeline: &gst::Pipeline,
+    pad: &gst::Pad,
+    video: bool,
+    paced: bool,
+    inlet: &Arc<Inlet>,
+    fed: &Arc<Shared>,
+) -> Result<()> {
+    let description = format!("queue ! {}", if video { branch::VIDEO.to_owned() } else { branch::audio() });
+    let bin = gst::parse::bin_from_description(&description, true)
+        .map_err(|e| Failure::run(format!("{}; `lipstream doctor` says what is missing", e.message())))?;
+    if video {
+        branch::connect_video(&bin, inlet)?;
+    } else {
+        branch::connect_audio(&bin, inlet)?;
+    }
+    if let Some(sink) = bin.by_name("sink") {
+        sink.set_property("sync", paced);
+        // The clock of what is paced starts with its first picture.
+        sink.set_property("async", paced);
+    }
+    pipeline.add(&bin)?;
+    bin.sync_state_with_parent()?;
+    let sink = bin.static_pad("sink").ok_or_else(|| Failure::run("the decoding branch has no pad"))?;
+    let fed = fed.clone();
+    sink.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        *fed.heard.lock() = Instant::now();
+        fed.delivers.store(true, Ordering::Relaxed);
+        gst::PadProbeReturn::Ok
+    });
+    pad.link(&sink).map(drop).map_err(|error| Failure::run(format!("the decoder cannot be linked: {error}")))
+}
+
+/// The checked address with its port, which SRT wants to see, and the URL's own options.
+fn with_port(checked: &Checked) -> String {
+    let mut url = checked.pinned();
+    // SRT URLs always have a place for a port.
+    let _ = url.set_port(Some(checked.port));
+    url.into()
+}
+
+fn make(name: &str) -> Result<gst::Element> {
+    Ok(gst::ElementFactory::make(name).build()?)
+}
