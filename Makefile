@@ -27,6 +27,7 @@ demo: build ## render the demo avatar with the demo speech into ./demo.mp4
 serve: build ## live sessions with the demo avatar; CONFIG=file.toml configures it
 	$(LIPSTREAM) serve $(CONFIG)
 
+test: export LIPSTREAM_SETUP_TESTS ?= 1
 test: build ## every test: crates, elements, program, gst-launch lines
 	scripts/test.sh
 

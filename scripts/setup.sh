@@ -4,6 +4,7 @@
 # What is already there is left alone, so running it again costs a fraction of a second.
 #
 #   LIPSTREAM_ORT_WHEEL=FILE   take the wheel from FILE in place of the package index
+#   LIPSTREAM_SETUP_TESTS=1    install too what only the tests need: other servers and browsers as peers
 #   PIP_INDEX_URL, pip.conf    choose the package index, as for pip
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,6 +15,10 @@ PACKAGES=(
     gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-x
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-dev
 )
+
+# What only `make test` needs, to try real peers; tests whose peer is missing are skipped.
+TEST_PACKAGES=(nginx libnginx-mod-rtmp)
+[ "${LIPSTREAM_SETUP_TESTS:-0}" = 0 ] || PACKAGES+=("${TEST_PACKAGES[@]}")
 
 # onnxruntime-openvino from PyPI: the shared libraries inside are what we want, its Python part is not installed.
 ORT_VERSION=1.24.1
@@ -71,7 +76,8 @@ install_packages() {
         fail "as root, run: apt-get install ${missing[*]}"
     say "Debian packages: installing ${missing[*]}"
     as_root apt-get update -q
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+    # Run level 1: a server among the packages is installed and not started.
+    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends "${missing[@]}"
 }
 
 # Puts the verified wheel at $1.

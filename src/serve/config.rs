@@ -102,6 +102,8 @@ section! {
         load: f64 = 0.85, within(0.05..=1.0);
         /// Sessions may pull from and push to loopback and private addresses.
         private_addresses: bool = false, any;
+        /// Sessions may pull file:// URLs of this machine.
+        files: bool = false, any;
     }
 }
 
@@ -359,6 +361,7 @@ impl Config {
             max_sessions: sessions.max_sessions as usize,
             load: sessions.load,
             private_addresses: sessions.private_addresses,
+            files: sessions.files,
             engine: sessions.engine.clone(),
             device: sessions.device.clone(),
         }

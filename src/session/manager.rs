@@ -39,6 +39,8 @@ pub struct Settings {
     pub load: f64,
     /// Whether sessions may read from and push to loopback and private addresses.
     pub private_addresses: bool,
+    /// Whether sessions may read `file://` URLs.
+    pub files: bool,
     /// `engine` and `device` where a session does not say.
     pub engine: String,
     pub device: String,
@@ -53,6 +55,7 @@ impl Default for Settings {
             max_sessions: 64,
             load: 0.85,
             private_addresses: false,
+            files: false,
             engine: "compact".into(),
             device: "auto".into(),
         }
@@ -68,6 +71,8 @@ pub struct Manager {
     /// Held while a graph is let in and starts, so that two do not take the same room.
     door: Mutex<()>,
     stop: AtomicBool,
+    /// Where pushes and pulls run.
+    runtime: Option<tokio::runtime::Handle>,
 }
 
 impl Manager {
@@ -79,6 +84,7 @@ impl Manager {
             sessions: Mutex::default(),
             door: Mutex::default(),
             stop: AtomicBool::new(false),
+            runtime: tokio::runtime::Handle::try_current().ok(),
         });
         let weak = Arc::downgrade(&manager);
         let spawned = std::thread::Builder::new().name("sessions".into()).spawn(move || look_after(&weak));
@@ -86,6 +92,10 @@ impl Manager {
             tracing::error!("sessions are not looked after: no thread: {error}");
         }
         manager
+    }
+
+    pub(super) fn runtime(&self) -> Option<tokio::runtime::Handle> {
+        self.runtime.clone()
     }
 
     /// Measures what a session costs on this machine; takes a second. Done by the first session otherwise.
@@ -121,7 +131,8 @@ impl Manager {
             }
             sessions.insert(session.id().to_owned(), session.clone());
         }
-        if always_on && let Err(refusal) = session.start() {
+        let begun = session.push().and_then(|()| if always_on { session.start() } else { Ok(()) });
+        if let Err(refusal) = begun {
             self.sessions.lock().remove(session.id());
             session.end();
             return Err(refusal);

@@ -5,6 +5,7 @@ mod conductor;
 mod deck;
 mod graphs;
 mod house;
+mod links;
 mod manager;
 mod meter;
 mod session;

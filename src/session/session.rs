@@ -17,6 +17,7 @@ use super::{
     deck::Deck,
     graphs,
     house::{self, MS, Nanos},
+    links::Links,
     stage::Stage,
     status,
 };
@@ -78,6 +79,7 @@ pub struct Session {
     outlet: Arc<Outlet>,
     speech: Arc<speech::Queue>,
     deck: Arc<Deck>,
+    links: Links,
     /// Held while the graph starts or stops.
     starting: Mutex<()>,
     state: Mutex<State>,
@@ -110,6 +112,7 @@ impl Session {
             outlet: Outlet::new(BIT_RATE_FLOOR),
             speech: speech::Queue::new(settings.speech),
             deck: Arc::default(),
+            links: Links::new(&spec, manager)?,
             graph,
             service,
             avatar,
@@ -292,7 +295,13 @@ impl Session {
         let mut state = self.state.lock();
         state.running = Some(running);
         (state.reason, state.again) = (None, None);
-        Ok(())
+        drop(state);
+        self.links.pull(&self.spec, || self.inlet(Place::Main, "its pull"))
+    }
+
+    /// Begins to push the output to the URLs that it was created with.
+    pub(super) fn push(&self) -> Result<(), Refusal> {
+        self.links.push(&self.spec, &self.outlet)
     }
 
     fn build(&self, launch: &str) -> Result<Running, Refusal> {
@@ -327,6 +336,10 @@ impl Session {
     /// Stops the graph; viewers and sources stay.
     fn stop(&self, reason: Option<String>) {
         let _starting = self.starting.lock();
+        if reason.is_none() {
+            // Not for a restart after a failure: the source is not to blame, and its place is kept.
+            self.links.stop_pull();
+        }
         let running = {
             let mut state = self.state.lock();
             state.reason = reason;
@@ -348,6 +361,7 @@ impl Session {
     /// Ends the session for good.
     pub(super) fn end(&self) {
         self.state.lock().ended = true;
+        self.links.close();
         self.outlet.close();
         self.speech.interrupt();
         self.stop(None);
@@ -441,6 +455,7 @@ impl Session {
             skew_ppm: self.deck.skew(),
             ..Status::default()
         };
+        (status.pushes, status.pull) = self.links.status();
         let base = if self.service.voice == Voice::Source { Place::Main } else { Place::Voice };
         status.samples_missing = self.deck.missing(base);
         status.av_offset_ms = -(self.deck.sound_offset(base) as f64) / MS as f64;

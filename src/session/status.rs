@@ -67,6 +67,8 @@ pub struct Status {
     /// Stages of the graph with the 50th, 95th and 99th percentile of their time a frame.
     pub stages: Vec<Stage>,
     pub pushes: Vec<Push>,
+    /// The URL that it reads.
+    pub pull: Option<Push>,
 }
 
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -80,7 +82,7 @@ pub struct Stage {
     pub totals: Totals,
 }
 
-/// A push of the output to another server. The URL is shown without its last path segment, which is a secret.
+/// A connection that the session opens: a push of its output, or the URL that it reads. The URL is shown without its last path segment, which is a secret.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Push {
     pub url: String,

@@ -1,0 +1,13 @@
+//! H.264: access units, parameter sets, configuration records.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use lipstream::rtmp::avc;
+
+fuzz_target!(|data: &[u8]| {
+    if let Some(config) = avc::from_annex_b(data).config {
+        assert!(avc::is_record(&config));
+    }
+    let _ = avc::is_record(data);
+    let _ = avc::picture_size(data);
+});
