@@ -304,7 +304,7 @@ fn videos_of_all_kinds_become_avatars() {
     // A phone's: stored lying on its side, with the turn beside it.
     let lying = video("lying.mp4", "-vf transpose=1,scale=360:640");
     let phone = folder.path().join("phone.mp4");
-    ffmpeg(&format!("-display_rotation 90 -i {} -c copy", lying.display()), &phone);
+    ffmpeg(&format!("-i {} -c copy -metadata:s:v:0 rotate=270", lying.display()), &phone);
     match store.add("phone", "idle", &phone, &mut |_| {}) {
         Ok(summary) => assert_eq!((summary.width, summary.height), (640, 360)),
         Err(rejection) => panic!("{rejection}"),

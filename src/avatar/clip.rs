@@ -281,6 +281,30 @@ mod tests {
     }
 
     #[test]
+    fn no_index_makes_it_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        written(folder.path(), 5);
+        let path = folder.path().join("idle.index");
+        let whole = std::fs::read(&path).unwrap();
+        let mut random = 1_u32;
+        let mut next = || {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (random >> 8) as usize
+        };
+        for _ in 0..3000 {
+            let mut changed = whole.clone();
+            for _ in 0..=next() % 4 {
+                let at = next() % 100;
+                changed[at] = next() as u8;
+            }
+            std::fs::write(&path, &changed).unwrap();
+            if let Ok(clip) = Clip::open(folder.path(), "idle") {
+                (0..clip.frames()).for_each(|i| drop((clip.jpeg(i), clip.thumbnail(i).len())));
+            }
+        }
+    }
+
+    #[test]
     fn links_and_names_that_lead_elsewhere_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();

@@ -65,7 +65,7 @@ pub enum Error {
     #[error("nothing more of the body came for {} s", BODY.as_secs())]
     Timeout,
     /// The speech was interrupted (409).
-    #[error("the speech was interrupted")]
+    #[error("{Cut}")]
     Cut,
     /// The session does not run and its queue is full (409).
     #[error("the queue is full and the session takes nothing: watch it, or make it always on")]

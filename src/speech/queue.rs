@@ -41,10 +41,13 @@ pub enum Event {
     Flushed { ms: f64 },
 }
 
-/// The speech was interrupted; what was to follow is not wanted.
+/// The speech was interrupted, or its sound stayed away; what was to follow is not wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the speech was interrupted")]
+#[error("the speech was interrupted, or no sound of it came for {} s", STUCK.as_secs())]
 pub struct Cut;
+
+/// An open utterance at the front that has got no sound for so long is cut: others wait behind it.
+pub const STUCK: Duration = Duration::from_secs(30);
 
 /// The queue holds too many utterances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +63,8 @@ struct Utterance {
     dry: bool,
     /// Samples of time that it has waited so, with some sound at hand.
     held: usize,
+    /// When it last got sound, or was opened.
+    fed: Instant,
 }
 
 impl Utterance {
@@ -124,6 +129,7 @@ impl Queue {
                 finished: false,
                 dry: false,
                 held: 0,
+                fed: Instant::now(),
             };
             state.utterances.push_back((number, new));
             number
@@ -178,7 +184,7 @@ impl State {
         while filled < out.len() {
             let Some((_, current)) = self.utterances.front_mut() else { break };
             if !current.ready() {
-                if current.finished {
+                if current.finished || (current.samples.is_empty() && current.fed.elapsed() > STUCK) {
                     self.edges.stop();
                     self.utterances.pop_front();
                     continue;
@@ -249,6 +255,7 @@ impl Writer {
         let reserve = if place == 0 { RESERVE.saturating_sub(own.samples.len()) } else { 0 };
         let taken = space.max(reserve).min(samples.len());
         own.samples.extend(samples[..taken].iter().map(|s| if s.is_finite() { s.clamp(-1.0, 1.0) } else { 0.0 }));
+        own.fed = Instant::now();
         state.queued += taken;
         Ok(taken)
     }

@@ -207,3 +207,16 @@ async fn a_writer_waits_for_space_and_is_woken_by_an_interruption() {
     queue.interrupt();
     assert_eq!(writing.await.unwrap(), Err(Cut));
 }
+
+#[test]
+fn an_utterance_whose_sound_stays_away_does_not_keep_others_waiting() {
+    let queue = queue(2.0);
+    let mut absent = queue.writer("absent").unwrap();
+    let mut next = queue.writer("next").unwrap();
+    next.add(&tone(480)).unwrap();
+    assert!(!queue.take(&mut [0.0; 480]));
+    let Some(before) = Instant::now().checked_sub(STUCK + Duration::from_secs(1)) else { return };
+    queue.state.lock().utterances[0].1.fed = before;
+    assert!(queue.take(&mut [0.0; 480]));
+    assert_eq!(absent.add(&[0.5]), Err(Cut));
+}

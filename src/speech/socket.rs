@@ -46,7 +46,7 @@ use tokio::{
 
 use super::{
     pcm::Pcm,
-    queue::{Cut, Event, Writer},
+    queue::{Cut, Event, STUCK, Writer},
     upsample::{RATES, Upsampler},
 };
 use crate::session::Session;
@@ -63,8 +63,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// Between two pings, and the silence, pongs too, after which the client is gone.
 const PING: Duration = Duration::from_secs(15);
 const GONE: Duration = Duration::from_secs(60);
-/// An open utterance without sound for so long is ended: others wait behind it.
-const STUCK: Duration = Duration::from_secs(30);
 /// Longest time that a client may take to accept a message.
 const SENDING: Duration = Duration::from_secs(10);
 /// Errors of a client that is let go after them.
