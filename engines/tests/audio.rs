@@ -126,3 +126,20 @@ fn hushed_speech_leaves_no_trace() {
     self::encoder().push(&babble(), &mut |feature| spoken.push(feature.to_vec())).unwrap();
     assert!(worst < 0.02 && furthest(&spoken[20]) > 0.2, "{worst} and {}", furthest(&spoken[20]));
 }
+
+#[test]
+fn long_silence_costs_nothing_and_speech_after_it_is_heard() {
+    let mut encoder = encoder();
+    let mut heard = Vec::new();
+    let speech = babble();
+    encoder.push(&speech, &mut |feature| heard.push(feature.to_vec())).unwrap();
+    encoder.push(&vec![0.0; 16_000 * 10], &mut |feature| heard.push(feature.to_vec())).unwrap();
+    assert!(heard[450..].windows(2).all(|w| w[0] == w[1]), "after eight seconds it is always the same");
+    // Sparing the network is not heard.
+    let steps = |w: &[Vec<f32>]| w[0].iter().zip(&w[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let jump = heard[300..].windows(2).map(steps).fold(0.0, f32::max);
+    assert!(jump < 0.01, "{jump}");
+    encoder.push(&speech, &mut |feature| heard.push(feature.to_vec())).unwrap();
+    let far = heard.last().unwrap().iter().zip(encoder.silence()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(far > 0.2, "{far}");
+}

@@ -12,7 +12,8 @@ use crate::{
     runtime::{Input, Model, Options},
 };
 
-/// Hops of silence after which the encoder's state has settled.
+/// Hops of silence after which the encoder's state has settled. After so many of digital silence the network is spared: it
+/// would say the same again and again.
 const SETTLED_HOPS: usize = 400;
 
 /// Turns speech into one feature vector a hop. The network's state travels from hop to hop, so a hop costs the same
@@ -30,6 +31,10 @@ pub struct Encoder {
     hop_len: usize,
     state: Vec<f32>,
     settled: Arc<Settled>,
+    /// The last feature.
+    last: Vec<f32>,
+    /// Hops of digital silence on end.
+    quiet_hops: u32,
     /// Samples taken and hops given since the last reset.
     samples: u64,
     hops: u64,
@@ -51,6 +56,8 @@ impl Encoder {
         Ok(Self {
             model,
             settled,
+            last: Vec::new(),
+            quiet_hops: 0,
             name: engine.manifest().name.clone(),
             mel: Mel::new(),
             hop: Vec::with_capacity(frames * BINS),
@@ -86,16 +93,20 @@ impl Encoder {
     /// The first feature after a reset belongs to the hop that starts with the first sample.
     pub fn push(&mut self, samples: &[f32], sink: &mut impl FnMut(&[f32])) -> Result<()> {
         self.samples += samples.len() as u64;
-        let Self { mel, section, hop, hop_len, model, state, hops, .. } = self;
+        let quiet = quiet(&self.section);
+        let Self { mel, section, hop, hop_len, model, state, last, quiet_hops, hops, .. } = self;
         mel.push(samples, &mut |frame| {
             hop.extend(frame.iter().map(|y| (y - section.mel_mean) / section.mel_std));
             if hop.len() < *hop_len {
                 return Ok(());
             }
-            let feature = step(model, hop, state)?;
+            *quiet_hops = if hop.iter().all(|v| *v == quiet) { quiet_hops.saturating_add(1) } else { 0 };
+            if *quiet_hops as usize <= SETTLED_HOPS {
+                *last = step(model, hop, state)?;
+            }
+            sink(last);
             hop.clear();
             *hops += 1;
-            sink(&feature);
             Ok(())
         })
     }
@@ -122,7 +133,7 @@ impl Encoder {
         self.mel.reset();
         self.hop.clear();
         self.state.fill(0.0);
-        (self.samples, self.hops) = (0, 0);
+        (self.samples, self.hops, self.quiet_hops) = (0, 0, 0);
     }
 
     /// What was heard so far was silence, and the state what lasting silence leaves; time goes on.

@@ -244,34 +244,45 @@ impl Source<'_> {
         // Nothing yet: the first pixel widens it to itself.
         #[allow(clippy::reversed_empty_ranges)]
         let mut written = Written { x: usize::MAX..0, y: usize::MAX..0, pixels: 0 };
+        // Of one line: sampling goes from pixel to pixel, blending in vectors.
+        let (mut weights, mut values) = (Vec::new(), [const { Vec::new() }; N]);
         for y in walker.rows.clone() {
             let Some((columns, start)) = walker.line(y) else { continue };
             let walk = raster.walk(start, walker.step());
-            let from = y * target.stride + columns.start * B;
-            let line = &mut target.data[from..];
-            let at = walker.centred(columns.start, y);
+            weights.clear();
+            values.iter_mut().for_each(Vec::clear);
             let (mut first, mut last) = (usize::MAX, 0);
-            for (i, pixel) in line.as_chunks_mut::<B>().0.iter_mut().take(columns.len()).enumerate() {
+            for i in 0..columns.len() {
                 let (u, v) = walk.at(i);
                 let value = texture.sample(u, v);
                 // Below half a code of mask nothing would change.
-                if value[N] < 128 {
-                    continue;
+                let covered = value[N] >= 128;
+                weights.push(if covered { value[N] as f32 * weight } else { 0.0 });
+                for (values, value) in values.iter_mut().zip(value) {
+                    values.push(value as f32 * (1.0 / 256.0));
                 }
-                let w = value[N] as f32 * weight;
-                for k in 0..N {
-                    let p = colour.apply(k, value[k] as f32 * (1.0 / 256.0), at.x + i as f32 * walker.unit, at.y);
+                if covered {
+                    written.pixels += 1;
+                    first = first.min(i);
+                    last = i;
+                }
+            }
+            if first > last {
+                continue;
+            }
+            let line = &mut target.data[y * target.stride + (columns.start + first) * B..][..(last + 1 - first) * B];
+            let at = walker.centred(columns.start + first, y);
+            for (k, values) in values.iter().enumerate() {
+                let (values, weights) = (&values[first..=last], &weights[first..=last]);
+                let pixels = line.as_chunks_mut::<B>().0.iter_mut();
+                for (i, ((pixel, value), w)) in pixels.zip(values).zip(weights).enumerate() {
+                    let p = colour.apply(k, *value, at.x + i as f32 * walker.unit, at.y);
                     let f = f32::from(pixel[target.offsets[k]]);
                     pixel[target.offsets[k]] = (f + (p - f) * w + 0.5) as u8;
                 }
-                written.pixels += 1;
-                first = first.min(i);
-                last = i;
             }
-            if first <= last {
-                written.x = written.x.start.min(columns.start + first)..written.x.end.max(columns.start + last + 1);
-                written.y = written.y.start.min(y)..y + 1;
-            }
+            written.x = written.x.start.min(columns.start + first)..written.x.end.max(columns.start + last + 1);
+            written.y = written.y.start.min(y)..y + 1;
         }
         if written.pixels == 0 { Written::default() } else { written }
     }

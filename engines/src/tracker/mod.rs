@@ -6,7 +6,8 @@
 //! 2. [`landmarks`]: every tracked face is read again in an upright square around its last points. A low face
 //!    probability, impossible geometry or a look that is another's ends the track at once, and the detector looks for
 //!    it in the next frame.
-//! 3. [`detector`]: every few frames, or when nothing is tracked, the whole frame is searched for new faces.
+//! 3. [`detector`]: every few frames, or when nothing is tracked, the whole frame is searched for new faces; rarely while
+//!    there is no place for one.
 //! 4. [`smooth`]: a one-euro filter over the points, in seconds and face sizes.
 //!
 //! A face that comes back within a second at the same place with the same look is the same track; after a cut never.
@@ -52,6 +53,9 @@ const SEEN: f32 = 0.3;
 const MAX_MISSED: u32 = 2;
 /// doubtful being less sure than this: the network is surer of nearly every real face.
 const DOUBTFUL: f32 = 0.98;
+/// While as many faces are followed as may be, all of them sure, the detector could only find one that takes a place: it
+/// runs so many times less often.
+const RARELY: u32 = 5;
 /// Overlap of the two readings of a new face.
 const SETTLED: f32 = 0.5;
 /// Face probability that a new track needs.
@@ -81,7 +85,8 @@ pub struct Face {
 pub struct TrackerConfig {
     /// How the networks run.
     pub options: Options,
-    /// Frames from one run of the detector to the next while a face is tracked; 1: every frame.
+    /// Frames from one run of the detector to the next while a face is tracked, five times as many while all faces that
+    /// may be followed are, and surely; 1: every frame.
     pub inference_interval: u32,
     /// Faces that are followed at once.
     pub max_faces: usize,
@@ -176,7 +181,13 @@ impl Tracker {
             *age += dt.abs();
             *age < MEMORY
         });
-        let interval = self.config.inference_interval.max(1);
+        let settled =
+            self.tracks.len() >= self.config.max_faces && self.tracks.iter().all(|t| t.confidence >= DOUBTFUL);
+        let interval = match self.config.inference_interval {
+            0 | 1 => 1,
+            n if settled => n.saturating_mul(RARELY),
+            n => n,
+        };
         let due = self.tracks.is_empty() || self.since_detection.is_none_or(|n| n + 1 >= interval);
         self.since_detection = self.since_detection.map(|n| n.saturating_add(1));
 

@@ -60,7 +60,7 @@ pub(crate) fn properties() -> Vec<glib::ParamSpec> {
     let mut list = vec![
         glib::ParamSpecUInt::builder("inference-interval")
             .nick("Inference interval")
-            .blurb("The detector runs on every n-th frame (1 = every frame); landmarks follow on all frames")
+            .blurb("The detector runs on every n-th frame, and five times as rarely while max-faces are surely followed (1 = every frame); landmarks follow on all frames")
             .minimum(1)
             .maximum(1000)
             .default_value(defaults.inference_interval)
