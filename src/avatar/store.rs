@@ -253,8 +253,13 @@ impl Store {
             Avatar::open(&folder, name)
         };
         match opened {
-            // Whoever was faster opened the same.
-            Ok(avatar) => Some(self.open.lock().entry(name.to_owned()).or_insert(Arc::new(avatar)).clone()),
+            Ok(avatar) => {
+                let mut open = self.open.lock();
+                // Removed meanwhile, which is done under this lock.
+                avatar.folder.symlink_metadata().ok()?;
+                // Whoever was faster opened the same.
+                Some(open.entry(name.to_owned()).or_insert(Arc::new(avatar)).clone())
+            }
             Err(failure) => {
                 tracing::warn!("avatar `{name}` cannot be used: {failure}");
                 None
