@@ -11,7 +11,7 @@ import urllib.parse
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BINARY = ROOT / "target/release/lipstream"
+BINARY = Path(os.environ.get("LIPSTREAM_BINARY", ROOT / "target/release/lipstream"))
 # Seconds in which the server must say where it is; the first start prepares the demo avatar.
 START = 60
 # proc(5): clock ticks a second in /proc/PID/stat.
@@ -119,20 +119,23 @@ class Server:
     def alive(self):
         return self.process.poll() is None
 
-    def request(self, method, path, body=None, kind="application/json", timeout=30):
-        """The answer's body; `Refused` where the status is 400 or more."""
+    def exchange(self, method, path, body=None, kind="application/json", timeout=30):
+        """The answer's headers and body; `Refused` where the status is 400 or more."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
         try:
             headers = {"Content-Type": kind} if body is not None else {}
             connection.request(method, path, body=body, headers=headers)
             answer = connection.getresponse()
             data = answer.read()
-            self.headers = answer.headers
         finally:
             connection.close()
         if answer.status >= 400:
             raise Refused(answer.status, data[:500].decode(errors="replace"))
-        return data
+        return answer.headers, data
+
+    def request(self, *arguments, **options):
+        """The answer's body alone."""
+        return self.exchange(*arguments, **options)[1]
 
     def api(self, method, path, value=None):
         body = None if value is None else json.dumps(value).encode()

@@ -1,0 +1,176 @@
+//! The documentation and what is in `contrib/` name only what exists: metrics, configuration, routes, files.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use lipstream::{http, serve::Config};
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn below(folder: &str, ending: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_str().is_some_and(|name| name.ends_with(ending)) {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{folder}: no {ending}");
+    found
+}
+
+/// Words of `text` that start with one of `starts` and go on with `a-z0-9_`.
+fn names(text: &str, starts: &[&str]) -> BTreeSet<String> {
+    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    text.split(|c| !word(c))
+        .filter(|name| starts.iter().any(|start| name.starts_with(start)) && !name.ends_with('_'))
+        .map(str::to_owned)
+        .collect()
+}
+
+const METRICS: [&str; 2] = ["lipstream_", "process_"];
+
+/// Names that the code gives to metrics: complete string literals.
+fn metrics() -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    for (_, text) in below("src/metrics", ".rs") {
+        let literals = text.split('"').skip(1).step_by(2);
+        known.extend(literals.filter(|l| names(l, &METRICS).contains(*l)).map(str::to_owned));
+    }
+    assert!(known.len() > 20, "{known:?}");
+    known
+}
+
+/// A histogram's series have the names that Prometheus gives them.
+fn family(name: &str) -> &str {
+    ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+}
+
+/// Blocks of `language` in Markdown.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    text.split("\n```").filter_map(|part| part.strip_prefix(language)?.strip_prefix('\n')).collect()
+}
+
+#[test]
+fn metrics_that_are_written_about_exist_and_all_are_written_about() {
+    let known = metrics();
+    let mut told = BTreeSet::new();
+    for (path, text) in below("docs", ".md").into_iter().chain(below("contrib/grafana", ".json")) {
+        for name in names(&text, &METRICS) {
+            let real = known.contains(&name) || known.contains(family(&name));
+            assert!(real, "{}: no metric is called {name}", path.display());
+            if path.ends_with("docs/metrics.md") {
+                told.insert(family(&name).to_owned());
+                told.insert(name);
+            }
+        }
+    }
+    let untold: Vec<_> = known.difference(&told).collect();
+    assert!(untold.is_empty(), "docs/metrics.md does not tell of {untold:?}");
+}
+
+#[test]
+fn the_dashboard_is_json_and_has_panels_that_ask_for_something() {
+    let text = fs::read_to_string(root().join("contrib/grafana/lipstream.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert!(panels.len() >= 8);
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        let expression = panel["targets"][0]["expr"].as_str().unwrap();
+        assert!(!names(expression, &METRICS).is_empty(), "{}: {expression}", panel["title"]);
+    }
+}
+
+#[test]
+fn configuration_in_the_documentation_is_accepted() {
+    let mut count = 0;
+    for (path, text) in below("docs", ".md") {
+        for block in blocks(&text, "toml") {
+            Config::parse(&path.display().to_string(), block).unwrap_or_else(|e| panic!("{e}\n{block}"));
+            count += 1;
+        }
+    }
+    assert!(count >= 4, "{count} blocks");
+}
+
+#[test]
+fn environment_variables_and_keys_in_the_documentation_exist() {
+    let template: toml::Table = toml::from_str(&Config::template()).unwrap();
+    let keys: BTreeSet<String> = template
+        .iter()
+        .filter_map(|(section, keys)| Some((section, keys.as_table()?)))
+        .flat_map(|(section, keys)| keys.keys().map(move |key| format!("{section}.{key}")))
+        .collect();
+    let variables: BTreeSet<String> =
+        keys.iter().map(|key| format!("LIPSTREAM_{}", key.replace('.', "_").to_uppercase())).collect();
+    // Read elsewhere: the library of ONNX Runtime, footage for tests, the program for benches.
+    let others = ["LIPSTREAM_ORT_LIB", "LIPSTREAM_SHARED", "LIPSTREAM_BINARY"];
+    let sections: BTreeSet<&str> = template.keys().map(String::as_str).collect();
+    for (path, text) in below("docs", ".md") {
+        let words = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.');
+        for word in text.split(words).map(|word| word.trim_matches('.')) {
+            if word.starts_with("LIPSTREAM_") {
+                assert!(variables.contains(word) || others.contains(&word), "{}: {word}", path.display());
+            }
+        }
+        // `section.key` in backquotes.
+        for quoted in text.split('`').skip(1).step_by(2) {
+            let Some((section, key)) = quoted.split(' ').next().and_then(|word| word.split_once('.')) else { continue };
+            let is_key = key.chars().all(|c| c.is_ascii_lowercase() || c == '_') && key != "md" && key != "toml";
+            if sections.contains(section) && is_key {
+                assert!(keys.contains(&format!("{section}.{key}")), "{}: no key {section}.{key}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn routes_in_the_documentation_exist() {
+    let document: Value = serde_json::from_str(&http::openapi()).unwrap();
+    let known: Vec<Vec<&str>> = document["paths"].as_object().unwrap().keys().map(|path| path.split('/').collect()).collect();
+    let mut count = 0;
+    for (path, text) in below("docs", ".md") {
+        for piece in text.split("/api/v1/").skip(1) {
+            let end = piece.find(|c: char| !(c.is_ascii_alphanumeric() || "/{}._-".contains(c))).unwrap_or(piece.len());
+            let route = piece[..end].trim_end_matches(['.', '/']);
+            // The WebSocket is described in words: OpenAPI has none.
+            if route.ends_with("/audio") {
+                continue;
+            }
+            let route = format!("/api/v1/{route}");
+            let parts: Vec<&str> = route.split('/').collect();
+            let fits = |known: &Vec<&str>| {
+                known.len() == parts.len() && known.iter().zip(&parts).all(|(k, p)| k == p || k.starts_with('{'))
+            };
+            assert!(known.iter().any(fits), "{}: no route {route}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} routes");
+}
+
+#[test]
+fn links_of_the_documentation_lead_somewhere() {
+    for (path, text) in below("docs", ".md") {
+        for piece in text.split("](").skip(1) {
+            let Some((target, _)) = piece.split_once(')') else { continue };
+            let target = target.split('#').next().unwrap_or_default();
+            if !target.is_empty() && !target.contains("://") {
+                let file = path.parent().unwrap().join(target);
+                assert!(file.exists(), "{}: {target} is not there", path.display());
+            }
+        }
+    }
+}
