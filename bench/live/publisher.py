@@ -9,6 +9,8 @@ import time
 class Publisher:
     def __init__(self, url, clip, log):
         self.url, self.clip, self.log = url, clip, log
+        # `url` is a list for ffmpeg's tee: the same packets to several servers.
+        self.tee = False
         self.process = None
         self.starts = []
 
@@ -22,7 +24,10 @@ class Publisher:
             command += ["-c:a", "copy"]
         else:
             command += ["-c:a", "aac", "-b:a", "128k"] if sound else ["-an"]
-        command += ["-flvflags", "no_duration_filesize", "-f", "flv", self.url]
+        if self.tee:
+            command += ["-map", "0", "-flags", "+global_header", "-f", "tee", self.url]
+        else:
+            command += ["-flvflags", "no_duration_filesize", "-f", "flv", self.url]
         self.starts.append(time.monotonic())
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
