@@ -5,10 +5,11 @@ DEMO_VIDEO ?= demo/avatar.mp4
 DEMO_AUDIO ?= demo/speech.flac
 DEMO_OUT ?= demo.mp4
 BENCH_OUT ?= target/bench.json
+MINUTES ?= 20
 LIPSTREAM := target/release/lipstream
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build demo serve test bench fmt lint doctor clean
+.PHONY: help setup build demo serve test bench soak latency overload fmt lint doctor clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -33,6 +34,15 @@ test: build ## every test: crates, elements, program, gst-launch lines
 
 bench: build ## throughput on the demo input, JSON in target/bench.json
 	target/release/lipstream-bench --video $(DEMO_VIDEO) --audio $(DEMO_AUDIO) --json $(BENCH_OUT)
+
+soak: build ## avatar and relay together with faults for MINUTES=20: drift, memory, threads; JSON in target/soak.json
+	bench/soak.py --minutes $(MINUTES) --json target/soak.json
+
+latency: build ## audio in to lips out, interruption, first frame, restart of a publisher; JSON in target/latency.json
+	bench/latency.py --json target/latency.json
+
+overload: build ## how many sessions fit, and that those keep their frame rate; JSON in target/overload.json
+	bench/overload.py --json target/overload.json
 
 fmt: ## format the Rust code
 	$(CARGO) fmt --all

@@ -124,7 +124,9 @@ class Stand:
         began = time.monotonic()
         sessions = [{"id": "avatar", "graph": "avatar", "avatar": "demo", "always_on": True},
                     {"id": "relay", "graph": "relay"}]
-        with Server(self.folder, {"sessions": {"load": 1.0, "idle_seconds": 5}}, sessions) as server:
+        # Nothing is refused for the load that the players make; the browser's page has an origin of its own.
+        settings = {"sessions": {"load": 1.0, "idle_seconds": 5}, "server": {"cors_origins": ["*"]}}
+        with Server(self.folder, settings, sessions) as server:
             self.server = server
             self.publisher = Publisher(f"{server.rtmp}/relay", self.clips["main"], self.folder / "publisher.log")
             self.publisher.start()

@@ -31,11 +31,17 @@ class Own:
         self.frames = [(picture[ABOVE], mouth(picture)) for picture in player.pictures]
         self.last = 0
 
-    def difference(self, picture):
-        """Mean difference of the mouth, in grey levels, from the own frame whose upper half is nearest."""
+    def difference(self, picture, sure=False):
+        """Mean difference of the mouth, in grey levels, from the own frame whose upper half is nearest.
+
+        Frames follow each other, so only the neighbours of the last one are looked at, unless `sure` is asked for.
+        """
         above, count = picture[ABOVE], len(self.frames)
-        near = min((distance(above, self.frames[n % count][0]), n % count) for n in range(self.last - 3, self.last + 4))
-        if near[0] > 1.5:
-            near = min((distance(above, frame[0]), n) for n, frame in enumerate(self.frames))
-        self.last = near[1]
+        places = range(count) if sure else [n % count for n in range(self.last - 3, self.last + 4)]
+        self.last = min(places, key=lambda n: distance(above, self.frames[n][0]))
         return distance(mouth(picture), self.frames[self.last][1])
+
+    def differences(self, player, start):
+        """(at, difference) of a player's frames from the index `start`."""
+        end = min(len(player.frames), len(player.pictures))
+        return [(player.frames[n][1], self.difference(player.pictures[n], (n - start) % 8 == 0)) for n in range(start, end)]

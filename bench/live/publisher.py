@@ -7,10 +7,10 @@ import time
 
 
 class Publisher:
-    def __init__(self, url, clip, log):
-        self.url, self.clip, self.log = url, clip, log
-        # `url` is a list for ffmpeg's tee: the same packets to several servers.
-        self.tee = False
+    def __init__(self, urls, clip, log):
+        # Several get the same pictures at the same moment.
+        self.urls = [urls] if isinstance(urls, str) else urls
+        self.clip, self.log = clip, log
         self.process = None
         self.starts = []
 
@@ -19,15 +19,13 @@ class Publisher:
         clip = clip or self.clip
         command = ["nice", "-n", "5", "ffmpeg", "-nostdin", "-v", "error", "-readrate", f"{rate:.6f}"]
         command += ["-stream_loop", "-1"] if loop else []
-        command += ["-i", str(clip), "-c:v", "copy"]
+        command += ["-i", str(clip)]
         if str(clip).endswith(".flv"):
-            command += ["-c:a", "copy"]
+            coding = ["-c:a", "copy"]
         else:
-            command += ["-c:a", "aac", "-b:a", "128k"] if sound else ["-an"]
-        if self.tee:
-            command += ["-map", "0", "-flags", "+global_header", "-f", "tee", self.url]
-        else:
-            command += ["-flvflags", "no_duration_filesize", "-f", "flv", self.url]
+            coding = ["-c:a", "aac", "-b:a", "128k"] if sound else ["-an"]
+        for url in self.urls:
+            command += ["-c:v", "copy", *coding, "-flvflags", "no_duration_filesize", "-f", "flv", url]
         self.starts.append(time.monotonic())
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)

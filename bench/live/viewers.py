@@ -1,4 +1,4 @@
-"""A storm of viewers: RTMP players and WHEP offers that come, stay a moment or go without a word."""
+"""A storm of viewers: RTMP players, WHEP viewers of a browser and WHEP offers; they stay a moment or go without a word."""
 
 import random
 import socket
@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 
+from .browser import view
 from .server import Refused
 
 # An offer to receive video and audio as browsers write it. Nobody answers at its addresses: the server has to let go of
@@ -121,6 +122,12 @@ def storm(stand, players=3, rounds=4, offers=20):
         thread.start()
     whep(server, "relay", offers, counts, 1)
     whep(server, "avatar", offers, counts, 2)
+    seen = view(server, ["avatar", "relay"])
+    if seen is None:
+        counts["browser"] = "skipped: no Chromium"
+    else:
+        frames = [viewer.get("video", {}).get("framesDecoded", 0) for viewer in seen]
+        counts["browser"] = {"frames decoded": frames, "errors": [v["error"] for v in seen if "error" in v][:3]}
     for thread in work:
         thread.join(120)
     return counts
