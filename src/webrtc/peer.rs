@@ -258,12 +258,19 @@ impl Peer {
         }
     }
 
-    /// Writes one packet that waits; the library is then to be polled again.
+    /// Writes one packet that waits; whether there was one. The library packs a frame when it is told the time, and takes
+    /// few frames before that.
     fn write_waiting(&mut self) -> Result<bool, RtcError> {
-        match &mut self.job {
-            Job::Play(play) if self.connected => play.write(&mut self.rtc, Instant::now()),
-            _ => Ok(false),
+        let now = Instant::now();
+        let written = match &mut self.job {
+            Job::Play(play) if self.connected => play.write(&mut self.rtc, now)?,
+            _ => false,
+        };
+        if written {
+            self.drain()?;
+            self.rtc.handle_input(Input::Timeout(now))?;
         }
+        Ok(written)
     }
 
     fn overdue(&self) -> Option<End> {

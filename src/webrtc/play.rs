@@ -97,9 +97,15 @@ impl Play {
             }
             if packet.key {
                 self.waiting.clear();
-            } else if self.waiting.front().is_none_or(|(_, at)| now - *at > WAITING) {
-                self.waiting.clear();
-                return;
+            } else {
+                // By running time: what a graph that was slow to start has made meanwhile arrives all at once.
+                match self.waiting.front() {
+                    Some((first, _)) if packet.pts.abs_diff(first.pts) <= WAITING => {}
+                    _ => {
+                        self.waiting.clear();
+                        return;
+                    }
+                }
             }
         }
         self.waiting.push_back((packet, now));

@@ -49,12 +49,20 @@ impl Timeline {
         let backwards = self.last.insert(codec, pts).is_some_and(|last| pts < last);
         let place = self.origin.filter(|_| !backwards).and_then(|origin| origin.place(pts));
         let place = match place {
-            Some(place) if place.wallclock <= now && now - place.wallclock < MARGIN + TOLERANCE => place,
+            Some(place) if place.wallclock > now => self.set_back(pts, place.media, now),
+            Some(place) if now - place.wallclock < MARGIN + TOLERANCE => place,
             _ => self.restart(codec, pts, now),
         };
         if self.latest.is_none_or(|(latest, _)| latest.media < place.media) {
             self.latest = Some((place, now));
         }
+        place
+    }
+
+    /// The first packet was later than the margin: the wall clock is set back, the RTP time goes on.
+    fn set_back(&mut self, pts: Duration, media: Duration, now: Instant) -> Place {
+        let place = Place { media, wallclock: now.checked_sub(MARGIN).unwrap_or(now) };
+        self.origin = Some(Origin { pts, place });
         place
     }
 
@@ -141,9 +149,11 @@ mod tests {
     #[test]
     fn a_wall_clock_time_is_never_in_the_future() {
         let (mut timeline, t0) = (Timeline::default(), start());
-        timeline.place(Codec::H264, ms(0), t0);
+        let first = timeline.place(Codec::H264, ms(0), t0);
         // The first frame came 3 s late, the next is on time.
         let now = t0 + ms(10);
-        assert!(timeline.place(Codec::H264, ms(3000), now).wallclock <= now);
+        let next = timeline.place(Codec::H264, ms(3000), now);
+        assert!(next.wallclock <= now);
+        assert_eq!(next.media - first.media, ms(3000), "the RTP time is not touched");
     }
 }

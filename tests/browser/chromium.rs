@@ -1,0 +1,115 @@
+//! A headless Chromium, driven by the DevTools protocol.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{net::TcpStream, runtime::Runtime};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+
+const PROGRAM: &str = "/usr/bin/chromium";
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Whether there is a Chromium; says so where there is none.
+pub fn installed() -> bool {
+    let there = Path::new(PROGRAM).exists();
+    if !there {
+        println!("skipped: {PROGRAM} is not installed (scripts/setup.sh --tests)");
+    }
+    there
+}
+
+/// A browser with one page.
+pub struct Chromium {
+    child: Child,
+    runtime: Runtime,
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    page: String,
+    next: u64,
+    _profile: TempDir,
+}
+
+impl Chromium {
+    /// Opens a page.
+    pub fn open(url: &str) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let child = Command::new(PROGRAM)
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+            .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+            .args(["--autoplay-policy=no-user-gesture-required", "--use-fake-device-for-media-stream"])
+            .args(["--use-fake-ui-for-media-stream", "--remote-debugging-port=0", "--disable-dev-shm-usage"])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg("about:blank")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Chromium starts");
+        let file = profile.path().join("DevToolsActivePort");
+        let start = Instant::now();
+        let address = loop {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            if let Some((port, path)) = text.split_once('\n').filter(|(_, path)| !path.is_empty()) {
+                break format!("ws://127.0.0.1:{port}{}", path.trim());
+            }
+            assert!(start.elapsed() < PATIENCE, "Chromium does not open its DevTools port");
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (socket, _) = runtime.block_on(tokio_tungstenite::connect_async(address)).unwrap();
+        let mut browser = Self { child, runtime, socket, page: String::new(), next: 1, _profile: profile };
+        let target = browser.call("Target.createTarget", json!({ "url": url }));
+        let target = target["targetId"].as_str().unwrap().to_owned();
+        let attached = browser.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true }));
+        browser.page = attached["sessionId"].as_str().unwrap().to_owned();
+        let start = Instant::now();
+        while browser.run("document.readyState") != "complete" || browser.run("location.href") == "about:blank" {
+            assert!(start.elapsed() < PATIENCE, "{url} does not load");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        browser
+    }
+
+    /// The value of a script, waited for where it is a promise.
+    pub fn run(&mut self, script: &str) -> Value {
+        let params = json!({ "expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true });
+        let answer = self.call("Runtime.evaluate", params);
+        assert!(answer["exceptionDetails"].is_null(), "{}", answer["exceptionDetails"]);
+        answer["result"]["value"].clone()
+    }
+
+    fn call(&mut self, method: &str, params: Value) -> Value {
+        let id = self.next;
+        self.next += 1;
+        let mut message = json!({ "id": id, "method": method, "params": params });
+        if !self.page.is_empty() {
+            message["sessionId"] = json!(self.page);
+        }
+        let socket = &mut self.socket;
+        self.runtime.block_on(async {
+            socket.send(Message::text(message.to_string())).await.unwrap();
+            let answer = async {
+                loop {
+                    let Message::Text(text) = socket.next().await.unwrap().unwrap() else { continue };
+                    let answer: Value = serde_json::from_str(&text).unwrap();
+                    if answer["id"] == id {
+                        assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
+                        return answer["result"].clone();
+                    }
+                }
+            };
+            tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| panic!("{method}: no answer"))
+        })
+    }
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

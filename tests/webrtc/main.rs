@@ -1,0 +1,7 @@
+//! WHIP and WHEP with a real peer over loopback.
+
+mod house;
+mod peer;
+mod play;
+mod publish;
+mod requests;
