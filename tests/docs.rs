@@ -139,7 +139,8 @@ fn environment_variables_and_keys_in_the_documentation_exist() {
 #[test]
 fn routes_in_the_documentation_exist() {
     let document: Value = serde_json::from_str(&http::openapi()).unwrap();
-    let known: Vec<Vec<&str>> = document["paths"].as_object().unwrap().keys().map(|path| path.split('/').collect()).collect();
+    let known: Vec<Vec<&str>> =
+        document["paths"].as_object().unwrap().keys().map(|path| path.split('/').collect()).collect();
     let mut count = 0;
     for (path, text) in below("docs", ".md") {
         for piece in text.split("/api/v1/").skip(1) {

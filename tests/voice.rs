@@ -40,7 +40,7 @@ impl Client {
     async fn connect(session: Arc<Session>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let accept = move |upgrade: WebSocketUpgrade| async move { speech::upgrade(upgrade, session) };
+        let accept = move |upgrade: WebSocketUpgrade| async move { speech::upgrade(upgrade, session, ()) };
         tokio::spawn(async move { axum::serve(listener, Router::new().route("/", any(accept))).await });
         Self(connect_async(format!("ws://{address}/")).await.unwrap().0)
     }

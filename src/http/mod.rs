@@ -23,6 +23,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use url::Url;
 use utoipa::ToSchema;
 
@@ -78,6 +79,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     pub uploads: Arc<Uploads>,
     pub renders: Arc<jobs::Store>,
+    /// WebSockets that may still be opened: they are no longer connections of the listener.
+    pub sockets: Arc<Semaphore>,
     pub settings: Settings,
 }
 

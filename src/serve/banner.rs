@@ -1,6 +1,9 @@
 //! What the service says when it is ready: where it is, and a line to try it with.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    io::Write,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use super::Config;
 
@@ -28,21 +31,25 @@ impl Addresses {
     }
 
     pub fn print(&self, config: &Config) {
+        // Whoever reads this may have gone; the service goes on.
+        let _ = self.write(config, &mut std::io::stdout().lock());
+    }
+
+    fn write(&self, config: &Config, out: &mut impl Write) -> std::io::Result<()> {
         let http = &self.http;
-        println!("Page     {http}/");
-        println!("API      {http}/api/v1/sessions, described by {http}/openapi.json");
+        writeln!(out, "Page     {http}/")?;
+        writeln!(out, "API      {http}/api/v1/sessions, described by {http}/openapi.json")?;
         if let Some(rtmp) = &self.rtmp {
-            println!("RTMP     publish {rtmp}/SESSION, play {rtmp}/SESSION/synced");
+            writeln!(out, "RTMP     publish {rtmp}/SESSION, play {rtmp}/SESSION/synced")?;
         }
-        println!("WebRTC   publish {http}/whip/SESSION, play {http}/whep/SESSION");
+        writeln!(out, "WebRTC   publish {http}/whip/SESSION, play {http}/whep/SESSION")?;
         let specs = config.specs();
-        let Some(spec) = specs.first() else { return };
-        let key = if config.auth.keys.is_empty() && config.auth.keys_file.is_none() {
-            ""
-        } else {
-            "-H 'Authorization: Bearer KEY' "
-        };
-        println!("Speak    curl -X POST -T speech.wav {key}{http}/api/v1/sessions/{}/speak", spec.id);
+        if let Some(spec) = specs.first() {
+            let open = config.auth.keys.is_empty() && config.auth.keys_file.is_none();
+            let key = if open { "" } else { "-H 'Authorization: Bearer KEY' " };
+            writeln!(out, "Speak    curl -X POST -T speech.wav {key}{http}/api/v1/sessions/{}/speak", spec.id)?;
+        }
+        out.flush()
     }
 }
 

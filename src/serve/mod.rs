@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use self::config::Config;
@@ -85,6 +85,7 @@ async fn serve(config: Config) -> Result<()> {
         metrics,
         uploads,
         renders: renders.clone(),
+        sockets: Arc::new(Semaphore::new(config.limits.connections as usize)),
         settings: settings(&config, keys, &addresses),
     };
     let router = http::router(Arc::new(app), webrtc.router());

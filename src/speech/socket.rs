@@ -133,12 +133,12 @@ impl Open {
     }
 }
 
-/// Accepts the connection with this protocol's bounds on messages.
-pub fn upgrade(upgrade: WebSocketUpgrade, session: Arc<Session>) -> Response {
-    upgrade
-        .max_message_size(MAX_MESSAGE)
-        .max_frame_size(MAX_MESSAGE)
-        .on_upgrade(move |connection| socket(connection, session))
+/// Accepts the connection with this protocol's bounds on messages; `place` is dropped when it has ended.
+pub fn upgrade(upgrade: WebSocketUpgrade, session: Arc<Session>, place: impl Send + 'static) -> Response {
+    upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).on_upgrade(move |connection| async move {
+        let _place = place;
+        socket(connection, session).await;
+    })
 }
 
 /// Serves one client until it leaves; see the module.

@@ -546,7 +546,7 @@ impl LipDenoise {
         if let Some(speaker) = self.speaker.lock().as_mut() {
             self.stats.dropped.fetch_add(speaker.flush() as u64, Relaxed);
         }
-        self.flush_time.store(start.elapsed().as_micros() as u64, Relaxed);
+        self.flush_time.store(start.elapsed().as_nanos().div_ceil(1000) as u64, Relaxed);
         result
     }
 

@@ -51,7 +51,7 @@ impl LipDenoise {
                 if let Some(stream) = stream {
                     stream.flush();
                 }
-                self.flush_time.store(start.elapsed().as_micros() as u64, Relaxed);
+                self.flush_time.store(start.elapsed().as_nanos().div_ceil(1000) as u64, Relaxed);
             }
             gst::EventView::FlushStop(_) => {
                 self.state.lock().features_segment = gst::FormattedSegment::new();

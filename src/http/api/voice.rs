@@ -115,5 +115,8 @@ pub async fn audio(
     let session = find(&app, &id)?;
     let refused =
         |e: WebSocketUpgradeRejection| Problem::new(e.status(), format!("this is a WebSocket: {}", e.body_text()));
-    Ok(speech::upgrade(upgrade.map_err(refused)?.protocols([SUBPROTOCOL]), session))
+    let upgrade = upgrade.map_err(refused)?;
+    let full = |_| Problem::full("too many WebSockets are open (limits.connections)");
+    let place = app.sockets.clone().try_acquire_owned().map_err(full)?;
+    Ok(speech::upgrade(upgrade.protocols([SUBPROTOCOL]), session, place))
 }
