@@ -142,8 +142,7 @@ mod tests {
         let bus = pipeline.bus().unwrap();
         bus.timed_pop_filtered(gst::ClockTime::from_seconds(10), &[gst::MessageType::Eos]).unwrap();
         pipeline.set_state(gst::State::Null).unwrap();
-        let seen = seen.lock().unwrap().clone();
-        seen
+        seen.lock().unwrap().clone()
     }
 
     #[test]

@@ -202,7 +202,7 @@ fn http(folder: PathBuf) -> u16 {
             std::thread::spawn(move || {
                 let mut lines = BufReader::new(socket.try_clone().unwrap()).lines();
                 let request = lines.next()?.ok()?;
-                while lines.next()?.ok()? != "" {}
+                while !lines.next()?.ok()?.is_empty() {}
                 let path = request.split(' ').nth(1)?.trim_start_matches('/').split('?').next()?.to_owned();
                 match std::fs::read(folder.join(path)) {
                     Ok(body) => {

@@ -296,7 +296,7 @@ fn videos_of_all_kinds_become_avatars() {
         let mut player = avatar::Player::open(avatar).unwrap();
         let mut shown = Duration::ZERO;
         while shown < Duration::from_secs(4) {
-            let (frame, duration) = player.next().unwrap();
+            let (frame, duration) = player.next_frame().unwrap();
             assert_eq!(frame.size(), info.size());
             shown += duration;
         }
@@ -376,10 +376,10 @@ fn clips_are_switched_where_they_are_alike_and_come_back() {
     let luma = |frame: &gst::Buffer| frame.map_readable().unwrap()[..640 * 360].to_vec();
     let step =
         |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64;
-    let mut before = luma(&player.next().unwrap().0);
+    let mut before = luma(&player.next_frame().unwrap().0);
     let mut own: f64 = 0.0;
     for _ in 0..60 {
-        let frame = luma(&player.next().unwrap().0);
+        let frame = luma(&player.next_frame().unwrap().0);
         own = own.max(step(&before, &frame));
         before = frame;
     }
@@ -387,7 +387,7 @@ fn clips_are_switched_where_they_are_alike_and_come_back() {
     let (mut waited, mut waved, mut largest) = (Duration::ZERO, Duration::ZERO, 0.0_f64);
     let mut back = 0;
     while back < 20 {
-        let (frame, duration) = player.next().unwrap();
+        let (frame, duration) = player.next_frame().unwrap();
         let frame = luma(&frame);
         largest = largest.max(step(&before, &frame));
         before = frame;

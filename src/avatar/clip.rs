@@ -48,7 +48,7 @@ impl Shape {
     }
 
     fn valid(&self) -> bool {
-        let side = |n: u32| (16..=MAX_SIDE).contains(&n) && n % 2 == 0;
+        let side = |n: u32| (16..=MAX_SIDE).contains(&n) && n.is_multiple_of(2);
         let (n, d) = self.fps;
         side(self.width) && side(self.height) && (1..=100_000).contains(&d) && n >= d && n <= 100 * d
     }

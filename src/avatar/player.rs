@@ -57,7 +57,7 @@ impl Player {
 
     /// The next frame, I420 with default strides of the avatar's size, and how long it is shown. Decodes; call it from
     /// a thread of its own.
-    pub fn next(&mut self) -> Result<(gst::Buffer, Duration)> {
+    pub fn next_frame(&mut self) -> Result<(gst::Buffer, Duration)> {
         if self.leaving.is_none() {
             self.plan();
             self.turn();

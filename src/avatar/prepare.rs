@@ -235,7 +235,7 @@ fn convert(video: &Path, wish: &Wish, shape: Shape, expected: f64, progress: &mu
         Seen { frames: 0, without_face: 0, with_others: 0, widths: Vec::new(), bank, seconds: 0.0, expected };
     let started = Instant::now();
     let most = (MAX_SECONDS * f64::from(n) / f64::from(d)).ceil() as usize + 1;
-    while let Some(sample) = reader.next()? {
+    while let Some(sample) = reader.next_sample()? {
         let frame = sample.buffer_owned().ok_or_else(|| Failure::run("a decoded sample without a buffer"))?;
         let jpeg = encoder.encode(frame)?;
         let mut written = Ok(());

@@ -14,7 +14,7 @@ fn demo(cache: &Path) -> Arc<Avatar> {
 fn source() -> Vec<Vec<u8>> {
     let video = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/avatar.mp4");
     let mut reader = Reader::open(&video, Media::Video).unwrap();
-    let frames = std::iter::from_fn(|| reader.next().unwrap());
+    let frames = std::iter::from_fn(|| reader.next_sample().unwrap());
     frames.map(|sample| sample.buffer().unwrap().map_readable().unwrap()[..1280 * 720].to_vec()).collect()
 }
 
@@ -44,7 +44,7 @@ fn the_demo_is_shown_to_and_fro_frame_by_frame() {
     let mut before: Option<Vec<u8>> = None;
     let own = source.windows(2).map(|w| difference(&w[0], &w[1])).fold(0.0, f64::max);
     for wanted in expected {
-        let (frame, duration) = player.next().unwrap();
+        let (frame, duration) = player.next_frame().unwrap();
         let frame = luma(&frame);
         time += duration;
         let off = difference(&frame, &source[wanted]);
@@ -68,7 +68,7 @@ fn a_demo_that_was_broken_in_the_cache_is_made_again() {
     let folder = demo(cache.path()).folder.clone();
     fs::write(folder.join("idle.index"), b"LIPCLIP1 and no more").unwrap();
     let avatar = demo(cache.path());
-    assert_eq!(Player::open(avatar).unwrap().next().unwrap().1, Duration::from_millis(40));
+    assert_eq!(Player::open(avatar).unwrap().next_frame().unwrap().1, Duration::from_millis(40));
     let left: Vec<_> = fs::read_dir(cache.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "{left:?}");
 }
@@ -122,5 +122,5 @@ fn frames_that_are_no_pictures_fail_by_name() {
     let size = fs::metadata(&path).unwrap().len();
     let mut player = Player::open(avatar).unwrap();
     fs::write(&path, vec![7; size as usize]).unwrap();
-    assert!(player.next().is_err());
+    assert!(player.next_frame().is_err());
 }

@@ -244,11 +244,11 @@ impl Store {
         let mut status = self.cancel(id)?;
         let number = number(id).expect("it was found by it");
         let mut state = self.shared.state.lock();
-        if state.jobs.get(&number).is_some_and(|job| job.status.state.is_over()) {
-            if let Some(job) = state.jobs.remove(&number) {
-                forget(&job.folder);
-                status = job.status;
-            }
+        if state.jobs.get(&number).is_some_and(|job| job.status.state.is_over())
+            && let Some(job) = state.jobs.remove(&number)
+        {
+            forget(&job.folder);
+            status = job.status;
         }
         Some(status)
     }
@@ -262,10 +262,10 @@ impl Store {
             state.jobs.values().for_each(|job| job.watch.stop());
         }
         self.shared.changed.notify_all();
-        if let Some(worker) = self.worker.lock().take() {
-            if worker.join().is_err() {
-                tracing::warn!("the worker of jobs panicked");
-            }
+        if let Some(worker) = self.worker.lock().take()
+            && worker.join().is_err()
+        {
+            tracing::warn!("the worker of jobs panicked");
         }
         let jobs = std::mem::take(&mut self.shared.state.lock().jobs);
         jobs.values().for_each(|job| forget(&job.folder));

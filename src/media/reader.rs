@@ -99,7 +99,7 @@ impl Reader {
     }
 
     /// The next sample; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<gst::Sample>> {
+    pub fn next_sample(&mut self) -> Result<Option<gst::Sample>> {
         if interrupt::requested() {
             return Err(Failure::interrupted());
         }

@@ -145,7 +145,7 @@ fn push(out: &AppSrc, sample: &gst::Sample, pts: ClockTime, duration: ClockTime)
 
 fn feed_audio(mut speech: Reader, out: &AppSrc, shared: &Shared, looped: bool) -> Result<AudioLength> {
     let mut fed = AudioLength::default();
-    'samples: while let Some(sample) = speech.next()? {
+    'samples: while let Some(sample) = speech.next_sample()? {
         let format = Format::of(&sample)?;
         if fed.rate != 0 && fed.rate != format.rate {
             return Err(Failure::input(format!("{}: the sample rate changes on the way", speech.path().display())));

@@ -177,7 +177,7 @@ impl Gathering {
 
     fn stretch(&mut self, frames: u64) -> Result<()> {
         for _ in 0..frames {
-            let Some(sample) = self.reader.next()? else { break };
+            let Some(sample) = self.reader.next_sample()? else { break };
             self.look(&sample)?;
         }
         Ok(())
@@ -187,7 +187,7 @@ impl Gathering {
     fn search(&mut self) -> Result<()> {
         self.reader = Reader::open(self.reader.path(), Media::Video)?;
         let mut index = 0;
-        while let Some(sample) = self.reader.next()? {
+        while let Some(sample) = self.reader.next_sample()? {
             if index % SEARCH_STEP == 0 {
                 // Without a track the detector looks at every frame.
                 self.watcher.reset();

@@ -100,7 +100,7 @@ impl Frames {
     fn next_of_first_pass(&mut self) -> Result<Option<Frame>> {
         let held = match self.held.take() {
             Some(sample) => sample,
-            None => match self.reader.next()? {
+            None => match self.reader.next_sample()? {
                 Some(sample) => {
                     self.base = pts(&sample).unwrap_or(0);
                     self.times.push(0);
@@ -112,7 +112,7 @@ impl Frames {
         let start = *self.times.last().expect("the held frame has a time");
         self.frame_bytes = self.frame_bytes.max(held.buffer().map_or(0, |b| b.size()));
         self.leg = Leg::First;
-        let duration = match self.reader.next()? {
+        let duration = match self.reader.next_sample()? {
             Some(following) => {
                 let nominal = start + interval(&held);
                 // Time moves on by at least a little, whatever a broken file claims.
@@ -206,7 +206,7 @@ impl Frames {
     /// Frame `index`: the next one of the reader where that is it, else after a seek.
     fn take(&mut self, index: usize) -> Result<gst::Sample> {
         if self.position == index
-            && let Some(sample) = self.reader.next()?
+            && let Some(sample) = self.reader.next_sample()?
         {
             self.position += 1;
             return Ok(sample);
@@ -229,10 +229,10 @@ impl Frames {
         }
         self.reader = Reader::open(self.reader.path(), Media::Video)?;
         for _ in 0..index {
-            self.reader.next()?;
+            self.reader.next_sample()?;
         }
         self.position = index + 1;
-        self.reader.next()?.ok_or_else(|| {
+        self.reader.next_sample()?.ok_or_else(|| {
             Failure::input(format!("{}: gives fewer frames the second time", self.reader.path().display()))
         })
     }
@@ -243,7 +243,7 @@ impl Frames {
         if !self.reader.seek(gst::ClockTime::from_nseconds(target)) {
             return Ok(None);
         }
-        while let Some(sample) = self.reader.next()? {
+        while let Some(sample) = self.reader.next_sample()? {
             let Some(time) = pts(&sample) else { return Ok(None) };
             if time.abs_diff(target) <= SLACK {
                 return Ok(Some(sample));

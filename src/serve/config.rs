@@ -454,6 +454,7 @@ fn specs(value: &toml::Value) -> Result<Vec<Spec>, String> {
     Ok(specs)
 }
 
+#[allow(clippy::ptr_arg, reason = "a check takes the key's own type")]
 fn origins(origins: &Vec<String>) -> Result<(), String> {
     let good = |text: &String| {
         text == "*"
@@ -463,6 +464,7 @@ fn origins(origins: &Vec<String>) -> Result<(), String> {
     if origins.iter().all(good) { Ok(()) } else { Err(must.into()) }
 }
 
+#[allow(clippy::ptr_arg, reason = "a check takes the key's own type")]
 fn path_part(text: &String) -> Result<(), String> {
     let good = (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
@@ -470,6 +472,7 @@ fn path_part(text: &String) -> Result<(), String> {
     if good { Ok(()) } else { Err("must be 1 to 64 of a-z A-Z 0-9 . _ -".into()) }
 }
 
+#[allow(clippy::ptr_arg, reason = "a check takes the key's own type")]
 fn ice_servers(servers: &Vec<String>) -> Result<(), String> {
     let must = "each of the list must be \"stun:HOST:PORT\" or \"turn:USER:PASSWORD@HOST:PORT\"";
     if servers.iter().all(|server| ice_server(server).is_some()) { Ok(()) } else { Err(must.into()) }
@@ -491,6 +494,7 @@ fn ice_server(text: &str) -> Option<IceServer> {
     })
 }
 
+#[allow(clippy::ptr_arg, reason = "a check takes the key's own type")]
 fn device(device: &String) -> Result<(), String> {
     let parsed = device.parse::<runtime::Device>();
     parsed.map(|_| ()).map_err(|_| "must be auto, cpu, openvino, cuda[:n] or tensorrt[:n]".into())

@@ -198,7 +198,7 @@ fn measure(avatars: &avatar::Store, engine: &str, device: &str) -> Result<f64> {
     pipeline.set_state(gst::State::Playing)?;
     let mut player = avatar::Player::open(avatars.get(DEMO).ok_or_else(|| Failure::run("there is no avatar `demo`"))?)?;
     for n in 0..frames {
-        let (frame, _) = player.next()?;
+        let (frame, _) = player.next_frame()?;
         let mut frame = frame.copy();
         let own = frame.get_mut().expect("a copy has one owner");
         own.set_pts(gst::ClockTime::from_mseconds(40 * n));

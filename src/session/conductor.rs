@@ -177,7 +177,7 @@ impl Work {
                     if let Some(clip) = self.desk.wanted_clip.lock().take() {
                         player.switch(&clip)?;
                     }
-                    let (buffer, duration) = player.next()?;
+                    let (buffer, duration) = player.next_frame()?;
                     let duration = house::nanos(duration).clamp(MS, SECOND);
                     let at = self.shown.as_ref().map_or(now, |shown| shown.at + duration);
                     if *self.desk.clip.lock() != player.clip() {

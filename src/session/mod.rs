@@ -8,6 +8,7 @@ mod house;
 mod links;
 mod manager;
 mod meter;
+#[allow(clippy::module_inception, reason = "the type's own module")]
 mod session;
 mod spec;
 mod stage;

@@ -397,13 +397,15 @@ impl Session {
             if self.avatar.is_none() {
                 self.deck.forget_picture();
             }
-        } else if !runs && (watched || self.spec.always_on) && again.is_none_or(|at| Instant::now() >= at) {
-            if let Err(refusal) = self.start() {
-                let mut state = self.state.lock();
-                state.failures += 1;
-                state.again = Some(Instant::now() + (PAUSE * (1 << state.failures.min(6))).min(LONGEST_PAUSE));
-                state.reason = Some(refusal.to_string());
-            }
+        } else if !runs
+            && (watched || self.spec.always_on)
+            && again.is_none_or(|at| Instant::now() >= at)
+            && let Err(refusal) = self.start()
+        {
+            let mut state = self.state.lock();
+            state.failures += 1;
+            state.again = Some(Instant::now() + (PAUSE * (1 << state.failures.min(6))).min(LONGEST_PAUSE));
+            state.reason = Some(refusal.to_string());
         }
     }
 

@@ -53,6 +53,8 @@ use crate::session::Session;
 
 /// Largest message, in bytes: half a minute of speech at 16 kHz.
 pub const MAX_MESSAGE: usize = 1 << 20;
+/// Beyond this a message is not read to its end; a client that still sends then may miss why the connection ended.
+const UNREAD: usize = 4 * MAX_MESSAGE;
 /// Largest command.
 const MAX_COMMAND: usize = 4 << 10;
 const MAX_ID: usize = 128;
@@ -135,7 +137,7 @@ impl Open {
 
 /// Accepts the connection with this protocol's bounds on messages; `place` is dropped when it has ended.
 pub fn upgrade(upgrade: WebSocketUpgrade, session: Arc<Session>, place: impl Send + 'static) -> Response {
-    upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).on_upgrade(move |connection| async move {
+    upgrade.max_message_size(UNREAD).max_frame_size(UNREAD).on_upgrade(move |connection| async move {
         let _place = place;
         socket(connection, session).await;
     })
@@ -197,6 +199,7 @@ struct Client {
 impl Client {
     async fn handle(&mut self, message: Message) -> Result<(), End> {
         match message {
+            Message::Binary(sound) if sound.len() > MAX_MESSAGE => Err(self.too_large().await),
             Message::Binary(sound) => self.sound(&sound).await,
             Message::Text(text) if text.len() > MAX_COMMAND => {
                 self.error(&format!("a command has at most {MAX_COMMAND} bytes, this one {}", text.len())).await
@@ -354,14 +357,17 @@ impl Client {
 
     /// Tells the cause of a message that could not be read, as far as the client still listens.
     async fn broken(&mut self, error: &axum::Error) -> End {
-        let text = error.to_string();
-        let large = text.to_ascii_lowercase().contains("too long") || text.to_ascii_lowercase().contains("capacity");
-        if large {
-            // The connection ends whether or not this arrives.
-            let _ = self.error(&format!("a message has at most {MAX_MESSAGE} bytes: send smaller pieces")).await;
-            return End { code: close_code::SIZE, reason: "message too large" };
+        let text = error.to_string().to_ascii_lowercase();
+        if text.contains("too long") || text.contains("capacity") {
+            return self.too_large().await;
         }
         End { code: close_code::PROTOCOL, reason: "the message cannot be read" }
+    }
+
+    async fn too_large(&mut self) -> End {
+        // The connection ends whether or not this arrives.
+        let _ = self.error(&format!("a message has at most {MAX_MESSAGE} bytes: send smaller pieces")).await;
+        End { code: close_code::SIZE, reason: "message too large" }
     }
 
     async fn send(&mut self, message: Message) -> Result<(), End> {

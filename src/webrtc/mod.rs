@@ -20,6 +20,7 @@
 //!
 //! `webrtcbin` would bring GStreamer's own pay elements and a second jitter buffer a viewer, and libnice at run time.
 
+mod alignment;
 mod negotiate;
 mod offer;
 mod peer;

@@ -1,6 +1,9 @@
 //! From an offer to an answer.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use axum::http::StatusCode;
 use str0m::{
@@ -117,7 +120,27 @@ pub(super) fn accept(rtc: &mut Rtc, offer: &Offer) -> Result<String, Problem> {
         .accept_offer(parsed)
         .map_err(|error| Problem::invalid(format!("the SDP offer cannot be answered: {error}")))?;
     drain(rtc)?;
-    Ok(answer.to_sdp_string())
+    Ok(in_one_stream(&answer.to_sdp_string()))
+}
+
+/// The answer with all tracks in one MediaStream (RFC 8830): a browser keeps only those of one stream in
+/// sync, and the library gives each section a stream of its own.
+fn in_one_stream(answer: &str) -> String {
+    let streams: BTreeSet<&str> = answer
+        .lines()
+        .filter_map(|line| line.strip_prefix("a=msid:")?.split_once(' '))
+        .map(|(stream, _)| stream)
+        .collect();
+    let Some(first) = streams.first() else { return answer.to_owned() };
+    let named = |line: &str| match line.split_once("msid:") {
+        Some((before, names)) => match names.split_once(' ') {
+            Some((_, track)) => format!("{before}msid:{first} {track}"),
+            None => line.to_owned(),
+        },
+        None if line.starts_with("a=msid-semantic:") => format!("a=msid-semantic: WMS {first}"),
+        None => line.to_owned(),
+    };
+    answer.lines().map(|line| named(line) + "\r\n").collect()
 }
 
 /// Polls until there is nothing left to do, as is due after each change. Nobody is connected yet, so there is nothing to
@@ -177,5 +200,24 @@ fn rank(params: &PayloadParams) -> Option<u32> {
         }
         Format::Vp8 => Some(100),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sound_and_picture_are_one_stream() {
+        let answer = "v=0\r\na=msid-semantic: WMS one two\r\nm=audio 9 RTP/AVP 0\r\na=msid:one track1\r\n\
+                      a=ssrc:1 msid:one track1\r\nm=video 9 RTP/AVP 1\r\na=msid:two track2\r\n\
+                      a=ssrc:2 msid:two track2\r\na=ssrc:2 cname:c\r\n";
+        assert_eq!(
+            in_one_stream(answer),
+            "v=0\r\na=msid-semantic: WMS one\r\nm=audio 9 RTP/AVP 0\r\na=msid:one track1\r\n\
+             a=ssrc:1 msid:one track1\r\nm=video 9 RTP/AVP 1\r\na=msid:one track2\r\n\
+             a=ssrc:2 msid:one track2\r\na=ssrc:2 cname:c\r\n"
+        );
+        assert_eq!(in_one_stream("v=0\r\n"), "v=0\r\n");
     }
 }

@@ -32,8 +32,8 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// What a peer does.
 pub(super) enum Job {
-    Play(Play),
-    Publish(Publish),
+    Play(Box<Play>),
+    Publish(Box<Publish>),
 }
 
 /// Asks of the HTTP side.
@@ -127,7 +127,7 @@ impl Peer {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let deadline = self.drain()?;
+            let deadline = self.drain()?.min(self.due());
             if !self.rtc.is_alive() {
                 return Ok(End::Left);
             }
@@ -271,6 +271,15 @@ impl Peer {
             self.rtc.handle_input(Input::Timeout(now))?;
         }
         Ok(written)
+    }
+
+    /// When there is something to write that must wait until then; far away where there is nothing.
+    fn due(&self) -> Instant {
+        let due = match &self.job {
+            Job::Play(play) if self.connected => play.due(),
+            _ => None,
+        };
+        due.unwrap_or_else(|| Instant::now() + TICK)
     }
 
     fn overdue(&self) -> Option<End> {

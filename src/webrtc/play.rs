@@ -13,6 +13,7 @@ use str0m::{
 };
 
 use super::{
+    alignment::Alignment,
     negotiate::Track,
     status::{Counters, Streams},
     timeline::Timeline,
@@ -53,8 +54,11 @@ pub(super) struct Play {
     video: Option<Track>,
     audio: Option<Track>,
     timeline: Timeline,
+    alignment: Alignment,
     /// To be written, with the time of arrival.
     waiting: VecDeque<(Packet, Instant)>,
+    /// Sounds that wait for their pictures, with the time of arrival and the time to be written.
+    sounds: VecDeque<(Packet, Instant, Instant)>,
     flow: Flow,
     /// Pause until the next key frame that this viewer may ask for, and its last one.
     pause: Duration,
@@ -72,7 +76,9 @@ impl Play {
             video,
             audio,
             timeline: Timeline::default(),
+            alignment: Alignment::new(Instant::now()),
             waiting: VecDeque::new(),
+            sounds: VecDeque::new(),
             flow: Flow::Free,
             pause: KEY_FRAMES.0,
             asked: None,
@@ -91,6 +97,9 @@ impl Play {
     /// Takes a packet to be written. Before the connection only video from the last key frame on is kept.
     pub fn take(&mut self, packet: Packet, connected: bool) {
         let now = Instant::now();
+        if self.alignment.note(packet.codec.is_video(), packet.pts, now) {
+            self.sounds.clear();
+        }
         if !connected {
             if !packet.codec.is_video() {
                 return;
@@ -108,7 +117,17 @@ impl Play {
                 }
             }
         }
-        self.waiting.push_back((packet, now));
+        if packet.codec.is_video() {
+            self.waiting.push_back((packet, now));
+        } else {
+            let hold = if self.video.is_some() { self.alignment.hold() } else { Duration::ZERO };
+            self.sounds.push_back((packet, now, now + hold));
+        }
+    }
+
+    /// When the next sound is to be written.
+    pub fn due(&self) -> Option<Instant> {
+        self.sounds.front().map(|(_, _, due)| *due)
     }
 
     pub fn connect(&mut self, rtc: &mut Rtc, max_bitrate: u32, now: Instant) {
@@ -123,7 +142,7 @@ impl Play {
 
     /// Writes the first packet that waits and is wanted; whether there was one.
     pub fn write(&mut self, rtc: &mut Rtc, now: Instant) -> Result<bool, RtcError> {
-        while let Some((packet, arrived)) = self.waiting.pop_front() {
+        while let Some((packet, arrived)) = self.pop(now) {
             let place = self.timeline.place(packet.codec, packet.pts, arrived);
             let track = if packet.codec.is_video() { self.video } else { self.audio };
             let Some(track) = track.filter(|track| track.codec == packet.codec) else { continue };
@@ -145,6 +164,13 @@ impl Play {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    fn pop(&mut self, now: Instant) -> Option<(Packet, Instant)> {
+        if self.due().is_some_and(|due| due <= now) {
+            return self.sounds.pop_front().map(|(packet, arrived, _)| (packet, arrived));
+        }
+        self.waiting.pop_front()
     }
 
     /// Whether a frame is left out because the network is behind.

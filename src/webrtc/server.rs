@@ -131,7 +131,7 @@ impl Server {
         let permit = permit(&self.viewers, "viewers", self.settings.max_viewers)?;
         let agreed = negotiate::answer(&self.settings, &self.sockets, &offer, Want::Play, true)?;
         let viewer = session.watch(&agreed.codecs()).await?;
-        let job = Job::Play(Play::new(viewer, agreed.video, agreed.audio));
+        let job = Job::Play(Box::new(Play::new(viewer, agreed.video, agreed.audio)));
         Ok(self.open(&session, Role::Viewer, offer, agreed, job, permit))
     }
 
@@ -160,7 +160,7 @@ impl Server {
         })
         .await
         .map_err(|error| Problem::internal(error.to_string()))??;
-        let job = Job::Publish(Publish::new(decoder, session.outlet().clone(), agreed.video, agreed.audio));
+        let job = Job::Publish(Box::new(Publish::new(decoder, session.outlet().clone(), agreed.video, agreed.audio)));
         Ok(self.open(&session, role, offer, agreed, job, permit))
     }
 

@@ -93,7 +93,7 @@ fn the_demo_avatar_is_seen_and_heard() {
     assert!(number(&spoken, "energy") > 100.0 * number(&silent, "energy").max(1e-7), "{silent} {spoken}");
     assert!((number(&spoken, "sound") - 5.0).abs() < 0.5, "{spoken}");
     let offset = number(&spoken, "avOffsetMs");
-    assert!(offset.abs() < 45.0, "the browser plays picture and sound {offset} ms apart");
+    assert!(offset.abs() < 30.0, "the browser plays picture and sound {offset} ms apart");
     assert_eq!(browser.run("viewer.stop()"), 200);
 }
 
