@@ -8,6 +8,9 @@ use crate::{
     peer::{PLAY, PUBLISH, Peer, Wish},
 };
 
+/// Names and values.
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 #[test]
 fn an_answer_has_the_headers_of_whep() {
     let ice_servers = vec![IceServer { urls: vec!["stun:stun.example.org".into()], ..IceServer::default() }];
@@ -35,7 +38,7 @@ fn a_bad_request_is_refused_with_its_cause() {
     let data = play.clone() + "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n";
     let sdp: &[(&str, &str)] = &[("content-type", SDP)];
     let html: &[(&str, &str)] = &[("content-type", SDP), ("accept", "text/html")];
-    let cases: [(&str, &[(&str, &str)], &str, u16, &str); 11] = [
+    let cases: [(&str, Headers, &str, u16, &str); 11] = [
         ("/whep/relay", &[], &play, 415, "application/sdp"),
         ("/whep/relay", &[("content-type", "application/json")], &play, 415, "application/json"),
         ("/whep/relay", html, &play, 406, "text/html"),
@@ -116,7 +119,7 @@ fn a_patch_is_checked_like_an_offer() {
     let good = "a=candidate:1 1 udp 2122260223 127.0.0.1 61764 typ host\r\n";
     let typed = ("content-type", FRAGMENT);
     let flood = good.repeat(40);
-    let cases: [(&str, &[(&str, &str)], &str, u16); 7] = [
+    let cases: [(&str, Headers, &str, u16); 7] = [
         (&location, &[typed, ("if-match", &etag)], good, 204),
         (&location, &[typed], good, 204),
         (&location, &[("content-type", SDP)], good, 415),
