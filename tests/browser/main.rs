@@ -3,7 +3,6 @@
 
 mod chromium;
 #[path = "../common/mod.rs"]
-#[allow(dead_code)]
 mod common;
 
 use std::{
