@@ -38,6 +38,8 @@ struct Price {
     /// CPU seconds.
     frame: f64,
     device: String,
+    /// Else it is a guess that lets one session fill the machine.
+    measured: bool,
 }
 
 #[derive(Default)]
@@ -79,14 +81,14 @@ impl Meter {
                             frame * 1e3
                         );
                         if best.as_ref().is_none_or(|best| frame < best.frame) {
-                            best = Some(Price { frame, device: device.to_owned() });
+                            best = Some(Price { frame, device: device.to_owned(), measured: true });
                         }
                     }
                     Err(failure) => tracing::warn!("the cost of a frame on device {device} is not known: {failure}"),
                 }
             }
             // What cannot be measured here would not run as a session either, which then says why.
-            best.unwrap_or_else(|| Price { frame: self.all(), device: device.to_owned() })
+            best.unwrap_or_else(|| Price { frame: self.all(), device: device.to_owned(), measured: false })
         });
         &price.device
     }
@@ -108,7 +110,9 @@ impl Meter {
         let (cost, taken) = (self.cost(picture), self.taken(running));
         let others = self.load.lock().others;
         let room = self.cores * self.part;
-        if cost + taken + others <= room {
+        // Where no price could be measured, a first session tells why.
+        let untried = running.is_empty() && self.price.get().is_some_and(|price| !price.measured);
+        if untried || cost + taken + others <= room {
             return Ok(());
         }
         Err(Refusal::Full(format!(
@@ -156,7 +160,17 @@ impl Meter {
     }
 
     fn taken(&self, running: &[Picture]) -> f64 {
-        running.iter().map(|picture| self.cost(*picture)).sum()
+        // An empty sum is -0.0.
+        running.iter().map(|picture| self.cost(*picture)).sum::<f64>() + 0.0
+    }
+}
+
+/// The error that an element has told.
+fn why(pipeline: &gst::Pipeline) -> Option<Failure> {
+    let message = pipeline.bus()?.pop_filtered(&[gst::MessageType::Error])?;
+    match message.view() {
+        gst::MessageView::Error(error) => Some(Failure::run(crate::media::describe(error))),
+        _ => None,
     }
 }
 
@@ -195,7 +209,7 @@ fn measure(avatars: &avatar::Store, engine: &str, device: &str) -> Result<f64> {
         }
         gst::PadProbeReturn::Ok
     });
-    pipeline.set_state(gst::State::Playing)?;
+    pipeline.set_state(gst::State::Playing).map_err(|refused| why(&pipeline).unwrap_or_else(|| refused.into()))?;
     let mut player = avatar::Player::open(avatars.get(DEMO).ok_or_else(|| Failure::run("there is no avatar `demo`"))?)?;
     for n in 0..frames {
         let (frame, _) = player.next_frame()?;
@@ -253,8 +267,9 @@ fn own_cpu() -> Option<Duration> {
 fn busy_cpu() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/stat").ok()?;
     let fields: Vec<u64> = text.lines().next()?.split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
-    // user nice system idle iowait irq softirq steal: what is stolen is not there for us either.
-    let busy: u64 = [0, 1, 2, 5, 6, 7].iter().filter_map(|n| fields.get(*n)).sum();
+    // user nice system idle iowait irq softirq steal: what is stolen is not there for us either. Nice programs step back
+    // for us, and so do our own renders.
+    let busy: u64 = [0, 2, 5, 6, 7].iter().filter_map(|n| fields.get(*n)).sum();
     Some(Duration::from_millis(busy.saturating_mul(10)))
 }
 
@@ -265,7 +280,7 @@ mod tests {
     fn priced(price: f64) -> Meter {
         let meter = Meter { cores: 2.0, part: 0.85, price: OnceLock::new(), load: Mutex::default() };
         meter.load.lock().factor = 1.0;
-        meter.price.set(Price { frame: price, device: "cpu".into() }).ok().unwrap();
+        meter.price.set(Price { frame: price, device: "cpu".into(), measured: true }).ok().unwrap();
         meter
     }
 
