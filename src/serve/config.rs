@@ -30,7 +30,8 @@ section! {
         bind: IpAddr = LOOPBACK, any;
         /// 0 takes any free port and prints it.
         port: u16 = 8080, any;
-        /// Where clients reach the server, when a proxy with TLS stands in front of it: "https://lips.example".
+        /// Where clients reach the server, when a proxy with TLS stands in front of it: "https://lips.example". Needs
+        /// auth.keys, or auth.allow_open.
         public_url: Option<Url> = None, any;
         /// Web pages of other origins that may use the API: "https://app.example"; "*" is any.
         cors_origins: Vec<String> = Vec::new(), origins;
@@ -268,12 +269,18 @@ impl Config {
         }
         let listeners = [("server.bind", self.server.bind, true), ("rtmp.bind", self.rtmp.bind, self.rtmp.enabled)];
         for (key, bind, used) in listeners {
-            if used && !bind.is_loopback() && !self.has_keys() && !self.auth.allow_open {
+            if used && !bind.is_loopback() && !self.open_or_has_keys() {
                 return Err(Failure::usage(format!(
                     "{key} = \"{bind}\": is reachable from other machines and nothing is asked for; set auth.keys, or \
                      auth.allow_open = true to let everyone in"
                 )));
             }
+        }
+        if let Some(url) = self.server.public_url.as_ref().filter(|_| self.public() && !self.open_or_has_keys()) {
+            return Err(Failure::usage(format!(
+                "server.public_url = \"{url}\": others reach this server by it and nothing is asked for; set auth.keys, or \
+                 auth.allow_open = true to let everyone in"
+            )));
         }
         let mut ids: Vec<&str> = self.session.0.iter().map(|spec| spec.id.as_str()).collect();
         ids.sort_unstable();
@@ -283,8 +290,18 @@ impl Config {
         }
     }
 
-    fn has_keys(&self) -> bool {
-        !self.auth.keys.is_empty() || self.auth.keys_file.is_some()
+    fn open_or_has_keys(&self) -> bool {
+        self.auth.allow_open || !self.auth.keys.is_empty() || self.auth.keys_file.is_some()
+    }
+
+    /// Whether clients of other machines come by the public URL.
+    fn public(&self) -> bool {
+        self.server.public_url.as_ref().is_some_and(|url| match url.host() {
+            Some(url::Host::Domain(name)) => name != "localhost",
+            Some(url::Host::Ipv4(address)) => !address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => !address.is_loopback(),
+            None => false,
+        })
     }
 
     fn sections(&mut self) -> [&mut dyn Section; 8] {
@@ -346,6 +363,8 @@ impl Config {
             let mut demo = Spec::new("demo", "avatar");
             demo.avatar = Some("demo".into());
             demo.always_on = true;
+            // Its video runs through the shapes of a mouth.
+            demo.params.insert("idle".into(), "rest".into());
             specs.insert(0, demo);
         }
         specs
@@ -372,13 +391,13 @@ impl Config {
         self.webrtc.ice_servers.iter().filter_map(|server| ice_server(server)).collect()
     }
 
-    /// What WebRTC is told. It listens on loopback as long as HTTP does.
+    /// What WebRTC is told. It listens on loopback as long as all clients come from there: media passes no HTTP proxy.
     pub fn webrtc(&self) -> webrtc::Settings {
         let own = &self.webrtc;
         let servers = self.ice_servers().into_iter();
         let server = |s: IceServer| webrtc::IceServer { urls: s.urls, username: s.username, credential: s.credential };
         webrtc::Settings {
-            bind: if self.server.bind.is_loopback() { vec![self.server.bind] } else { Vec::new() },
+            bind: if self.server.bind.is_loopback() && !self.public() { vec![self.server.bind] } else { Vec::new() },
             ports: (own.udp_port_max > 0).then_some(own.udp_port_min..=own.udp_port_max),
             public: own.public_ips.clone(),
             ice_servers: servers.map(server).collect(),
