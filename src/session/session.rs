@@ -1,6 +1,7 @@
 //! One session: what it was asked to be, its graph while one runs, and what outlives the graph.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -421,20 +422,23 @@ impl Session {
 
     /// The graph's description with this session's parameters.
     fn launch(&self, changed: &[(String, String)], device: &str) -> Result<String, Refusal> {
-        let manager = self.manager.upgrade();
-        let mut settings: std::collections::BTreeMap<&str, &str> = std::collections::BTreeMap::new();
-        if let Some(manager) = &manager {
-            let common = manager.settings();
-            for (name, value) in [("engine", common.engine.as_str()), ("device", device)] {
-                if self.graph.has_param(name) {
-                    settings.insert(name, value);
-                }
-            }
+        let mut params = self.params(changed);
+        if self.graph.has_param("device") {
+            params.entry("device".to_owned()).or_insert_with(|| device.to_owned());
         }
-        settings.extend(self.spec.params.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        settings.extend(changed.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        let settings: Vec<String> = settings.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let settings: Vec<String> = params.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         self.graph.launch(&settings).map_err(|e| Refusal::Invalid(format!("params: {e}")))
+    }
+
+    /// Parameters that are set: the server's engine, the session's own, what has been changed since.
+    fn params(&self, changed: &[(String, String)]) -> BTreeMap<String, String> {
+        let mut params = BTreeMap::new();
+        if let Some(manager) = self.manager.upgrade().filter(|_| self.graph.has_param("engine")) {
+            params.insert("engine".to_owned(), manager.settings().engine.clone());
+        }
+        params.extend(self.spec.params.clone());
+        params.extend(changed.iter().cloned());
+        params
     }
 
     pub fn status(&self) -> Status {
@@ -458,9 +462,11 @@ impl Session {
             ..Status::default()
         };
         (status.pushes, status.pull) = self.links.status();
+        let changed = self.state.lock().changed.clone();
+        status.params = self.params(&changed);
         let base = if self.service.voice == Voice::Source { Place::Main } else { Place::Voice };
         status.samples_missing = self.deck.missing(base);
-        status.av_offset_ms = -(self.deck.sound_offset(base) as f64) / MS as f64;
+        status.av_offset_ms = 0.0 - self.deck.sound_offset(base) as f64 / MS as f64;
         status.source_delay_ms = self.deck.headroom(base) as f64 / MS as f64;
         let stage = {
             let state = self.state.lock();

@@ -1,5 +1,7 @@
 //! What a session and the machine say about themselves.
 
+use std::collections::BTreeMap;
+
 use lipstream_engines::stats::{BUCKETS_US, Totals};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -28,6 +30,8 @@ pub struct Status {
     pub avatar: Option<String>,
     pub clip: Option<String>,
     pub clips: Vec<String>,
+    /// Parameters of the graph that are set; the others have the graph's defaults.
+    pub params: BTreeMap<String, String>,
     /// What may be done with it.
     pub video: Option<super::Video>,
     pub voice: Option<super::Voice>,
