@@ -36,8 +36,8 @@ const GAUGES: [Reading; 13] = [
     ("lipstream_session_flush_seconds", "Time that the last interruption took", |s| {
         s.flush_ms.map_or(f64::NAN, |ms| ms / 1e3)
     }),
-    ("lipstream_session_video_bits_per_second", "Bit rate that the video encoder is set to", |s| {
-        f64::from(s.video_bitrate)
+    ("lipstream_session_video_bytes_per_second", "Bit rate that the video encoder is set to, in bytes", |s| {
+        f64::from(s.video_bitrate) / 8.0
     }),
     ("lipstream_session_face", "1 while a face is followed", |s| f64::from(s.face)),
     ("lipstream_session_publishing", "1 while a source publishes", |s| f64::from(s.publishing)),
