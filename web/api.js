@@ -16,6 +16,7 @@ let asking = null;
 function askForKey() {
   asking ??= new Promise((resolve) => {
     const dialog = document.getElementById("key-dialog");
+    document.getElementById("key-error").textContent = key() ? "The server does not know this key." : "";
     dialog.addEventListener("close", () => {
       const field = dialog.querySelector("input");
       sessionStorage.setItem(KEY, field.value);
@@ -37,7 +38,7 @@ export function authorization() {
 }
 
 // Answers are JSON unless `raw` asks for the response itself.
-export async function request(method, path, { body, headers = {}, raw = false, signal } = {}) {
+export async function request(method, path, { body, headers = {}, raw = false, keepalive = false } = {}) {
   const used = key();
   const json = body !== undefined && !(body instanceof Blob) && typeof body !== "string";
   let response;
@@ -46,16 +47,15 @@ export async function request(method, path, { body, headers = {}, raw = false, s
       method,
       body: json ? JSON.stringify(body) : body,
       headers: { ...(json ? { "Content-Type": "application/json" } : {}), ...headers, ...authorization() },
-      signal,
+      keepalive,
     });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
     throw new ApiError(0, "The server does not answer", String(error.message));
   }
   if (response.status === 401) {
     // Another request may have brought a key meanwhile.
     if (key() === used) await askForKey();
-    return request(method, path, { body, headers, raw, signal });
+    return request(method, path, { body, headers, raw, keepalive });
   }
   if (!response.ok) throw await problem(response);
   if (raw) return response;

@@ -37,7 +37,8 @@ export function setUpDialogs({ tell, choose, refresh }) {
   function showGraph() {
     const dialog = $("session-dialog");
     const graph = graphs.find((g) => g.name === dialog.querySelector("[name=graph]").value);
-    $("graph-description").textContent = graph?.description ?? "";
+    // The sentences after the first two are for who writes graphs.
+    $("graph-description").textContent = graph?.description.split(/(?<=\.)\s/).slice(0, 2).join(" ") ?? "";
     for (const field of dialog.querySelectorAll("[data-for]")) {
       field.hidden = field.dataset.for === "avatar" ? graph?.video !== "avatar" : !["publish", "pull"].includes(graph?.video);
     }
@@ -57,7 +58,7 @@ export function setUpDialogs({ tell, choose, refresh }) {
     choose(session.id);
   });
 
-  $("new-session").addEventListener("click", async () => {
+  async function newSession(avatar) {
     try {
       const dialog = $("session-dialog");
       const [avatars, engines, known] = await Promise.all([
@@ -66,7 +67,7 @@ export function setUpDialogs({ tell, choose, refresh }) {
       graphs = known;
       const options = (name, items) => dialog.querySelector(`[name=${name}]`).replaceChildren(...items);
       options("graph", graphs.map((graph) => new Option(graph.name, graph.name)));
-      options("avatar", avatars.map((avatar) => new Option(avatar.name, avatar.name)));
+      options("avatar", avatars.map(({ name }) => new Option(name, name, false, name === avatar)));
       const usable = engines.filter((engine) => engine.family !== "tracker" && !engine.error);
       options("engine", [new Option("the server's default", ""), ...usable.map((e) => new Option(e.name, e.name))]);
       showGraph();
@@ -74,7 +75,9 @@ export function setUpDialogs({ tell, choose, refresh }) {
     } catch (error) {
       tell(error);
     }
-  });
+  }
+
+  $("new-session").addEventListener("click", () => newSession());
   $("session-dialog").querySelector("[name=graph]").addEventListener("change", showGraph);
 
   const openAvatar = form("avatar-dialog", async (fields, dialog) => {
@@ -159,7 +162,16 @@ export function setUpDialogs({ tell, choose, refresh }) {
         await request("DELETE", `/api/v1/avatars/${encodeURIComponent(avatar.name)}`).catch(tell);
         await showAvatars();
       };
-      entry.append(text, ...(avatar.name === "demo" ? [] : [remove]));
+      const use = document.createElement("button");
+      use.type = "button";
+      use.className = "small";
+      use.textContent = "New session";
+      use.setAttribute("aria-label", `New session with avatar ${avatar.name}`);
+      use.onclick = () => newSession(avatar.name);
+      const buttons = document.createElement("span");
+      buttons.className = "row";
+      buttons.append(use, ...(avatar.name === "demo" ? [] : [remove]));
+      entry.append(text, buttons);
       return entry;
     }));
   }

@@ -4,6 +4,12 @@ import { request } from "./api.js";
 
 const GATHERING = 800;
 
+export function microphone() {
+  // Outside of secure contexts there is no such interface.
+  if (!navigator.mediaDevices) throw new Error("browsers give the microphone to pages by HTTPS or from this machine only");
+  return navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: true, noiseSuppression: true } });
+}
+
 // Candidates come within a moment on a local network; what comes later is not needed there.
 function gathered(peer) {
   if (peer.iceGatheringState === "complete") return Promise.resolve();
@@ -43,9 +49,9 @@ class Connection {
   async close() {
     if (this.closed) return;
     this.closed = true;
-    this.peer.close();
     // The server notices by itself where this fails.
-    if (this.resource) await request("DELETE", this.resource, { raw: true }).catch(() => {});
+    if (this.resource) await request("DELETE", this.resource, { raw: true, keepalive: true }).catch(() => {});
+    this.peer.close();
   }
 }
 
@@ -88,9 +94,7 @@ export class Player extends Connection {
 export class Publisher extends Connection {
   // Sends the microphone as the voice of a session.
   async open(session) {
-    this.media = await navigator.mediaDevices.getUserMedia({
-      audio: { channelCount: 1, echoCancellation: true, noiseSuppression: true },
-    });
+    this.media = await microphone();
     for (const track of this.media.getTracks()) this.peer.addTransceiver(track, { direction: "sendonly", streams: [this.media] });
     try {
       this.resource = await connect(this.peer, `/whip/${encodeURIComponent(session)}/voice`);

@@ -1,6 +1,6 @@
 // The operator page: one session is shown at a time, its state is asked for once a second.
 
-import { request, upload } from "./api.js";
+import { key, request, upload } from "./api.js";
 import { Player, Publisher } from "./live.js";
 import { Plot } from "./plots.js";
 import { Talk } from "./talk.js";
@@ -11,25 +11,26 @@ const $ = (id) => document.getElementById(id);
 
 const CONTROLS = ["play", "speak-file", "talk", "microphone", "interrupt", "delete"];
 
-const state = { sessions: [], id: null, server: null, player: null, publisher: null, talk: null, cpu: null, counts: null };
+const state = { sessions: [], id: null, server: null, player: null, publisher: null, talk: null, cpu: null, counts: null, quietUntil: 0 };
 
 const plots = {
   latency: new Plot($("plots"), "Latency", "ms", { ceiling: 300 }),
   offset: new Plot($("plots"), "A/V offset", "ms", { floor: -20, ceiling: 20, digits: 1 }),
-  fps: new Plot($("plots"), "Frame rate", "fps", { ceiling: 30, digits: 1 }),
-  faults: new Plot($("plots"), "Held, late, lost", "/s", { ceiling: 5 }),
+  fps: new Plot($("plots"), "Frames a second", "", { ceiling: 30 }),
+  faults: new Plot($("plots"), "Held, late or dropped a second", "", { ceiling: 5 }),
   viewers: new Plot($("plots"), "Viewers", "", { ceiling: 4 }),
   cpu: new Plot($("plots"), "CPU", "%", { ceiling: 100 }),
 };
 
 // --- What is told -----------------------------------------------------------------------------------------------
 
-export function tell(error, good = false) {
+// An error with what did not succeed, or good news.
+export function tell(error, { good = false, failed = error.title ?? error.name } = {}) {
   const notice = document.createElement("div");
   notice.className = good ? "notice good" : "notice";
   const text = document.createElement("div");
   const title = document.createElement("b");
-  title.textContent = good ? error : error.title ?? error.name ?? "Error";
+  title.textContent = good ? error : failed;
   text.append(title, good ? "" : error.message);
   const close = document.createElement("button");
   close.className = "small";
@@ -42,15 +43,15 @@ export function tell(error, good = false) {
   setTimeout(() => notice.remove(), good ? 4000 : 20000);
 }
 
-// An action of a button; its error is shown.
-function act(id, action) {
+// An action of a button; where it fails, `failed` says what did.
+function act(id, failed, action) {
   $(id).addEventListener("click", async () => {
     $(id).disabled = true;
     $(id).dataset.busy = "yes";
     try {
       await action();
     } catch (error) {
-      tell(error);
+      tell(error, { failed });
     } finally {
       delete $(id).dataset.busy;
       $(id).disabled = false;
@@ -115,17 +116,28 @@ export async function refresh() {
 
 // --- What is shown ----------------------------------------------------------------------------------------------
 
+// Texts are changed in place: what is selected or read aloud stays.
+function write(node, text) {
+  if (node.textContent !== String(text)) node.textContent = text;
+}
+
 function fill(list, entries) {
-  list.replaceChildren(...entries.map(([name, value, bad]) => {
-    const group = document.createElement("div");
-    const [term, description] = [document.createElement("dt"), document.createElement("dd")];
-    term.textContent = name;
-    description.textContent = value;
-    description.title = value;
+  const names = entries.map(([name]) => name).join("\n");
+  if (list.dataset.names !== names) {
+    list.dataset.names = names;
+    list.replaceChildren(...entries.map(([name]) => {
+      const group = document.createElement("div");
+      const [term, description] = [document.createElement("dt"), document.createElement("dd")];
+      term.textContent = name;
+      group.append(term, description);
+      return group;
+    }));
+  }
+  entries.forEach(([, value, bad], n) => {
+    const group = list.children[n];
+    write(group.lastChild, value);
     group.className = bad ? "bad" : "";
-    group.append(term, description);
-    return group;
-  }));
+  });
 }
 
 function show() {
@@ -145,8 +157,13 @@ function show() {
   $("title").textContent = session?.id ?? "No session";
   if (!session) {
     $("screen-note").textContent = $("screen-note").dataset.offline || "There is no session. Create one to see it here.";
-    for (const id of ["counters", "stages", "addresses", "clips"]) $(id).replaceChildren();
-    $("phase").textContent = "";
+    for (const id of ["counters", "links", "addresses"]) {
+      $(id).replaceChildren();
+      $(id).removeAttribute("data-names");
+      $(id).removeAttribute("data-text");
+    }
+    for (const id of ["stages-panel", "clips-panel", "gain-row", "graph", "speaking"]) $(id).hidden = true;
+    for (const id of ["phase", "reason", "speech-line"]) $(id).textContent = "";
     return;
   }
   showSession(session);
@@ -161,79 +178,118 @@ function showMachine() {
   $("cpu").title = `of ${server.cores} cores`;
   $("memory").textContent = `${Math.round(server.memory_bytes / 1e6)} MB`;
   const left = capacity.sessions_left;
-  $("room").textContent = capacity.full ? "no session" : `${left} session${left === 1 ? "" : "s"}`;
-  $("room").title = capacity.full ?? "720p at 25 frames a second, measured on this machine";
+  $("room").textContent = capacity.full ? "no more" : `${left} session${left === 1 ? "" : "s"}`;
+  $("room").title = capacity.full ?? "of 720p at 25 frames a second, as measured on this machine";
   $("version").textContent = `Lipstream ${server.version}`;
 }
 
 function showSession(session) {
   const phase = session.phase ?? "idle";
-  $("phase").textContent = phase;
-  $("phase").className = `badge ${phase}`;
+  const gone = phase === "running" && session.video === "publish" && !session.publishing && !session.pull?.connected;
+  write($("phase"), gone ? "source gone" : phase);
+  $("phase").className = `badge ${gone ? "waiting" : phase}`;
   $("speaking").hidden = !session.speaking;
-  const parts = [session.graph, session.avatar && `avatar ${session.avatar}`, session.reason].filter(Boolean);
-  $("reason").textContent = parts.join(" · ");
+  const { engine } = session.params;
+  const parts = [`graph ${session.graph}`, session.avatar && `avatar ${session.avatar}`, engine && `engine ${engine}`, session.reason];
+  write($("reason"), parts.filter(Boolean).join(" · "));
   $("graph").href = path("/graph.svg");
-  $("graph").classList.toggle("disabled", phase !== "running");
+  $("graph").hidden = phase !== "running";
+  $("gain-row").hidden = false;
+  const gain = session.params["motion-gain"] ?? "1";
+  // Not while it is moved.
+  if (state.gain !== gain && document.activeElement !== $("gain")) {
+    state.gain = gain;
+    $("gain").value = gain;
+    $("gain-value").textContent = Number(gain).toFixed(2);
+  }
   const offline = $("screen-note").dataset.offline;
   const connection = state.player?.peer.connectionState;
-  $("screen-note").textContent = offline ? `The server does not answer: ${offline}`
-    : connection === "connected" ? "" : state.note ?? (state.player ? "Connecting…" : "Not playing");
+  const source = session.pull ? `Waits for ${session.pull.url}`
+    : `Nobody publishes yet. Publish to ${[state.server?.rtmp_url && `${state.server.rtmp_url}/${session.id}`, "WHIP"].filter(Boolean).join(", or by ")}.`;
+  const missing = phase === "waiting" ? source : "";
+  write($("screen-note"), offline ? `The server does not answer: ${offline}`
+    : connection === "connected" ? missing : state.note ?? (state.player ? "Connecting…" : "Not playing"));
   const size = session.width ? `${session.width}×${session.height}` : "–";
   fill($("counters"), [
     ["Picture", size],
-    ["Frames a second", session.fps.toFixed(1)],
     ["Frames", session.frames.toLocaleString("en")],
     ["Held", session.frames_held.toLocaleString("en")],
     ["Late", session.frames_late.toLocaleString("en")],
     ["Dropped", session.frames_dropped.toLocaleString("en"), session.frames_dropped > 0],
     ["Interval p99", `${(session.interval_p99_ms ?? 0).toFixed(0)} ms`],
-    ["Viewers", session.viewers],
     ["Restarts", session.restarts, session.restarts > 0],
     ["Clock skew", `${session.skew_ppm.toFixed(0)} ppm`],
     ["Last flush", session.flush_ms === null ? "–" : `${session.flush_ms.toFixed(0)} ms`],
-    ["Face", session.face ? "followed" : "none"],
+    ["Face", session.face ? "followed" : "none", phase === "running" && !session.face],
     ["Bit rate", session.video_bitrate ? `${(session.video_bitrate / 1e6).toFixed(2)} Mbit/s` : "–"],
-    ["Up", duration(session.uptime)],
-    ...session.pushes.map((push) => [push.url, push.connected ? "connected" : push.error ?? "connecting", !push.connected]),
+    ["Running for", phase === "idle" ? "–" : duration(session.uptime)],
   ]);
+  const link = (word) => (link) => [`${word} ${link.url}`, link.connected ? "connected" : link.error ?? "not connected", Boolean(link.error)];
+  fill($("links"), [...(session.pull ? [link("Reads")(session.pull)] : []), ...session.pushes.map(link("Pushes to"))]);
   $("stages-panel").hidden = session.stages.length === 0;
-  $("stages").replaceChildren(...session.stages.map((stage) => {
-    const row = document.createElement("tr");
-    for (const text of [stage.name, ...["p50_ms", "p95_ms", "p99_ms"].map((k) => stage[k].toFixed(1))]) {
-      row.insertCell().textContent = text;
-    }
-    return row;
-  }));
+  showStages(session.stages);
+  showClips(session);
+}
+
+function showStages(stages) {
+  const table = $("stages");
+  while (table.rows.length > stages.length) table.deleteRow(-1);
+  stages.forEach((stage, n) => {
+    const row = table.rows[n] ?? table.insertRow();
+    // A stage that has not worked yet has no times.
+    const times = ["p50_ms", "p95_ms", "p99_ms"].map((key) => stage.p99_ms === 0 ? "–" : stage[key].toFixed(1));
+    [stage.name, ...times].forEach((text, cell) => write(row.cells[cell] ?? row.insertCell(), text));
+  });
+}
+
+function showClips(session) {
   $("clips-panel").hidden = session.clips.length < 2;
-  $("clips").replaceChildren(...session.clips.map((clip) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = clip;
-    button.setAttribute("aria-pressed", clip === session.clip);
-    button.onclick = () => request("POST", path("/clip"), { body: { clip } }).catch(tell);
-    return button;
-  }));
+  const names = session.clips.join("\n");
+  if ($("clips").dataset.names !== names) {
+    $("clips").dataset.names = names;
+    $("clips").replaceChildren(...session.clips.map((clip) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = clip;
+      button.onclick = () => request("POST", path("/clip"), { body: { clip } }).catch((error) => tell(error, { failed: `${clip} is not shown` }));
+      return button;
+    }));
+  }
+  for (const button of $("clips").children) button.setAttribute("aria-pressed", button.textContent === session.clip);
+}
+
+// What is said here by an event stays until there is something newer to say.
+function say(text) {
+  state.waiting = false;
+  write($("speech-line"), text);
 }
 
 function showVoice(session) {
-  const talking = state.publisher !== null;
-  $("microphone").setAttribute("aria-pressed", talking);
-  $("microphone").textContent = talking ? "Microphone is live" : "Microphone live";
-  const queued = session.speech_queued_ms;
-  if (queued > 0) $("speech-line").textContent = `${(queued / 1000).toFixed(1)} s of speech wait`;
-  else if ($("speech-line").textContent.includes("wait")) $("speech-line").textContent = "";
+  const open = state.publisher !== null;
+  $("microphone").classList.toggle("on", open);
+  write($("microphone"), open ? "Close microphone" : "Open microphone");
+  const seconds = session.speech_queued_ms / 1000;
+  // While the button is held, the WebSocket says what happens.
+  if (seconds >= 1 && $("talk").getAttribute("aria-pressed") === "false" && performance.now() > state.quietUntil) {
+    write($("speech-line"), `${seconds.toFixed(0)} s of speech wait`);
+    state.waiting = true;
+  } else if (state.waiting) {
+    say("");
+  }
 }
 
 function showAddresses(session) {
   const rtmp = state.server?.rtmp_url;
   const entries = [["Play by WHEP", `${location.origin}/whep/${session.id}`]];
   if (rtmp) entries.push(["Play by RTMP", `${rtmp}/${session.id}/synced`]);
+  const dub = session.voice === "second";
   if (session.video === "publish") {
     entries.push(["Publish by WHIP", `${location.origin}/whip/${session.id}`]);
     if (rtmp) entries.push(["Publish by RTMP", `${rtmp}/${session.id}`]);
+    if (rtmp && dub) entries.push(["Publish the voice by RTMP", `${rtmp}/${session.id}/voice`]);
   }
-  entries.push(["Speak a file", `curl -X POST -T speech.wav ${location.origin}${path("/speak")}`]);
+  const header = key() ? ' -H "Authorization: Bearer $KEY"' : "";
+  entries.push(["Speak a file", `curl -X POST${header} -T speech.wav ${location.origin}${path("/speak")}`]);
   const text = JSON.stringify(entries);
   if ($("addresses").dataset.text === text) return;
   $("addresses").dataset.text = text;
@@ -246,7 +302,16 @@ function showAddresses(session) {
     copy.type = "button";
     copy.textContent = "Copy";
     copy.setAttribute("aria-label", `Copy: ${name}`);
-    copy.onclick = () => navigator.clipboard.writeText(address).then(() => tell("Copied", true), tell);
+    copy.onclick = async () => {
+      try {
+        await navigator.clipboard.writeText(address);
+        tell("Copied", { good: true });
+      } catch {
+        // Only pages by HTTPS or from this machine may copy.
+        getSelection().selectAllChildren(code);
+        tell("Selected: copy it with the keyboard", { good: true });
+      }
+    };
     description.append(code, copy);
     group.append(term, description);
     return group;
@@ -334,8 +399,7 @@ $("play").addEventListener("click", () => {
 $("sound").addEventListener("click", () => {
   const video = $("video");
   video.muted = !video.muted;
-  $("sound").setAttribute("aria-pressed", !video.muted);
-  $("sound").textContent = video.muted ? "Sound off" : "Sound on";
+  $("sound").textContent = video.muted ? "Unmute" : "Mute";
 });
 
 // --- Voice ------------------------------------------------------------------------------------------------------
@@ -349,9 +413,9 @@ $("speak-file").addEventListener("change", async () => {
     const type = file.type || "application/octet-stream";
     const told = (part) => { bar.firstChild.style.width = `${part * 100}%`; };
     const spoken = await upload("POST", path("/speak"), file, { "Content-Type": type }, told);
-    if (spoken?.seconds) tell(`${file.name}: ${spoken.seconds.toFixed(1)} s of speech`, true);
+    if (spoken?.seconds) tell(`${file.name}: ${spoken.seconds.toFixed(1)} s of speech`, { good: true });
   } catch (error) {
-    tell(error);
+    tell(error, { failed: `${file.name} is not spoken` });
   } finally {
     bar.hidden = true;
     bar.firstChild.style.width = "0";
@@ -359,12 +423,14 @@ $("speak-file").addEventListener("change", async () => {
   }
 });
 
-act("interrupt", async () => {
+act("interrupt", "Not interrupted", async () => {
   const { ms } = await request("POST", path("/interrupt"));
-  $("speech-line").textContent = `Interrupted: silent after ${ms.toFixed(0)} ms`;
+  // What was asked for before tells of speech that is gone.
+  state.quietUntil = performance.now() + POLL;
+  say(`Interrupted: the mouth was at rest after ${ms.toFixed(0)} ms`);
 });
 
-act("microphone", async () => {
+act("microphone", "The microphone is not open", async () => {
   if (state.publisher) {
     await endVoice();
     return;
@@ -372,7 +438,7 @@ act("microphone", async () => {
   const publisher = new Publisher(state.server?.ice_servers ?? [], (connection) => {
     if (connection !== "failed" || state.publisher !== publisher) return;
     endVoice();
-    tell(new Error("the connection of the microphone failed"));
+    tell(new Error("open it again"), { failed: "The connection of the microphone failed" });
     show();
   });
   await publisher.open(state.id);
@@ -389,10 +455,10 @@ async function endVoice() {
 
 function heard(event) {
   const words = {
-    listening: "Listening", speaking: "Speaking", idle: "Silent",
-    flushed: `Interrupted: silent after ${event.ms?.toFixed(0)} ms`, error: event.message,
+    listening: "Listening", speaking: "Speaking", idle: "All is said",
+    flushed: `Interrupted: the mouth was at rest after ${event.ms?.toFixed(0)} ms`, error: event.message,
   };
-  $("speech-line").textContent = words[event.type] ?? JSON.stringify(event);
+  say(words[event.type] ?? JSON.stringify(event));
 }
 
 async function startTalking() {
@@ -402,7 +468,7 @@ async function startTalking() {
     await state.talk.start();
   } catch (error) {
     stopTalking();
-    tell(error);
+    tell(error, { failed: "The microphone is not open" });
   }
 }
 
@@ -428,12 +494,28 @@ $("talk").addEventListener("blur", stopTalking);
 $("gain").addEventListener("input", () => { $("gain-value").textContent = Number($("gain").value).toFixed(2); });
 $("gain").addEventListener("change", () => {
   const params = { "motion-gain": $("gain").value };
-  request("PATCH", path(), { body: { params } }).catch(tell);
+  request("PATCH", path(), { body: { params } }).catch((error) => tell(error, { failed: "The motion gain stays" }));
 });
 
 $("session").addEventListener("change", () => choose($("session").value));
 
-act("delete", async () => {
+// A link carries no key: what needs one is fetched, and opened from here.
+for (const id of ["graph", "metrics"]) {
+  $(id).addEventListener("click", async (event) => {
+    if (!key()) return;
+    event.preventDefault();
+    try {
+      const response = await request("GET", $(id).getAttribute("href"), { raw: true });
+      const url = URL.createObjectURL(await response.blob());
+      window.open(url, "_blank");
+      setTimeout(() => URL.revokeObjectURL(url), 60000);
+    } catch (error) {
+      tell(error, { failed: "Not opened" });
+    }
+  });
+}
+
+act("delete", "The session is not deleted", async () => {
   if (!confirm(`End session ${state.id}? Its viewers and publishers are let go.`)) return;
   stop();
   await endVoice();

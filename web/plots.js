@@ -25,8 +25,14 @@ export class Plot {
   add(value) {
     this.values.push(Number.isFinite(value) ? value : null);
     if (this.values.length > SAMPLES) this.values.shift();
-    this.value.textContent = Number.isFinite(value) ? `${value.toFixed(this.digits)} ${this.unit}` : "–";
+    this.value.textContent = Number.isFinite(value) ? this.text(value) : "–";
     this.draw();
+  }
+
+  text(value) {
+    // No minus before what rounds to zero.
+    const number = value.toFixed(this.digits).replace(/^-(?=[0.]*$)/, "");
+    return this.unit ? `${number} ${this.unit}` : number;
   }
 
   clear() {
@@ -63,7 +69,8 @@ export class Plot {
     }
     pen.fillStyle = style.caretColor;
     pen.font = "9.5px system-ui, sans-serif";
-    pen.fillText(high.toFixed(this.digits), 1, 12);
+    pen.fillText(high.toFixed(0), 1, 12);
+    if (low < 0) pen.fillText(low.toFixed(0), 1, height - 6);
     pen.strokeStyle = style.color;
     pen.lineWidth = 1.6;
     pen.lineJoin = "round";
@@ -80,7 +87,7 @@ export class Plot {
     });
     pen.stroke();
     const last = known.at(-1);
-    const words = known.length ? `${this.name}: ${last.toFixed(this.digits)} ${this.unit}` : this.name;
+    const words = known.length ? `${this.name}: ${this.text(last)}` : this.name;
     canvas.setAttribute("aria-label", words);
   }
 }

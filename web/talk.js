@@ -1,6 +1,7 @@
 // Hold to talk: the microphone through the session's WebSocket.
 
 import { socket } from "./api.js";
+import { microphone } from "./live.js";
 
 const RATE = 48000;
 
@@ -25,7 +26,7 @@ export class Talk {
   async start() {
     this.talking = true;
     if (!this.node) {
-      const media = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: true } });
+      const media = await microphone();
       this.context = new AudioContext({ sampleRate: RATE });
       await this.context.audioWorklet.addModule("/web/capture.js");
       this.node = new AudioWorkletNode(this.context, "capture", { numberOfOutputs: 0 });
