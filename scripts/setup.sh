@@ -17,7 +17,7 @@ PACKAGES=(
 )
 
 # What only `make test` needs, to try real peers; tests whose peer is missing are skipped.
-TEST_PACKAGES=(nginx libnginx-mod-rtmp)
+TEST_PACKAGES=(nginx libnginx-mod-rtmp chromium)
 [ "${LIPSTREAM_SETUP_TESTS:-0}" = 0 ] || PACKAGES+=("${TEST_PACKAGES[@]}")
 
 # onnxruntime-openvino from PyPI: the shared libraries inside are what we want, its Python part is not installed.

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub fn installed() -> bool {
     let there = Path::new(PROGRAM).exists();
     if !there {
-        println!("skipped: {PROGRAM} is not installed (scripts/setup.sh --tests)");
+        println!("skipped: {PROGRAM} is not installed (LIPSTREAM_SETUP_TESTS=1 scripts/setup.sh)");
     }
     there
 }
