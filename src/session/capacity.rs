@@ -285,6 +285,16 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_could_be_measured_one_session_is_tried() {
+        let meter = Meter::new(0.85);
+        meter.price.set(Price { frame: meter.all(), device: "auto".into(), measured: false }).ok().unwrap();
+        meter.load.lock().others = 0.5;
+        meter.admit(STANDARD, &[]).expect("it tells why it does not run");
+        let refusal = meter.admit(STANDARD, &[STANDARD]).expect_err("the first may take all");
+        assert!(refusal.to_string().contains("the machine is full: 1 sessions"), "{refusal}");
+    }
+
+    #[test]
     fn sessions_fit_until_their_prices_fill_the_part_of_the_cores() {
         let meter = priced(0.010);
         let mut running = Vec::new();
