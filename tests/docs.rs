@@ -164,7 +164,14 @@ fn routes_in_the_documentation_exist() {
 
 #[test]
 fn links_of_the_documentation_lead_somewhere() {
-    for (path, text) in below("docs", ".md") {
+    let readme = root().join("README.md");
+    let first = fs::read_to_string(&readme).unwrap();
+    for page in fs::read_dir(root().join("docs")).unwrap() {
+        let page = page.unwrap().file_name().into_string().unwrap();
+        let told = !page.ends_with(".md") || first.contains(&format!("(docs/{page})"));
+        assert!(told, "README.md does not lead to docs/{page}");
+    }
+    for (path, text) in below("docs", ".md").into_iter().chain([(readme, first)]) {
         for piece in text.split("](").skip(1) {
             let Some((target, _)) = piece.split_once(')') else { continue };
             let target = target.split('#').next().unwrap_or_default();
