@@ -74,41 +74,10 @@ impl Clip {
         let mut index = Vec::new();
         let limit = 8 + 28 + MAX_FRAMES as u64 * (12 + u64::from(THUMBNAIL * THUMBNAIL));
         plain_file(&path)?.take(limit + 1).read_to_end(&mut index).map_err(|e| broken(&e.to_string()))?;
-        let mut words = index.get(8..36).filter(|_| index.starts_with(MAGIC)).ok_or_else(|| broken("is no index"))?;
-        let mut word = || {
-            let (four, rest) = words.split_at(4);
-            words = rest;
-            u32::from_le_bytes(four.try_into().expect("four bytes"))
-        };
-        let frames = word() as usize;
-        let shape = Shape { width: word(), height: word(), fps: (word(), word()) };
-        let thumbnail = (word(), word());
-        if frames == 0 || frames > MAX_FRAMES || !shape.valid() || thumbnail != shape.thumbnail() {
-            return Err(broken("has a head that makes no sense"));
-        }
-        let pixels = (thumbnail.0 * thumbnail.1) as usize;
-        if index.len() != 36 + frames * (12 + pixels) {
-            return Err(broken("is cut short or too long"));
-        }
-        let (table, thumbnails) = index[36..].split_at(frames * 12);
-        let places: Vec<(u64, u32)> = table
-            .chunks_exact(12)
-            .map(|entry| {
-                let (offset, length) = entry.split_at(8);
-                let offset = u64::from_le_bytes(offset.try_into().expect("eight bytes"));
-                (offset, u32::from_le_bytes(length.try_into().expect("four bytes")))
-            })
-            .collect();
         let path = folder.join(format!("{name}.jpegs"));
         let data = plain_file(&path)?;
         let size = data.metadata().map_err(|e| broken(&e.to_string()))?.len();
-        let inside = |(offset, length): &(u64, u32)| {
-            (1..=MAX_JPEG).contains(length) && offset.checked_add((*length).into()).is_some_and(|end| end <= size)
-        };
-        if !places.iter().all(inside) {
-            return Err(broken("names places outside of the frames"));
-        }
-        let thumbnails = thumbnails.to_vec();
+        let Index { shape, places, thumbnails } = Index::parse(&index, size).map_err(broken)?;
         Ok(Self { name: name.to_owned(), shape, path, data, places, thumbnails })
     }
 
@@ -142,6 +111,51 @@ impl Clip {
         let (a, b) = (self.thumbnail(index), other.thumbnail(at));
         let sum: u32 = a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
         sum as f32 / a.len().min(b.len()) as f32
+    }
+}
+
+/// What an index says.
+pub struct Index {
+    shape: Shape,
+    places: Vec<(u64, u32)>,
+    thumbnails: Vec<u8>,
+}
+
+impl Index {
+    /// Reads an index of `size` bytes of frames. Errors say what is wrong with it.
+    pub fn parse(index: &[u8], size: u64) -> Result<Self, &'static str> {
+        let mut words = index.get(8..36).filter(|_| index.starts_with(MAGIC)).ok_or("is no index")?;
+        let mut word = || {
+            let (four, rest) = words.split_at(4);
+            words = rest;
+            u32::from_le_bytes(four.try_into().expect("four bytes"))
+        };
+        let frames = word() as usize;
+        let shape = Shape { width: word(), height: word(), fps: (word(), word()) };
+        let thumbnail = (word(), word());
+        if frames == 0 || frames > MAX_FRAMES || !shape.valid() || thumbnail != shape.thumbnail() {
+            return Err("has a head that makes no sense");
+        }
+        let pixels = (thumbnail.0 * thumbnail.1) as usize;
+        if index.len() != 36 + frames * (12 + pixels) {
+            return Err("is cut short or too long");
+        }
+        let (table, thumbnails) = index[36..].split_at(frames * 12);
+        let places: Vec<(u64, u32)> = table
+            .chunks_exact(12)
+            .map(|entry| {
+                let (offset, length) = entry.split_at(8);
+                let offset = u64::from_le_bytes(offset.try_into().expect("eight bytes"));
+                (offset, u32::from_le_bytes(length.try_into().expect("four bytes")))
+            })
+            .collect();
+        let inside = |(offset, length): &(u64, u32)| {
+            (1..=MAX_JPEG).contains(length) && offset.checked_add((*length).into()).is_some_and(|end| end <= size)
+        };
+        if !places.iter().all(inside) {
+            return Err("names places outside of the frames");
+        }
+        Ok(Self { shape, places, thumbnails: thumbnails.to_vec() })
     }
 }
 

@@ -11,6 +11,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+#[doc(hidden)]
+pub use self::clip::Index;
 pub use self::{
     player::Player,
     store::{Avatar, DEMO, Rejection, Store, Summary},

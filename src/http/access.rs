@@ -147,7 +147,7 @@ fn given_key(headers: &HeaderMap) -> Option<Vec<u8>> {
 }
 
 /// RFC 4648 section 5, without padding.
-fn decode_base64url(text: &str) -> Option<Vec<u8>> {
+pub fn decode_base64url(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() * 3 / 4);
     let (mut bits, mut count) = (0_u32, 0);
     for byte in text.bytes() {

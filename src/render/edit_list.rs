@@ -58,7 +58,7 @@ fn last_box(file: &mut std::fs::File, kind: [u8; 4]) -> io::Result<(u64, u64)> {
 }
 
 /// `moov` with the edit list of its first audio track in place.
-fn with_edit(moov: &[u8], priming: u64, samples: u64, rate: u32) -> Option<Vec<u8>> {
+pub fn with_edit(moov: &[u8], priming: u64, samples: u64, rate: u32) -> Option<Vec<u8>> {
     let seconds = |scale: u32| (u128::from(samples) * u128::from(scale) / u128::from(rate.max(1))) as u64;
     let mvhd = child(moov, 8..moov.len(), b"mvhd")?;
     let movie_scale = scale(&moov[mvhd])?;

@@ -27,6 +27,8 @@ use lipstream_engines::{
 };
 use serde::Serialize;
 
+#[doc(hidden)]
+pub use self::edit_list::with_edit;
 use self::{
     feed::Feed,
     looping::Frames,

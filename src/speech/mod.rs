@@ -10,3 +10,5 @@ mod upsample;
 
 pub use queue::{Cut, Event, Full, Queue, Writer};
 pub use socket::{MAX_MESSAGE, socket, upgrade};
+#[doc(hidden)]
+pub use {format::Format, pcm::Pcm, socket::Command, upsample::Upsampler};

@@ -73,9 +73,10 @@ const MAX_ERRORS: u32 = 32;
 /// Numbers for utterances without an id.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-#[derive(Deserialize)]
+/// What a client says.
+#[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum Command {
+pub enum Command {
     SpeakStart { rate: Option<u32>, utterance: Option<String> },
     SpeakEnd {},
     Interrupt {},
@@ -85,6 +86,13 @@ enum Command {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Report<'a> {
     Error { message: &'a str },
+}
+
+impl Command {
+    /// Reads a text message.
+    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
 }
 
 /// Why a connection ends, with the code of RFC 6455, 7.4.1, that says so.
@@ -204,7 +212,7 @@ impl Client {
             Message::Text(text) if text.len() > MAX_COMMAND => {
                 self.error(&format!("a command has at most {MAX_COMMAND} bytes, this one {}", text.len())).await
             }
-            Message::Text(text) => match serde_json::from_str(&text) {
+            Message::Text(text) => match Command::parse(&text) {
                 Ok(command) => self.command(command).await,
                 Err(e) => {
                     self.error(&format!("no command: {e}; send speak_start, speak_end or interrupt as JSON")).await

@@ -98,7 +98,12 @@ impl ReferenceBank {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(refused(path, "(file)", format!("is larger than {} MiB", MAX_BYTES >> 20)));
         }
-        parse(&bytes).map_err(|(key, cause)| refused(path, key, cause))
+        Self::read(path, &bytes)
+    }
+
+    /// The same for bytes at hand; `origin` is what errors call them.
+    pub fn read(origin: &Path, bytes: &[u8]) -> Result<Self> {
+        parse(bytes).map_err(|(key, cause)| refused(origin, key, cause))
     }
 
     /// Refuses a bank that was gathered for another engine: its crops would not lie where that engine expects them.
