@@ -1,5 +1,11 @@
 //! Forms with files (`multipart/form-data`, RFC 7578): files go to the disk as they come.
 
+use std::{
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
+
 use axum::{
     body::Body,
     extract::{
@@ -7,20 +13,27 @@ use axum::{
         multipart::{Field, MultipartError, MultipartRejection},
     },
 };
-use futures_util::stream;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use parking_lot::Mutex;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, schema::Type},
 };
 
 use super::{
-    App, body,
+    body::{self, Pace},
     problem::Problem,
     uploads::{Upload, Uploads},
 };
 
 /// Longest text field, in bytes.
 const TEXT: usize = 4096;
+
+/// Longest head of a part, with what stands before it, in bytes.
+const HEAD: usize = 16 << 10;
+/// Bytes of a file that are taken at a time.
+const AHEAD: usize = 256 << 10;
 
 /// Bytes of a body, for the OpenAPI document.
 pub struct Binary;
@@ -37,6 +50,7 @@ impl ToSchema for Binary {}
 /// A form that is being read.
 pub struct Form {
     form: Multipart,
+    gate: Arc<Mutex<Gate>>,
     texts: &'static [&'static str],
     files: &'static [&'static str],
 }
@@ -48,26 +62,30 @@ pub enum Part {
 }
 
 impl Form {
-    /// Opens a form of at most `limit` bytes; `key` is the configuration's name of that limit.
+    /// Opens a form of at most `limit` bytes; `key` is the configuration's name of that limit. `idle` is the longest pause
+    /// within it.
     pub async fn open(
-        app: &App,
         request: Request,
+        idle: Duration,
         (limit, key): (u64, &'static str),
         texts: &'static [&'static str],
         files: &'static [&'static str],
     ) -> Result<Self, Problem> {
         body::check_length(request.headers(), limit, key)?;
         let (parts, body) = request.into_parts();
-        let pieces = body::bounded(body, limit, key, app.settings.limits.body_idle);
-        let request = Request::from_parts(parts, Body::from_stream(pieces));
+        let pieces = body::bounded(body, limit, key, Pace::files(idle));
+        let gate = Arc::new(Mutex::new(Gate::default()));
+        let request = Request::from_parts(parts, Body::from_stream(guarded(pieces, gate.clone())));
         let refused = |e: MultipartRejection| Problem::media_type(e.body_text());
         let form = Multipart::from_request(request, &()).await.map_err(refused)?;
-        Ok(Self { form, texts, files })
+        Ok(Self { form, gate, texts, files })
     }
 
     /// The next field; files are stored in `uploads`.
     pub async fn next(&mut self, uploads: &Uploads) -> Result<Option<Part>, Problem> {
+        *self.gate.lock() = Gate { head: true, ..Gate::default() };
         let Some(field) = self.form.next_field().await.map_err(broken)? else { return Ok(None) };
+        *self.gate.lock() = Gate::default();
         let name = field.name().unwrap_or_default().to_owned();
         if self.texts.contains(&name.as_str()) {
             return Ok(Some(Part::Text(name, text(field).await?)));
@@ -83,6 +101,44 @@ impl Form {
         let known: Vec<&str> = self.texts.iter().chain(self.files).copied().collect();
         Err(Problem::bad_request(format!("the form has a field `{shown}`; it takes {}", known.join(", "))))
     }
+}
+
+/// What the form's parser has been given since it last gave something: it takes all that there is and keeps it until
+/// it finds what it looks for.
+#[derive(Default)]
+struct Gate {
+    /// It looks for the head of a part.
+    head: bool,
+    taken: usize,
+    /// It was made to look at what it has.
+    held: bool,
+}
+
+/// `pieces` in portions, and no more of them than a head may have where the parser looks for one.
+fn guarded(
+    mut pieces: impl Stream<Item = Result<Bytes, Problem>> + Unpin,
+    gate: Arc<Mutex<Gate>>,
+) -> impl Stream<Item = Result<Bytes, Problem>> {
+    stream::poll_fn(move |context| {
+        let mut gate = gate.lock();
+        if gate.taken >= if gate.head { HEAD } else { AHEAD } {
+            if gate.head && gate.held {
+                let cause = format!("a part of the form does not begin within {} kB", HEAD >> 10);
+                return Poll::Ready(Some(Err(Problem::bad_request(cause))));
+            }
+            gate.held = true;
+            if !gate.head {
+                gate.taken = 0;
+            }
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let piece = ready!(pieces.poll_next_unpin(context));
+        if let Some(Ok(piece)) = &piece {
+            gate.taken += piece.len();
+        }
+        Poll::Ready(piece)
+    })
 }
 
 async fn text(mut field: Field<'_>) -> Result<String, Problem> {
@@ -106,4 +162,12 @@ fn broken(error: MultipartError) -> Problem {
         source = cause.source();
     }
     Problem::bad_request(format!("the form cannot be read: {}", error.body_text()))
+}
+
+/// Reads a form as handlers do, for fuzzing: its files go to `uploads` and are removed.
+pub async fn read_all(request: Request, uploads: &Uploads) -> Result<(), Problem> {
+    let limit = (1 << 20, "limit");
+    let mut form = Form::open(request, Duration::from_secs(1), limit, &["name", "clip"], &["video"]).await?;
+    while form.next(uploads).await?.is_some() {}
+    Ok(())
 }

@@ -8,9 +8,9 @@
 
 mod access;
 mod api;
-mod body;
+pub(crate) mod body;
 mod diagram;
-mod extract;
+pub(crate) mod extract;
 mod form;
 mod health;
 mod layers;
@@ -34,6 +34,8 @@ pub use self::{
     problem::Problem,
     uploads::Uploads,
 };
+#[doc(hidden)]
+pub use self::{access::decode_base64url, diagram::svg, form::read_all as read_form};
 use crate::{jobs, metrics::Metrics, session::Manager};
 
 /// What the router is told.

@@ -15,6 +15,9 @@ use crate::session::Refusal;
 /// Seconds after which a client may ask again where the machine is full.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
+/// Longest detail, in bytes.
+const MAX_DETAIL: usize = 2000;
+
 /// Why a request failed and what helps.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
@@ -45,7 +48,7 @@ impl Problem {
             kind: format!("urn:lipstream:{kind}").into(),
             title: status.canonical_reason().unwrap_or("Error").into(),
             status: status.as_u16(),
-            detail: detail.into(),
+            detail: shortened(detail.into()),
         }
     }
 
@@ -81,6 +84,15 @@ impl Problem {
     pub fn full(detail: impl Into<String>) -> Self {
         Self::of(StatusCode::SERVICE_UNAVAILABLE, "full", detail)
     }
+}
+
+/// A problem may quote what was sent, and that may be long.
+fn shortened(mut detail: String) -> String {
+    if detail.len() > MAX_DETAIL {
+        detail.truncate(detail.floor_char_boundary(MAX_DETAIL));
+        detail.push('…');
+    }
+    detail
 }
 
 impl std::fmt::Display for Problem {

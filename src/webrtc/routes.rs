@@ -1,11 +1,11 @@
 //! The HTTP of WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, Path, State},
+    body::Body,
+    extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{MethodRouter, post},
@@ -16,8 +16,10 @@ use super::{
     offer::{Fragment, MAX_FRAGMENT, MAX_OFFER},
     server::Opened,
 };
-use crate::http::Problem;
+use crate::http::{Problem, body, extract::Path};
 
+/// Time for a body of a few kilobytes to come.
+const PATIENCE: Duration = Duration::from_secs(15);
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
@@ -32,7 +34,6 @@ impl Server {
             .route("/whip/{session}/voice", entry(post(publish_voice)))
             .route("/whep/{session}/{peer}", peer())
             .route("/whip/{session}/{peer}", peer())
-            .layer(DefaultBodyLimit::max(MAX_OFFER.max(MAX_FRAGMENT)))
             .with_state(self.clone())
     }
 }
@@ -63,10 +64,10 @@ async fn play(
     State(server): State<Arc<Server>>,
     Path(session): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
-    let opened = match check(&headers, SDP) {
-        Ok(()) => server.play(&session, &body).await,
+    let opened = match read(&headers, body, SDP, MAX_OFFER).await {
+        Ok(offer) => server.play(&session, &offer).await,
         Err(problem) => Err(problem),
     };
     created(&server, "whep", &session, opened)
@@ -76,23 +77,23 @@ async fn publish(
     State(server): State<Arc<Server>>,
     Path(session): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
-    publish_to(&server, &session, false, &headers, &body).await
+    publish_to(&server, &session, false, &headers, body).await
 }
 
 async fn publish_voice(
     State(server): State<Arc<Server>>,
     Path(session): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
-    publish_to(&server, &session, true, &headers, &body).await
+    publish_to(&server, &session, true, &headers, body).await
 }
 
-async fn publish_to(server: &Arc<Server>, session: &str, voice: bool, headers: &HeaderMap, body: &[u8]) -> Response {
-    let opened = match check(headers, SDP) {
-        Ok(()) => server.publish(session, voice, body).await,
+async fn publish_to(server: &Arc<Server>, session: &str, voice: bool, headers: &HeaderMap, body: Body) -> Response {
+    let opened = match read(headers, body, SDP, MAX_OFFER).await {
+        Ok(offer) => server.publish(session, voice, &offer).await,
         Err(problem) => Err(problem),
     };
     created(server, "whip", session, opened)
@@ -133,11 +134,10 @@ async fn trickle(
     State(server): State<Arc<Server>>,
     Path((session, peer)): Path<(String, String)>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Problem> {
     let link = server.find(&session, &peer)?;
-    check(&headers, FRAGMENT)?;
-    let fragment = Fragment::read(&body)?;
+    let fragment = Fragment::read(&read(&headers, body, FRAGMENT, MAX_FRAGMENT).await?)?;
     match_etag(&headers, &link.etag())?;
     let Some(answer) = link.trickle(fragment).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -180,6 +180,12 @@ fn match_etag(headers: &HeaderMap, etag: &str) -> Result<(), Problem> {
             format!("`If-Match` is not {etag}: the ICE session has been replaced"),
         ))
     }
+}
+
+/// A body of `media_type`, checked by its head before any of it is awaited.
+async fn read(headers: &HeaderMap, body: Body, media_type: &str, limit: usize) -> Result<Vec<u8>, Problem> {
+    check(headers, media_type)?;
+    body::whole(headers, body, limit, "a session description", PATIENCE).await
 }
 
 /// What is sent must be `media_type`, and for an offer it must be accepted as the answer.

@@ -60,7 +60,7 @@ pub struct Fields {
 pub async fn upload(State(app): State<Arc<App>>, request: Request) -> Result<Accepted, Problem> {
     let place = app.uploads.place()?;
     let limit = (app.settings.limits.upload, LIMIT);
-    let mut form = Form::open(&app, request, limit, &["name", "clip"], &["video"]).await?;
+    let mut form = Form::open(request, app.settings.limits.body_idle, limit, &["name", "clip"], &["video"]).await?;
     let (mut name, mut clip, mut video) = (None, IDLE.to_owned(), None);
     while let Some(part) = form.next(&app.uploads).await? {
         match part {
@@ -98,7 +98,8 @@ pub async fn put(
     body::check_length(&headers, limits.upload, LIMIT)?;
     check_names(&name, &clip)?;
     let place = app.uploads.place()?;
-    let upload = app.uploads.receive(body::bounded(body, limits.upload, LIMIT, limits.body_idle)).await?;
+    let pieces = body::bounded(body, limits.upload, LIMIT, body::Pace::files(limits.body_idle));
+    let upload = app.uploads.receive(pieces).await?;
     Ok(accepted(app.uploads.prepare(place, upload, name, clip)))
 }
 

@@ -63,7 +63,8 @@ pub async fn create(
     // One that is being received counts as one that waits.
     let place = app.uploads.place()?;
     let limit = (app.settings.limits.render, LIMIT);
-    let mut form = Form::open(&app, request, limit, &["avatar", "options"], &["audio", "video"]).await?;
+    let mut form =
+        Form::open(request, app.settings.limits.body_idle, limit, &["avatar", "options"], &["audio", "video"]).await?;
     let (mut audio, mut video, mut avatar, mut options) = (None, None, None, Options::default());
     while let Some(part) = form.next(&app.uploads).await? {
         match part {

@@ -68,7 +68,7 @@ pub async fn speak(
     let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?").to_owned());
     // curl calls a body a form where nobody says otherwise; nobody speaks a form.
     let kind = kind.filter(|kind| kind != "application/x-www-form-urlencoded").unwrap_or_default();
-    let pieces = body::bounded(body, limits.speak, LIMIT, limits.body_idle);
+    let pieces = body::bounded(body, limits.speak, LIMIT, body::Pace::live(limits.body_idle));
     let mut failed = None;
     // What stopped the body is told as it is, not as the decoder saw it.
     let pieces = futures_util::StreamExt::inspect(pieces, |piece| {
