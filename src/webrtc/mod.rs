@@ -34,6 +34,8 @@ mod source_clock;
 mod status;
 mod timeline;
 
+#[doc(hidden)]
+pub use self::{negotiate::read_offer, offer::read_fragment};
 pub use self::{
     server::Server,
     settings::{IceServer, Settings},

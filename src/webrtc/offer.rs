@@ -2,7 +2,7 @@
 //!
 //! Only what bounds and routes an offer is read here, before the WebRTC library parses it whole.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use str0m::Candidate;
 
@@ -82,6 +82,8 @@ impl Offer {
         let mut offer = Self::default();
         let mut sections: Vec<Section> = Vec::new();
         let mut direction = None;
+        let mut formats: HashMap<&str, &str> = HashMap::new();
+        let mut fingerprints: Vec<bool> = Vec::new();
         for line in lines {
             if line.starts_with("a=candidate:") || line == "a=end-of-candidates" {
                 continue;
@@ -96,6 +98,18 @@ impl Offer {
                 if sections.len() > MAX_SECTIONS {
                     return Err(Bad::Unfit(format!("the SDP offer has more than {MAX_SECTIONS} media sections")));
                 }
+            } else if let Some((attribute, value)) = format_line(line) {
+                let said = formats.entry(attribute).or_insert(value);
+                if *said != value {
+                    return Err(Bad::Unfit(format!(
+                        "the SDP offer says two things of one payload type: `{}` with `{}` and `{}`",
+                        printable(attribute),
+                        printable(said),
+                        printable(value)
+                    )));
+                }
+            } else if let Some(fingerprint) = line.strip_prefix("a=fingerprint:") {
+                fingerprints.push(is_sha256(fingerprint));
             } else if let Some(ufrag) = line.strip_prefix("a=ice-ufrag:") {
                 offer.ufrag = ufrag.to_owned();
             } else if matches!(line, "a=sendrecv" | "a=sendonly" | "a=recvonly" | "a=inactive") {
@@ -105,6 +119,9 @@ impl Offer {
                     None => direction = value,
                 }
             }
+        }
+        if !fingerprints.is_empty() && !fingerprints.contains(&true) {
+            return Err(Bad::Unfit("no `a=fingerprint` of the SDP offer is a whole sha-256".into()));
         }
         offer.check(&sections, direction.as_deref(), want)
     }
@@ -154,6 +171,22 @@ impl Offer {
         }
         Self { sdp, ufrag: ufrag.to_owned(), ..*self }
     }
+}
+
+/// What a line says of a payload type: the attribute with the number, and its value. In one bundle, which all are here,
+/// a payload type has one meaning (RFC 8843, section 9.1).
+fn format_line(line: &str) -> Option<(&str, &str)> {
+    let attribute = line.strip_prefix("a=").filter(|a| a.starts_with("rtpmap:") || a.starts_with("fmtp:"))?;
+    attribute.split_once(' ')
+}
+
+/// The hash of a certificate as RFC 8122, section 5, writes it.
+fn is_sha256(fingerprint: &str) -> bool {
+    let Some((function, hash)) = fingerprint.split_once(' ') else { return false };
+    let bytes: Vec<&str> = hash.trim_end().split(':').collect();
+    function.eq_ignore_ascii_case("sha-256")
+        && bytes.len() == 32
+        && bytes.iter().all(|byte| byte.len() == 2 && byte.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Trickled candidates, or the credentials of an ICE restart.
@@ -206,6 +239,12 @@ impl Fragment {
         }
         Ok(())
     }
+}
+
+/// Reads a fragment of candidates, for fuzzing.
+pub fn read_fragment(body: &[u8]) {
+    // What is refused is refused.
+    let _ = Fragment::read(body);
 }
 
 /// ICE characters (RFC 8839 section 5.4), at least `min` and at most 256 of them.
@@ -266,7 +305,12 @@ mod tests {
     fn a_bad_offer_says_what_is_wrong() {
         let long = format!("v=0\r\na={}\r\n", "x".repeat(2000));
         let many = format!("v=0\r\na=ice-ufrag:abcd\r\n{}", "m=video 9 x 96\r\n".repeat(9));
-        let cases: [(&[u8], &str); 8] = [
+        let twice = "v=0\r\na=rtpmap:96 H264/90000\r\na=rtpmap:96 VP8/90000\r\n";
+        let short = format!("v=0\r\na=fingerprint:sha-256 {}\r\n", "AB:".repeat(31));
+        let cases: [(&[u8], &str); 11] = [
+            (twice.as_bytes(), "`rtpmap:96` with `H264/90000` and `VP8/90000`"),
+            (short.as_bytes(), "sha-256"),
+            (b"v=0\r\na=fingerprint:sha-1 00:11\r\n", "sha-256"),
             (b"", "empty"),
             (b"hello", "v=0"),
             (b"v=0\r\n", "no media section"),
