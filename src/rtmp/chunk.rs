@@ -13,6 +13,9 @@ pub const INITIAL_CHUNK: usize = 128;
 pub const OUR_CHUNK: usize = 4096;
 /// A key frame of 4K at a high bit rate has about 2 MB.
 pub const MAX_MESSAGE: usize = 8 << 20;
+/// Before a peer publishes it sends commands only, which have a few kilobytes. Whoever has said nothing yet cannot make
+/// many connections hold megabytes each.
+const MAX_COMMANDS: usize = 128 << 10;
 /// A publisher uses three to five chunk streams.
 const MAX_STREAMS: usize = 32;
 /// Unfinished messages of all chunk streams together.
@@ -52,8 +55,8 @@ pub struct Message {
 pub enum Error {
     #[error("a chunk continues a stream that has not begun: this is no RTMP")]
     NotBegun,
-    #[error("a message of {0} bytes is announced; at most {MAX_MESSAGE} are accepted")]
-    MessageSize(usize),
+    #[error("a message of {0} bytes is announced; at most {1} are accepted, {MAX_MESSAGE} while publishing")]
+    MessageSize(usize, usize),
     #[error("a chunk size of {0} is outside 1..=16777215")]
     ChunkSize(u32),
     #[error("more than {MAX_STREAMS} chunk streams or {MAX_HELD} bytes of unfinished messages")]
@@ -81,15 +84,28 @@ pub struct Reader {
     /// The chunk that is being read: its stream and the bytes that it lacks.
     current: Option<(u32, usize)>,
     held: usize,
+    /// Longest message.
+    longest: usize,
 }
 
 impl Default for Reader {
+    /// For a peer that may send media.
     fn default() -> Self {
-        Self { chunk: INITIAL_CHUNK, streams: HashMap::new(), current: None, held: 0 }
+        Self { chunk: INITIAL_CHUNK, streams: HashMap::new(), current: None, held: 0, longest: MAX_MESSAGE }
     }
 }
 
 impl Reader {
+    /// For a peer that has not yet asked to publish.
+    pub fn of_commands() -> Self {
+        Self { longest: MAX_COMMANDS, ..Self::default() }
+    }
+
+    /// From now on the peer may send media.
+    pub fn expect_media(&mut self) {
+        self.longest = MAX_MESSAGE;
+    }
+
     /// Takes bytes from `input` up to the end of the next message; `None` when they do not suffice. Chunk size and
     /// abort messages are acted on here and returned all the same.
     pub fn read(&mut self, input: &mut BytesMut) -> Result<Option<Message>, Error> {
@@ -104,7 +120,7 @@ impl Reader {
             let stream = self.streams.get_mut(&id).ok_or(Error::NotBegun)?;
             let take = lacks.min(input.len());
             self.held += take;
-            if self.held > MAX_HELD {
+            if self.held > MAX_HELD.min(2 * self.longest) {
                 return Err(Error::TooMuch);
             }
             stream.partial.extend_from_slice(&input[..take]);
@@ -202,8 +218,8 @@ impl Reader {
             }
             if format < 2 {
                 let length = u24(3) as usize;
-                if length > MAX_MESSAGE {
-                    return Err(Error::MessageSize(length));
+                if length > self.longest {
+                    return Err(Error::MessageSize(length, self.longest));
                 }
                 stream.length = length;
                 stream.kind = header[6];
@@ -343,7 +359,13 @@ mod tests {
     fn lies_about_sizes_are_refused_without_memory() {
         let header = |length: [u8; 3]| [&[3, 0, 0, 0][..], &length, &[20, 0, 0, 0, 0]].concat();
         let result = read_all(&mut Reader::default(), &header([0xFF, 0xFF, 0xFF]));
-        assert_eq!(result, Err(Error::MessageSize(0xFF_FFFF)));
+        assert_eq!(result, Err(Error::MessageSize(0xFF_FFFF, MAX_MESSAGE)));
+        let picture = header([2, 0, 1]);
+        assert_eq!(read_all(&mut Reader::default(), &picture), Ok(Vec::new()));
+        let mut reader = Reader::of_commands();
+        assert_eq!(read_all(&mut reader, &picture), Err(Error::MessageSize((2 << 16) + 1, MAX_COMMANDS)));
+        reader.expect_media();
+        assert_eq!(read_all(&mut reader, &picture), Ok(Vec::new()));
         assert_eq!(read_all(&mut Reader::default(), &[0xC3, 1]), Err(Error::NotBegun));
         let zero = [2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(read_all(&mut Reader::default(), &zero), Err(Error::ChunkSize(0)));

@@ -124,7 +124,7 @@ pub(super) async fn run<S: Host>(
     greeted.map_err(|error| End::Refused(format!("handshake: {error}")))?;
     let now = Instant::now();
     let mut connection = Connection {
-        link: Link::default(),
+        link: Link::of_commands(),
         peer,
         host,
         shared: shared.clone(),
@@ -348,6 +348,7 @@ impl<S: Host> Connection<S> {
             Ok(Err(refusal)) => return self.refuse(stream, BAD, refusal.to_string()),
             Err(_) => return self.refuse(stream, BAD, "the session failed; its log says why".into()),
         };
+        self.link.expect_media();
         self.role = Role::Publishes(Box::new(Publishing { ingest: Some(ingest), outlet, place }));
         self.link.stream_begins(stream);
         self.link.status(stream, "status", "NetStream.Publish.Start", "publishing");

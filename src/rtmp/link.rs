@@ -72,6 +72,16 @@ struct Aggregate {
 }
 
 impl Link {
+    /// A server's, to a peer that has said nothing yet: messages that are longer than commands are refused until
+    /// [`expect_media`](Self::expect_media).
+    pub fn of_commands() -> Self {
+        Self { reader: chunk::Reader::of_commands(), ..Self::default() }
+    }
+
+    pub fn expect_media(&mut self) {
+        self.reader.expect_media();
+    }
+
     /// `count` bytes have been added to `input`.
     pub fn arrived(&mut self, count: usize) {
         self.received += count as u64;
