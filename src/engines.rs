@@ -9,7 +9,18 @@ use lipstream_engines::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::error::Result;
+use crate::{error::Result, session::Refusal};
+
+/// Refuses what is not the name of an installed engine. Elsewhere a path is opened as one, and whoever asks over the
+/// network must not choose the files of this machine that are loaded.
+pub fn check_name(name: &str) -> Result<(), Refusal> {
+    let installed = Engine::installed();
+    if installed.iter().any(|(known, engine)| known == name && engine.is_ok()) {
+        return Ok(());
+    }
+    let names: Vec<_> = installed.into_iter().map(|(name, _)| name).collect();
+    Err(Refusal::Invalid(format!("engine: there is no `{name}`; there are {}", names.join(", "))))
+}
 
 /// An engine that is installed.
 #[derive(Serialize, ToSchema)]

@@ -1,8 +1,7 @@
-use lipstream_engines::manifest::Engine;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::session::Refusal;
+use crate::{engines, session::Refusal};
 
 /// Container of the result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -69,15 +68,7 @@ impl Options {
         if self.crf > 50 {
             return Err(Refusal::Invalid(format!("crf: {} is not in 0 to 50", self.crf)));
         }
-        if let Some(name) = &self.engine {
-            // A path would be opened as one; over the network only names are taken.
-            let installed = Engine::installed();
-            if !installed.iter().any(|(known, engine)| known == name && engine.is_ok()) {
-                let names: Vec<_> = installed.into_iter().map(|(name, _)| name).collect();
-                return Err(Refusal::Invalid(format!("engine: there is no `{name}`; there are {}", names.join(", "))));
-            }
-        }
-        Ok(())
+        self.engine.as_deref().map_or(Ok(()), engines::check_name)
     }
 }
 

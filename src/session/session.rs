@@ -92,8 +92,8 @@ impl Session {
     pub(super) fn new(spec: Spec, manager: &Arc<Manager>) -> Result<Arc<Self>, Refusal> {
         let settings = manager.settings();
         spec.check()?;
-        if spec.pull.as_deref().is_some_and(|url| url.starts_with("file:")) && !settings.private_addresses {
-            let why = "files of this machine are read only with sessions.private_addresses = true";
+        if spec.pull.as_deref().is_some_and(|url| url.starts_with("file:")) && !settings.files {
+            let why = "files of this machine are read only with sessions.files = true";
             return Err(Refusal::Invalid(format!("pull: {why}")));
         }
         let (graph, service) = graphs::find(settings.graphs.as_deref(), &spec.graph)?;

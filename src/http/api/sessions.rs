@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::{App, Errors};
 use crate::{
+    engines,
     http::{Problem, diagram, extract},
     session::{Refusal, Session, Spec, Status},
 };
@@ -50,7 +51,12 @@ pub async fn create(
     extract::Json(spec): extract::Json<Spec>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Status>), Problem> {
     let manager = app.manager.clone();
-    let session = blocking(move || manager.create(spec)).await?;
+    let create = move || {
+        // What the operator may set to a path, a client may not.
+        spec.params.get("engine").map_or(Ok(()), |name| engines::check_name(name))?;
+        manager.create(spec)
+    };
+    let session = blocking(create).await?;
     let location = format!("/api/v1/sessions/{}", session.id());
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(session.status())))
 }
