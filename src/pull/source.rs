@@ -77,6 +77,9 @@ impl Source {
             _ => {
                 let decoder = make("uridecodebin3")?;
                 decoder.set_property("uri", checked.url.as_str());
+                if !private {
+                    stay(&decoder);
+                }
                 decoder.connect("source-setup", false, move |values| {
                     let source = values[1].get::<gst::Element>().ok()?;
                     if source.find_property("automatic-redirect").is_some() {
@@ -194,6 +197,27 @@ fn attach(
     pad.link(&sink).map(drop).map_err(|error| Failure::run(format!("the decoder cannot be linked: {error}")))
 }
 
+/// Keeps a decoder to what its own URL gives. A playlist or a session description names further addresses, which nobody
+/// has checked and which the elements that read it connect to by themselves: they get nothing to read.
+fn stay(decoder: &gst::Element) {
+    let Some(bin) = decoder.downcast_ref::<gst::Bin>() else { return };
+    bin.connect_deep_element_added(|_, _, element| {
+        let klass = element.factory().and_then(|f| f.metadata("klass").map(str::to_owned)).unwrap_or_default();
+        let leads_on = klass.contains("Demux") && ["Adaptive", "Network"].iter().any(|k| klass.contains(k));
+        let (true, Some(pad)) = (leads_on, element.static_pad("sink")) else { return };
+        let message = gst::message::Error::builder(
+            gst::ResourceError::NotAuthorized,
+            "the URL is one of a playlist, which leads to other addresses; the server's setting for private addresses \
+             decides about it",
+        );
+        let message = message.src(element).build();
+        // The probe goes with its pad. Events pass: an end without a playlist leads nowhere.
+        pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, |_, _| gst::PadProbeReturn::Handled);
+        // Nobody listens any more where this fails.
+        let _ = element.post_message(message);
+    });
+}
+
 /// The checked address with its port, which SRT wants to see, and the URL's own options.
 fn with_port(checked: &Checked) -> String {
     let mut url = checked.pinned();
@@ -204,4 +228,78 @@ fn with_port(checked: &Checked) -> String {
 
 fn make(name: &str) -> Result<gst::Element> {
     Ok(gst::ElementFactory::make(name).build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpListener,
+    };
+
+    use url::Url;
+
+    use super::*;
+    use crate::live::{Intake, Picture};
+
+    struct Nobody;
+
+    impl Intake for Nobody {
+        fn format(&self) -> Option<Picture> {
+            None
+        }
+        fn video(&self, _: u64, _: Picture, _: gst::Buffer, _: Duration) {}
+        fn audio(&self, _: u64, _: &[f32], _: Duration) {}
+        fn restart(&self, _: u64) {}
+        fn end(&self, _: u64) {}
+    }
+
+    /// Serves `body` at any path; tells what was asked for.
+    fn server(body: String) -> (u16, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = asked.clone();
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let Ok(mut socket) = socket else { return };
+                let mut lines = BufReader::new(socket.try_clone().unwrap()).lines();
+                let Some(Ok(request)) = lines.next() else { continue };
+                seen.lock().push(request);
+                while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+                let length = body.len();
+                // A client that has gone is served.
+                let _ =
+                    write!(socket, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+            }
+        });
+        (port, asked)
+    }
+
+    fn checked(text: &str) -> Checked {
+        let url = Url::parse(text).unwrap();
+        Checked { host: "127.0.0.1".into(), port: url.port().unwrap(), addresses: Vec::new(), url }
+    }
+
+    #[test]
+    fn what_leads_to_addresses_that_nobody_checked_is_not_followed() {
+        gst::init().unwrap();
+        let (inside, asked_inside) = server(String::new());
+        let hls =
+            format!("#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:{inside}/a.ts\n#EXT-X-ENDLIST\n");
+        let (outside, _) = server(hls);
+        let inlet = Arc::new(Inlet::new(Arc::new(Nobody), 1));
+        let source = Source::open(&inlet, &checked(&format!("http://127.0.0.1:{outside}/a.m3u8")), false).unwrap();
+        let since = Instant::now();
+        let failure = loop {
+            if let Some(failure) = source.failure() {
+                break failure;
+            }
+            assert!(since.elapsed() < Duration::from_secs(30), "it was not refused");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert!(failure.contains("playlist"), "{failure}");
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(*asked_inside.lock(), Vec::<String>::new());
+    }
 }
