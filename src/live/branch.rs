@@ -6,7 +6,10 @@ use gst::prelude::*;
 use gst_app::{AppSink, AppSinkCallbacks};
 
 use super::inlet::{CHANNELS, Inlet, Picture, RATE};
-use crate::error::{Failure, Result};
+use crate::{
+    error::{Failure, Result},
+    media::SOUND,
+};
 
 // The sinks of both do not wait for a first buffer: a stream that joins a pipeline which is about to play could be left
 // paused otherwise.
@@ -19,7 +22,7 @@ pub(crate) const VIDEO: &str = "videoflip video-direction=auto ! videoconvertsca
 /// Sound in a session's format.
 pub(crate) fn audio() -> String {
     format!(
-        "audioconvert ! audioresample \
+        "{SOUND} ! audioconvert ! audioresample \
          ! capsfilter caps=audio/x-raw,format=F32LE,layout=interleaved,rate={RATE},channels={CHANNELS} \
          ! appsink name=sink sync=false async=false max-buffers=8"
     )

@@ -4,4 +4,4 @@ mod bus;
 mod reader;
 
 pub use bus::{Outcome, check, describe};
-pub use reader::{Media, Reader, plug};
+pub use reader::{Media, Reader, SOUND, plug};

@@ -1,6 +1,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use gst::{glib, prelude::*};
@@ -14,8 +15,15 @@ use crate::{
 
 /// How often a wait for the next sample looks at the bus.
 const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+/// Longest time for a next sample of a file: a decoder that gives neither that nor an end nor an error, as some broken
+/// files make it, must not be waited for for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Decoded samples that may wait between the decoder and us.
 const QUEUE: u32 = 4;
+
+/// Sound that is taken. From a rate of a few hertz, which a header of a few bytes can claim, the resampler would make
+/// gigabytes.
+pub const SOUND: &str = "capsfilter caps=audio/x-raw,rate=[4000,384000]";
 
 /// Which stream of a file is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +42,11 @@ impl Media {
         }
     }
 
-    fn converter(self) -> &'static str {
+    fn converter(self) -> String {
         match self {
             // Phones store a rotation beside the frames; a face must stand upright to be found.
-            Self::Video => "videoflip video-direction=auto ! videoconvert name=head",
-            Self::Audio => "audioconvert name=head dithering=none",
+            Self::Video => "videoflip video-direction=auto ! videoconvert name=head".into(),
+            Self::Audio => format!("{SOUND} ! audioconvert name=head dithering=none"),
         }
     }
 
@@ -66,7 +74,7 @@ pub struct Reader {
 impl Reader {
     /// Opens the file and decodes its first sample.
     pub fn open(path: &Path, media: Media) -> Result<Self> {
-        Self::open_as(path, media, media.converter(), &media.caps())
+        Self::open_as(path, media, &media.converter(), &media.caps())
     }
 
     /// As [`open`](Self::open), with elements of the caller's own between the decoder and `caps`.
@@ -127,6 +135,7 @@ impl Reader {
     }
 
     fn pull(&self) -> Result<Option<gst::Sample>> {
+        let since = Instant::now();
         loop {
             if let Some(sample) = self.sink.try_pull_sample(POLL) {
                 return Ok(Some(sample));
@@ -143,6 +152,10 @@ impl Reader {
             }
             if self.sink.is_eos() {
                 return Ok(None);
+            }
+            if since.elapsed() > PATIENCE {
+                let path = self.path.display();
+                return Err(Failure::input(format!("{path}: its {} cannot be decoded", self.media.name())));
             }
         }
     }
@@ -176,12 +189,13 @@ pub fn plug(decoder: &gst::Element, media: Media, head: &gst::Pad) {
     leave_others_undecoded(decoder, media);
     let wanted = format!("{}/x-raw", media.name());
     let target = head.clone();
-    decoder.connect_pad_added(move |_, pad| {
+    decoder.connect_pad_added(move |decoder, pad| {
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         let raw = caps.structure(0).is_some_and(|s| s.name() == wanted.as_str());
-        if raw && !target.is_linked() {
-            // A refused link shows as an error on the bus: the stream then has nowhere to go.
-            let _ = pad.link(&target);
+        if raw && !target.is_linked() && pad.link(&target).is_err() {
+            let cause = format!("the {} has a format or a rate that is not taken", media.name());
+            // Nobody listens any more where this fails.
+            let _ = decoder.post_message(gst::message::Error::new(gst::StreamError::Format, &cause));
         }
     });
     let head = head.clone();

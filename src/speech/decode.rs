@@ -239,8 +239,9 @@ impl Decoder {
             .field("channels", 1)
             .build();
         let sink = AppSink::builder().caps(&wanted).sync(false).max_buffers(4).build();
-        let convert = gst::parse::bin_from_description("audioconvert ! audioresample", true)
-            .map_err(|e| crate::error::Failure::run(format!("{e}; `lipstream doctor` says what is missing")))?;
+        let convert =
+            gst::parse::bin_from_description(&format!("{} ! audioconvert ! audioresample", media::SOUND), true)
+                .map_err(|e| crate::error::Failure::run(format!("{e}; `lipstream doctor` says what is missing")))?;
         pipeline.add_many([source.upcast_ref(), convert.upcast_ref(), sink.upcast_ref::<gst::Element>()])?;
         convert.link(&sink)?;
         let (sender, pieces) = mpsc::channel(PIECES);

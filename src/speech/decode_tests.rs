@@ -151,3 +151,13 @@ async fn what_is_no_speech_is_refused_with_a_cause() {
     }
     assert_eq!((open, queue.queued()), (0, Duration::ZERO));
 }
+
+#[tokio::test]
+async fn a_rate_of_a_hertz_is_no_speech() {
+    let mut body = wav(16_000);
+    // The rate in the format chunk.
+    body[24..28].copy_from_slice(&1_u32.to_le_bytes());
+    body[28..32].copy_from_slice(&2_u32.to_le_bytes());
+    let error = stream("audio/wav", chunks(&body, 1000), &queue(10), "u").await.unwrap_err();
+    assert!(matches!(&error, Error::Invalid(cause) if cause.contains("rate")), "{error}");
+}
