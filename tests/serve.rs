@@ -352,6 +352,69 @@ fn large_slow_and_crooked_requests_hurt_nobody() {
 }
 
 #[test]
+fn bodies_that_never_get_anywhere_are_refused_early() {
+    let server = Server::start(&[NO_DEMO, ("LIPSTREAM_LIMITS_BODY_IDLE_SECONDS", "2")]);
+    server.json("POST", "/api/v1/sessions", Some(json!({"id": "stage", "graph": "relay"})), 201);
+    let head = |method: &str, path: &str, kind: &str, length: &str| {
+        let host = server.authority();
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: {kind}\r\n{length}\r\n\r\n"
+        )
+    };
+    // A session description of a gigabyte, by its head.
+    for path in ["/whip/stage", "/whep/stage", "/whip/stage/voice"] {
+        let answer = server.raw(head("POST", path, "application/sdp", "Content-Length: 1000000000").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("application/problem+json"), "{answer}");
+    }
+    // A part of a form whose head does not end would be kept until it did.
+    for start in ["--x\r\nContent-Disposition: form-data; name=\"video\"; filename=\"", "--x\r\n", ""] {
+        let mut body = head("POST", "/api/v1/avatars", "multipart/form-data; boundary=x", "Content-Length: 30000000");
+        body.push_str(start);
+        let started = Instant::now();
+        let answer = server.raw(&[body.into_bytes(), vec![b'a'; 29_000_000]].concat());
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    }
+    let peak = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).expect("is on Linux");
+    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("is told");
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("is a number");
+    assert!(peak < 200_000, "{peak} kB");
+    // A byte now and then keeps no place.
+    let mut slow = TcpStream::connect(server.authority()).expect("connects");
+    slow.set_read_timeout(Some(PATIENCE)).expect("is set");
+    let request = head("PUT", "/api/v1/avatars/a/clips/b", "video/mp4", "Content-Length: 1000");
+    slow.write_all(request.as_bytes()).expect("is written");
+    let mut writer = slow.try_clone().expect("is cloned");
+    let drip = thread::spawn(move || {
+        while writer.write_all(b"a").is_ok() {
+            thread::sleep(Duration::from_millis(200));
+        }
+    });
+    let mut answer = [0; 13];
+    slow.read_exact(&mut answer).expect("is answered");
+    assert_eq!(&answer, b"HTTP/1.1 408 ");
+    drop(slow);
+    drip.join().expect("ends");
+}
+
+#[test]
+fn a_client_chooses_no_files_of_the_server() {
+    let server = Server::start(&[NO_DEMO]);
+    let own = server.folder.path().display().to_string();
+    for engine in [own.as_str(), "/etc", "../compact", ""] {
+        let spec = json!({"id": "x", "graph": "relay", "params": {"engine": engine}});
+        let refused = server.json("POST", "/api/v1/sessions", Some(spec), 422);
+        assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("compact")), "{refused}");
+    }
+    let spec = json!({"id": "x", "graph": "relay", "pull": "file:///etc/passwd"});
+    let refused = server.json("POST", "/api/v1/sessions", Some(spec), 422);
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("sessions.files")), "{refused}");
+    let long = json!({"id": "x", "graph": "g".repeat(100_000)});
+    let refused = server.json("POST", "/api/v1/sessions", Some(long), 422);
+    assert!(refused.to_string().len() < 4000);
+}
+
+#[test]
 fn metrics_are_what_prometheus_reads() {
     let server = Server::start(&[]);
     server.wait("the demo runs", |s| s.get("/api/v1/sessions/demo")["frames"].as_u64() > Some(5));
