@@ -34,7 +34,7 @@ done
 try() {
     "$PYTHON" -m schemathesis.cli "${known[@]}" run "$url/openapi.json" \
         --checks all --exclude-checks positive_data_acceptance \
-        --max-examples "${EXAMPLES:-40}" --request-timeout 60 --suppress-health-check all "$@" || status=$?
+        --max-examples "${EXAMPLES:-40}" --request-timeout 60 --max-response-time 30 --suppress-health-check all "$@" || status=$?
 }
 
 status=0
