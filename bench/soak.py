@@ -241,6 +241,8 @@ class Stand:
         gaps = [gap for p in players for gap in p.video_gaps()]
         holes = [gap for p in players for gap in p.audio_gaps()]
         arrivals = [b[1] - a[1] for p in players for a, b in zip(p.frames, p.frames[1:])]
+        out["gap_times"] = [(round(at - self.began, 1), round(b - a, 3)) for p in players
+                            for (a, _, _), (b, at, _) in zip(p.frames, p.frames[1:]) if not 0 < b - a < 0.064]
         complete = min((p.completeness() for p in players if len(p.blocks) > 100), default=0.0)
         out.update(frames=frames, video_gaps=len(gaps), longest_video_gap=max((g for _, g in gaps), default=0),
                    audio_gaps=len(holes), longest_audio_gap=max((abs(g) for _, g in holes), default=0), audio_complete=complete,

@@ -54,15 +54,18 @@ def beep():
     return f"aevalsrc=exprs='if(lt(mod(t,1),{BEEP}),{wave},0)':s={RATE}"
 
 
-def marked(out, size=(1280, 720), seconds=32, video=None, speech=None, face=True, sound=True):
-    """Writes a marked clip. `video` with its own sound when `speech` is None; without `face` a pattern is shown."""
+def marked(out, size=(1280, 720), seconds=32, video=None, speech=None, face=True, sound=True, fps=FPS, rate=RATE, frames="null",
+           bframes=0):
+    """Writes a marked clip. `video` with its own sound when `speech` is None; without `face` a pattern is shown.
+
+    `frames` is a filter behind the one that makes the frame rate."""
     assert seconds % 16 == 0, "a loop without a seam takes a multiple of 16 s"
     video = video or person() or DEMO_VIDEO
     if speech is None and video == DEMO_VIDEO:
         speech = DEMO_SPEECH
     width, height = size
     fit = (f"scale={width}:{height}:force_original_aspect_ratio=decrease,"
-           f"pad={width}:{height}:(ow-iw)/2:(oh-ih)/2,setsar=1,fps={FPS}")
+           f"pad={width}:{height}:(ow-iw)/2:(oh-ih)/2,setsar=1,fps={fps},{frames}")
     if face:
         inputs = ["-stream_loop", "-1", "-i", video]
         picture = f"[0:v]{fit},{box()}[v]"
@@ -77,9 +80,9 @@ def marked(out, size=(1280, 720), seconds=32, video=None, speech=None, face=True
         inputs += ["-stream_loop", "-1", "-i", speech or DEMO_SPEECH]
         voice = f"[1:a]aresample={RATE},pan=mono|c0=c0,{SPEECH}[s];{beep()}[b];[s][b]amix=normalize=0[a]"
     ffmpeg(*inputs, "-filter_complex", f"{picture};{voice}", "-map", "[v]", "-map", "[a]", "-t", seconds,
-           "-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-x264-params", "sliced-threads=0",
-           "-bf", 0, "-g", 2 * FPS, "-b:v", "2500k", "-pix_fmt", "yuv420p", "-threads", 1,
-           "-c:a", "pcm_s16le", "-ac", 2, out)
+           "-c:v", "libx264", "-preset", "veryfast", *(() if bframes else ("-tune", "zerolatency")),
+           "-x264-params", "sliced-threads=0", "-bf", bframes, "-g", 2 * FPS, "-fps_mode", "passthrough", "-b:v", "2500k", "-pix_fmt", "yuv420p", "-threads", 1,
+           "-c:a", "pcm_s16le", "-ac", 2, "-ar", rate, out)
     return Path(out)
 
 

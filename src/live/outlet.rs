@@ -18,7 +18,7 @@ use super::{Codec, Packet, Viewer};
 /// Packets that a slow viewer may be behind before it skips to the next key frame; about 8 s at 25 fps with sound.
 const BACKLOG: usize = 1024;
 /// A key frame costs several times the bits of another: however many ask, one in this time.
-const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
+const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(400);
 
 /// The encoders behind an outlet. Called with no lock held.
 pub trait Encoders: Send + Sync {
