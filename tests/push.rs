@@ -20,7 +20,6 @@ use lipstream::{
 use live::*;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const NGINX_RTMP: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
 
 fn push_settings() -> push::Settings {
     let pause = (Duration::from_millis(200), Duration::from_secs(1));
@@ -30,26 +29,6 @@ fn push_settings() -> push::Settings {
 fn pull_settings() -> pull::Settings {
     let pause = (Duration::from_millis(200), Duration::from_secs(1));
     pull::Settings { private_addresses: true, files: true, patience: Duration::from_secs(5), pause }
-}
-
-fn nginx(folder: &Path, port: u16) -> Option<Running> {
-    if !Path::new(NGINX_RTMP).is_file() {
-        eprintln!("skipped: nginx with its RTMP module is not installed (packages nginx, libnginx-mod-rtmp)");
-        return None;
-    }
-    let config = folder.join("nginx.conf");
-    let text = format!(
-        "load_module {NGINX_RTMP};\ndaemon off;\nmaster_process off;\npid {0}/nginx.pid;\nerror_log {0}/error.log info;\n\
-         events {{ worker_connections 64; }}\n\
-         rtmp {{ access_log off; server {{ listen 127.0.0.1:{port}; application live {{ live on; record off; }} }} }}\n",
-        folder.display()
-    );
-    std::fs::write(&config, text).unwrap();
-    let nginx = Running::start(
-        Command::new("nginx").arg("-p").arg(folder).arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()),
-    );
-    eventually(PATIENCE, "nginx listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-    Some(nginx)
 }
 
 #[tokio::test(flavor = "multi_thread")]

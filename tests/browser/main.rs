@@ -5,60 +5,9 @@ mod chromium;
 #[path = "../common/mod.rs"]
 mod common;
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Stdio},
-    time::Duration,
-};
-
 use chromium::Chromium;
+use common::service::Service;
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// The service on free ports, with its demo avatar.
-struct Service {
-    child: Child,
-    url: String,
-    _folder: TempDir,
-}
-
-impl Service {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut child = common::lipstream(folder.path())
-            .arg("serve")
-            .env("XDG_DATA_HOME", folder.path().join("data"))
-            .envs([("LIPSTREAM_SERVER_PORT", "0"), ("LIPSTREAM_RTMP_PORT", "0"), ("LIPSTREAM_SESSIONS_LOAD", "1")])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let url = lines.find_map(|line| line.strip_prefix("Page     ").map(|url| url.trim_end_matches('/').to_owned()));
-        let url = url.expect("the server says where it is");
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url, _folder: folder }
-    }
-
-    fn send(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> (u16, String) {
-        let config = ureq::Agent::config_builder().http_status_as_error(false);
-        let agent = config.timeout_global(Some(Duration::from_secs(60))).build().new_agent();
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.url))
-            .header("content-type", kind)
-            .body(body.to_vec())
-            .unwrap();
-        let mut answer = agent.run(request).unwrap();
-        (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn number(stats: &Value, name: &str) -> f64 {
     stats[name].as_f64().unwrap_or_else(|| panic!("no {name} in {stats}"))
@@ -76,7 +25,7 @@ fn the_demo_avatar_is_seen_and_heard() {
     if !chromium::installed() {
         return;
     }
-    let service = Service::start();
+    let service = Service::start("");
     let mut browser = Chromium::open(&service.url);
     assert_eq!(browser.run(include_str!("client.js")), "ready");
     browser.run("whep('/whep/demo').then((c) => { window.viewer = c; })");
@@ -102,7 +51,7 @@ fn a_camera_and_a_microphone_go_in_by_whip() {
     if !chromium::installed() {
         return;
     }
-    let service = Service::start();
+    let service = Service::start("");
     let spec = r#"{ "id": "studio", "graph": "relay" }"#;
     let (status, text) = service.send("POST", "/api/v1/sessions", "application/json", spec.as_bytes());
     assert_eq!(status, 201, "{text}");

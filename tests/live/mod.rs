@@ -2,7 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -339,4 +340,26 @@ pub fn assert_steady(times: &[f64], step: f64) {
         let gap = pair[1] - pair[0];
         assert!((gap - step).abs() < step / 2.0, "a step of {gap} s at {} s, not {step} s", pair[0]);
     }
+}
+
+/// nginx with its RTMP module, which takes and gives rtmp://127.0.0.1:PORT/live/NAME, where it is installed.
+pub fn nginx(folder: &Path, port: u16) -> Option<Running> {
+    const MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
+    if !Path::new(MODULE).is_file() {
+        eprintln!("skipped: nginx with its RTMP module is not installed (packages nginx, libnginx-mod-rtmp)");
+        return None;
+    }
+    let config = folder.join("nginx.conf");
+    let text = format!(
+        "load_module {MODULE};\ndaemon off;\nmaster_process off;\npid {0}/nginx.pid;\nerror_log {0}/error.log info;\n\
+         events {{ worker_connections 64; }}\n\
+         rtmp {{ access_log off; server {{ listen 127.0.0.1:{port}; application live {{ live on; record off; }} }} }}\n",
+        folder.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let nginx = Running::start(
+        Command::new("nginx").arg("-p").arg(folder).arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()),
+    );
+    eventually(Duration::from_secs(30), "nginx listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    Some(nginx)
 }

@@ -1,0 +1,98 @@
+//! A relay as a streamer runs it: ffmpeg publishes, ffmpeg plays, nginx gets a push, the publisher breaks off and returns.
+
+mod common;
+mod live;
+
+use std::{path::Path, time::Duration};
+
+use common::{Luma, demo_audio, marked, marks, service::Service};
+use live::{Running, assert_steady, eventually, free_port, packets, times};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Frames of the clip that is published again and again.
+const FRAMES: usize = 200;
+
+fn publish(clip: &Path, url: &str) -> Running {
+    Running::ffmpeg(&format!(
+        "-re -stream_loop -1 -i {} -stream_loop -1 -i {} -map 0:v -map 1:a -c:v copy -c:a aac -b:a 128k -f flv {url}",
+        clip.display(),
+        demo_audio().display()
+    ))
+}
+
+/// A frame may be left out where the machine is busy; time stamps neither jump nor go back.
+#[track_caller]
+fn assert_flows(pictures: &[f64]) {
+    let steps: Vec<f64> = pictures.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(steps.iter().all(|step| (0.03..0.25).contains(step)), "{steps:?}");
+    let full = steps.iter().filter(|step| **step < 0.045).count();
+    assert!(full * 10 > steps.len() * 9, "{full} of {} frames follow the one before", steps.len());
+}
+
+/// Where the frames of `out` differ from those of `clip` whose marks they bear: the mean at the mouth and at the top.
+fn changes(out: &Path, clip: &Path, folder: &Path) -> (f64, f64) {
+    let ordinals = marks(out, folder);
+    let (after, before) = (Luma::of(out, folder), Luma::of(clip, folder));
+    let mean = |rect| {
+        let of = |i: usize| after.difference(i, &before, ordinals[i], rect);
+        (0..after.len()).map(of).sum::<f64>() / after.len() as f64
+    };
+    (mean((0.43, 0.42, 0.14, 0.2)), mean((0.35, 0.0, 0.3, 0.12)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_goes_on_while_its_publisher_comes_and_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let clip = marked(FRAMES, f, "clip.mp4");
+    let nginx_port = free_port();
+    let nginx = live::nginx(f, nginx_port);
+    let push = match nginx {
+        Some(_) => format!("push = [\"rtmp://127.0.0.1:{nginx_port}/live/out\"]\n"),
+        None => String::new(),
+    };
+    let service = Service::start(&format!(
+        "[sessions]\nprivate_addresses = true\ndemo = false\n[[session]]\nid = \"stage\"\ngraph = \"relay\"\n\
+         params = {{ preset = \"ultrafast\", bitrate = \"8000\" }}\n{push}"
+    ));
+    let (input, output) = (format!("{}/stage", service.rtmp), format!("{}/stage/synced", service.rtmp));
+    let publisher = publish(&clip, &input);
+    eventually(PATIENCE, "the publisher is there", || service.session("stage")["publishing"] == true);
+
+    let played = f.join("played.mkv");
+    let player = Running::ffmpeg(&format!("-i {output} -t 10 -c copy -copyts {}", played.display()));
+    let (code, stderr) = player.end(PATIENCE).await;
+    assert_eq!(code, 0, "{stderr}");
+    let came = packets(played.to_str().unwrap());
+    let (pictures, sounds) = (times(&came, "video"), times(&came, "audio"));
+    assert!(pictures.len() > 220 && sounds.len() > 440, "{} pictures, {} sounds", pictures.len(), sounds.len());
+    assert_flows(&pictures);
+    assert_steady(&sounds, 1024.0 / 48_000.0);
+    let (mouth, top) = changes(&played, &clip, f);
+    println!("the mouth changed by {mouth:.2}, the top by {top:.2}");
+    assert!(mouth > 2.0 * top + 1.0, "the mouth changed by {mouth}, the top by {top}");
+
+    // A player that stays while the publisher is killed, is away, and comes back.
+    let through = f.join("through.mkv");
+    let player = Running::ffmpeg(&format!("-i {output} -t 9 -c copy -copyts {}", through.display()));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    drop(publisher);
+    eventually(PATIENCE, "the publisher is gone", || service.session("stage")["publishing"] == false);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let _again = publish(&clip, &input);
+    let (code, stderr) = player.end(PATIENCE).await;
+    assert_eq!(code, 0, "{stderr}");
+    let came = packets(through.to_str().unwrap());
+    assert_flows(&times(&came, "video"));
+    assert_steady(&times(&came, "audio"), 1024.0 / 48_000.0);
+    assert_eq!(service.session("stage")["restarts"], 0);
+
+    if nginx.is_some() {
+        let pushed = f.join("pushed.mkv");
+        let url = format!("rtmp://127.0.0.1:{nginx_port}/live/out");
+        let player = Running::ffmpeg(&format!("-i {url} -t 3 -c copy -copyts {}", pushed.display()));
+        let (code, stderr) = player.end(PATIENCE).await;
+        assert_eq!(code, 0, "{stderr}");
+        assert!(times(&packets(pushed.to_str().unwrap()), "video").len() > 60);
+    }
+}
