@@ -6,8 +6,7 @@ mod live;
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
