@@ -5,6 +5,8 @@ mod chromium;
 #[path = "../common/mod.rs"]
 mod common;
 
+use std::sync::{Mutex, PoisonError};
+
 use chromium::Chromium;
 use common::service::Service;
 use serde_json::Value;
@@ -13,11 +15,24 @@ fn number(stats: &Value, name: &str) -> f64 {
     stats[name].as_f64().unwrap_or_else(|| panic!("no {name} in {stats}"))
 }
 
-fn assert_flows(stats: &Value, fps: f64) {
-    println!("{stats}");
-    // A machine that does other things too decodes some frames late.
-    assert!((number(stats, "fps") - fps).abs() <= fps * 0.2, "{stats}");
-    assert!(stats["lost"].as_array().unwrap().iter().all(|lost| lost.as_i64() == Some(0)), "{stats}");
+/// Browsers, services and their encoders one after the other: two pairs are more than a small machine holds.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// What `script` sees once the picture is steady: `fps` frames a second within `slack`, picture and sound less than `apart` ms
+/// from each other. A machine that was busy with something else for a moment gets another look.
+#[track_caller]
+fn steady(browser: &mut Chromium, script: &str, (fps, slack): (f64, f64), apart: f64) -> Value {
+    let mut seen = Value::Null;
+    for _ in 0..4 {
+        seen = browser.run(script);
+        println!("{seen}");
+        assert!(seen["lost"].as_array().unwrap().iter().all(|lost| lost.as_i64() == Some(0)), "{seen}");
+        let together = number(&seen, "avOffsetMs").abs() < apart;
+        if together && (number(&seen, "fps") - fps).abs() <= slack {
+            return seen;
+        }
+    }
+    panic!("not {fps} fps with picture and sound together: {seen}");
 }
 
 #[test]
@@ -25,24 +40,22 @@ fn the_demo_avatar_is_seen_and_heard() {
     if !chromium::installed() {
         return;
     }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let service = Service::start("");
     let mut browser = Chromium::open(&service.url);
     assert_eq!(browser.run(include_str!("client.js")), "ready");
     browser.run("whep('/whep/demo').then((c) => { window.viewer = c; })");
-    let silent = browser.run("sleep(3000).then(() => watch(viewer, 8))");
-    assert_flows(&silent, 25.0);
+    browser.run("sleep(3000)");
+    let silent = steady(&mut browser, "watch(viewer, 8)", (25.0, 1.0), 30.0);
     assert_eq!(silent["codecs"][0], "video/H264");
     assert!(number(&silent, "firstFrameMs") < 5000.0);
 
     let speech = std::fs::read(common::root().join("demo/speech.flac")).unwrap();
     let (status, text) = service.send("POST", "/api/v1/sessions/demo/speak", "audio/flac", &speech);
     assert!(status < 300, "{status} {text}");
-    let spoken = browser.run("watch(viewer, 5)");
-    assert_flows(&spoken, 25.0);
+    let spoken = steady(&mut browser, "watch(viewer, 5)", (25.0, 1.0), 30.0);
     assert!(number(&spoken, "energy") > 100.0 * number(&silent, "energy").max(1e-7), "{silent} {spoken}");
     assert!((number(&spoken, "sound") - 5.0).abs() < 0.5, "{spoken}");
-    let offset = number(&spoken, "avOffsetMs");
-    assert!(offset.abs() < 30.0, "the browser plays picture and sound {offset} ms apart");
     assert_eq!(browser.run("viewer.stop()"), 200);
 }
 
@@ -51,6 +64,7 @@ fn a_camera_and_a_microphone_go_in_by_whip() {
     if !chromium::installed() {
         return;
     }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let service = Service::start("");
     let spec = r#"{ "id": "studio", "graph": "relay" }"#;
     let (status, text) = service.send("POST", "/api/v1/sessions", "application/json", spec.as_bytes());
@@ -63,9 +77,9 @@ fn a_camera_and_a_microphone_go_in_by_whip() {
     );
     assert_eq!(state, "connected");
     browser.run("whep('/whep/studio').then((c) => { window.viewer = c; })");
-    let seen = browser.run("sleep(4000).then(() => watch(viewer, 6))");
-    println!("{seen}");
-    assert!((number(&seen, "fps") - 20.0).abs() <= 2.0, "{seen}");
+    browser.run("sleep(4000)");
+    // Chromium's fake camera is no exact clock, and its beep is no exact mark.
+    let seen = steady(&mut browser, "watch(viewer, 6)", (20.0, 2.0), 60.0);
     assert_eq!(seen["size"], serde_json::json!([320, 240]));
     assert!(number(&seen, "energy") > 0.0, "the fake microphone beeps: {seen}");
     let status: Value = serde_json::from_str(&service.send("GET", "/api/v1/sessions/studio", "", b"").1).unwrap();
