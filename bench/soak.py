@@ -199,6 +199,7 @@ class Stand:
         if memory:
             out["memory_mb_per_minute"] = memory["slope"]
             out["memory_half"] = memory["half"]
+            out["memory_mb"] = [(round(at - self.began), round(usage["rss"] / 1e6)) for at, usage in sampler.samples[::10]]
             rows.append(["memory", f"{memory['slope']:+.2f} MB/min ± {memory['half']:.2f}", f"mean {memory['mean']:.0f} MB",
                          f"over {memory['last'] - memory['first']:.1f} min",
                          "" if minutes >= MEMORY_MINUTES else f"judged from {MEMORY_MINUTES} min on"])

@@ -15,6 +15,7 @@ pub mod interrupt;
 pub mod jobs;
 pub mod live;
 pub mod media;
+pub mod memory;
 pub mod metrics;
 pub mod pull;
 pub mod push;

@@ -16,7 +16,9 @@ SIZE = (96, 54)
 BIN = RATE // 1000
 # As little waiting as ffmpeg can do: no buffer at the input, no guessing of the frame rate, no reordering.
 QUICK = ["-fflags", "nobuffer", "-flags", "low_delay", "-analyzeduration", "200000", "-fpsprobesize", "0"]
-LINE = re.compile(rb"Parsed_(a?)showinfo_\d+ @ \w+\] n: *\d+ pts: *\S+ pts_time:(\S+)(?:.*?rate:\d+ nb_samples:(\d+))?")
+# `pts_time` has six digits, too few after a quarter of an hour: times are counted in units of the time base.
+LINE = re.compile(rb"Parsed_(a?)showinfo_\d+ @ \w+\] n: *\d+ pts: *(\S+)(?:.*?rate:(\d+) nb_samples:(\d+))?")
+BASE = re.compile(rb"Parsed_showinfo_\d+ @ \w+\] config in time_base: (\d+)/(\d+)")
 
 
 class Player:
@@ -56,18 +58,23 @@ class Player:
             thread.start()
 
     def read_log(self, video, audio):
+        unit = None
         for line in self.process.stderr:
+            if base := BASE.search(line):
+                unit = int(base[1]) / int(base[2])
+                continue
             found = LINE.search(line)
             if found is None:
                 if b"rror" in line or b"nvalid" in line or b"orrupt" in line:
                     self.errors.append((time.monotonic(), line.decode(errors="replace").strip()))
                 continue
-            is_audio, pts, samples = found.groups()
-            pts = float(pts) if pts != b"NOPTS" else None
+            is_audio, pts, rate, samples = found.groups()
+            pts = int(pts) if pts != b"NOPTS" else None
             if is_audio:
-                audio.put((pts, int(samples)))
+                # Decoded sound counts in samples.
+                audio.put((pts / int(rate), int(samples)))
             else:
-                video.put(pts)
+                video.put(pts * unit)
         video.put(False)
         audio.put(False)
 

@@ -21,7 +21,7 @@ pub use self::config::Config;
 use crate::{
     avatar,
     error::{Failure, Result},
-    http, interrupt, jobs,
+    http, interrupt, jobs, memory,
     metrics::Metrics,
     rtmp,
     session::{Manager, Refusal, Spec},
@@ -42,6 +42,7 @@ const GRACE: Duration = Duration::from_secs(3);
 pub fn run(file: Option<&Path>) -> Result<()> {
     let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
     let config = Config::load(file, environment)?;
+    memory::share_arenas();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("http")

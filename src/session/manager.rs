@@ -17,12 +17,15 @@ use crate::{
     avatar,
     graph::{Graph, Service},
     live::Picture,
+    memory,
 };
 
 /// How often sessions are looked after.
 const BEAT: Duration = Duration::from_millis(200);
 /// How often the load is sampled.
 const SAMPLE: Duration = Duration::from_secs(1);
+/// How often freed memory is given back to the system.
+const TRIM: Duration = Duration::from_secs(30);
 
 /// What holds for all sessions.
 #[derive(Clone, Debug)]
@@ -210,7 +213,7 @@ impl Manager {
 }
 
 fn look_after(manager: &Weak<Manager>) {
-    let mut sampled = Instant::now();
+    let (mut sampled, mut trimmed) = (Instant::now(), Instant::now());
     loop {
         std::thread::sleep(BEAT);
         let Some(manager) = manager.upgrade().filter(|m| !m.stop.load(Ordering::Relaxed)) else { return };
@@ -220,6 +223,10 @@ fn look_after(manager: &Weak<Manager>) {
         if sampled.elapsed() >= SAMPLE {
             sampled = Instant::now();
             manager.meter.sample(&manager.running(None));
+        }
+        if trimmed.elapsed() >= TRIM {
+            memory::trim();
+            trimmed = Instant::now();
         }
     }
 }
