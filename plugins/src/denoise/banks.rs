@@ -15,8 +15,13 @@ const MAX_TRACKS: usize = 4;
 /// References of one person, for banks of any origin.
 pub const CAPACITY: usize = 48;
 
+/// A track that is not seen for so many looks at others is over: the tracker gives a number back within a second only.
+const FORGOTTEN: u64 = 150;
+
 struct Entry {
     track: u64,
+    /// The look that was the last at it.
+    seen: u64,
     bank: ReferenceBank,
     /// Version of the bank that the identity was made from.
     identity: Option<(u64, Identity)>,
@@ -29,6 +34,8 @@ pub struct Banks {
     loaded: Option<Entry>,
     /// Most recently used last.
     tracks: Vec<Entry>,
+    /// Looks so far, each at one face in one frame.
+    looks: u64,
     space: Option<ColorSpace>,
 }
 
@@ -39,11 +46,11 @@ impl Banks {
             Some(path) => {
                 let bank = ReferenceBank::load(path)?;
                 bank.check(&config(denoiser.spec()))?;
-                Some(Entry { track: 0, bank, identity: None })
+                Some(Entry { track: 0, seen: 0, bank, identity: None })
             }
             None => None,
         };
-        Ok(Self { denoiser, gather, loaded, tracks: Vec::new(), space: None })
+        Ok(Self { denoiser, gather, loaded, tracks: Vec::new(), looks: 0, space: None })
     }
 
     /// Crops in another colour space do not mix with the ones at hand: those of the stream are gathered anew.
@@ -70,7 +77,11 @@ impl Banks {
         if !self.gather {
             return Ok(false);
         }
+        self.looks += 1;
+        let looks = self.looks;
+        self.tracks.retain(|entry| looks - entry.seen <= FORGOTTEN);
         let entry = self.track(face.track_id);
+        entry.seen = looks;
         entry.bank.observe(frame, face)?;
         Ok(!entry.bank.references().is_empty())
     }
@@ -94,7 +105,12 @@ impl Banks {
                 if self.tracks.len() == MAX_TRACKS {
                     self.tracks.remove(0);
                 }
-                Entry { track, bank: ReferenceBank::new(config(self.denoiser.spec())), identity: None }
+                Entry {
+                    track,
+                    seen: self.looks,
+                    bank: ReferenceBank::new(config(self.denoiser.spec())),
+                    identity: None,
+                }
             }
         };
         self.tracks.push(entry);
