@@ -9,7 +9,7 @@ MINUTES ?= 20
 LIPSTREAM := target/release/lipstream
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build demo serve test bench soak latency overload fmt lint doctor clean
+.PHONY: help setup build demo serve test bench soak latency overload sources fmt lint doctor clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -43,6 +43,9 @@ latency: build ## audio in to lips out, interruption, first frame, restart of a 
 
 overload: build ## how many sessions fit, and that those keep their frame rate; JSON in target/overload.json
 	bench/overload.py --json target/overload.json
+
+sources: build ## sources of every frame rate and sample rate, without sound, with skewed clocks: A/V offset; JSON in target/sources.json
+	bench/sources.py --json target/sources.json
 
 fmt: ## format the Rust code
 	$(CARGO) fmt --all
