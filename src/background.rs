@@ -10,21 +10,24 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 /// Nice value of background work: about a tenth of a live thread's share where both want the same core.
 const NICE: i32 = 10;
 
-/// Does `work` on a thread of low priority and waits for it. Threads that it starts inherit the priority, and pipelines
-/// that it hands to [`adopt`] run at it. A panic goes on in the caller.
+/// Does `work` on a thread of low priority and waits for it; where the system has no thread to spare, on this one.
+/// Threads that it starts inherit the priority, and pipelines that it hands to [`adopt`] run at it. A panic goes on in
+/// the caller.
 pub fn run<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
     keep_shared_threads();
-    thread::scope(|scope| {
-        let low = || {
+    let mut work = Some(work);
+    let slot = &mut work;
+    let done = thread::scope(|scope| {
+        let low = move || {
             lower();
-            work()
+            slot.take().map(|work| work())
         };
-        let worker = thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, low);
-        match worker.expect("the system has a thread to spare").join() {
-            Ok(done) => done,
-            Err(panicked) => panic::resume_unwind(panicked),
+        match thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, low) {
+            Ok(worker) => worker.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked)),
+            Err(_) => None,
         }
-    })
+    });
+    done.unwrap_or_else(|| work.take().expect("only the thread takes it")())
 }
 
 /// Runs the streams of `pipeline` at low priority where the calling thread does. Call it before the pipeline starts.
