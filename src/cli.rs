@@ -8,7 +8,7 @@ use lipstream_engines::runtime::{Device, Precision};
 use crate::{
     doctor, engines,
     error::{Failure, Result},
-    graph,
+    eval, graph,
     render::{self, AudioCodec},
     serve,
 };
@@ -42,6 +42,8 @@ enum Command {
     Run(Run),
     /// Serve live sessions: RTMP and WebRTC in and out, speech over HTTP, a page to operate it
     Serve(Serve),
+    /// Measure the lips of a video: sync, sharpness, steadiness, silence
+    Eval(Box<Eval>),
     /// List the engines that are installed
     Engines(Json),
     /// Check what Lipstream needs on this machine, and say how to get what is missing
@@ -140,6 +142,27 @@ struct Serve {
     print_config: bool,
 }
 
+#[derive(Args)]
+struct Eval {
+    /// Video whose mouth is measured
+    video: PathBuf,
+    /// The same picture with the true mouth: adds how the picture differs from it
+    #[arg(long = "true", value_name = "FILE")]
+    truth: Option<PathBuf>,
+    /// Video of whoever spoke the speech, when that is not the truth: adds how the motion agrees
+    #[arg(long, value_name = "FILE")]
+    speech_of: Option<PathBuf>,
+    /// The same video made to say nothing: adds what moves in silence
+    #[arg(long, value_name = "FILE")]
+    silent: Option<PathBuf>,
+    /// auto, cpu, openvino, cuda[:n] or tensorrt[:n]
+    #[arg(long, default_value = "auto")]
+    device: Device,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 fn gain(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|g| (0.0..=4.0).contains(g)).ok_or_else(|| "must be a number in 0..4".into())
 }
@@ -150,6 +173,7 @@ impl Cli {
             Command::Render(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Serve(command) => command.run(),
+            Command::Eval(command) => command.run(),
             Command::Engines(Json { json }) => engines::list(json),
             Command::Doctor(Json { json }) => doctor::examine(json),
         }
@@ -196,6 +220,24 @@ impl Render {
                 summary.rtf,
                 summary.device,
             );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Eval {
+    fn run(self) -> Result<ExitCode> {
+        let figures = eval::evaluate(&eval::Options {
+            video: self.video,
+            truth: self.truth,
+            speech_of: self.speech_of,
+            silent: self.silent,
+            device: lipstream_engines::runtime::Options { device: self.device, ..Default::default() },
+        })?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&figures).expect("figures are plain values"));
+        } else {
+            figures.print();
         }
         Ok(ExitCode::SUCCESS)
     }

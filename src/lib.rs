@@ -9,6 +9,7 @@ pub mod cli;
 pub mod doctor;
 pub mod engines;
 pub mod error;
+pub mod eval;
 pub mod graph;
 pub mod http;
 pub mod interrupt;

@@ -9,7 +9,7 @@
 //!    renders a latent as a [`denoise::Patch`].
 //! 5. [`image::paste`] blends the patch into the frame.
 //!
-//! [`manifest`] says what a model is, [`runtime`] runs it.
+//! [`manifest`] says what a model is, [`runtime`] runs it, [`ruler`] measures what came out.
 
 pub mod audio;
 pub mod bank;
@@ -19,6 +19,7 @@ mod error;
 pub mod geometry;
 pub mod image;
 pub mod manifest;
+pub mod ruler;
 pub mod runtime;
 pub mod stats;
 pub mod tracker;

@@ -1,0 +1,6 @@
+//! What a mouth in a video is measured by: its motion in [`series`], its looks in [`picture`].
+//!
+//! `engines/train/evaluate.py` computes the same figures; a test holds them together.
+
+pub mod picture;
+pub mod series;
