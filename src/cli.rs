@@ -155,6 +155,9 @@ struct Eval {
     /// The same video made to say nothing: adds what moves in silence
     #[arg(long, value_name = "FILE")]
     silent: Option<PathBuf>,
+    /// Write the landmarks of VIDEO: a line a frame at 25 frames a second, x and y of 111 points in pixels, empty where there is no face
+    #[arg(long, value_name = "FILE.csv")]
+    points: Option<PathBuf>,
     /// auto, cpu, openvino, cuda[:n] or tensorrt[:n]
     #[arg(long, default_value = "auto")]
     device: Device,
@@ -232,6 +235,7 @@ impl Eval {
             truth: self.truth,
             speech_of: self.speech_of,
             silent: self.silent,
+            points: self.points,
             device: lipstream_engines::runtime::Options { device: self.device, ..Default::default() },
         })?;
         if self.json {

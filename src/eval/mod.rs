@@ -15,7 +15,7 @@ use lipstream_engines::{
 use serde::Serialize;
 
 use self::look::{FACE, Faces, MOUTH, Pictures, Places};
-use crate::error::Result;
+use crate::error::{Failure, Result};
 
 /// Frames by which a mouth may be off and still be in sync.
 const IN_SYNC: i32 = 1;
@@ -36,6 +36,8 @@ pub struct Options {
     pub speech_of: Option<PathBuf>,
     /// `video`, made to say nothing.
     pub silent: Option<PathBuf>,
+    /// Where the landmarks of `video` go.
+    pub points: Option<PathBuf>,
     pub device: runtime::Options,
 }
 
@@ -92,6 +94,9 @@ pub struct Looks {
 pub fn evaluate(options: &Options) -> Result<Figures> {
     let device = || options.device.clone();
     let faces = look::faces(&options.video, device())?;
+    if let Some(path) = &options.points {
+        std::fs::write(path, table(&faces)).map_err(|e| Failure::output(format!("{}: {e}", path.display())))?;
+    }
     let opening = opening(&faces);
     let mut figures = Figures {
         frames: faces.len(),
@@ -119,6 +124,15 @@ pub fn evaluate(options: &Options) -> Result<Figures> {
         figures.silence_leak = (moved > 0.0).then(|| series::deviation(&still) / moved);
     }
     Ok(figures)
+}
+
+/// A line a frame: x and y of each landmark, or nothing.
+fn table(faces: &Faces) -> String {
+    let line = |face: &Option<Vec<Point>>| {
+        let numbers: Vec<String> = face.iter().flatten().flat_map(|p| [p.x, p.y]).map(|v| format!("{v:.3}")).collect();
+        numbers.join(",") + "\n"
+    };
+    faces.iter().map(line).collect()
 }
 
 fn opening(faces: &Faces) -> Vec<f64> {
