@@ -95,6 +95,9 @@ struct Render {
     /// Do not look at the video beforehand: references are gathered as it plays
     #[arg(long, conflicts_with = "reference_bank")]
     no_gather: bool,
+    /// Do not use reference frames nearer than this to the frame, in milliseconds: hides the true mouth when measuring
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=60_000))]
+    reference_gap: Option<u32>,
     /// Audio of the output [default: aac in .mp4 and .mov, flac in .mkv, opus in .webm]
     #[arg(long, value_enum)]
     audio_codec: Option<AudioCodec>,
@@ -191,6 +194,7 @@ impl Render {
         set("steps", self.steps.map(|n| n.to_string()));
         set("inference-interval", self.inference_interval.map(|n| n.to_string()));
         set("motion-gain", self.motion_gain.map(|g| g.to_string()));
+        set("reference-gap", self.reference_gap.map(|ms| ms.to_string()));
         let summary = render::render(render::Options {
             video: self.video,
             audio: self.audio,

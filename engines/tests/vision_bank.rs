@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{BT709, Picture};
 use lipstream_engines::{
     bank::{BankConfig, ReferenceBank, SHAPES},
@@ -64,7 +66,7 @@ fn talk(bank: &mut ReferenceBank, picture: &Picture, frames: usize) -> usize {
         .filter(|i| {
             let t = *i as f32 * 0.07;
             let f = face(0.05 * (1.0 - t.cos()), 0.04 * (t * 0.37).sin());
-            bank.observe(&picture.view(), &f).unwrap()
+            bank.observe(&picture.view(), &f, Some(Duration::from_millis(40 * *i as u64))).unwrap()
         })
         .count()
 }
@@ -102,7 +104,7 @@ fn a_bank_is_bounded_and_spans_what_it_saw() {
 fn a_still_mouth_fills_one_place() {
     let mut bank = ReferenceBank::new(config(8));
     for i in 0..50 {
-        bank.observe(&sharp().view(), &face(0.001 * (i % 3) as f32, 0.0)).unwrap();
+        bank.observe(&sharp().view(), &face(0.001 * (i % 3) as f32, 0.0), None).unwrap();
     }
     assert_eq!(bank.references().len(), 1);
     assert_eq!(bank.shapes().count(), 50);
@@ -112,7 +114,7 @@ fn a_still_mouth_fills_one_place() {
 fn crops_and_points_are_aligned() {
     let mut bank = ReferenceBank::new(config(4));
     let picture = sharp();
-    assert!(bank.observe(&picture.view(), &face(0.02, 0.0)).unwrap());
+    assert!(bank.observe(&picture.view(), &face(0.02, 0.0), None).unwrap());
     let r = &bank.references()[0];
     for (a, p) in alignment().anchors.iter().zip(alignment().points) {
         assert!(r.points[*a].distance(p) < 1e-4);
@@ -125,7 +127,7 @@ fn crops_and_points_are_aligned() {
 fn other_tracks_and_bad_frames_are_refused() {
     let mut bank = ReferenceBank::new(config(8));
     let picture = sharp();
-    assert!(bank.observe(&picture.view(), &face(0.0, 0.0)).unwrap());
+    assert!(bank.observe(&picture.view(), &face(0.0, 0.0), None).unwrap());
     let seen = bank.observed();
     let mut other = face(0.03, 0.0);
     other.track_id = 5;
@@ -140,15 +142,15 @@ fn other_tracks_and_bad_frames_are_refused() {
     for (bad, why) in
         [(other, "track"), (turned, "yaw"), (covered, "cover"), (unsure, "confidence"), (cut, "frame's edge")]
     {
-        assert!(!bank.observe(&picture.view(), &bad).unwrap(), "{why}");
+        assert!(!bank.observe(&picture.view(), &bad, None).unwrap(), "{why}");
     }
     assert_eq!((bank.references().len(), bank.observed(), bank.track()), (1, seen, Some(4)));
     // A jump of the points is believed only when the next frame agrees.
-    assert!(!bank.observe(&picture.view(), &face(0.12, 0.0)).unwrap());
-    assert!(bank.observe(&picture.view(), &face(0.12, 0.0)).unwrap());
+    assert!(!bank.observe(&picture.view(), &face(0.12, 0.0), None).unwrap());
+    assert!(bank.observe(&picture.view(), &face(0.12, 0.0), None).unwrap());
     let mut short = face(0.0, 0.0);
     short.points = short.points[..68].into();
-    assert!(bank.observe(&picture.view(), &short).unwrap_err().to_string().contains("68"));
+    assert!(bank.observe(&picture.view(), &short, None).unwrap_err().to_string().contains("68"));
 }
 
 #[test]
@@ -158,7 +160,7 @@ fn blurred_frames_stay_out_and_leave_when_sharper_ones_come() {
     let before: Vec<u64> = bank.references().iter().map(|r| r.id).collect();
     // Shapes that the bank has not seen, on a blurred picture.
     for i in 0..40 {
-        bank.observe(&flat().view(), &face(0.1 + 0.002 * i as f32, 0.0)).unwrap();
+        bank.observe(&flat().view(), &face(0.1 + 0.002 * i as f32, 0.0), None).unwrap();
     }
     assert_eq!(bank.references().iter().map(|r| r.id).collect::<Vec<_>>(), before);
 
@@ -182,7 +184,7 @@ fn a_file_brings_everything_back() {
     assert_eq!(loaded.config(), bank.config());
     assert_eq!((loaded.track(), loaded.space(), loaded.observed()), (None, Some(BT709), bank.observed()));
     for (a, b) in loaded.references().iter().zip(bank.references()) {
-        assert_eq!((&a.crop, &a.points, a.sharpness, a.yaw), (&b.crop, &b.points, b.sharpness, b.yaw));
+        assert_eq!((&a.crop, &a.points, a.sharpness, a.yaw, a.time), (&b.crop, &b.points, b.sharpness, b.yaw, b.time));
     }
     assert!(loaded.shapes().eq(bank.shapes()));
     loaded.check(bank.config()).unwrap();
@@ -191,7 +193,7 @@ fn a_file_brings_everything_back() {
 
     // It goes on, for the track that it is bound to.
     loaded.bind(9);
-    assert!(!loaded.observe(&sharp().view(), &face(0.0, 0.0)).unwrap());
+    assert!(!loaded.observe(&sharp().view(), &face(0.0, 0.0), None).unwrap());
     assert_eq!(loaded.observed(), bank.observed());
 
     let version = loaded.version();
@@ -231,7 +233,7 @@ fn broken_files_are_refused_by_the_name_of_the_key() {
         refusal(&bytes)
     };
     for (from, to, key) in [
-        ("lipstream-bank-1", "lipstream-bank-9", "`format`"),
+        ("lipstream-bank-2", "lipstream-bank-9", "`format`"),
         ("bt709-limited", "bt709-latined", "`space`"),
         ("\"capacity\":\"6\"", "\"capacity\":\"0\"", "`capacity`"),
         ("\"observed\":\"100\"", "\"observed\":\"1e0\"", "`observed`"),

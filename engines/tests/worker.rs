@@ -40,7 +40,7 @@ impl Denoiser for Counting {
             _ => Err(Error::invalid("the model broke")),
         }
     }
-    fn render(&self, _: &[f32], _: &Face, _: &Identity, _: f32, _: Option<&Patch>) -> Result<Option<Patch>> {
+    fn render(&self, _: &[f32], _: &Identity, _: &Scene) -> Result<Option<Patch>> {
         Ok(None)
     }
 }

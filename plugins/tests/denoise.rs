@@ -473,6 +473,16 @@ fn gathering_can_be_switched_off() {
 }
 
 #[test]
+fn the_mouth_of_the_last_second_can_be_hidden() {
+    let mut bench = Bench::new(&[("reference-gap", "1000")]);
+    bench.hear(0, 1400);
+    for (pts, seen) in [(0, false), (960, false), (1000, true), (1240, true)] {
+        let buffer = bench.show(pts, &[someone()]);
+        assert_eq!(opacity(&buffer).is_some(), seen, "at {pts} ms");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_mouth() {
     let run = |seed: &str| {
         let mut b = Bench::new(&[("seed", seed), ("model-instance-id", seed)]);

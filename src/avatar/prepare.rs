@@ -239,13 +239,14 @@ fn convert(video: &Path, wish: &Wish, shape: Shape, expected: f64, progress: &mu
         let frame = sample.buffer_owned().ok_or_else(|| Failure::run("a decoded sample without a buffer"))?;
         let jpeg = encoder.encode(frame)?;
         let mut written = Ok(());
+        let time = sample.buffer().and_then(gst::BufferRef::pts).map(Into::into);
         watcher.watch(&sample, |frame, faces| {
             let luma = frame.plane(0);
             written = writer.add(&jpeg, luma.data, luma.stride);
             if let (Some(mut face), Some(bank)) = (seen.count(&faces), &mut seen.bank) {
                 // One person is what is asked for: a face that was lost and found is that person's.
                 face.track_id = 0;
-                bank.observe(frame, &face)?;
+                bank.observe(frame, &face, time)?;
             }
             Ok(())
         })?;

@@ -206,11 +206,12 @@ impl Gathering {
         if self.watch.stopped() {
             return Err(Failure::interrupted());
         }
+        let time = sample.buffer().and_then(gst::BufferRef::pts).map(Into::into);
         self.watcher.watch(sample, |frame, faces| {
             for face in faces {
                 let config = &self.config;
                 let bank = self.banks.entry(face.track_id).or_insert_with(|| ReferenceBank::new(config.clone()));
-                bank.observe(frame, &face)?;
+                bank.observe(frame, &face, time)?;
             }
             Ok(())
         })?;

@@ -10,7 +10,7 @@ mod select;
 mod shapes;
 mod store;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     Error, Result,
@@ -58,6 +58,8 @@ pub struct Reference {
     pub sharpness: f32,
     /// Degrees, as [`Face::yaw`].
     pub yaw: f32,
+    /// When the video that it is of shows it.
+    pub time: Option<Duration>,
 }
 
 impl Reference {
@@ -124,8 +126,9 @@ impl ReferenceBank {
     }
 
     /// Looks at a frame; true when it became a reference. Faces of another track, turned, covered, uncertain or partly
-    /// outside of the frame are passed over. Errors: a face without its 111 landmarks.
-    pub fn observe(&mut self, frame: &FrameView, face: &Face) -> Result<bool> {
+    /// outside of the frame are passed over. `time` is where in the video the frame stands, if that is known. Errors: a face
+    /// without its 111 landmarks.
+    pub fn observe(&mut self, frame: &FrameView, face: &Face, time: Option<Duration>) -> Result<bool> {
         if face.points.len() != landmarks::COUNT {
             let found = face.points.len();
             return Err(Error::invalid(format!("a face has {} landmarks, found {found}", landmarks::COUNT)));
@@ -160,7 +163,7 @@ impl ReferenceBank {
             None => crop,
         };
         let sharpness = sharpness(&crop, &points);
-        let reference = Reference { id: self.next_id, crop, points, sharpness, yaw: face.yaw };
+        let reference = Reference { id: self.next_id, crop, points, sharpness, yaw: face.yaw, time };
         Ok(self.take_in(reference, choice))
     }
 

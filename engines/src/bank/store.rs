@@ -1,5 +1,6 @@
 //! A bank in a safetensors file: `crops` u8 `[n, side, side, 3]`, `points` f32 `[n, 111, 2]`, `sharpness` f32 `[n]`,
-//! `yaw` f32 `[n]`, `shapes` f32 `[m, 111, 2]`; the metadata says the colours, the alignment and the capacity.
+//! `yaw` f32 `[n]`, `time` f32 `[n]` (milliseconds into the video, -1 where that is not known), `shapes` f32 `[m, 111, 2]`; the
+//! metadata says the colours, the alignment and the capacity.
 //!
 //! A file is written beside its place and renamed. What is read is bounded and checked: a file may come from anybody.
 
@@ -7,6 +8,8 @@ use std::{
     collections::HashMap,
     io::{Read, Write},
     path::Path,
+    sync::Arc,
+    time::Duration,
 };
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -22,9 +25,11 @@ pub(super) const MAX_REFERENCES: usize = 256;
 const MAX_SIDE: usize = 1024;
 /// 256 references of 1024 px and their points would be 806 MB; no honest bank comes near.
 const MAX_BYTES: u64 = 512 << 20;
-const FORMAT: &str = "lipstream-bank-1";
+const FORMAT: &str = "lipstream-bank-2";
 /// Landmarks lie near the crop, angles within half a turn.
 const FAR: f32 = 16.0;
+/// Milliseconds, a year.
+const LATE: f32 = 3.2e10;
 
 const SPACES: [(&str, ColorSpace); 7] = [
     ("rgb", ColorSpace::Rgb),
@@ -66,6 +71,8 @@ impl ReferenceBank {
         let points = floats(self.references.iter().flat_map(|r| flat(&r.points)).collect());
         let sharpness = floats(self.references.iter().map(|r| r.sharpness).collect());
         let yaw = floats(self.references.iter().map(|r| r.yaw).collect());
+        let ms = |r: &Arc<Reference>| r.time.map_or(-1.0, |time| time.as_secs_f32() * 1000.0);
+        let time = floats(self.references.iter().map(ms).collect());
         let shapes = floats(flat(self.shapes.as_points()));
         let count = self.shapes.iter().count();
         let view = |dtype, shape: Vec<usize>, data| TensorView::new(dtype, shape, data).map_err(|e| e.to_string());
@@ -74,6 +81,7 @@ impl ReferenceBank {
             ("points", view(Dtype::F32, vec![n, landmarks::COUNT, 2], &points)?),
             ("sharpness", view(Dtype::F32, vec![n], &sharpness)?),
             ("yaw", view(Dtype::F32, vec![n], &yaw)?),
+            ("time", view(Dtype::F32, vec![n], &time)?),
             ("shapes", view(Dtype::F32, vec![count, landmarks::COUNT, 2], &shapes)?),
         ];
         let space = self.space().unwrap_or(ColorSpace::Rgb);
@@ -181,6 +189,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<ReferenceBank, Refusal> {
     let points = pairs(within("points", floats("points", &[n, landmarks::COUNT, 2])?, FAR)?);
     let sharpness = within("sharpness", floats("sharpness", &[n])?, 2040.0)?;
     let yaw = within("yaw", floats("yaw", &[n])?, 180.0)?;
+    let time = within("time", floats("time", &[n])?, LATE)?;
     let count = tensors
         .tensor("shapes")
         .map_err(|_| ("shapes", "is missing".to_owned()))?
@@ -205,8 +214,9 @@ fn parse(bytes: &[u8]) -> std::result::Result<ReferenceBank, Refusal> {
         let data = crops.data()[i * side * side * 3..(i + 1) * side * side * 3].to_vec();
         let crop = Crop { side, space: *space, data };
         let id = bank.references.len() as u64;
-        bank.references
-            .push(Reference { id, crop, points: points[i].clone(), sharpness: sharpness[i], yaw: yaw[i] }.into());
+        let time = (time[i] >= 0.0).then(|| Duration::from_micros((f64::from(time[i]) * 1000.0).round() as u64));
+        let (points, sharpness, yaw) = (points[i].clone(), sharpness[i], yaw[i]);
+        bank.references.push(Reference { id, crop, points, sharpness, yaw, time }.into());
     }
     bank.next_id = bank.references.len() as u64;
     bank.shapes = Shapes::restore(shapes, observed);

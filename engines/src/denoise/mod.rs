@@ -10,7 +10,7 @@ mod patch;
 mod scheduler;
 mod worker;
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
 pub use noise::Noise;
 pub use patch::Patch;
@@ -61,6 +61,20 @@ pub struct Conditions<'a> {
     pub past: &'a [Arc<[f32]>],
 }
 
+/// The frame that a latent is rendered for, and how.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    pub face: &'a Face,
+    /// Scales the motion (1: as learnt).
+    pub gain: f32,
+    /// What was rendered for the stream's previous frame.
+    pub last: Option<&'a Patch>,
+    /// Where in the video the frame stands, to be compared with [`crate::bank::Reference::time`].
+    pub time: Option<Duration>,
+    /// References nearer than this in time are not used: for measuring against the true mouth, which must not be seen.
+    pub gap: Duration,
+}
+
 /// A loaded engine. All methods may be called from several threads.
 pub trait Denoiser: Send + Sync {
     fn spec(&self) -> &Spec;
@@ -81,16 +95,8 @@ pub trait Denoiser: Send + Sync {
     /// `[batch * conditioning]`. Returns the predictions, `[batch * latent]`, of the kind that the schedule names.
     fn step(&self, latents: &[f32], timesteps: &[f32], conditions: &[f32]) -> Result<Vec<f32>>;
 
-    /// Pixels for a finished latent on the current face. `gain` scales the motion (1: as learnt). `last` is what this
-    /// method returned for the stream's previous frame. `None` when the identity holds nothing to render from.
-    fn render(
-        &self,
-        latent: &[f32],
-        face: &Face,
-        identity: &Identity,
-        gain: f32,
-        last: Option<&Patch>,
-    ) -> Result<Option<Patch>>;
+    /// Pixels for a finished latent on the current face. `None` when the identity holds nothing to render from.
+    fn render(&self, latent: &[f32], identity: &Identity, scene: &Scene) -> Result<Option<Patch>>;
 }
 
 /// Loads the engine of a manifest on a device.

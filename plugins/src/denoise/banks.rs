@@ -1,6 +1,6 @@
 //! The banks of a stream: one a track, never mixed, and only so many.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use lipstream_engines::{
     Result,
@@ -70,7 +70,7 @@ impl Banks {
     }
 
     /// Looks at a frame of the track of `face`; true when anything of that person is known.
-    pub fn look(&mut self, frame: &FrameView, face: &Face) -> Result<bool> {
+    pub fn look(&mut self, frame: &FrameView, face: &Face, time: Option<Duration>) -> Result<bool> {
         if let Some(entry) = &self.loaded {
             return Ok(!entry.bank.references().is_empty());
         }
@@ -82,7 +82,7 @@ impl Banks {
         self.tracks.retain(|entry| looks - entry.seen <= FORGOTTEN);
         let entry = self.track(face.track_id);
         entry.seen = looks;
-        entry.bank.observe(frame, face)?;
+        entry.bank.observe(frame, face, time)?;
         Ok(!entry.bank.references().is_empty())
     }
 

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::{
     properties::{self, SchedulingPolicy, Settings},
-    speaker::{Finished, Frame, Left, Speaker, Work},
+    speaker::{Finished, Frame, Left, Manner, Speaker, Work},
     timing::COMPUTE,
     wait::{Gate, Wait},
 };
@@ -419,7 +419,10 @@ impl LipDenoise {
         info: &gst_video::VideoInfo,
         depth: usize,
     ) -> std::result::Result<Vec<Done>, Fault> {
-        let gain = self.settings.lock().gain as f32;
+        let manner = {
+            let settings = self.settings.lock();
+            Manner { gain: settings.gain as f32, gap: settings.gap }
+        };
         let mut done = Vec::new();
         loop {
             let awaited = matches!(speaker.pending.front(), Some(Frame { work: Work::Denoise { .. }, .. }));
@@ -429,7 +432,7 @@ impl LipDenoise {
             let Some(mut frame) = speaker.pending.pop_front() else { break };
             let patience = frame.time.and_then(|time| self.patience(time));
             speaker.heed(self.gate.interrupts());
-            let Finished { patch, left, at_rest } = speaker.finish(&mut frame, patience, gain, &self.stats)?;
+            let Finished { patch, left, at_rest } = speaker.finish(&mut frame, patience, manner, &self.stats)?;
             if self.gate.flushing() {
                 return Err(Fault::Flow(gst::FlowError::Flushing));
             }

@@ -40,6 +40,8 @@ pub struct Settings {
     pub gain: f64,
     pub reference_bank: Option<String>,
     pub gather: bool,
+    /// May change while the element runs.
+    pub gap: Duration,
     pub fade: gst::ClockTime,
     /// May change while the element runs, as may `idle_after`.
     pub idle: Idle,
@@ -60,6 +62,7 @@ impl Default for Settings {
             gain: 1.0,
             reference_bank: None,
             gather: true,
+            gap: Duration::ZERO,
             fade: gst::ClockTime::from_mseconds(200),
             idle: Idle::Rest,
             idle_after: gst::ClockTime::from_mseconds(400),
@@ -85,6 +88,7 @@ impl Settings {
             "motion-gain" => self.gain = value.get().expect(checked),
             "reference-bank" => self.reference_bank = options::string(value),
             "gather" => self.gather = value.get().expect(checked),
+            "reference-gap" => self.gap = Duration::from_millis(value.get::<u32>().expect(checked).into()),
             "fade" => self.fade = gst::ClockTime::from_mseconds(value.get::<u32>().expect(checked).into()),
             "idle" => self.idle = value.get().expect(checked),
             "idle-after" => {
@@ -106,6 +110,7 @@ impl Settings {
             "motion-gain" => self.gain.to_value(),
             "reference-bank" => self.reference_bank.to_value(),
             "gather" => self.gather.to_value(),
+            "reference-gap" => (self.gap.as_millis() as u32).to_value(),
             "fade" => (self.fade.mseconds() as u32).to_value(),
             "idle" => self.idle.to_value(),
             "idle-after" => (self.idle_after.mseconds() as u32).to_value(),
@@ -173,6 +178,13 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .blurb("Gather the person's frames from the stream; without it and without a reference-bank frames pass as they are")
             .default_value(defaults.gather)
             .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("reference-gap")
+            .nick("Reference gap")
+            .blurb("Reference frames nearer than this to the frame, by their timestamps in the video, are not used, in milliseconds (0 = all are): for measuring, so that the true mouth stays hidden")
+            .maximum(60_000)
+            .default_value(defaults.gap.as_millis() as u32)
+            .mutable_playing()
             .build(),
         glib::ParamSpecUInt::builder("fade")
             .nick("Fade")

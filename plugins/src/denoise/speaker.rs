@@ -9,7 +9,9 @@ use std::{
 
 use lipstream_engines::{
     Error, Result,
-    denoise::{Conditions, Denoiser, Identity, Job, Patch, Spec, Stream, Ticket, WaitError, Worker, WorkerConfig},
+    denoise::{
+        Conditions, Denoiser, Identity, Job, Patch, Scene, Spec, Stream, Ticket, WaitError, Worker, WorkerConfig,
+    },
     image::ColorSpace,
     manifest::Engine,
     tracker::Face,
@@ -78,6 +80,13 @@ pub enum Left {
     Late,
     /// As it came.
     Untouched,
+}
+
+/// How frames are rendered, as the settings are now.
+#[derive(Clone, Copy)]
+pub struct Manner {
+    pub gain: f32,
+    pub gap: Duration,
 }
 
 pub struct Speaker {
@@ -218,7 +227,8 @@ impl Speaker {
 
     /// Looks at a frame of `face`; true when the person is known so far.
     pub fn look(&mut self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, face: &Face) -> Result<bool> {
-        video::with_view(buffer, info, |view| self.banks.look(view, face))
+        let time = buffer.pts().map(Into::into);
+        video::with_view(buffer, info, |view| self.banks.look(view, face, time))
     }
 
     /// The person as known so far.
@@ -244,7 +254,7 @@ impl Speaker {
         &mut self,
         frame: &mut Frame,
         patience: Option<Duration>,
-        gain: f32,
+        manner: Manner,
         stats: &Stats<5>,
     ) -> Result<Finished> {
         let time = frame.time.unwrap_or_default();
@@ -297,8 +307,14 @@ impl Speaker {
         self.past.push_front(latent.clone());
         self.past.truncate(self.spec().past);
         let denoiser = self.stream.worker().denoiser().clone();
-        let patch =
-            stats.stage("render").time(|| denoiser.render(&latent, &face, &identity, gain, self.last.as_ref()))?;
+        let scene = Scene {
+            face: &face,
+            gain: manner.gain,
+            last: self.last.as_ref(),
+            time: frame.buffer.pts().map(Into::into),
+            gap: manner.gap,
+        };
+        let patch = stats.stage("render").time(|| denoiser.render(&latent, &identity, &scene))?;
         let Some(patch) = patch else {
             self.fade.vanish(time);
             return Ok(Finished::untouched());

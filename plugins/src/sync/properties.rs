@@ -35,6 +35,7 @@ pub fn targets(name: &str) -> &'static [(Inner, &'static str)] {
         "motion-gain" => &[(Denoise, "motion-gain")],
         "reference-bank" => &[(Denoise, "reference-bank")],
         "gather" => &[(Denoise, "gather")],
+        "reference-gap" => &[(Denoise, "reference-gap")],
         "fade" => &[(Denoise, "fade")],
         "idle" => &[(Denoise, "idle")],
         "idle-after" => &[(Denoise, "idle-after")],

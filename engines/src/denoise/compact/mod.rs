@@ -14,14 +14,13 @@ use std::{sync::Arc, time::Duration};
 use basis::Basis;
 use person::Person;
 
-use super::{Conditions, Denoiser, Identity, Patch, Spec};
+use super::{Conditions, Denoiser, Identity, Patch, Scene, Spec};
 use crate::{
     Error, Result,
     audio::{Encoder, WindowSpec},
     bank::ReferenceBank,
     manifest::{AudioSection, Engine, LatentSection},
     runtime::{Input, Model, Options, Port},
-    tracker::Face,
 };
 
 const MS: i64 = 1_000_000;
@@ -150,22 +149,14 @@ impl Denoiser for Compact {
             .ok_or_else(|| Error::Runtime { model: self.model.name().into(), cause: "gave no output".into() })
     }
 
-    fn render(
-        &self,
-        latent: &[f32],
-        face: &Face,
-        identity: &Identity,
-        gain: f32,
-        last: Option<&Patch>,
-    ) -> Result<Option<Patch>> {
-        let person = Self::person(identity)?;
+    fn render(&self, latent: &[f32], identity: &Identity, scene: &Scene) -> Result<Option<Patch>> {
+        let (person, face) = (Self::person(identity)?, scene.face);
         let Some(to_crop) = self.spec.alignment.fit(&face.points) else { return Ok(None) };
         let points: Vec<_> = face.points.iter().map(|p| to_crop.apply(*p)).collect();
-        let wanted = person.wanted(&self.basis, latent, &points, gain);
+        let wanted = person.wanted(&self.basis, latent, &points, scene.gain);
         let mask = mask::lower_face(self.spec.crop, &wanted, &points);
         let area = mask::area(&mask, self.spec.crop);
-        let before = last.and_then(|p| p.reference);
-        let Some((pixels, reference)) = render::pixels(person, &wanted, face.yaw, before, &area) else {
+        let Some((pixels, reference)) = render::pixels(person, &wanted, scene, &area) else {
             return Ok(None);
         };
         let Some(to_frame) = to_crop.inverse() else { return Ok(None) };

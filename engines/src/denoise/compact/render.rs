@@ -1,4 +1,9 @@
-use super::person::{Person, Pictured, Wanted, opening};
+use std::time::Duration;
+
+use super::{
+    super::Scene,
+    person::{Person, Pictured, Wanted, opening},
+};
 use crate::{
     geometry::{Lattice, Point, Rect, ThinPlate, landmarks},
     image::Crop,
@@ -17,15 +22,13 @@ const OPENING_WEIGHT: f32 = 1.5;
 
 /// The wanted mouth as a warp of the nearest reference, and which one that is; only inside `area` (unit crop coordinates)
 /// is it warped. When the reference changes, one frame shows both in equal parts.
-pub(super) fn pixels(
-    person: &Person,
-    wanted: &Wanted,
-    yaw: f32,
-    last: Option<u64>,
-    area: &Rect,
-) -> Option<(Crop, u64)> {
-    let cost = |p: &&Pictured| distance(p, wanted, yaw) * if Some(p.reference.id) == last { HYSTERESIS } else { 1.0 };
-    let nearest = person.references.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+pub(super) fn pixels(person: &Person, wanted: &Wanted, scene: &Scene, area: &Rect) -> Option<(Crop, u64)> {
+    let last = scene.last.and_then(|patch| patch.reference);
+    let cost = |p: &&Pictured| {
+        distance(p, wanted, scene.face.yaw) * if Some(p.reference.id) == last { HYSTERESIS } else { 1.0 }
+    };
+    let usable = |p: &&Pictured| far(p.reference.time, scene);
+    let nearest = person.references.iter().filter(usable).min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
     let mut picture = lattice(nearest, wanted, area)?.warp(&nearest.reference.crop);
     let before =
         person.references.iter().find(|p| Some(p.reference.id) == last && p.reference.id != nearest.reference.id);
@@ -35,6 +38,11 @@ pub(super) fn pixels(
         lattice.warp_half_into(&before.reference.crop, &mut picture);
     }
     Some((picture, nearest.reference.id))
+}
+
+/// Whether a reference of this time may be seen.
+fn far(time: Option<Duration>, scene: &Scene) -> bool {
+    time.zip(scene.time).is_none_or(|(reference, frame)| reference.abs_diff(frame) >= scene.gap)
 }
 
 /// Root mean square distance of the lips, with opening and pose.
