@@ -9,9 +9,8 @@ use lipstream_engines::{
     Error, Result,
     audio::WindowSpec,
     bank::ReferenceBank,
-    denoise::{Conditions, Denoiser, Identity, Job, Patch, Spec, Stream, WaitError, Worker},
+    denoise::{Conditions, Denoiser, Identity, Job, Patch, Scene, Spec, Stream, WaitError, Worker},
     manifest::Engine,
-    tracker::Face,
 };
 use parking_lot::Mutex;
 

@@ -47,7 +47,7 @@ class Settings:
     weight_decay: float = 0.05
 
 
-SHARES = {"grid_s1": 0.2, "grid_other": 0.2, "free": 0.07, "gen": 0.22, "mocap": 0.14, "voice": 0.17}
+SHARES = {"grid_s1": 0.13, "grid_other": 0.2, "free": 0.08, "gen": 0.18, "mocap": 0.1, "voice": 0.09, "tongues": 0.13, "teach": 0.15}
 
 
 class Motion(torch.nn.Module):

@@ -1,16 +1,14 @@
 #!/usr/bin/env python3
-"""What the motion model learns from, as one list of clips: videos, motion capture, and synthetic voices with exact phone times.
+"""What the motion model learns from, as one list of clips: videos, motion capture, synthetic voices (motion_voices.py) and a teacher's labels.
 
-    motion_sources.py --data DATA --cache CACHE      adds CACHE/motion/{mocap,voice}.npz to what motion_data.py wrote
+    motion_sources.py --data DATA --cache CACHE      adds CACHE/motion/{mocap,teach}.npz to what motion_data.py wrote
 
-Motion capture and voices only teach the opening. Of the capture it is a mix of blendshape weights brought to the population's spread;
-of the voices (flite) it is a table of how far each phone opens the lips, smoothed as an articulator moves, lips shut in m, b and p.
+Motion capture and the teacher only teach the opening. Of the capture it is a mix of blendshape weights brought to the population's spread; the
+teacher is DH_live's audio-to-mouth model (MIT), weak alone and different in its errors: it heard much more speech than there is here.
 """
 
 import argparse
 import json
-import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -32,15 +30,6 @@ TRUST = {"free_": (1.0, 0.0), "free_facegood": (1.0, -0.06), "free_infinitetalk"
          "gen_joyhallo": (1.0, -0.05), "gen_joyhallo_h": (1.0, -0.07), "gen_joyhallo_en": (0.5, -0.05), "gen_joyhallo_en_1": (0.1, -0.05),
          "gen_joyhallo_en_6": (0.1, -0.05), "gen_linly": (1.0, -0.025), "gen_livetalking": (0.0, 0.0)}
 
-# How far a phone opens the inner lips, 0..1 of the 5..95 % range of speech (flite's names, the CMU set).
-PHONES = {"aa": 0.95, "ae": 0.95, "ah": 0.65, "ao": 0.7, "aw": 0.8, "ax": 0.45, "ay": 0.8, "eh": 0.7, "er": 0.4, "ey": 0.6, "ih": 0.45, "iy": 0.4,
-          "ow": 0.5, "oy": 0.55, "uh": 0.35, "uw": 0.22, "w": 0.12, "y": 0.35, "r": 0.3, "l": 0.45, "n": 0.3, "d": 0.3, "t": 0.28, "s": 0.22,
-          "z": 0.22, "sh": 0.25, "zh": 0.25, "ch": 0.25, "jh": 0.25, "th": 0.3, "dh": 0.3, "f": 0.1, "v": 0.1, "k": 0.4, "g": 0.38, "ng": 0.35,
-          "hh": 0.5, "m": 0.0, "b": 0.0, "p": 0.0, "pau": 0.0}
-SHUT = ("m", "b", "p")
-TRACK = 100
-VOICES = ("slt", "rms", "awb", "kal16")
-
 WORDS = """about above after again almost along always among animal answer apple autumn awful baby bacon balance banana basket beach because bedroom
 before behind believe below beside better between beyond bicycle birthday blanket bottom boundary bread breakfast bridge bright bring brother brown
 bubble build burden butter camera candle captain carpet castle catch chamber change chapter cheap cheese children chocolate choose circle city clever
@@ -60,6 +49,12 @@ vegetable very village violin visit voice volume wagon walk warm watch water wea
 world yellow yesterday young zebra the a of and to in is it that was for with his they at be this have from or had by but what all were we when your can
 said there use an each which she do how their if will up out many then them these so some her would make like him into time has look two more go see no
 way could my than first been call who its now find long down day did get come made may part""".split()
+
+
+# Frames by which the teacher is late, and how much its labels count on the sound of each kind of clip.
+TEACHER_LATE = 2
+TAUGHT = {"free": 1.5, "gen": 0.5}
+RATE = 16000
 
 
 def basis_of(path):
@@ -91,7 +86,7 @@ def load(cache, hold, kinds=None, sounds=True):
     if not sounds:
         return [], [], basis
     training, held = [], []
-    for part in ("clips", "mocap", "voice"):
+    for part in ("clips", "mocap", "voice", "tongues", "teach"):
         if not (root / f"{part}.npz").exists():
             continue
         store = np.load(root / f"{part}.npz")
@@ -99,11 +94,14 @@ def load(cache, hold, kinds=None, sounds=True):
             pcm = store[f"pcm{k}"] if f"pcm{k}" in store else np.load(root / "pcm" / f"{row['name']}.npy")
             z = store[f"z{k}"] if f"z{k}" in store else None
             gap = store[f"gap{k}"] / (row["scale"] * basis["spread"][0])
-            weight, lag = trust(row["name"])
+            # The teacher only hears: it owes nothing to the clip's picture.
+            weight, lag = (row["weight"], 0.0) if part == "teach" else trust(row["name"])
             clip = Clip(row["name"], row["kind"], pcm, z, gap.astype(np.float32), row["fps"], weight, lag)
             if row["val"]:
                 held.append((f"val_{group_of(row['name'])}", clip))
             elif hold and any(h in row["name"] for h in HELD):
+                if row["kind"] == "teach":
+                    continue
                 held.append(("mocap" if row["kind"] == "mocap" else "dev", clip))
             elif weight > 0 and (kinds is None or row["kind"] in kinds):
                 training.append(clip)
@@ -139,64 +137,56 @@ def mocap(data, out, basis, spread):
     return len(table)
 
 
-def track(phones, seconds):
-    """Opening (0..1) at 100 a second from (phone, end time) pairs."""
-    n = int(seconds * TRACK)
-    target, shut, begin = np.zeros(n), np.zeros(n, bool), 0.0
-    for phone, end in phones:
-        a, b = int(begin * TRACK), min(n, max(int(end * TRACK), int(begin * TRACK) + 1))
-        target[a:b] = PHONES.get(phone, 0.35)
-        if phone in SHUT:
-            shut[max(0, a - 1) : b] = True
-        begin = end
-    kernel = np.hanning(15)
-    moved = np.convolve(np.pad(target, 7, mode="edge"), kernel / kernel.sum(), "valid")
-    # Lips meet for the whole of a stop and need about 60 ms to come and go.
-    distance = np.full(n, np.inf)
-    where = np.flatnonzero(shut)
-    if len(where):
-        at = np.arange(n)
-        after = np.clip(np.searchsorted(where, at), 0, len(where) - 1)
-        distance = np.minimum(np.abs(where[after] - at), np.abs(where[np.maximum(after - 1, 0)] - at))
-    return moved * np.clip(distance / 6.0, 0, 1)
+def teacher(model, sound):
+    """Coefficient 0 (grows with the opening) at 25 a second of DH_live's audio-to-mouth model, for int16 samples at 16 kHz. Its front-end: Kaldi's
+    filter bank of 80, 50 ms every 20 ms, no dither, on a first 20 ms of silence."""
+    import kaldi_native_fbank as knf
+    import onnxruntime as ort
+
+    options = knf.FbankOptions()
+    options.frame_opts.dither, options.frame_opts.frame_length_ms, options.frame_opts.frame_shift_ms = 0, 50, 20
+    options.frame_opts.snip_edges, options.mel_opts.num_bins = False, 80
+    bank = knf.OnlineFbank(options)
+    bank.accept_waveform(RATE, [0.0] * 320 + sound.astype(np.float32).tolist())
+    bank.input_finished()
+    count = bank.num_frames_ready // 2 * 2
+    frames = np.stack([bank.get_frame(k) for k in range(count)])[None].astype(np.float32)
+    state = np.zeros((2, 1, 192), np.float32)
+    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    return session.run(None, {"fbank": frames, "h": state, "c": state})[0][0, :, 0]
 
 
-def voice(out, basis, spread, count, seed):
-    """Seeded sentences without sense in four voices, at several speeds and pitches."""
-    rng, arrays, table = np.random.default_rng(seed), {}, []
+def taught(data, cache, basis, spread):
+    """Pseudo-labels for real speech: the published teacher's opening, moved forward by the frames that it is late, at the population's spread."""
     from motion_data import pcm
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "voice.wav"
-        for k in range(count):
-            words = [str(w) for w in rng.choice(WORDS, rng.integers(14, 26))]
-            for at in sorted(rng.integers(3, len(words), 2), reverse=True):
-                words[at] += ","
-            name = VOICES[k % len(VOICES)]
-            options = ["--setf", f"duration_stretch={rng.uniform(0.75, 1.2):.3f}"]
-            if name in ("kal16", "awb", "rms"):
-                options += ["--setf", f"int_f0_target_mean={rng.uniform(85, 150):.1f}"]
-            said = subprocess.check_output(["flite", "-voice", name, *options, "-psdur", "-t", " ".join(words) + ".", "-o", str(path)], text=True)
-            phones = [(p, float(t)) for p, t in (x.split(":") for x in said.split())]
-            sound = pcm(path)
-            arrays[f"gap{k}"] = (track(phones, len(sound) / 16000) * spread * basis["spread"][0]).astype(np.float32)
-            arrays[f"pcm{k}"] = sound
-            table.append({"name": f"voice__{name}_{k}", "kind": "voice", "val": False, "fps": TRACK, "scale": 1.0})
-    np.savez(out / "voice.npz", table=json.dumps(table), **arrays)
-    return sum(len(arrays[f"pcm{k}"]) for k in range(count)) / 16000
+    arrays, table = {}, []
+    store = np.load(cache / "motion/clips.npz")
+    rows = json.loads(str(store["table"]))
+    sounds = [(f"speech__{p.stem}", 1.0, pcm(p)) for p in sorted((data / "speech").glob("*.flac"))]
+    for row in rows:
+        if not row["val"] and row["kind"] in TAUGHT and trust(row["name"])[0] > 0:
+            sounds.append((row["name"], TAUGHT[row["kind"]], np.load(cache / "motion/pcm" / f"{row['name']}.npy")))
+    for k, (name, weight, sound) in enumerate(sounds):
+        gap = teacher(data / "models/dhlive_audio2mouth.onnx", sound)
+        gap = np.concatenate([gap[TEACHER_LATE:], np.repeat(gap[-1:], TEACHER_LATE)])
+        low, high = np.quantile(gap, [0.05, 0.95])
+        arrays[f"gap{k}"] = ((gap - low) / max(high - low, 1e-6) * spread * basis["spread"][0]).astype(np.float32)
+        arrays[f"pcm{k}"] = sound
+        table.append({"name": f"teach__{name}", "kind": "teach", "val": False, "fps": 25, "scale": 1.0, "weight": weight})
+    np.savez(cache / "motion/teach.npz", table=json.dumps(table), **arrays)
+    return sum(len(arrays[f"pcm{k}"]) for k in range(len(table))) / RATE
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
-    parser.add_argument("--voices", type=int, default=400, help="sentences to synthesise")
-    parser.add_argument("--seed", type=int, default=11)
     args = parser.parse_args()
     out = args.cache / "motion"
     basis = basis_of(out / "basis.npz")
     spread = speech_spread(args.cache, basis)
     print(f"{mocap(args.data, out, basis, spread)} recordings of motion capture")
-    print(f"{voice(out, basis, spread, args.voices, args.seed):.0f} s of synthetic voices, spread {spread:.3f}")
+    print(f"{taught(args.data, args.cache, basis, spread):.0f} s with the teacher's opening")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use crate::{geometry::Similarity, image::Crop};
 
@@ -12,6 +12,6 @@ pub struct Patch {
     pub to_frame: Similarity,
     /// 0..1, multiplies the mask: cross-fades.
     pub opacity: f32,
-    /// Which reference the pixels came from, for engines that have them.
-    pub reference: Option<u64>,
+    /// What the engine wants to find again at the stream's next frame, of a type that is its own.
+    pub memory: Option<Arc<dyn Any + Send + Sync>>,
 }

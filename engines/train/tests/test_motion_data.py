@@ -14,6 +14,7 @@ from common import mesh
 try:
     import motion_eval
     import motion_sources
+    import motion_voices
 except ImportError:
     motion_eval = None
 
@@ -104,7 +105,7 @@ class Measures(unittest.TestCase):
 
     def test_lips_shut_in_a_stop_and_open_in_a_vowel(self):
         phones = [("pau", 0.2), ("aa", 0.5), ("m", 0.6), ("aa", 0.9), ("pau", 1.2)]
-        track = motion_sources.track(phones, 1.2)
+        track = motion_voices.track(phones, 1.2)
         self.assertLess(track[52:58].max(), 0.05)
         self.assertGreater(track[35], 0.8)
         self.assertLess(track[-5:].max(), 0.05)

@@ -12,12 +12,14 @@ const STABLE: usize = landmarks::STABLE.end - landmarks::STABLE.start;
 /// the pose.
 ///
 /// Tensors of the file, all f32, landmarks as x, y interleaved: `basis [168, D]`, `pose [168, 38]`, `rest [111, 2]`,
-/// `spread [1]`.
+/// `project [D, 168]`, `spread [1]`.
 #[derive(Debug)]
 pub(super) struct Basis {
     latent: usize,
     /// `[168 * D]`, row by row.
     motion: Vec<f32>,
+    /// `[D * 168]`, row by row: the latent of an offset.
+    project: Vec<f32>,
     /// `[168 * 38]`, row by row: offset of the lower face from the stable landmarks' offset.
     pose: Vec<f32>,
     /// The population's closed mouth, `[111]`.
@@ -51,6 +53,7 @@ impl Basis {
         Ok(Self {
             latent,
             motion: tensor("basis", &[2 * LOWER, latent])?,
+            project: tensor("project", &[latent, 2 * LOWER])?,
             pose: tensor("pose", &[2 * LOWER, 2 * STABLE])?,
             rest: rest.as_chunks::<2>().0.iter().map(|p| Point::from(*p)).collect(),
             spread: tensor("spread", &[1])?[0].max(1e-4),
@@ -60,6 +63,14 @@ impl Basis {
     /// Offsets of the 84 lower landmarks for a latent.
     pub(super) fn motion(&self, latent: &[f32]) -> Vec<Point> {
         product(&self.motion, self.latent, latent)
+    }
+
+    /// What remains of offsets of the 84 lower landmarks when the motion in them is taken out.
+    pub(super) fn remainder(&self, offsets: &[Point]) -> Vec<Point> {
+        let flat: Vec<f32> = offsets.iter().flat_map(|p| [p.x, p.y]).collect();
+        let dot = |row: &[f32]| row.iter().zip(&flat).map(|(m, v)| m * v).sum::<f32>();
+        let latent: Vec<f32> = self.project.chunks_exact(2 * LOWER).map(dot).collect();
+        offsets.iter().zip(self.motion(&latent)).map(|(o, m)| *o - m).collect()
     }
 
     /// Offsets of the 84 lower landmarks that come with offsets of the stable ones: the head's pose.

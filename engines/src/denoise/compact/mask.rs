@@ -202,7 +202,7 @@ mod tests {
     fn mask(wanted: f32, current: f32) -> impl Fn(f32, f32) -> u8 {
         let points = face(wanted);
         let lower = points[landmarks::LOWER].to_vec();
-        let mask = lower_face(SIDE, &Wanted { points, lower }, &face(current));
+        let mask = lower_face(SIDE, &Wanted { points, lower, drift: Vec::new() }, &face(current));
         move |x, y| mask[(y * SIDE as f32) as usize * SIDE + (x * SIDE as f32) as usize]
     }
 
@@ -276,7 +276,7 @@ mod tests {
                 let mut points = face(chin);
                 points.iter_mut().for_each(|p| *p = Point::new(p.x + shift, p.y));
                 let lower = points[landmarks::LOWER].to_vec();
-                let wanted = Wanted { points, lower };
+                let wanted = Wanted { points, lower, drift: Vec::new() };
                 let (a, b) = (lower_face(side, &wanted, &face(now)), by_definition(side, &wanted, &face(now)));
                 let worst = a.iter().zip(&b).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
                 assert!(worst <= 1, "{side}, {chin}, {now}, {shift}: {worst}");

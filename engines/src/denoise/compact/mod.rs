@@ -19,6 +19,7 @@ use crate::{
     Error, Result,
     audio::{Encoder, WindowSpec},
     bank::ReferenceBank,
+    geometry::Point,
     manifest::{AudioSection, Engine, LatentSection},
     runtime::{Input, Model, Options, Port},
 };
@@ -31,6 +32,13 @@ pub struct Compact {
     spec: Spec,
     model: Arc<Model>,
     basis: Basis,
+}
+
+/// What one frame of a stream leaves to the next.
+struct Memory {
+    /// The reference that was shown.
+    reference: u64,
+    drift: Vec<Point>,
 }
 
 impl Compact {
@@ -153,10 +161,13 @@ impl Denoiser for Compact {
         let (person, face) = (Self::person(identity)?, scene.face);
         let Some(to_crop) = self.spec.alignment.fit(&face.points) else { return Ok(None) };
         let points: Vec<_> = face.points.iter().map(|p| to_crop.apply(*p)).collect();
-        let wanted = person.wanted(&self.basis, latent, &points, scene.gain);
+        let before = scene.last.and_then(|patch| patch.memory.as_ref()?.downcast_ref::<Memory>());
+        let drift = before.map(|memory| memory.drift.as_slice());
+        let wanted = person.wanted(&self.basis, latent, &points, scene.gain, drift);
         let mask = mask::lower_face(self.spec.crop, &wanted, &points);
         let area = mask::area(&mask, self.spec.crop);
-        let Some((pixels, reference)) = render::pixels(person, &wanted, scene, &area) else {
+        let Some((pixels, reference)) = render::pixels(person, &wanted, scene, before.map(|m| m.reference), &area)
+        else {
             return Ok(None);
         };
         let Some(to_frame) = to_crop.inverse() else { return Ok(None) };
@@ -166,7 +177,7 @@ impl Denoiser for Compact {
             pixels: Arc::new(pixels),
             to_frame,
             opacity: 1.0,
-            reference: Some(reference),
+            memory: Some(Arc::new(Memory { reference, drift: wanted.drift })),
         }))
     }
 }

@@ -15,6 +15,11 @@ const IDLE: f32 = 0.25;
 /// Shrinks a person's measured range towards the population's.
 const TRUST: f32 = 0.5;
 
+/// Cheeks and philtrum, which move least with the mouth.
+const STILL: std::ops::Range<usize> = landmarks::CHEEKS.start..landmarks::PHILTRUM.end;
+/// Part of the way that the drift goes towards the current frame's in a frame: landmarks jitter, heads turn.
+const FOLLOW: f32 = 0.35;
+
 /// What is known of a person: how the mouth rests, how far it moves, and pictures of it.
 #[derive(Debug)]
 pub(super) struct Person {
@@ -40,6 +45,8 @@ pub(super) struct Wanted {
     pub(super) points: Vec<Point>,
     /// The lower face at the person's mean pose, `[84]`, to compare with [`Pictured::lower`].
     pub(super) lower: Vec<Point>,
+    /// What the frame's own lower face has that neither pose nor motion explains, `[84]`, smoothed over time.
+    pub(super) drift: Vec<Point>,
 }
 
 impl Person {
@@ -77,19 +84,36 @@ impl Person {
         Self { rest, stable, scale, references }
     }
 
-    /// The landmarks for a latent on a face whose landmarks are `current` (`[111]`, unit crop): the head's pose is the
-    /// current one, the mouth owes nothing to it.
-    pub(super) fn wanted(&self, basis: &Basis, latent: &[f32], current: &[Point], gain: f32) -> Wanted {
+    /// The landmarks for a latent on a face whose landmarks are `current` (`[111]`, unit crop). Where the face is, how it
+    /// is turned and what is its own about cheeks and jaw is the current frame's; the mouth owes nothing to it. `before`
+    /// is [`Wanted::drift`] of the frame before.
+    pub(super) fn wanted(
+        &self,
+        basis: &Basis,
+        latent: &[f32],
+        current: &[Point],
+        gain: f32,
+        before: Option<&[Point]>,
+    ) -> Wanted {
         let offset: Vec<Point> = current[landmarks::STABLE].iter().zip(&self.stable).map(|(c, s)| *c - *s).collect();
         let pose = basis.pose(&offset);
+        let unposed = current.iter().zip(&pose).zip(&self.rest).map(|((c, p), r)| *c - *p - *r);
+        let mut drift = basis.remainder(&unposed.collect::<Vec<_>>());
+        if let Some(before) = before {
+            drift.iter_mut().zip(before).for_each(|(now, before)| *now = before.lerp(*now, FOLLOW));
+        }
         let motion = basis.motion(latent);
         let mut lower: Vec<Point> = self.rest.iter().zip(motion).map(|(r, m)| *r + m * (self.scale * gain)).collect();
         part_lips(&mut lower);
+        let whole = STILL.clone().fold(Point::default(), |sum, i| sum + drift[i]) * (1.0 / STILL.len() as f32);
+        for (i, p) in lower.iter_mut().enumerate() {
+            *p = *p + if landmarks::LIPS.contains(&i) { whole } else { drift[i] };
+        }
         let mut points = current.to_vec();
         for ((p, l), o) in points.iter_mut().zip(&lower).zip(pose) {
             *p = *l + o;
         }
-        Wanted { points, lower }
+        Wanted { points, lower, drift }
     }
 }
 
@@ -147,7 +171,7 @@ mod tests {
     #[test]
     fn rest_is_a_closed_mouth() {
         let basis = basis();
-        let wanted = unknown(&basis).wanted(&basis, &[0.0; 12], &basis.rest.clone(), 1.0);
+        let wanted = unknown(&basis).wanted(&basis, &[0.0; 12], &basis.rest.clone(), 1.0, None);
         assert!(opening(&wanted.lower) < 2.0 * CLOSED, "{}", opening(&wanted.lower));
     }
 
@@ -157,10 +181,12 @@ mod tests {
         let person = unknown(&basis);
         let closed = basis.rest.clone();
         let mut open = closed.clone();
-        open[landmarks::LOWER].iter_mut().for_each(|p| p.y += 0.1);
+        let motion = basis.motion(&basis.open_by(0.1));
+        open.iter_mut().zip(motion).for_each(|(p, m)| *p = *p + m);
         let latent: Vec<f32> = (0..12).map(|i| (i as f32).sin()).collect();
-        let [a, b] = [closed, open].map(|current| person.wanted(&basis, &latent, &current, 1.0).points);
-        assert_eq!(a[landmarks::LOWER], b[landmarks::LOWER]);
+        let [a, b] = [closed, open].map(|current| person.wanted(&basis, &latent, &current, 1.0, None).points);
+        let apart = landmarks::LOWER.map(|i| a[i].distance(b[i])).fold(0.0, f32::max);
+        assert!(apart < 1e-3, "{apart}");
     }
 
     #[test]
@@ -169,11 +195,32 @@ mod tests {
         let person = unknown(&basis);
         let mut nodding = basis.rest.clone();
         nodding[landmarks::NOSE].iter_mut().for_each(|p| p.y += 0.02);
-        let still = person.wanted(&basis, &[0.0; 12], &basis.rest.clone(), 1.0);
-        let nods = person.wanted(&basis, &[0.0; 12], &nodding, 1.0);
-        assert_eq!(still.lower, nods.lower);
+        let offset = landmarks::STABLE.map(|i| nodding[i] - basis.rest[i]).collect::<Vec<_>>();
+        nodding.iter_mut().zip(basis.pose(&offset)).for_each(|(p, o)| *p = *p + o);
+        let still = person.wanted(&basis, &[0.0; 12], &basis.rest.clone(), 1.0, None);
+        let nods = person.wanted(&basis, &[0.0; 12], &nodding, 1.0, None);
+        assert!(still.lower.iter().zip(&nods.lower).all(|(a, b)| a.distance(*b) < 1e-4));
         let chin = landmarks::CHIN_TIP;
         assert!(still.points[chin].distance(nods.points[chin]) > 1e-3);
+    }
+
+    #[test]
+    fn what_is_not_speech_in_the_frame_stays_and_the_lips_go_with_it_as_a_whole() {
+        let basis = basis();
+        let person = unknown(&basis);
+        let mut moved = basis.rest.clone();
+        let still = landmarks::CHEEKS.start..landmarks::PHILTRUM.end;
+        moved[still.clone()].iter_mut().for_each(|p| p.x += 0.01);
+        let wanted =
+            |current: &[Point], before: Option<&[Point]>| person.wanted(&basis, &[0.0; 12], current, 1.0, before);
+        let (rest, first) = (wanted(&basis.rest, None), wanted(&moved, None));
+        let shift = |w: &Wanted, i: usize| w.points[i].x - rest.points[i].x;
+        assert!(still.clone().all(|i| shift(&first, i) > 0.004));
+        let lips: Vec<f32> = landmarks::LIPS.map(|i| shift(&first, i)).collect();
+        assert!(lips.iter().all(|s| *s > 0.004 && (s - lips[0]).abs() < 1e-5), "{lips:?}");
+        // It comes by and by.
+        let later = wanted(&moved, Some(&rest.drift));
+        assert!(shift(&later, still.start) < 0.5 * shift(&first, still.start));
     }
 
     #[test]
@@ -181,13 +228,13 @@ mod tests {
         let basis = basis();
         let person = unknown(&basis);
         for amount in [-0.3, -0.05, 0.05, 0.3] {
-            let lower = person.wanted(&basis, &basis.open_by(amount), &basis.rest.clone(), 1.0).lower;
+            let lower = person.wanted(&basis, &basis.open_by(amount), &basis.rest.clone(), 1.0, None).lower;
             for k in 1..10 {
                 let (top, bottom) = (landmarks::LIPS_INNER.start + k, landmarks::LIPS_INNER.end - k);
                 assert!(lower[bottom].y > lower[top].y, "{amount}: pair {k}");
             }
         }
-        let gain = |g| opening(&person.wanted(&basis, &basis.open_by(0.05), &basis.rest.clone(), g).lower);
+        let gain = |g| opening(&person.wanted(&basis, &basis.open_by(0.05), &basis.rest.clone(), g, None).lower);
         assert!(gain(2.0) > gain(1.0) + 0.03, "{} and {}", gain(2.0), gain(1.0));
     }
 }

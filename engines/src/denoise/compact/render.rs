@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::{
     super::Scene,
@@ -10,28 +10,38 @@ use crate::{
 };
 
 /// A new reference must be this much nearer than the one in use, or the picture would flicker between the two.
-const HYSTERESIS: f32 = 0.75;
+const HYSTERESIS: f32 = 0.7;
 /// Cells of the warp's lattice along a side.
 const CELLS: usize = 32;
 /// Regularisation of the spline: landmarks are not exact to the pixel.
-const SMOOTHNESS: f32 = 1e-4;
+const SMOOTHNESS: f32 = 1e-3;
 /// A degree of yaw between reference and frame weighs as much as this distance (unit crop) of the lips.
 const YAW_WEIGHT: f32 = 0.001;
+/// Distance of the landmarks that only the head's pose moves, beside that of the lips.
+const POSE_WEIGHT: f32 = 0.6;
 /// Opening differences show as stretched teeth or a squeezed tongue: they weigh more than other differences.
 const OPENING_WEIGHT: f32 = 1.5;
 
 /// The wanted mouth as a warp of the nearest reference, and which one that is; only inside `area` (unit crop coordinates)
 /// is it warped. When the reference changes, one frame shows both in equal parts.
-pub(super) fn pixels(person: &Person, wanted: &Wanted, scene: &Scene, area: &Rect) -> Option<(Crop, u64)> {
-    let last = scene.last.and_then(|patch| patch.reference);
+pub(super) fn pixels(
+    person: &Person,
+    wanted: &Wanted,
+    scene: &Scene,
+    last: Option<u64>,
+    area: &Rect,
+) -> Option<(Crop, u64)> {
     let cost = |p: &&Pictured| {
         distance(p, wanted, scene.face.yaw) * if Some(p.reference.id) == last { HYSTERESIS } else { 1.0 }
     };
     let usable = |p: &&Pictured| far(p.reference.time, scene);
     let nearest = person.references.iter().filter(usable).min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
     let mut picture = lattice(nearest, wanted, area)?.warp(&nearest.reference.crop);
-    let before =
-        person.references.iter().find(|p| Some(p.reference.id) == last && p.reference.id != nearest.reference.id);
+    let before = person
+        .references
+        .iter()
+        .filter(usable)
+        .find(|p| Some(p.reference.id) == last && p.reference.id != nearest.reference.id);
     if let Some(before) = before.filter(|p| p.reference.crop.space == picture.space)
         && let Some(lattice) = lattice(before, wanted, area)
     {
@@ -45,17 +55,18 @@ fn far(time: Option<Duration>, scene: &Scene) -> bool {
     time.zip(scene.time).is_none_or(|(reference, frame)| reference.abs_diff(frame) >= scene.gap)
 }
 
+/// Mean square distance of some landmarks.
+fn apart(a: &[Point], b: &[Point], which: Range<usize>) -> f32 {
+    let count = which.len() as f32;
+    a[which.clone()].iter().zip(&b[which]).map(|(a, b)| (a.x - b.x).powi(2) + (a.y - b.y).powi(2)).sum::<f32>() / count
+}
+
 /// Root mean square distance of the lips, with opening and pose.
 fn distance(pictured: &Pictured, wanted: &Wanted, yaw: f32) -> f32 {
-    let lips = landmarks::LIPS;
-    let sum: f32 = pictured.lower[lips.clone()]
-        .iter()
-        .zip(&wanted.lower[lips.clone()])
-        .map(|(a, b)| (a.x - b.x).powi(2) + (a.y - b.y).powi(2))
-        .sum();
     let opening = OPENING_WEIGHT * (opening(&pictured.lower) - opening(&wanted.lower));
     let turn = YAW_WEIGHT * (pictured.reference.yaw - yaw);
-    (sum / lips.len() as f32 + opening * opening + turn * turn).sqrt()
+    let pose = POSE_WEIGHT * POSE_WEIGHT * apart(&pictured.reference.points, &wanted.points, landmarks::STABLE);
+    (apart(&pictured.lower, &wanted.lower, landmarks::LIPS) + opening * opening + turn * turn + pose).sqrt()
 }
 
 /// From the wanted landmarks' places to the reference's.
