@@ -10,6 +10,7 @@ mod crop;
 mod frame;
 mod paste;
 mod raster;
+mod sharpen;
 
 pub use color::{ColorSpace, Matrix, Range};
 pub use crop::Crop;
@@ -17,3 +18,4 @@ pub(crate) use crop::{luma, resample, rgb_planar};
 pub use frame::{Format, FrameMut, FrameView, Plane, PlaneMut};
 pub use paste::{PasteReport, paste};
 pub(crate) use raster::Texture;
+pub(crate) use sharpen::sharpen;
