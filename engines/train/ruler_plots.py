@@ -47,15 +47,16 @@ def read(path):
 
 
 def figure(logs):
-    """A matplotlib figure of {label: series}: one plot a name, one line a log."""
+    """A matplotlib figure of {label: series}: one plot a name that changes, one line a log."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    names = sorted({name for series in logs.values() for name, (at, _) in series.items() if len(at) > 1 and name != "seconds"})
+    moves = lambda values: any(v != values[0] for v in values)
+    names = sorted({name for series in logs.values() for name, (_, values) in series.items() if moves(values) and name != "seconds"})
     if not names:
-        raise SystemExit("--logs: no figure with two steps in these files")
+        raise SystemExit("--logs: no figure that changes over the steps of these files")
     rows = math.ceil(len(names) / COLUMNS)
     page = Figure(figsize=(5 * COLUMNS, 2.6 * rows), layout="constrained")
     for i, name in enumerate(names):

@@ -13,6 +13,7 @@ pytest.importorskip("cv2", reason="OpenCV is not installed")
 
 import evaluate
 import ruler
+import ruler_all
 import ruler_media
 import ruler_pair
 import ruler_plots
@@ -130,6 +131,14 @@ def test_a_set_is_summed_up():
     assert ruler_sync.summary([])["in_sync"] is None and "b" not in ruler_sync.table({"x": {"summary": s, "rows": rows}}).split()
 
 
+def test_people_are_listed_with_their_medians():
+    rows = [{"video": "a", "r": 0.2, "lag": 1}, {"video": "b", "r": 0.6, "self_psnr": 31.0}, {"video": "c", "r": 0.4}]
+    assert ruler_all.medians(rows) == {"r": 0.4, "self_psnr": 31.0}
+    head, *lines = ruler_all.table("free", rows).strip().splitlines()
+    assert head.split()[0] == "free" and [line.split()[0] for line in lines] == ["a", "b", "c", "median"]
+    assert all(len(line.split()) == len(ruler_all.COLUMNS) + 1 for line in lines) and "31.00" in lines[-1]
+
+
 @pytest.mark.skipif(bool(lacks("matplotlib")), reason="matplotlib is not installed")
 def test_logs_become_a_page(tmp_path):
     log = tmp_path / "first" / "log.jsonl"
@@ -138,6 +147,8 @@ def test_logs_become_a_page(tmp_path):
     log.write_text("\n".join(map(json.dumps, lines)) + "\nnot json\n[1]\n")
     series = ruler_plots.read(log)
     assert set(series) == {"loss", "val.free[0]", "val.free[1]"} and series["val.free[0]"] == ([1, 2, 3], [1, 2, 3])
+    titles = [axes.get_title() for axes in ruler_plots.figure({"first": series}).axes]
+    assert titles == ["loss", "val.free[0]"], "what never changes needs no plot"
     for name in ("page.html", "page.png"):
         ruler_plots.run([log], tmp_path / name)
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG") and "first" in (tmp_path / "page.html").read_text()
