@@ -78,8 +78,9 @@ def load(path):
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         net.load_state_dict(state)
-    except (OSError, RuntimeError, AttributeError, TypeError, ValueError, EOFError, __import__("pickle").UnpicklingError) as error:
-        raise SystemExit(f"{path}: not the state of SyncNet v2 ({str(error).splitlines()[0]}); --syncnet takes syncnet_v2.model as published")
+    except Exception as error:  # what a file that is no state makes of the unpickler is anything
+        cause = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise SystemExit(f"{path}: not the state of SyncNet v2 ({cause}); --syncnet takes syncnet_v2.model as published")
     return net.eval()
 
 

@@ -177,9 +177,10 @@ class TestSyncNet:
         found = ruler_syncnet.score(loaded, pictures, 0.1 * rng.standard_normal(9 * 640))
         assert set(found) == {"lse_d", "lse_c", "lse_offset"} and found["lse_d"] > 0 and found["lse_c"] >= 0
         assert ruler_syncnet.score(loaded, pictures[:5], np.zeros(5 * 640)) == {}
-        path.write_bytes(b"no state")
-        with pytest.raises(SystemExit, match="not the state of SyncNet v2"):
-            ruler_syncnet.load(path)
+        for wrong in (b"no state", b"junk\n", b""):
+            path.write_bytes(wrong)
+            with pytest.raises(SystemExit, match="not the state of SyncNet v2"):
+                ruler_syncnet.load(path)
 
     def test_scores_find_a_shift(self):
         import ruler_syncnet
