@@ -306,6 +306,8 @@ mod tests {
         let patched: Vec<f32> = (0..truth.len()).map(|i| if inside(i) { 110.0 } else { 100.0 }).collect();
         let found = seam(&patched, &truth, SIDE, &outline).unwrap();
         assert!(found.step > 8.0 && found.step <= 10.0 && found.made == found.step && found.truth == 0.0, "{found:?}");
+        let own = seam(&patched, &patched, SIDE, &outline).unwrap();
+        assert!(own.step == 0.0 && own.made == found.made && own.truth == found.made, "{own:?}");
         let brighter = seam(&vec![110.0; truth.len()], &truth, SIDE, &outline).unwrap();
         assert_eq!(brighter, Seam { step: 0.0, made: 0.0, truth: 0.0 });
         assert_eq!(seam(&truth, &truth, SIDE, &[]), None);

@@ -102,6 +102,7 @@ def test_a_patch_of_another_brightness_has_a_seam():
     for outline in (square, square[::-1]):
         step, made, true = ruler.seam(patched, truth, ruler.crossings(outline))
         assert 8 < step <= 10 and made == step and true == 0
+        assert ruler.seam(patched, patched, ruler.crossings(outline)) == (0, made, made)
     assert ruler.seam(truth + 9, truth, ruler.crossings(square)) == (0, 0, 0)
     assert ruler.seam(truth, truth, ruler.crossings(square[:0])) is None
 
