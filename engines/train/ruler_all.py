@@ -10,11 +10,11 @@ import ruler_pair
 from ruler_media import own_sound, run as call
 from ruler_sync import UNSEEN, clips
 
-# A renderer that knows this option can be kept from the frames that it shall make: within so many seconds of a frame none
-# becomes a reference.
+# Keeps a person's own mouth from the renderer where they say their own words: no frame within so many milliseconds of
+# the one that is made becomes its reference. A program without the option is measured all the same.
 HIDE = ("--reference-gap", "1000")
 
-# Columns of the table: key, head, what is good.
+# Columns of the table: key and head.
 COLUMNS = {
     "r": "r", "r_best": "r best", "spread": "spread", "silent": "silent", "av_offset": "offset", "av_confidence": "conf.",
     "true_av_confidence": "true", "self_r": "own r", "self_sharpness_ratio": "sharp", "self_flicker_ratio": "flick", "self_ssim": "SSIM",
