@@ -155,12 +155,21 @@ struct Eval {
     /// Video of whoever spoke the speech, when that is not the truth: adds how the motion agrees
     #[arg(long, value_name = "FILE")]
     speech_of: Option<PathBuf>,
+    /// What is heard with VIDEO, in place of its own sound
+    #[arg(long, value_name = "FILE")]
+    audio: Option<PathBuf>,
     /// The same video made to say nothing: adds what moves in silence
     #[arg(long, value_name = "FILE")]
     silent: Option<PathBuf>,
     /// Write the landmarks of VIDEO: a line a frame at 25 frames a second, x and y of 111 points in pixels, empty where there is no face
     #[arg(long, value_name = "FILE.csv")]
     points: Option<PathBuf>,
+    /// Draw ten moments of VIDEO, above those of the truth, and the curve of its sync
+    #[arg(long, value_name = "FILE.png")]
+    sheet: Option<PathBuf>,
+    /// Judge of sync by name, or the folder of its engine.toml
+    #[arg(long, default_value = "expert", value_name = "ENGINE")]
+    expert: String,
     /// auto, cpu, openvino, cuda[:n] or tensorrt[:n]
     #[arg(long, default_value = "auto")]
     device: Device,
@@ -239,7 +248,10 @@ impl Eval {
             truth: self.truth,
             speech_of: self.speech_of,
             silent: self.silent,
+            audio: self.audio,
             points: self.points,
+            sheet: self.sheet,
+            expert: self.expert,
             device: lipstream_engines::runtime::Options { device: self.device, ..Default::default() },
         })?;
         if self.json {

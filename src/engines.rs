@@ -103,7 +103,11 @@ fn print(row: &Row) {
         println!("{}\n    broken: {}", row.name, row.error.as_deref().unwrap_or_default());
         return;
     }
-    let role = if row.family == Family::Tracker.to_string() { " (used by every engine)" } else { "" };
+    let role = match () {
+        () if row.family == Family::Tracker.to_string() => " (used by every engine)",
+        () if row.family == Family::Expert.to_string() => " (used by `lipstream eval`)",
+        () => "",
+    };
     println!("{} {}{role}", row.name, row.version);
     println!("    {}", row.description);
     println!(

@@ -29,6 +29,7 @@ fn doctor_finds_everything_after_set_up() {
         "ONNX Runtime",
         "device cpu",
         "engine compact",
+        "engine expert",
         "engine tracker",
     ] {
         assert_eq!(state(what), "found", "{what}");

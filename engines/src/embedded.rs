@@ -18,7 +18,8 @@ macro_rules! bundle {
     };
 }
 
-pub static BUNDLES: [Bundle; 2] = [
+pub static BUNDLES: [Bundle; 3] = [
     bundle!("compact", "audio.onnx", "motion.onnx", "basis.safetensors"),
+    bundle!("expert", "lips.onnx", "voice.onnx"),
     bundle!("tracker", "detector.onnx", "landmarks.onnx"),
 ];

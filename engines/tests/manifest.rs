@@ -95,7 +95,9 @@ fn a_manifest_that_lies_about_a_model_is_refused() {
 }
 
 #[test]
-fn a_tracker_is_no_lip_sync_engine() {
+fn an_engine_that_makes_no_faces_is_no_lip_sync_engine() {
+    let error = lipstream_engines::denoise::load(&Engine::find("expert").unwrap(), &Default::default());
+    assert!(error.err().unwrap().to_string().contains("`expert` judges sync"));
     let error = lipstream_engines::denoise::load(&Engine::find("tracker").unwrap(), &Default::default());
     assert!(error.err().unwrap().to_string().contains("`tracker` follows faces"));
 }

@@ -1,20 +1,31 @@
 //! `lipstream eval`: how well the lips of a video follow a speech, and how good they look.
 //!
 //! The mouth is measured with the tracker that is built in, so that the figures need nothing else; who wants an opinion
-//! of another network measures with that. `engines/train/evaluate.py` computes the same.
+//! of another network measures with that. `engines/train/evaluate.py` computes the same, and `docs/measure.md` says what
+//! each figure means.
 
 mod look;
+mod sheet;
+mod sound;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lipstream_engines::{
     geometry::{Point, landmarks},
-    ruler::{picture, series},
+    manifest::Engine,
+    ruler::{
+        expert::{self, Expert},
+        picture::{self, Flicker, Seam},
+        series,
+    },
     runtime,
 };
 use serde::Serialize;
 
-use self::look::{FACE, Faces, MOUTH, Pictures, Places};
+use self::{
+    look::{FACE, Faces, MOUTH, Pictures, Places, Seen},
+    sheet::Sheet,
+};
 use crate::error::{Failure, Result};
 
 /// Frames by which a mouth may be off and still be in sync.
@@ -24,8 +35,6 @@ const REACH: i32 = 15;
 /// The outline along which a generated lower face meets the true one: the jaw, and over the cheeks and under the nose.
 const OUTLINE_JAW: std::ops::Range<usize> = landmarks::JAW.start + 3..landmarks::JAW.end - 3;
 const OUTLINE_OVER: [usize; 5] = [69, 90, 89, 91, 70];
-/// Half the width of the seam that is looked at, as a part of the aligned crop.
-const SEAM: f32 = 0.02;
 
 /// What is compared.
 pub struct Options {
@@ -34,10 +43,16 @@ pub struct Options {
     pub truth: Option<PathBuf>,
     /// A video whose mouth says what `video` was made to say; the truth where this is `None`.
     pub speech_of: Option<PathBuf>,
+    /// What is heard with `video`; its own sound where this is `None`, that of the speech where it has none.
+    pub audio: Option<PathBuf>,
     /// `video`, made to say nothing.
     pub silent: Option<PathBuf>,
     /// Where the landmarks of `video` go.
     pub points: Option<PathBuf>,
+    /// Where a contact sheet goes, a PNG.
+    pub sheet: Option<PathBuf>,
+    /// The sync expert, by name or folder.
+    pub expert: String,
     pub device: runtime::Options,
 }
 
@@ -51,10 +66,14 @@ pub struct Figures {
     pub opening_median: f64,
     /// Standard deviation.
     pub opening_deviation: f64,
-    /// Variance of the Laplacian in the picture of the mouth, the median of the frames.
+    /// Variance of the Laplacian in the picture of the mouth as large as it is, the median of the frames.
     pub sharpness: f64,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub motion: Option<Motion>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<Sync>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub true_sync: Option<TrueSync>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub looks: Option<Looks>,
     /// Standard deviation of the opening in silence over that in speech.
@@ -84,46 +103,112 @@ pub struct Looks {
     pub psnr: f64,
     pub ssim: f64,
     pub sharpness_ratio: f64,
-    /// Mean second difference in time over the true one.
-    pub flicker_ratio: f64,
-    /// Mean gradient along the outline of the lower face over the true one.
-    pub seam_ratio: f64,
+    /// Mean second difference in time where the truth is quiet, less the true one in grey levels, and over the true one.
+    pub flicker: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flicker_ratio: Option<f64>,
+    /// Mean step across the outline of the lower face: of the difference from the truth in grey levels, and of the picture
+    /// over that of the truth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seam: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seam_ratio: Option<f64>,
 }
 
-/// Measures. Errors: a file that cannot be read, a video without a face.
+/// What the expert says of the lips and the sound.
+#[derive(Debug, Serialize)]
+pub struct Sync {
+    /// Frames (40 ms) by which the picture is late.
+    #[serde(rename = "av_offset")]
+    pub offset: i32,
+    #[serde(rename = "av_confidence")]
+    pub confidence: f64,
+}
+
+/// The same of the video that the speech belongs to.
+#[derive(Debug, Serialize)]
+pub struct TrueSync {
+    #[serde(rename = "true_av_offset")]
+    pub offset: i32,
+    #[serde(rename = "true_av_confidence")]
+    pub confidence: f64,
+    /// Confidence over the true one.
+    #[serde(rename = "av_confidence_ratio", skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
+}
+
+/// Measures. Errors: a file that cannot be read, a video without a face, an expert that does not work.
 pub fn evaluate(options: &Options) -> Result<Figures> {
-    let device = || options.device.clone();
-    let faces = look::faces(&options.video, device())?;
+    let watch = |path: &PathBuf| look::watch(path, options.device);
+    let seen = watch(&options.video)?;
     if let Some(path) = &options.points {
-        std::fs::write(path, table(&faces)).map_err(|e| Failure::output(format!("{}: {e}", path.display())))?;
+        write(path, &table(&seen.faces))?;
     }
-    let opening = opening(&faces);
+    let opening = opening(&seen.faces);
     let mut figures = Figures {
-        frames: faces.len(),
-        faces: faces.iter().flatten().count() as f64 / faces.len() as f64,
+        frames: seen.faces.len(),
+        faces: seen.faces.iter().flatten().count() as f64 / seen.faces.len() as f64,
         opening_median: series::median(&opening).unwrap_or_default(),
         opening_deviation: series::deviation(&opening),
         ..Figures::default()
     };
-    let truth = options.truth.as_ref().map(|path| look::faces(path, device())).transpose()?;
-    let places = Places::of(truth.as_ref().unwrap_or(&faces))?;
-    let pictures = places.take(&options.video)?;
-    figures.sharpness = sharpness(&pictures);
-    if let (Some(path), Some(truth)) = (&options.truth, &truth) {
-        let true_pictures = places.take(path)?;
-        figures.looks = looks((&faces, &pictures), (truth, &true_pictures), &places);
+    let truth = options.truth.as_ref().map(watch).transpose()?;
+    let places = Places::of(&truth.as_ref().unwrap_or(&seen).faces)?;
+    match (&options.truth, &truth) {
+        (Some(path), Some(truth)) => {
+            let both = Comparison::of(&places, (&options.video, &seen), (path, truth))?;
+            figures.sharpness = series::median(&both.sharpness.0).unwrap_or_default();
+            figures.looks = both.finish();
+        }
+        _ => figures.sharpness = sharpness(&places, &options.video)?,
     }
-    let said = match &options.speech_of {
-        Some(path) => Some(self::opening(&look::faces(path, device())?)),
-        None => truth.as_ref().map(self::opening),
-    };
-    figures.motion = said.and_then(|said| motion(&opening, &said));
+    let said = options.speech_of.as_ref().map(watch).transpose()?;
+    let said = said.as_ref().zip(options.speech_of.as_deref()).or(truth.as_ref().zip(options.truth.as_deref()));
+    figures.motion = said.and_then(|(said, _)| motion(&opening, &self::opening(&said.faces)));
+    let curves = sync(options, &seen, said, &mut figures)?;
     if let Some(path) = &options.silent {
-        let still = self::opening(&look::faces(path, device())?);
+        let still = self::opening(&watch(path)?.faces);
         let moved = figures.opening_deviation;
         figures.silence_leak = (moved > 0.0).then(|| series::deviation(&still) / moved);
     }
+    if let Some(path) = &options.sheet {
+        let moments = sheet::moments(figures.frames);
+        let files = [Some(&options.video), options.truth.as_ref()].into_iter().flatten();
+        let rows: Vec<_> = files.map(|file| places.portraits(file, &moments)).collect::<Result<_>>()?;
+        let curves: Vec<&[f64]> = curves.iter().map(Vec::as_slice).collect();
+        Sheet::draw(&rows, places.portrait, &curves).write(path)?;
+    }
     Ok(figures)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(|e| Failure::output(format!("{}: {e}", path.display())))
+}
+
+/// Asks the expert of the video, and of the one that says the same; their curves.
+fn sync(options: &Options, seen: &Seen, said: Option<(&Seen, &Path)>, figures: &mut Figures) -> Result<Vec<Vec<f64>>> {
+    let expert = Expert::load(&Engine::find(&options.expert)?, &options.device)?;
+    let heard = match &options.audio {
+        Some(path) => Some(sound::samples(path, 0.0)?),
+        None => sound::samples_if_any(&options.video, seen.start)?,
+    };
+    let truly_heard = said.map(|(seen, path)| sound::samples_if_any(path, seen.start)).transpose()?.flatten();
+    let judge = |faces: &Faces, sound: Option<&Vec<f32>>| {
+        let Some(sound) = sound else { return Ok(None) };
+        Ok::<_, Failure>(expert::offset(&expert.lips(faces)?, &expert.voice(sound)?))
+    };
+    let found = judge(&seen.faces, heard.as_ref().or(truly_heard.as_ref()))?;
+    let truly = match said {
+        Some((seen, _)) => judge(&seen.faces, truly_heard.as_ref())?,
+        None => None,
+    };
+    figures.sync = found.as_ref().map(|o| Sync { offset: o.frames, confidence: o.confidence });
+    figures.true_sync = truly.as_ref().map(|o| TrueSync {
+        offset: o.frames,
+        confidence: o.confidence,
+        ratio: found.as_ref().filter(|_| o.confidence > 0.0).map(|f| f.confidence / o.confidence),
+    });
+    Ok(found.into_iter().chain(truly).map(|o| o.curve).collect())
 }
 
 /// A line a frame: x and y of each landmark, or nothing.
@@ -153,51 +238,81 @@ fn motion(opening: &[f64], said: &[f64]) -> Option<Motion> {
     })
 }
 
-fn sharpness(pictures: &[Option<Pictures>]) -> f64 {
-    let each: Vec<f64> = pictures.iter().flatten().map(|p| picture::sharpness(&p.mouth, MOUTH)).collect();
-    series::median(&each).unwrap_or_default()
+fn sharpness(places: &Places, video: &Path) -> Result<f64> {
+    let mut look = places.look(video)?;
+    let mut each = Vec::new();
+    while let Some(pictures) = look.next()? {
+        each.extend(pictures.map(|p| picture::sharpness(&p.close, places.close)));
+    }
+    Ok(series::median(&each).unwrap_or_default())
 }
 
-type Seen<'a> = (&'a Faces, &'a [Option<Pictures>]);
+/// What is gathered of a video and its truth, frame by frame.
+#[derive(Default)]
+struct Comparison {
+    distances: Vec<f64>,
+    psnr: Vec<f64>,
+    ssim: Vec<f64>,
+    /// Of the video, and of the truth.
+    sharpness: (Vec<f64>, Vec<f64>),
+    flicker: Flicker,
+    seams: Vec<Seam>,
+}
 
-fn looks(made: Seen, truth: Seen, places: &Places) -> Option<Looks> {
-    let both: Vec<_> = made.1.iter().zip(truth.1).map(|(a, b)| a.as_ref().zip(b.as_ref())).collect();
-    let middle = |f: &dyn Fn(&Pictures, &Pictures) -> f64| {
-        series::median(&both.iter().flatten().map(|(a, b)| f(a, b)).collect::<Vec<_>>())
-    };
-    let distances: Vec<f64> =
-        made.0.iter().zip(truth.0).filter_map(|(a, b)| Some(lips_apart(a.as_ref()?, b.as_ref()?))).collect();
-    let flickers: Vec<(f64, f64)> = both
-        .windows(3)
-        .filter_map(|w| {
-            let [(a0, b0), (a1, b1), (a2, b2)] = [w[0]?, w[1]?, w[2]?];
-            let made = picture::flicker(&a0.mouth, &a1.mouth, &a2.mouth);
-            Some((made, picture::flicker(&b0.mouth, &b1.mouth, &b2.mouth)))
-        })
-        .collect();
-    let mut seams = Vec::new();
-    for (i, pair) in both.iter().enumerate() {
-        if let (Some((a, b)), Some(Some(points)), Some(crop)) = (pair, truth.0.get(i), places.crop(i)) {
-            let outline: Vec<Point> =
-                OUTLINE_JAW.chain(OUTLINE_OVER).map(|landmark| crop.apply(points[landmark])).collect();
-            let band = picture::band(FACE, &outline, SEAM);
-            let along = |p: &Pictures| picture::gradient(&p.face, FACE, &band);
-            seams.extend(along(a).zip(along(b)));
+impl Comparison {
+    fn of(places: &Places, made: (&Path, &Seen), truth: (&Path, &Seen)) -> Result<Self> {
+        let mut all = Self::default();
+        let both = made.1.faces.iter().zip(&truth.1.faces);
+        all.distances = both.filter_map(|(a, b)| Some(lips_apart(a.as_ref()?, b.as_ref()?))).collect();
+        let (mut looks, mut true_looks) = (places.look(made.0)?, places.look(truth.0)?);
+        let mut before: [Option<(Pictures, Pictures)>; 2] = [None, None];
+        for i in 0.. {
+            let (Some(a), Some(b)) = (looks.next()?, true_looks.next()?) else { break };
+            let pair = a.zip(b);
+            if let Some((a, b)) = &pair {
+                all.add(a, b, places, i, &truth.1.faces);
+            }
+            if let ([Some(first), Some(second)], Some(third)) = (&before, &pair) {
+                let mouths = |f: &dyn Fn(&(Pictures, Pictures)) -> &Pictures| {
+                    [first, second, third].map(|pair| f(pair).mouth.clone())
+                };
+                let (made, truth) = (mouths(&|p| &p.0), mouths(&|p| &p.1));
+                all.flicker.push(made.each_ref().map(Vec::as_slice), truth.each_ref().map(Vec::as_slice), MOUTH);
+            }
+            before = [std::mem::take(&mut before[1]), pair];
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, made: &Pictures, truth: &Pictures, places: &Places, i: usize, faces: &Faces) {
+        self.psnr.push(picture::psnr(&made.mouth, &truth.mouth));
+        self.ssim.push(picture::ssim(&made.mouth, &truth.mouth, MOUTH));
+        self.sharpness.0.push(picture::sharpness(&made.close, places.close));
+        self.sharpness.1.push(picture::sharpness(&truth.close, places.close));
+        if let (Some(Some(points)), Some(crop)) = (faces.get(i), places.crop(i)) {
+            let outline: Vec<Point> = OUTLINE_JAW.chain(OUTLINE_OVER).map(|l| crop.apply(points[l])).collect();
+            self.seams.extend(picture::seam(&made.face, &truth.face, FACE, &picture::crossings(&outline)));
         }
     }
-    Some(Looks {
-        lmd: series::mean(&distances),
-        psnr: middle(&|a, b| picture::psnr(&a.mouth, &b.mouth))?,
-        ssim: middle(&|a, b| picture::ssim(&a.mouth, &b.mouth, MOUTH))?,
-        sharpness_ratio: sharpness(made.1) / sharpness(truth.1),
-        flicker_ratio: ratio(&flickers)?,
-        seam_ratio: ratio(&seams)?,
-    })
+
+    fn finish(&self) -> Option<Looks> {
+        let flicker = self.flicker.finish()?;
+        let steps = |f: &dyn Fn(&Seam) -> f64| series::mean(&self.seams.iter().map(f).collect::<Vec<_>>());
+        Some(Looks {
+            lmd: series::mean(&self.distances),
+            psnr: series::median(&self.psnr)?,
+            ssim: series::median(&self.ssim)?,
+            sharpness_ratio: ratio(series::median(&self.sharpness.0)?, series::median(&self.sharpness.1)?)?,
+            flicker: flicker.made - flicker.truth,
+            flicker_ratio: ratio(flicker.made, flicker.truth),
+            seam: (!self.seams.is_empty()).then(|| steps(&|s| s.step)),
+            seam_ratio: ratio(steps(&|s| s.made), steps(&|s| s.truth)),
+        })
+    }
 }
 
-/// The sum of the first over the sum of the second.
-fn ratio(pairs: &[(f64, f64)]) -> Option<f64> {
-    let (a, b) = pairs.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
+/// `None` of nothing.
+fn ratio(a: f64, b: f64) -> Option<f64> {
     (b > 0.0).then(|| a / b)
 }
 
@@ -216,6 +331,7 @@ impl Figures {
     /// One line a figure.
     pub fn print(&self) {
         let line = |name: &str, value: f64, unit: &str| println!("{name:26} {value:9.3} {unit}");
+        let optional = |name: &str, value: Option<f64>, unit: &str| value.into_iter().for_each(|v| line(name, v, unit));
         line("frames", self.frames as f64, "");
         line("with a face", self.faces * 100.0, "%");
         line("opening, median", self.opening_median, "eye distances");
@@ -227,13 +343,24 @@ impl Figures {
             line("opening r, best lag", m.r_best, &format!("at {} frames", m.lag));
             line("opening, spread", m.spread, "of the truth");
         }
+        if let Some(s) = &self.sync {
+            line("AV offset", f64::from(s.offset), "frames that the picture is late");
+            line("AV confidence", s.confidence, "");
+        }
+        if let Some(s) = &self.true_sync {
+            line("AV offset of the truth", f64::from(s.offset), "frames");
+            line("AV confidence of the truth", s.confidence, "");
+            optional("AV confidence", s.ratio, "of the truth");
+        }
         if let Some(l) = &self.looks {
             line("lips apart (LMD)", l.lmd, "eye distances");
             line("PSNR of the mouth", l.psnr, "dB");
             line("SSIM of the mouth", l.ssim, "");
             line("sharpness", l.sharpness_ratio, "of the truth");
-            line("flicker", l.flicker_ratio, "of the truth");
-            line("seam", l.seam_ratio, "of the truth");
+            line("flicker", l.flicker, "grey levels more than the truth");
+            optional("flicker", l.flicker_ratio, "of the truth");
+            optional("seam", l.seam, "grey levels");
+            optional("contrast at the seam", l.seam_ratio, "of the truth");
         }
         if let Some(leak) = self.silence_leak {
             line("motion in silence", leak * 100.0, "% of that in speech");

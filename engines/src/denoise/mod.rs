@@ -108,5 +108,9 @@ pub fn load(engine: &crate::manifest::Engine, options: &crate::runtime::Options)
             "engine `{}` follows faces and makes none; name one such as `compact`",
             engine.manifest().name
         ))),
+        Family::Expert => Err(crate::Error::invalid(format!(
+            "engine `{}` judges sync and makes no faces; name one such as `compact`",
+            engine.manifest().name
+        ))),
     }
 }

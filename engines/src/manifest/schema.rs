@@ -12,6 +12,8 @@ pub enum Family {
     Tracker,
     /// Mouth motion from speech, rendered from the person's own frames.
     Compact,
+    /// Which mouths and which sounds belong together.
+    Expert,
 }
 
 impl std::fmt::Display for Family {
@@ -19,6 +21,7 @@ impl std::fmt::Display for Family {
         f.write_str(match self {
             Self::Tracker => "tracker",
             Self::Compact => "compact",
+            Self::Expert => "expert",
         })
     }
 }
@@ -38,11 +41,11 @@ pub struct Manifest {
     /// Model files by the part that they play.
     pub files: BTreeMap<String, FileEntry>,
     pub geometry: GeometrySection,
-    /// What the engine hears; absent for a tracker.
+    /// What the engine hears; `compact` alone has it.
     pub audio: Option<AudioSection>,
-    /// What it denoises; absent for a tracker.
+    /// What it denoises; `compact` alone has it.
     pub latent: Option<LatentSection>,
-    /// How it denoises; absent for a tracker.
+    /// How it denoises; `compact` alone has it.
     pub scheduler: Option<ScheduleConfig>,
 }
 
@@ -146,13 +149,14 @@ impl Manifest {
         let wanted: &[&str] = match self.family {
             Family::Tracker => &["detector", "landmarks"],
             Family::Compact => &["audio", "motion", "basis"],
+            Family::Expert => &["lips", "voice"],
         };
         for part in wanted {
             if !self.files.contains_key(*part) {
                 return fail(&format!("files.{part}"), format!("is missing: the family `{}` needs it", self.family));
             }
         }
-        if self.family == Family::Tracker {
+        if self.family != Family::Compact {
             return Ok(());
         }
         let missing = |key: &str| (key.to_owned(), format!("is missing: the family `{}` needs it", self.family));
