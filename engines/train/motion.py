@@ -47,7 +47,7 @@ class Settings:
     weight_decay: float = 0.05
 
 
-SHARES = {"grid_s1": 0.13, "grid_other": 0.2, "free": 0.08, "gen": 0.18, "mocap": 0.1, "voice": 0.09, "tongues": 0.13, "teach": 0.15}
+SHARES = {"grid_s1": 0.13, "grid_other": 0.2, "free": 0.08, "gen": 0.18, "mocap": 0.1, "voice": 0.09, "tongues": 0.13, "teach": 0.15, "rest": 0.06}
 
 
 class Motion(torch.nn.Module):

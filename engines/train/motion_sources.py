@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What the motion model learns from, as one list of clips: videos, motion capture, synthetic voices (motion_voices.py) and a teacher's labels.
+"""What the motion model learns from, as one list of clips: videos, motion capture, synthetic voices (motion_voices.py), sounds that are no
+speech (motion_rest.py) and a teacher's labels.
 
     motion_sources.py --data DATA --cache CACHE      adds CACHE/motion/{mocap,teach}.npz to what motion_data.py wrote
 
@@ -86,7 +87,7 @@ def load(cache, hold, kinds=None, sounds=True):
     if not sounds:
         return [], [], basis
     training, held = [], []
-    for part in ("clips", "mocap", "voice", "tongues", "teach"):
+    for part in ("clips", "mocap", "voice", "tongues", "teach", "rest"):
         if not (root / f"{part}.npz").exists():
             continue
         store = np.load(root / f"{part}.npz")

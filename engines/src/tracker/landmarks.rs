@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{decode::KEYS, scene::Thumbnail};
+use super::{decode::KEYS, lips, scene::Thumbnail};
 use crate::{
     Error, Result,
     geometry::{Point, Rect, Similarity, landmarks as face},
@@ -28,11 +28,13 @@ pub(super) struct Network {
     model: Arc<Model>,
     /// Places of `points` and `face` among the outputs.
     outputs: [usize; 2],
+    /// Reads the lips once more.
+    lips: Option<lips::Network>,
 }
 
 impl Network {
     /// Errors: a model of another signature.
-    pub fn new(model: Arc<Model>) -> Result<Self> {
+    pub fn new(model: Arc<Model>, lips: Option<lips::Network>) -> Result<Self> {
         let signature = model.signature();
         let mismatch = |what: &str, expected: &str, found: String| Error::Mismatch {
             model: model.name().into(),
@@ -51,7 +53,7 @@ impl Network {
             let found = || signature.outputs.iter().map(|o| o.name.clone()).collect::<Vec<_>>().join(", ");
             signature.outputs.iter().position(|o| o.name == name).ok_or_else(|| mismatch("outputs", name, found()))
         };
-        Ok(Self { outputs: [place("points")?, place("face")?], model })
+        Ok(Self { outputs: [place("points")?, place("face")?], model, lips })
     }
 
     /// Reads the squares that `squares` (frame pixels to unit crop) cut out of `frame`, all in one run. `None` for a
@@ -89,7 +91,12 @@ impl Network {
                 look: Thumbnail::of_planes(crop, SIDE),
             })
         });
-        Ok(read.collect())
+        let mut read: Vec<Option<Reading>> = read.collect();
+        if let Some(lips) = &self.lips {
+            let mut faces: Vec<_> = read.iter_mut().flatten().map(|r| r.points.as_mut_slice()).collect();
+            lips.read(frame, &mut faces)?;
+        }
+        Ok(read)
     }
 }
 

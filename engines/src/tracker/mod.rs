@@ -6,6 +6,7 @@
 //! 2. [`landmarks`]: every tracked face is read again in an upright square around its last points. A low face
 //!    probability, impossible geometry or a look that is another's ends the track at once, and the detector looks for
 //!    it in the next frame.
+//!    [`lips`]: then its lips once more, in a closer window.
 //! 3. [`detector`]: every few frames, or when nothing is tracked, the whole frame is searched for new faces; rarely while
 //!    there is no place for one.
 //! 4. [`smooth`]: a one-euro filter over the points, in seconds and face sizes.
@@ -15,6 +16,7 @@
 mod decode;
 mod detector;
 mod landmarks;
+mod lips;
 mod pose;
 mod scene;
 mod smooth;
@@ -139,7 +141,11 @@ impl Tracker {
             Some(path) => Detector::new(Model::open(path, &config.options)?, USER_INPUT)?,
             None => Detector::new(shared("detector")?, EMBEDDED_INPUT)?,
         };
-        let network = Network::new(shared("landmarks")?)?;
+        let lips = match engine.manifest().files.contains_key("lips") {
+            true => Some(lips::Network::new(shared("lips")?, engine.manifest().geometry.alignment.clone())?),
+            false => None,
+        };
+        let network = Network::new(shared("landmarks")?, lips)?;
         Ok(Self {
             config,
             detector,
