@@ -173,7 +173,7 @@ impl Denoiser for Compact {
         else {
             return Ok(None);
         };
-        sharpen(&mut pixels, &area, std::env::var("LS_SHARP").ok().and_then(|v| v.parse().ok()).unwrap_or(SHARPEN));
+        sharpen(&mut pixels, &area, SHARPEN);
         let Some(to_frame) = to_crop.inverse() else { return Ok(None) };
         tracing::trace!(opening = person::opening(&wanted.lower), reference, "rendered");
         Ok(Some(Patch {
