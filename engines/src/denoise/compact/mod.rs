@@ -20,7 +20,7 @@ use crate::{
     audio::{Encoder, WindowSpec},
     bank::ReferenceBank,
     geometry::Point,
-    image::sharpen,
+    image::{sharpen, steady},
     manifest::{AudioSection, Engine, LatentSection},
     runtime::{Input, Model, Options, Port},
 };
@@ -174,6 +174,9 @@ impl Denoiser for Compact {
             return Ok(None);
         };
         sharpen(&mut pixels, &area, SHARPEN);
+        if let Some(last) = scene.last {
+            steady(&mut pixels, &last.pixels, &area);
+        }
         let Some(to_frame) = to_crop.inverse() else { return Ok(None) };
         tracing::trace!(opening = person::opening(&wanted.lower), reference, "rendered");
         Ok(Some(Patch {
