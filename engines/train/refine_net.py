@@ -108,4 +108,4 @@ def losses(output, truth, weight):
     return {"pixels": error, "slope": slope, "structure": structure, "detail": detail}
 
 
-SCALES = {"pixels": 1.0, "slope": 0.5, "structure": 0.08, "detail": 0.5}
+SCALES = {"pixels": 1.0, "slope": 0.5, "structure": 0.08, "detail": 4.0}

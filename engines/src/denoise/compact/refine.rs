@@ -209,8 +209,9 @@ fn coverage(polygon: &[Point], [x, y]: [usize; 2], out: &mut [f32]) {
             crossings.sort_by(f32::total_cmp);
             for span in crossings.as_chunks::<2>().0 {
                 let [left, right] = span.map(|v| v.clamp(0.0, limit));
-                for i in left as usize..(right.ceil() as usize).min(SIDE) {
-                    row[i] += part * (right.min(i as f32 + 1.0) - left.max(i as f32)).max(0.0);
+                let pixels = row.iter_mut().enumerate().take(right.ceil() as usize);
+                for (i, v) in pixels.skip(left as usize) {
+                    *v += part * (right.min(i as f32 + 1.0) - left.max(i as f32)).max(0.0);
                 }
             }
         }
