@@ -75,8 +75,8 @@ def export(args):
     network = net.Refiner()
     network.load_state_dict(torch.load(args.run / "last.pt", weights_only=True)["average"])
     network.eval()
-    names = ["nearest", "second", "shapes", "gaps"]
-    probe = lambda n: (torch.rand(n, 3, 128, 128), torch.rand(n, 3, 128, 128), torch.rand(n, 2, 128, 128), torch.randn(n, 2))
+    names = ["nearest", "second", "shapes", "openings"]
+    probe = lambda n: (torch.rand(n, 3, 128, 128), torch.rand(n, 3, 128, 128), torch.rand(n, 2, 128, 128), 3 * torch.rand(n, 3))
     args.model.parent.mkdir(parents=True, exist_ok=True)
     torch.onnx.export(network, probe(1), str(args.model), opset_version=17, input_names=names, output_names=["delta"],
                       dynamic_axes={k: {0: "batch"} for k in [*names, "delta"]}, dynamo=False)

@@ -1,7 +1,7 @@
 """Triples for the refinement network: a frame of a person, and the same face warped from other frames of that person.
 
 CACHE/refine/train: `images` uint8 [n, 3, 128, 128, 3] RGB (truth, nearest reference, its partner; the references warped),
-`shapes` uint8 [n, 2, 128, 128], `gaps` float32 [n, 2], and `index.json` with the person of each row.
+`shapes` uint8 [n, 2, 128, 128], `openings` float32 [n, 3] (wanted, nearest, partner; times `SCALE`), and `index.json` with the person of each row.
 CACHE/refine/val: whole sequences of people who are in no row of train, see `sequence`.
 """
 
@@ -20,8 +20,8 @@ from common.video import frames, probe
 FPS = 25
 # Frames of a clip that are read, and how far from the target a reference must lie.
 LONGEST, APART = 1000, 25
-# Openings are small numbers of the unit crop; the network sees their differences times this.
-GAP_SCALE = 20.0
+# Openings are small numbers of the unit crop; the network sees them times this.
+SCALE = 20.0
 
 
 def kind(relative):
@@ -125,7 +125,7 @@ def bank(choice, lower, rng, closed=False):
 
 
 def triples(numbers, crops, points, pose, count, rng):
-    """`count` rows of a clip: images [3, 128, 128, 3], shapes [2, 128, 128], gaps [2]."""
+    """`count` rows of a clip: images [3, 128, 128, 3], shapes [2, 128, 128], openings [3]."""
     lower = rw.unposed(points, pose)
     gap = rw.opening(lower)
     rank = np.argsort(np.argsort(gap)) / max(len(gap) - 1, 1)
@@ -151,8 +151,8 @@ def triples(numbers, crops, points, pose, count, rng):
             # A change of the reference: one frame shows both.
             other = int(order[rng.integers(0, min(3, len(order)))])
             first = cv2.addWeighted(first, 0.5, rw.warp(crops[refs[other]], rw.nodes(wanted, points[refs[other]]), x, y, rw.WINDOW), 0.5, 0)
-        gaps = (rw.opening(lower[refs[[nearest, second]]]) - rw.opening(own)) * GAP_SCALE
-        yield np.stack([crops[target][cut], first, beside]), rw.shapes(wanted, x, y).transpose(2, 0, 1), gaps
+        openings = np.array([rw.opening(own), *rw.opening(lower[refs[[nearest, second]]])]) * SCALE
+        yield np.stack([crops[target][cut], first, beside]), rw.shapes(wanted, x, y).transpose(2, 0, 1), openings
 
 
 ROWS = {"grid_s1": 10, "grid_other": 60, "free": 320, "gen": 220, "faces": 160, "avatars": 60}
@@ -170,7 +170,7 @@ def pack_train(arguments):
 
 def sequence(data, cache, relative, template, pose, length, shut=False, capacity=32):
     """Consecutive frames of a clip as the engine would render them from references a second or more away, with the engine's hysteresis:
-    a dict of truth and warped [n, 256, 256, 3], second [n, 128, 128, 3], shapes, gaps, corner [n, 2], mask [n, 256, 256], mouth [n, 3]
+    a dict of truth and warped [n, 256, 256, 3], second [n, 128, 128, 3], shapes, openings, corner [n, 2], mask [n, 256, 256], mouth [n, 3]
     (centre and side of the measured square, in pixels)."""
     rng = np.random.default_rng(7)
     numbers, crops, points = read(data, cache, relative, template)
@@ -201,7 +201,7 @@ def sequence(data, cache, relative, template, pose, length, shut=False, capacity
             "truth": crops[target], "warped": warped, "corner": np.array([x, y]),
             "second": rw.warp(crops[refs[second]], rw.nodes(wanted, points[refs[second]]), x, y, rw.WINDOW),
             "shapes": rw.shapes(wanted, x, y).transpose(2, 0, 1),
-            "gaps": ((rw.opening(lower[refs[[nearest, second]]]) - rw.opening(lower[target])) * GAP_SCALE).astype(np.float32),
+            "openings": np.float32([rw.opening(lower[target]), *rw.opening(lower[refs[[nearest, second]]])]) * np.float32(SCALE),
             "mask": np.round(rw.lower_face(wanted) * 255).astype(np.uint8),
             "mouth": (np.array([*centre, 1.2 * eyes]) * rw.SIDE).astype(np.float32), "opening": np.float32(rw.opening(lower[target])),
         })
@@ -235,15 +235,15 @@ def chosen(data):
 def save_train(folder, packed):
     """Write the rows of (relative, rows) pairs as plain arrays that a training can map into memory."""
     folder.mkdir(parents=True, exist_ok=True)
-    images, shapes, gaps, people = [], [], [], []
+    images, shapes, openings, people = [], [], [], []
     for relative, rows in packed:
         for row in rows:
             images.append(row[0])
             shapes.append(row[1])
-            gaps.append(row[2])
+            openings.append(row[2])
             people.append(str(relative))
     np.save(folder / "images.npy", np.stack(images))
     np.save(folder / "shapes.npy", np.stack(shapes))
-    np.save(folder / "gaps.npy", np.stack(gaps).astype(np.float32))
+    np.save(folder / "openings.npy", np.stack(openings).astype(np.float32))
     (folder / "index.json").write_text(json.dumps(people))
     return len(people)

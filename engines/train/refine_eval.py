@@ -15,8 +15,8 @@ def torch_predictor(network):
     import torch
 
     @torch.no_grad()
-    def predict(nearest, second, shapes, gaps):
-        give = [torch.from_numpy(np.ascontiguousarray(v, np.float32)) for v in (nearest, second, shapes, gaps)]
+    def predict(nearest, second, shapes, openings):
+        give = [torch.from_numpy(np.ascontiguousarray(v, np.float32)) for v in (nearest, second, shapes, openings)]
         return network(*give).numpy()
 
     return predict
@@ -27,8 +27,8 @@ def onnx_predictor(path):
 
     runtime = session(path)
 
-    def predict(nearest, second, shapes, gaps):
-        give = {"nearest": nearest, "second": second, "shapes": shapes, "gaps": gaps}
+    def predict(nearest, second, shapes, openings):
+        give = {"nearest": nearest, "second": second, "shapes": shapes, "openings": openings}
         return runtime.run(None, {k: np.ascontiguousarray(v, np.float32) for k, v in give.items()})[0]
 
     return predict
@@ -44,7 +44,7 @@ def refined(sequence, predict, at):
         part = range(first, min(first + 16, len(at)))
         nearest = planes(np.stack([out[cut(k)] for k in part]))
         rows = at[part.start : part.stop]
-        delta = predict(nearest, planes(sequence["second"][rows]), sequence["shapes"][rows].astype(np.float32) / 255, sequence["gaps"][rows])
+        delta = predict(nearest, planes(sequence["second"][rows]), sequence["shapes"][rows].astype(np.float32) / 255, sequence["openings"][rows])
         done = np.round(np.clip(nearest + delta, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
         for k, picture in zip(part, done):
             out[cut(k)] = picture

@@ -21,8 +21,8 @@ const CROP: usize = 256;
 /// Side of the window that it corrects, in pixels.
 const SIDE: usize = 128;
 const PIXELS: usize = SIDE * SIDE;
-/// Factor of the openings' differences (unit crop) as the network takes them.
-const GAP_SCALE: f32 = 20.0;
+/// Factor of the openings (unit crop) as the network takes them.
+const OPENING_SCALE: f32 = 20.0;
 /// A partner opens by this much more (unit crop) than the reference that it stands beside.
 const WIDER: f32 = 0.01;
 /// Scan lines of a pixel row of [`coverage`].
@@ -31,8 +31,9 @@ const LINES: usize = 4;
 /// Repairs what a warp of the person's own frame cannot show: the mouth's inside, lips that meet, ghosts. A network on a
 /// window of 128 x 128 pixels around the wanted lips, with the inputs `nearest` and `second` f32 `[B, 3, 128, 128]` (RGB,
 /// 0..1: the warped reference and, warped alike, its partner), `shapes` f32 `[B, 2, 128, 128]` (coverage of the wanted
-/// mouth's inside and of its lips) and `gaps` f32 `[B, 2]` (how much more the two open than wanted), and the output
-/// `delta` f32 `[B, 3, 128, 128]`, which is added to `nearest` and is 0 at the window's border.
+/// mouth's inside and of its lips) and `openings` f32 `[B, 3]` (20 times those wanted, of the reference and of its partner,
+/// in unit crop coordinates), and the output `delta` f32 `[B, 3, 128, 128]`, which is added to `nearest` and is 0 at the
+/// window's border.
 pub(super) struct Refiner {
     model: Arc<Model>,
     scratch: Mutex<Scratch>,
@@ -68,7 +69,7 @@ impl Refiner {
         let picture: &[usize] = &[3, SIDE, SIDE];
         let signature = model.signature();
         for (wanted, shape) in
-            [("nearest", picture), ("second", picture), ("shapes", &[2, SIDE, SIDE][..]), ("gaps", &[2][..])]
+            [("nearest", picture), ("second", picture), ("shapes", &[2, SIDE, SIDE][..]), ("openings", &[3][..])]
         {
             super::expect(&name, &signature.inputs, wanted, shape)?;
         }
@@ -106,12 +107,12 @@ impl Refiner {
             None => other.copy_from_slice(first),
         }
         draw_shapes(wanted, corner, shapes);
-        let gaps = [nearest, second].map(|p| (opening(&p.lower) - opening(&wanted.lower)) * GAP_SCALE);
+        let openings = [&wanted.lower, &nearest.lower, &second.lower].map(|lower| opening(lower) * OPENING_SCALE);
         let outputs = self.model.run(&[
             Input { name: "nearest", shape: &[1, 3, SIDE, SIDE], data: first },
             Input { name: "second", shape: &[1, 3, SIDE, SIDE], data: other },
             Input { name: "shapes", shape: &[1, 2, SIDE, SIDE], data: shapes },
-            Input { name: "gaps", shape: &[1, 2], data: &gaps },
+            Input { name: "openings", shape: &[1, 3], data: &openings },
         ])?;
         let delta = outputs.iter().find(|t| t.data.len() == 3 * PIXELS && t.data.iter().all(|v| v.is_finite()));
         let Some(delta) = delta else {
@@ -221,7 +222,10 @@ fn coverage(polygon: &[Point], [x, y]: [usize; 2], out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Matrix, Range};
+    use crate::{
+        bank::Reference,
+        image::{Matrix, Range},
+    };
 
     fn ellipse(middle: Point, across: f32, down: f32) -> Vec<Point> {
         let at = |i: usize| (i as f32 / 20.0 * std::f32::consts::TAU).sin_cos();
@@ -243,6 +247,24 @@ mod tests {
         assert_eq!(corner(&mouth(Point::new(0.5, 0.95), 0.0)), [64, 128]);
         assert_eq!(corner(&mouth(Point::new(-0.4, 0.1), 0.0)), [0, 0]);
         assert_eq!(corner(&mouth(Point::new(f32::NAN, 0.1), 0.0))[1], 0);
+    }
+
+    #[test]
+    fn a_partner_opens_wider_where_one_does() {
+        let references: Vec<Pictured> = [0.0, 0.02, 0.05, 0.09]
+            .iter()
+            .enumerate()
+            .map(|(id, open)| {
+                let Wanted { points, mut lower } = mouth(Point::new(0.5, 0.5), 0.0);
+                lower[landmarks::INNER_BOTTOM].y += open;
+                let crop = Crop { side: 1, space: ColorSpace::Rgb, data: vec![0; 3] };
+                let reference = Reference { id: id as u64, crop, points, sharpness: 1.0, yaw: 0.0 };
+                Pictured { reference: reference.into(), lower }
+            })
+            .collect();
+        let partners: Vec<u64> = references.iter().map(|p| partner(&references, p).reference.id).collect();
+        assert_eq!(partners, [1, 2, 3, 2]);
+        assert_eq!(partner(&references[..1], &references[0]).reference.id, 0);
     }
 
     #[test]
