@@ -85,7 +85,11 @@ class Refiner(nn.Module):
         out = F.pixel_shuffle(self.leave(y0), 2)
         gates = self.fade * support(shapes) * torch.sigmoid(out[:, :2] + prior(shapes, openings))
         beside = nearest + gates[:, :1] * (second - nearest)
-        return beside + gates[:, 1:] * (out[:, 2:] + 0.35 - beside) - nearest, gates
+        paint = out[:, 2:] + 0.35
+        # No colour that the picture has not: of a grey one the paint is grey.
+        grey, colour = luma(paint), (nearest - luma(nearest)).abs().mean([1, 2, 3], keepdim=True)
+        paint = grey + (colour / 0.06).clamp(max=1) * (paint - grey)
+        return beside + gates[:, 1:] * (paint - beside) - nearest, gates
 
 
 class Judge(nn.Module):
