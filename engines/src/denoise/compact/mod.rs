@@ -184,7 +184,7 @@ impl Denoiser for Compact {
             return Ok(None);
         };
         if let Some(refiner) = &self.refiner {
-            refiner.apply(&mut pixels, person, reference, &wanted)?;
+            refiner.apply(&mut pixels, person, reference, &wanted, scene)?;
         }
         sharpen(&mut pixels, &area, std::env::var("LS_SHARP").ok().and_then(|v| v.parse().ok()).unwrap_or(SHARPEN));
         let Some(to_frame) = to_crop.inverse() else { return Ok(None) };

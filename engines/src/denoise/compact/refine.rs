@@ -3,6 +3,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{
+    super::Scene,
     person::{Person, Pictured, Wanted, opening},
     render,
 };
@@ -85,10 +86,17 @@ impl Refiner {
 
     /// Corrects `picture`, in which the reference `nearest` (an id) has been warped to the wanted points at least within
     /// [`area`].
-    pub(super) fn apply(&self, picture: &mut Crop, person: &Person, nearest: u64, wanted: &Wanted) -> Result<()> {
+    pub(super) fn apply(
+        &self,
+        picture: &mut Crop,
+        person: &Person,
+        nearest: u64,
+        wanted: &Wanted,
+        scene: &Scene,
+    ) -> Result<()> {
         let references = &person.references;
         let Some(nearest) = references.iter().find(|p| p.reference.id == nearest) else { return Ok(()) };
-        let second = partner(references, nearest);
+        let second = partner(references, nearest, |p| render::far(p.reference.time, scene));
         let corner = corner(wanted);
         let beside = if second.reference.id == nearest.reference.id {
             None
@@ -141,10 +149,10 @@ fn corner(wanted: &Wanted) -> [usize; 2] {
 }
 
 /// The reference that stands beside `one`: the nearest of those that open wider, or, where none does, the widest of the
-/// others. It depends on the bank alone, so it changes only when the reference does.
-fn partner<'a>(references: &'a [Pictured], one: &'a Pictured) -> &'a Pictured {
+/// others. It depends on the bank alone, so it changes only when the reference does (unless some are not `usable`).
+fn partner<'a>(references: &'a [Pictured], one: &'a Pictured, usable: impl Fn(&Pictured) -> bool) -> &'a Pictured {
     let gap = opening(&one.lower);
-    let others = || references.iter().filter(|p| p.reference.id != one.reference.id);
+    let others = || references.iter().filter(|p| p.reference.id != one.reference.id && usable(p));
     let like = |a: &&Pictured, b: &&Pictured| {
         render::lips_distance(&a.lower, &one.lower).total_cmp(&render::lips_distance(&b.lower, &one.lower))
     };
@@ -258,13 +266,14 @@ mod tests {
                 let Wanted { points, mut lower } = mouth(Point::new(0.5, 0.5), 0.0);
                 lower[landmarks::INNER_BOTTOM].y += open;
                 let crop = Crop { side: 1, space: ColorSpace::Rgb, data: vec![0; 3] };
-                let reference = Reference { id: id as u64, crop, points, sharpness: 1.0, yaw: 0.0 };
+                let reference = Reference { id: id as u64, crop, points, sharpness: 1.0, yaw: 0.0, time: None };
                 Pictured { reference: reference.into(), lower }
             })
             .collect();
-        let partners: Vec<u64> = references.iter().map(|p| partner(&references, p).reference.id).collect();
+        let partners: Vec<u64> = references.iter().map(|p| partner(&references, p, |_| true).reference.id).collect();
         assert_eq!(partners, [1, 2, 3, 2]);
-        assert_eq!(partner(&references[..1], &references[0]).reference.id, 0);
+        assert_eq!(partner(&references[..1], &references[0], |_| true).reference.id, 0);
+        assert_eq!(partner(&references, &references[1], |p| p.reference.id != 2).reference.id, 3);
     }
 
     #[test]

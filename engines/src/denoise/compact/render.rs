@@ -51,7 +51,7 @@ pub(super) fn pixels(
 }
 
 /// Whether a reference of this time may be seen.
-fn far(time: Option<Duration>, scene: &Scene) -> bool {
+pub(super) fn far(time: Option<Duration>, scene: &Scene) -> bool {
     time.zip(scene.time).is_none_or(|(reference, frame)| reference.abs_diff(frame) >= scene.gap)
 }
 
