@@ -57,7 +57,7 @@ def evaluate(args):
                 some = np.sort(np.concatenate([widest[:3], at[:: max(1, len(at) // 5)][:5]]))
                 picked = measure.sheet(sequence, picture[some], some)
                 cv2.imwrite(str(args.sheet / f"{part}__{name.replace('/', '__')}.png"), picked[..., ::-1])
-        groups = {"unseen": lambda n: "grid_s1" not in n, "unseen talking": lambda n: "talking" in n and "grid_s1" not in n, "grid_s1": lambda n: "grid_s1" in n}
+        groups = {"unseen": measure.unseen, "unseen, talking": lambda n: "talking" in n and measure.unseen(n), "seen": lambda n: not measure.unseen(n)}
         for group, member in groups.items():
             rows = [r for n, r in table.items() if member(n)]
             if rows:

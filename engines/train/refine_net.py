@@ -5,6 +5,8 @@ from torch import nn
 from torch.nn import functional as F
 
 WINDOW = 128
+# Share of the gates that is left where the references lack nothing: their teeth are better than painted ones.
+RESTRAINT = 0.4
 # Pixels over which the correction fades in from the window's border.
 FADE = 14
 
@@ -83,7 +85,8 @@ class Refiner(nn.Module):
         y1 = F.relu(self.join1(F.relu(x1 + F.interpolate(self.up1(F.relu(x2)), scale_factor=2.0, mode="nearest"))))
         y0 = F.relu(self.join0(F.relu(x0 + F.interpolate(self.up0(y1), scale_factor=2.0, mode="nearest"))))
         out = F.pixel_shuffle(self.leave(y0), 2)
-        gates = self.fade * support(shapes) * torch.sigmoid(out[:, :2] + prior(shapes, openings))
+        limit = RESTRAINT + (1 - RESTRAINT) * lack(openings)[0][..., None, None]
+        gates = limit * self.fade * support(shapes) * torch.sigmoid(out[:, :2] + prior(shapes, openings))
         beside = nearest + gates[:, :1] * (second - nearest)
         paint = out[:, 2:] + 0.35
         # No colour that the picture has not: of a grey one the paint is grey.
