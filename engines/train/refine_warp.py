@@ -11,7 +11,7 @@ from common import mesh
 
 SIDE, WINDOW = 256, 128
 CELLS = 32
-SMOOTHNESS, MERGE = 1e-4, 0.002
+SMOOTHNESS, MERGE = 1e-3, 0.002
 OPENING_WEIGHT, HYSTERESIS = 1.5, 0.75
 # A partner opens by this much more (unit crop) than the reference that it stands beside.
 WIDER = 0.01

@@ -246,7 +246,7 @@ mod tests {
         points[landmarks::LIPS_OUTER].copy_from_slice(&ellipse(middle, 0.15, 0.05 + opening / 2.0));
         points[landmarks::LIPS_INNER].copy_from_slice(&ellipse(middle, 0.12, opening / 2.0));
         let lower = points[landmarks::LOWER].to_vec();
-        Wanted { points, lower }
+        Wanted { points, lower, drift: vec![Point::default(); 84] }
     }
 
     #[test]
@@ -263,7 +263,7 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(id, open)| {
-                let Wanted { points, mut lower } = mouth(Point::new(0.5, 0.5), 0.0);
+                let Wanted { points, mut lower, .. } = mouth(Point::new(0.5, 0.5), 0.0);
                 lower[landmarks::INNER_BOTTOM].y += open;
                 let crop = Crop { side: 1, space: ColorSpace::Rgb, data: vec![0; 3] };
                 let reference = Reference { id: id as u64, crop, points, sharpness: 1.0, yaw: 0.0, time: None };
