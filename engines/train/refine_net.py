@@ -89,9 +89,14 @@ class Refiner(nn.Module):
         gates = limit * self.fade * support(shapes) * torch.sigmoid(out[:, :2] + prior(shapes, openings))
         beside = nearest + gates[:, :1] * (second - nearest)
         paint = out[:, 2:] + 0.35
-        # No colour that the picture has not: of a grey one the paint is grey.
-        grey, colour = luma(paint), (nearest - luma(nearest)).abs().mean([1, 2, 3], keepdim=True)
-        paint = grey + (colour / 0.06).clamp(max=1) * (paint - grey)
+        # No colour that the picture has not: of a grey one the paint is grey. What is bright is teeth: they take a little of
+        # the face's own hue, as what lights both does, and are hardly brighter than it.
+        mean = lambda v: v.mean([2, 3], keepdim=True)
+        grey, light = luma(paint), luma(nearest)
+        colour = (mean((nearest - light).abs()).mean(1, keepdim=True) / 0.06).clamp(max=1)
+        own = (1.35 - 2.2 * grey).clamp(0.2, 1)
+        tint = own * colour * (paint - grey) + 0.5 * (1 - own) * mean(nearest - light)
+        paint = torch.minimum(grey, (1.05 * mean(light)).clamp(min=0.4)) + tint
         return beside + gates[:, 1:] * (paint - beside) - nearest, gates
 
 
