@@ -21,5 +21,5 @@ macro_rules! bundle {
 pub static BUNDLES: [Bundle; 3] = [
     bundle!("compact", "audio.onnx", "motion.onnx", "basis.safetensors", "refine.onnx"),
     bundle!("expert", "lips.onnx", "voice.onnx"),
-    bundle!("tracker", "detector.onnx", "landmarks.onnx"),
+    bundle!("tracker", "detector.onnx", "landmarks.onnx", "lips.onnx"),
 ];

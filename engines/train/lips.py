@@ -53,7 +53,8 @@ class Lips(nn.Module):
         near = self.stem(window * 2 - 1)
         far = nn.functional.interpolate(self.deep(near), scale_factor=2, mode="nearest")
         heat = self.heat(self.merge(torch.cat([near, far], 1))).flatten(2).softmax(-1).unflatten(2, (GRID, GRID))
-        return torch.stack([heat.sum(2) @ self.axis, heat.sum(3) @ self.axis], -1)
+        across, down = (heat.sum(2) * self.axis).sum(-1), (heat.sum(3) * self.axis).sum(-1)
+        return torch.stack([across, down], -1)
 
 
 def step_of(relative):

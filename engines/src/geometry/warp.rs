@@ -332,9 +332,11 @@ impl Lattice {
         out
     }
 
-    /// The mean of `out` and [`Lattice::warp`] of `crop`, in place; outside of the lattice's area `out` stays as it is.
-    pub fn warp_half_into(&self, crop: &Crop, out: &mut Crop) {
-        self.warp_into(crop, out, |old, new| ((u16::from(old) + u16::from(new)) / 2) as u8);
+    /// `out` with a `share` (0..=1) of [`Lattice::warp`] of `crop`, in place; outside of the lattice's area `out` stays as
+    /// it is.
+    pub fn warp_mixed_into(&self, crop: &Crop, out: &mut Crop, share: f32) {
+        let share = (share.clamp(0.0, 1.0) * 256.0) as u16;
+        self.warp_into(crop, out, |old, new| ((u16::from(old) * (256 - share) + u16::from(new) * share) >> 8) as u8);
     }
 
     #[inline(always)]
@@ -514,7 +516,7 @@ mod tests {
         let (whole, part) = (Lattice::new(&plate, 32).warp(&crop(7)), Lattice::over(&plate, 32, &area));
         let warped = part.warp(&crop(7));
         let mut both = crop(5);
-        part.warp_half_into(&crop(7), &mut both);
+        part.warp_mixed_into(&crop(7), &mut both, 0.5);
         let (plain, under) = (crop(7).data, crop(5).data);
         for (k, p) in warped.data.iter().enumerate() {
             let unit = |v: usize| (v as f32 + 0.5) / side as f32;

@@ -105,6 +105,7 @@ def export(network, inputs, path, input_names, output_names, dynamic, probes):
     for probe in probes:
         with torch.no_grad():
             expected = network(probe)
+        expected = expected if isinstance(expected, tuple) else (expected,)
         for ours, theirs in zip(expected, runtime.run(None, {input_names[0]: probe.numpy()})):
             ours = ours.numpy()
             worst = max(worst, float(np.abs(ours - theirs).max() / max(1.0, np.abs(ours).max())))

@@ -43,8 +43,8 @@ pub struct Compact {
 
 /// What one frame of a stream leaves to the next.
 struct Memory {
-    /// The reference that was shown.
-    reference: u64,
+    /// The references that were shown.
+    showing: render::Showing,
     drift: Vec<Point>,
 }
 
@@ -179,25 +179,25 @@ impl Denoiser for Compact {
         if self.refiner.is_some() {
             area = area.union(&refine::area(&wanted));
         }
-        let last = before.map(|m| m.reference);
-        let Some((mut pixels, reference)) = render::pixels(person, &wanted, scene, last, &area) else {
+        let last = before.map(|m| m.showing);
+        let Some((mut pixels, showing)) = render::pixels(person, &wanted, scene, last, &area) else {
             return Ok(None);
         };
         if let Some(refiner) = &self.refiner {
-            refiner.apply(&mut pixels, person, reference, &wanted, scene)?;
+            refiner.apply(&mut pixels, person, showing.reference, &wanted, scene)?;
         }
         sharpen(&mut pixels, &area, SHARPEN);
         if let Some(last) = scene.last {
             steady(&mut pixels, &last.pixels, &area);
         }
         let Some(to_frame) = to_crop.inverse() else { return Ok(None) };
-        tracing::trace!(opening = person::opening(&wanted.lower), reference, "rendered");
+        tracing::trace!(opening = person::opening(&wanted.lower), ?showing, "rendered");
         Ok(Some(Patch {
             mask: mask.into(),
             pixels: Arc::new(pixels),
             to_frame,
             opacity: 1.0,
-            memory: Some(Arc::new(Memory { reference, drift: wanted.drift })),
+            memory: Some(Arc::new(Memory { showing, drift: wanted.drift })),
         }))
     }
 }

@@ -50,15 +50,20 @@ pub(super) struct Wanted {
 }
 
 impl Person {
+    /// Somebody of whom nothing is known.
+    pub(super) fn unknown(basis: &Basis) -> Self {
+        Self {
+            rest: basis.rest[landmarks::LOWER].to_vec(),
+            stable: basis.rest[landmarks::STABLE].to_vec(),
+            scale: 1.0,
+            references: Vec::new(),
+        }
+    }
+
     pub(super) fn new(bank: &ReferenceBank, basis: &Basis) -> Self {
         let shapes: Vec<&[Point]> = bank.shapes().collect();
         if shapes.is_empty() {
-            return Self {
-                rest: basis.rest[landmarks::LOWER].to_vec(),
-                stable: basis.rest[landmarks::STABLE].to_vec(),
-                scale: 1.0,
-                references: Vec::new(),
-            };
+            return Self::unknown(basis);
         }
         let stable = median(&shapes.iter().map(|s| &s[landmarks::STABLE]).collect::<Vec<_>>());
         let unposed = |shape: &[Point]| {

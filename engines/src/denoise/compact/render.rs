@@ -10,7 +10,9 @@ use crate::{
 };
 
 /// A new reference must be this much nearer than the one in use, or the picture would flicker between the two.
-const HYSTERESIS: f32 = 0.7;
+const HYSTERESIS: f32 = 0.65;
+/// Frames that a change of the reference takes.
+const CHANGE: u8 = 3;
 /// Cells of the warp's lattice along a side.
 const CELLS: usize = 32;
 /// Regularisation of the spline: landmarks are not exact to the pixel.
@@ -20,34 +22,51 @@ const YAW_WEIGHT: f32 = 0.001;
 /// Distance of the landmarks that only the head's pose moves, beside that of the lips.
 const POSE_WEIGHT: f32 = 0.6;
 /// Opening differences show as stretched teeth or a squeezed tongue: they weigh more than other differences.
-const OPENING_WEIGHT: f32 = 1.5;
+const OPENING_WEIGHT: f32 = 2.0;
+
+/// Which references a picture shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Showing {
+    pub(super) reference: u64,
+    /// The one before it and the frames since the change, while that is not complete.
+    fading: Option<(u64, u8)>,
+}
 
 /// The wanted mouth as a warp of the nearest reference, and which one that is; only inside `area` (unit crop coordinates)
-/// is it warped. When the reference changes, one frame shows both in equal parts.
+/// is it warped. A change of the reference takes [`CHANGE`] frames, in which there is no other; `last` is what the frame
+/// before showed.
 pub(super) fn pixels(
     person: &Person,
     wanted: &Wanted,
     scene: &Scene,
-    last: Option<u64>,
+    last: Option<Showing>,
     area: &Rect,
-) -> Option<(Crop, u64)> {
-    let cost = |p: &&Pictured| {
-        distance(p, wanted, scene.face.yaw) * if Some(p.reference.id) == last { HYSTERESIS } else { 1.0 }
+) -> Option<(Crop, Showing)> {
+    let usable = || person.references.iter().filter(|p| far(p.reference.time, scene));
+    let by_id = |id: u64| usable().find(|p| p.reference.id == id);
+    let shown = last.and_then(|last| by_id(last.reference));
+    let fading = last.and_then(|last| last.fading).filter(|_| shown.is_some());
+    let nearest = match (shown, fading) {
+        (Some(shown), Some(_)) => shown,
+        _ => {
+            let cost = |p: &&Pictured| {
+                let kept = shown.is_some_and(|s| s.reference.id == p.reference.id);
+                distance(p, wanted, scene.face.yaw) * if kept { HYSTERESIS } else { 1.0 }
+            };
+            usable().min_by(|a, b| cost(a).total_cmp(&cost(b)))?
+        }
     };
-    let usable = |p: &&Pictured| far(p.reference.time, scene);
-    let nearest = person.references.iter().filter(usable).min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+    let id = nearest.reference.id;
+    let fading = fading.or_else(|| last.filter(|last| last.reference != id).map(|last| (last.reference, 1)));
     let mut picture = lattice(nearest, wanted, area)?.warp(&nearest.reference.crop);
-    let before = person
-        .references
-        .iter()
-        .filter(usable)
-        .find(|p| Some(p.reference.id) == last && p.reference.id != nearest.reference.id);
-    if let Some(before) = before.filter(|p| p.reference.crop.space == picture.space)
+    if let Some((before, frames)) = fading
+        && let Some(before) = by_id(before).filter(|p| p.reference.crop.space == picture.space)
         && let Some(lattice) = lattice(before, wanted, area)
     {
-        lattice.warp_half_into(&before.reference.crop, &mut picture);
+        lattice.warp_mixed_into(&before.reference.crop, &mut picture, 1.0 - f32::from(frames) / f32::from(CHANGE));
     }
-    Some((picture, nearest.reference.id))
+    let fading = fading.map(|(before, frames)| (before, frames + 1)).filter(|(_, frames)| *frames < CHANGE);
+    Some((picture, Showing { reference: id, fading }))
 }
 
 /// Whether a reference of this time may be seen.
@@ -88,4 +107,69 @@ pub(super) fn lattice(pictured: &Pictured, wanted: &Wanted, area: &Rect) -> Opti
     }
     let spline = ThinPlate::fit(&from, &to, SMOOTHNESS)?;
     Some(Lattice::over(&spline, CELLS, area))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        bank::Reference,
+        denoise::compact::{Basis, person::Person},
+        image::{ColorSpace, Crop},
+        manifest::Engine,
+        tracker::Face,
+    };
+
+    const SIDE: usize = 32;
+
+    /// Somebody known by two frames: mouth shut and black (0), mouth open and grey (1).
+    fn somebody(basis: &Basis) -> Person {
+        let mut person = Person::unknown(basis);
+        for (id, open, value) in [(0, 0.0, 0), (1, 0.1, 150)] {
+            let mut points = basis.rest.clone();
+            points.iter_mut().zip(basis.motion(&basis.open_by(open))).for_each(|(p, m)| *p = *p + m);
+            let lower = points[landmarks::LOWER].to_vec();
+            let crop = Crop { side: SIDE, space: ColorSpace::Rgb, data: vec![value; SIDE * SIDE * 3] };
+            let time = Some(Duration::from_secs(id));
+            let reference = Reference { id, crop, points, sharpness: 1.0, yaw: 0.0, time };
+            person.references.push(Pictured { reference: reference.into(), lower });
+        }
+        person
+    }
+
+    #[test]
+    fn a_change_of_the_reference_takes_three_frames_and_hidden_ones_are_not_shown() {
+        let engine = Engine::find("compact").unwrap();
+        let basis = Basis::read("basis", &engine.file("basis").unwrap(), 12).unwrap();
+        let person = somebody(&basis);
+        let face = Face {
+            track_id: 0,
+            rect: Rect::default(),
+            points: basis.rest.clone().into(),
+            confidence: 1.0,
+            yaw: 0.0,
+            occluded: false,
+        };
+        let scene =
+            Scene { face: &face, gain: 1.0, last: None, time: Some(Duration::from_secs(4)), gap: Duration::ZERO };
+        let area = Rect { x: 0.0, y: 0.0, width: 1.0, height: 1.0 };
+        let show = |open: f32, last, scene: &Scene| {
+            let wanted = person.wanted(&basis, &basis.open_by(open), &basis.rest, 1.0, None);
+            let (picture, showing) = pixels(&person, &wanted, scene, last, &area).unwrap();
+            (picture.data[(16 * SIDE + 16) * 3], showing)
+        };
+        let (value, mut showing) = show(0.0, None, &scene);
+        assert_eq!((value, showing), (0, Showing { reference: 0, fading: None }));
+        let mut seen = Vec::new();
+        for open in [0.1, 0.0, 0.1] {
+            let (value, next) = show(open, Some(showing), &scene);
+            showing = next;
+            seen.push(value);
+        }
+        // Not even a mouth that shuts again interrupts the change.
+        assert!(seen[0].abs_diff(50) <= 1 && seen[1].abs_diff(100) <= 1, "{seen:?}");
+        assert_eq!((showing, seen[2]), (Showing { reference: 1, fading: None }, 150), "{seen:?}");
+        let hidden = Scene { time: Some(Duration::from_millis(1200)), gap: Duration::from_secs(1), ..scene };
+        assert_eq!(show(0.1, None, &hidden).1.reference, 0);
+    }
 }
