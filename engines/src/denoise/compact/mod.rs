@@ -30,7 +30,7 @@ use crate::{
 
 const MS: i64 = 1_000_000;
 /// What is taken, warped and pasted has been sampled three times: that much of the fine detail is given back.
-const SHARPEN: f32 = 0.3;
+const SHARPEN: f32 = 0.5;
 
 /// The engine, loaded. Its motion network has inputs `latent` f32 `[B, D]`, `timestep` f32 `[B]` and `cond` f32
 /// `[B, C]`, and the output `prediction` f32 `[B, D]`.
