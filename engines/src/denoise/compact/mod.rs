@@ -3,22 +3,27 @@
 //! - [`basis`]: what a latent means as offsets of 84 landmarks.
 //! - [`person`]: rest shape and range of one person, from their bank.
 //! - [`render`]: wanted landmarks, the nearest reference, the warp, the mask.
+//! - [`adapted`], [`fit`]: one person's speech, as a correction of the latents, and how it is found.
 
+mod adapted;
 mod basis;
+mod fit;
 mod mask;
 mod person;
 mod render;
 
 use std::{sync::Arc, time::Duration};
 
+pub use adapted::Adapter;
 use basis::Basis;
+pub use fit::{Agreement, FEWEST, Fit, Pair, fit};
 use person::Person;
 
 use super::{Conditions, Denoiser, Identity, Patch, Scene, Spec};
 use crate::{
     Error, Result,
     audio::{Encoder, WindowSpec},
-    bank::ReferenceBank,
+    bank::{BankConfig, ReferenceBank},
     geometry::Point,
     image::sharpen,
     manifest::{AudioSection, Engine, LatentSection},
@@ -35,6 +40,13 @@ pub struct Compact {
     spec: Spec,
     model: Arc<Model>,
     basis: Basis,
+    own: Option<Own>,
+}
+
+/// What an adapted engine knows of its person.
+struct Own {
+    bank: ReferenceBank,
+    adapter: Option<Adapter>,
 }
 
 /// What one frame of a stream leaves to the next.
@@ -72,11 +84,49 @@ impl Compact {
             temperature: latent.temperature,
             gflop: manifest.gflop,
         };
-        Ok(Self { spec, model, basis })
+        let own = Own::load(engine, &spec)?;
+        Ok(Self { spec, model, basis, own })
+    }
+
+    /// The window of lasting silence, `[WindowSpec::len]`.
+    fn silence(&self) -> Arc<[f32]> {
+        self.spec.window.silence.repeat(self.spec.window.taps.len()).into()
+    }
+
+    /// The latent that a face shows, whose landmarks are `points` (`[111]`, frame pixels); `None` where they cannot be
+    /// aligned.
+    pub fn seen(&self, identity: &Identity, points: &[Point]) -> Result<Option<Vec<f32>>> {
+        let person = Self::person(identity)?;
+        let Some(to_crop) = self.spec.alignment.fit(points) else { return Ok(None) };
+        let points: Vec<_> = points.iter().map(|p| to_crop.apply(*p)).collect();
+        Ok(Some(person.latent(&self.basis, &points)))
+    }
+
+    /// How much a latent opens the inner lips, in parts of the crop's side.
+    pub fn opening(&self, latent: &[f32]) -> f32 {
+        person::opening(&self.basis.motion(latent))
     }
 
     fn person(identity: &Identity) -> Result<&Person> {
         identity.downcast_ref().ok_or_else(|| Error::invalid("this identity was prepared by another engine"))
+    }
+}
+
+impl Own {
+    /// The files `bank` and `person` of an engine; `None` of one that was adapted to nobody.
+    fn load(engine: &Engine, spec: &Spec) -> Result<Option<Self>> {
+        let files = &engine.manifest().files;
+        if !engine.is_adapted() {
+            return Ok(None);
+        }
+        let bank = ReferenceBank::read(engine.file_name("bank").as_ref(), &engine.file("bank")?)?;
+        bank.check(&BankConfig { capacity: 1, side: spec.crop, alignment: spec.alignment.clone() })?;
+        let silence = spec.window.silence.repeat(spec.window.taps.len()).into();
+        let adapter = match files.contains_key("person") {
+            true => Some(Adapter::read(&engine.file_name("person"), &engine.file("person")?, spec.latent, silence)?),
+            false => None,
+        };
+        Ok(Some(Self { bank, adapter }))
     }
 }
 
@@ -121,6 +171,16 @@ impl Denoiser for Compact {
 
     fn prepare(&self, bank: &ReferenceBank) -> Result<Identity> {
         Ok(Arc::new(Person::new(bank, &self.basis)))
+    }
+
+    fn bank(&self) -> Option<&ReferenceBank> {
+        self.own.as_ref().map(|own| &own.bank)
+    }
+
+    fn finish(&self, latent: &mut [f32], condition: &[f32]) {
+        if let Some(adapter) = self.own.as_ref().and_then(|own| own.adapter.as_ref()) {
+            adapter.apply(latent, &condition[..self.spec.window.len().min(condition.len())]);
+        }
     }
 
     /// A motion of nothing.
