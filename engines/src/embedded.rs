@@ -19,7 +19,7 @@ macro_rules! bundle {
 }
 
 pub static BUNDLES: [Bundle; 3] = [
-    bundle!("compact", "audio.onnx", "motion.onnx", "basis.safetensors"),
+    bundle!("compact", "audio.onnx", "motion.onnx", "basis.safetensors", "refine.onnx"),
     bundle!("expert", "lips.onnx", "voice.onnx"),
     bundle!("tracker", "detector.onnx", "landmarks.onnx"),
 ];

@@ -92,6 +92,14 @@ impl Rect {
         self.width.max(0.0) * self.height.max(0.0)
     }
 
+    /// The smallest box around both.
+    pub fn union(&self, o: &Self) -> Self {
+        let (x, y) = (self.x.min(o.x), self.y.min(o.y));
+        let right = (self.x + self.width).max(o.x + o.width);
+        let bottom = (self.y + self.height).max(o.y + o.height);
+        Self { x, y, width: right - x, height: bottom - y }
+    }
+
     /// Intersection over union, 0..1.
     pub fn iou(&self, o: &Self) -> f32 {
         let w = (self.x + self.width).min(o.x + o.width) - self.x.max(o.x);

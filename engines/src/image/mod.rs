@@ -11,6 +11,7 @@ mod frame;
 mod paste;
 mod raster;
 mod sharpen;
+mod steady;
 
 pub use color::{ColorSpace, Matrix, Range};
 pub use crop::Crop;
@@ -19,3 +20,4 @@ pub use frame::{Format, FrameMut, FrameView, Plane, PlaneMut};
 pub use paste::{PasteReport, paste};
 pub(crate) use raster::Texture;
 pub(crate) use sharpen::sharpen;
+pub(crate) use steady::steady;

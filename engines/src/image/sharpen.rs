@@ -45,7 +45,7 @@ mod tests {
 
     /// Columns of 80 and 120 in turns of three, the same in all channels.
     fn stripes(space: ColorSpace) -> Crop {
-        let value = |i: usize| if (i % SIDE) / 3 % 2 == 0 { 80 } else { 120 };
+        let value = |i: usize| if ((i % SIDE) / 3).is_multiple_of(2) { 80 } else { 120 };
         Crop { side: SIDE, space, data: (0..SIDE * SIDE).flat_map(|i| [value(i); 3]).collect() }
     }
 

@@ -172,7 +172,7 @@ mod tests {
     /// Directions that turn irregularly, `late` frames later.
     fn turning(frames: usize, late: usize) -> Rows {
         let row = |i: usize| {
-            let mut state = (i + 100 - late) as u64 * 0x9e37_79b9_7f4a_7c15 + 1;
+            let mut state = ((i + 100 - late) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
             let mut next = || {
                 state ^= state << 13;
                 state ^= state >> 7;

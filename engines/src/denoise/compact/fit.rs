@@ -9,7 +9,7 @@ use crate::{Result, denoise::Denoiser as _, geometry::landmarks, ruler::series};
 /// Blocks of time, each held out once.
 const BLOCKS: usize = 6;
 /// Frames at both ends of a held-out block that are not judged: their sound reaches into its neighbours.
-const EDGE: usize = 10;
+const EDGE: usize = 8;
 /// Fewest pairs that a correction is fitted to: eight seconds.
 pub const FEWEST: usize = 200;
 /// Penalties on the correction by the latent and by the sound, each a multiple of the number of pairs.
@@ -18,7 +18,9 @@ const SOUND_PENALTIES: [f64; 7] = [0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1e6];
 /// The opening's spread is brought to the person's by no more than this.
 const GAIN: std::ops::RangeInclusive<f64> = 0.8..=1.5;
 /// A correction is kept where the opening's correlation grows by so much.
-pub const WORTH: f64 = 0.01;
+pub const WORTH: f64 = 0.02;
+/// and in all blocks but so many, or chance has made it.
+const WORSE_BLOCKS: usize = 1;
 
 /// A frame whose mouth was seen and whose sound was heard.
 #[derive(Clone, Debug)]
@@ -90,7 +92,11 @@ pub fn fit(engine: &Compact, pairs: &[Pair]) -> Result<Fit> {
     let Some((plain, made, penalties)) = best else { return Ok(Fit { before, after: before, adapter: None }) };
     let gain = (1.0 / plain.spread.max(1e-3)).clamp(*GAIN.start(), *GAIN.end());
     let after = problem.judge(&made, gain);
-    let helps = plain.r >= before.r + WORTH && plain.lips < before.lips;
+    let r = |block: usize, latents: &[Vec<f32>]| problem.judge_in(block..block + 1, latents, 1.0).r;
+    let gains: Vec<f64> = (0..BLOCKS).map(|block| r(block, &made) - r(block, &heard)).collect();
+    tracing::debug!(?gains, gain, "r that each block gains");
+    let worse = gains.iter().filter(|gain| **gain <= 0.0).count();
+    let helps = plain.r >= before.r + WORTH && worse <= WORSE_BLOCKS && plain.lips < before.lips;
     let adapter = match problem.solve(None, penalties).filter(|_| helps) {
         Some(weights) => Some(problem.adapter(&weights, gain)?),
         None => None,
@@ -171,7 +177,11 @@ impl<'a> Problem<'a> {
     }
 
     fn judge(&self, made: &[Vec<f32>], gain: f64) -> Agreement {
-        let judged: Vec<usize> = (0..BLOCKS)
+        self.judge_in(0..BLOCKS, made, gain)
+    }
+
+    fn judge_in(&self, blocks: std::ops::Range<usize>, made: &[Vec<f32>], gain: f64) -> Agreement {
+        let judged: Vec<usize> = blocks
             .flat_map(|block| {
                 let range = self.range(block);
                 range.start + EDGE..range.end.saturating_sub(EDGE)

@@ -3,6 +3,7 @@
 //! - [`basis`]: what a latent means as offsets of 84 landmarks.
 //! - [`person`]: rest shape and range of one person, from their bank.
 //! - [`render`]: wanted landmarks, the nearest reference, the warp, the mask.
+//! - [`refine`]: a small network that repairs the mouth in the warped picture.
 //! - [`adapted`], [`fit`]: one person's speech, as a correction of the latents, and how it is found.
 
 mod adapted;
@@ -10,6 +11,7 @@ mod basis;
 mod fit;
 mod mask;
 mod person;
+mod refine;
 mod render;
 
 use std::{sync::Arc, time::Duration};
@@ -18,6 +20,7 @@ pub use adapted::Adapter;
 use basis::Basis;
 pub use fit::{Agreement, FEWEST, Fit, Pair, fit};
 use person::Person;
+use refine::Refiner;
 
 use super::{Conditions, Denoiser, Identity, Patch, Scene, Spec};
 use crate::{
@@ -25,7 +28,7 @@ use crate::{
     audio::{Encoder, WindowSpec},
     bank::{BankConfig, ReferenceBank},
     geometry::Point,
-    image::sharpen,
+    image::{sharpen, steady},
     manifest::{AudioSection, Engine, LatentSection},
     runtime::{Input, Model, Options, Port},
 };
@@ -40,6 +43,7 @@ pub struct Compact {
     spec: Spec,
     model: Arc<Model>,
     basis: Basis,
+    refiner: Option<Refiner>,
     own: Option<Own>,
 }
 
@@ -84,8 +88,9 @@ impl Compact {
             temperature: latent.temperature,
             gflop: manifest.gflop,
         };
+        let refiner = Refiner::load(engine, options)?;
         let own = Own::load(engine, &spec)?;
-        Ok(Self { spec, model, basis, own })
+        Ok(Self { spec, model, basis, refiner, own })
     }
 
     /// The window of lasting silence, `[WindowSpec::len]`.
@@ -142,26 +147,28 @@ fn window(audio: &AudioSection, silence: Arc<[f32]>) -> WindowSpec {
 }
 
 fn check_ports(name: &str, model: &Model, latent: &LatentSection, conditioning: usize) -> Result<()> {
-    let expect = |ports: &[Port], wanted: &str, shape: &[usize]| {
-        let port = ports.iter().find(|p| p.name == wanted);
-        let fits = port.is_some_and(|p| {
-            p.shape.len() == shape.len() + 1 && p.shape[1..].iter().zip(shape).all(|(is, want)| *is == Some(*want))
-        });
-        if fits {
-            return Ok(());
-        }
-        Err(Error::Mismatch {
-            model: name.into(),
-            what: format!("`{wanted}`"),
-            expected: format!("[batch{}]", shape.iter().map(|d| format!(", {d}")).collect::<String>()),
-            found: port.map_or("nothing".into(), Port::describe),
-        })
-    };
     let signature = model.signature();
-    expect(&signature.inputs, "latent", &[latent.len()])?;
-    expect(&signature.inputs, "timestep", &[])?;
-    expect(&signature.inputs, "cond", &[conditioning])?;
-    expect(&signature.outputs, "prediction", &[latent.len()])
+    expect(name, &signature.inputs, "latent", &[latent.len()])?;
+    expect(name, &signature.inputs, "timestep", &[])?;
+    expect(name, &signature.inputs, "cond", &[conditioning])?;
+    expect(name, &signature.outputs, "prediction", &[latent.len()])
+}
+
+/// Refuses a model without the port `wanted` of `shape` after the batch.
+fn expect(name: &str, ports: &[Port], wanted: &str, shape: &[usize]) -> Result<()> {
+    let port = ports.iter().find(|p| p.name == wanted);
+    let fits = port.is_some_and(|p| {
+        p.shape.len() == shape.len() + 1 && p.shape[1..].iter().zip(shape).all(|(is, want)| *is == Some(*want))
+    });
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Mismatch {
+        model: name.into(),
+        what: format!("`{wanted}`"),
+        expected: format!("[batch{}]", shape.iter().map(|d| format!(", {d}")).collect::<String>()),
+        found: port.map_or("nothing".into(), Port::describe),
+    })
 }
 
 impl Denoiser for Compact {
@@ -228,12 +235,21 @@ impl Denoiser for Compact {
         let drift = before.map(|memory| memory.drift.as_slice());
         let wanted = person.wanted(&self.basis, latent, &points, scene.gain, drift);
         let mask = mask::lower_face(self.spec.crop, &wanted, &points);
-        let area = mask::area(&mask, self.spec.crop);
-        let Some((mut pixels, reference)) = render::pixels(person, &wanted, scene, before.map(|m| m.reference), &area)
-        else {
+        let mut area = mask::area(&mask, self.spec.crop);
+        if self.refiner.is_some() {
+            area = area.union(&refine::area(&wanted));
+        }
+        let last = before.map(|m| m.reference);
+        let Some((mut pixels, reference)) = render::pixels(person, &wanted, scene, last, &area) else {
             return Ok(None);
         };
+        if let Some(refiner) = &self.refiner {
+            refiner.apply(&mut pixels, person, reference, &wanted, scene)?;
+        }
         sharpen(&mut pixels, &area, SHARPEN);
+        if let Some(last) = scene.last {
+            steady(&mut pixels, &last.pixels, &area);
+        }
         let Some(to_frame) = to_crop.inverse() else { return Ok(None) };
         tracing::trace!(opening = person::opening(&wanted.lower), reference, "rendered");
         Ok(Some(Patch {

@@ -51,7 +51,7 @@ pub(super) fn pixels(
 }
 
 /// Whether a reference of this time may be seen.
-fn far(time: Option<Duration>, scene: &Scene) -> bool {
+pub(super) fn far(time: Option<Duration>, scene: &Scene) -> bool {
     time.zip(scene.time).is_none_or(|(reference, frame)| reference.abs_diff(frame) >= scene.gap)
 }
 
@@ -63,14 +63,18 @@ fn apart(a: &[Point], b: &[Point], which: Range<usize>) -> f32 {
 
 /// Root mean square distance of the lips, with opening and pose.
 fn distance(pictured: &Pictured, wanted: &Wanted, yaw: f32) -> f32 {
-    let opening = OPENING_WEIGHT * (opening(&pictured.lower) - opening(&wanted.lower));
     let turn = YAW_WEIGHT * (pictured.reference.yaw - yaw);
     let pose = POSE_WEIGHT * POSE_WEIGHT * apart(&pictured.reference.points, &wanted.points, landmarks::STABLE);
-    (apart(&pictured.lower, &wanted.lower, landmarks::LIPS) + opening * opening + turn * turn + pose).sqrt()
+    (lips_distance(&pictured.lower, &wanted.lower).powi(2) + turn * turn + pose).sqrt()
+}
+
+/// Root mean square distance of the lips of two lower faces, with the opening counted again.
+pub(super) fn lips_distance(a: &[Point], b: &[Point]) -> f32 {
+    apart(a, b, landmarks::LIPS).sqrt().hypot(OPENING_WEIGHT * (opening(a) - opening(b)))
 }
 
 /// From the wanted landmarks' places to the reference's.
-fn lattice(pictured: &Pictured, wanted: &Wanted, area: &Rect) -> Option<Lattice> {
+pub(super) fn lattice(pictured: &Pictured, wanted: &Wanted, area: &Rect) -> Option<Lattice> {
     let moved = landmarks::LOWER.chain(landmarks::NOSE).chain(landmarks::EYE_CORNERS);
     let mut from: Vec<Point> = moved.clone().map(|i| wanted.points[i]).collect();
     let mut to: Vec<Point> = moved.map(|i| pictured.reference.points[i]).collect();

@@ -1,0 +1,335 @@
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{
+    super::Scene,
+    person::{Person, Pictured, Wanted, opening},
+    render,
+};
+use crate::{
+    Error, Result,
+    geometry::{Point, Rect, landmarks},
+    image::{ColorSpace, Crop, rgb_planar},
+    manifest::Engine,
+    runtime::{Input, Model, Options},
+};
+
+/// The file's name in a manifest; an engine may do without it.
+const PART: &str = "refine";
+/// Side of the crops that the network has learnt from, in pixels.
+const CROP: usize = 256;
+/// Side of the window that it corrects, in pixels.
+const SIDE: usize = 128;
+const PIXELS: usize = SIDE * SIDE;
+/// Factor of the openings (unit crop) as the network takes them.
+const OPENING_SCALE: f32 = 20.0;
+/// A partner opens by this much more (unit crop) than the reference that it stands beside.
+const WIDER: f32 = 0.01;
+/// Scan lines of a pixel row of [`coverage`].
+const LINES: usize = 4;
+
+/// Repairs what a warp of the person's own frame cannot show: the mouth's inside, lips that meet, ghosts. A network on a
+/// window of 128 x 128 pixels around the wanted lips, with the inputs `nearest` and `second` f32 `[B, 3, 128, 128]` (RGB,
+/// 0..1: the warped reference and, warped alike, its partner), `shapes` f32 `[B, 2, 128, 128]` (coverage of the wanted
+/// mouth's inside and of its lips) and `openings` f32 `[B, 3]` (20 times those wanted, of the reference and of its partner,
+/// in unit crop coordinates), and the output `delta` f32 `[B, 3, 128, 128]`, which is added to `nearest` and is 0 at the
+/// window's border.
+pub(super) struct Refiner {
+    model: Arc<Model>,
+    scratch: Mutex<Scratch>,
+}
+
+/// What would otherwise be allocated for each frame.
+struct Scratch {
+    /// Pixels of a window, `[128, 128, 3]`.
+    window: Vec<u8>,
+    /// `[3, 128, 128]`
+    nearest: Vec<f32>,
+    /// `[3, 128, 128]`
+    second: Vec<f32>,
+    /// `[2, 128, 128]`
+    shapes: Vec<f32>,
+}
+
+impl Refiner {
+    /// `None` for an engine that has no such network.
+    pub(super) fn load(engine: &Engine, options: &Options) -> Result<Option<Self>> {
+        if !engine.manifest().files.contains_key(PART) {
+            return Ok(None);
+        }
+        if engine.manifest().geometry.crop != CROP {
+            return Err(Error::Manifest {
+                origin: engine.location(),
+                key: "geometry.crop".into(),
+                cause: format!("must be {CROP}, or there must be no `files.{PART}`"),
+            });
+        }
+        let name = engine.file_name(PART);
+        let model = Model::shared(&name, &engine.file(PART)?, options)?;
+        let picture: &[usize] = &[3, SIDE, SIDE];
+        let signature = model.signature();
+        for (wanted, shape) in
+            [("nearest", picture), ("second", picture), ("shapes", &[2, SIDE, SIDE][..]), ("openings", &[3][..])]
+        {
+            super::expect(&name, &signature.inputs, wanted, shape)?;
+        }
+        super::expect(&name, &signature.outputs, "delta", picture)?;
+        let scratch = Scratch {
+            window: vec![0; 3 * PIXELS],
+            nearest: vec![0.0; 3 * PIXELS],
+            second: vec![0.0; 3 * PIXELS],
+            shapes: vec![0.0; 2 * PIXELS],
+        };
+        Ok(Some(Self { model, scratch: scratch.into() }))
+    }
+
+    /// Corrects `picture`, in which the reference `nearest` (an id) has been warped to the wanted points at least within
+    /// [`area`].
+    pub(super) fn apply(
+        &self,
+        picture: &mut Crop,
+        person: &Person,
+        nearest: u64,
+        wanted: &Wanted,
+        scene: &Scene,
+    ) -> Result<()> {
+        let references = &person.references;
+        let Some(nearest) = references.iter().find(|p| p.reference.id == nearest) else { return Ok(()) };
+        let second = partner(references, nearest, |p| render::far(p.reference.time, scene));
+        let corner = corner(wanted);
+        let beside = if second.reference.id == nearest.reference.id {
+            None
+        } else {
+            render::lattice(second, wanted, &area(wanted)).map(|l| l.warp(&second.reference.crop))
+        };
+        let mut scratch = self.scratch.lock();
+        let Scratch { window, nearest: first, second: other, shapes } = &mut *scratch;
+        copy_window(picture, corner, window);
+        rgb_planar(window, picture.space, first);
+        match &beside {
+            Some(beside) => {
+                copy_window(beside, corner, window);
+                rgb_planar(window, beside.space, other);
+            }
+            None => other.copy_from_slice(first),
+        }
+        draw_shapes(wanted, corner, shapes);
+        let openings = [&wanted.lower, &nearest.lower, &second.lower].map(|lower| opening(lower) * OPENING_SCALE);
+        let outputs = self.model.run(&[
+            Input { name: "nearest", shape: &[1, 3, SIDE, SIDE], data: first },
+            Input { name: "second", shape: &[1, 3, SIDE, SIDE], data: other },
+            Input { name: "shapes", shape: &[1, 2, SIDE, SIDE], data: shapes },
+            Input { name: "openings", shape: &[1, 3], data: &openings },
+        ])?;
+        let delta = outputs.iter().find(|t| t.data.len() == 3 * PIXELS && t.data.iter().all(|v| v.is_finite()));
+        let Some(delta) = delta else {
+            let cause = "gave no finite `delta`".into();
+            return Err(Error::Runtime { model: self.model.name().into(), cause });
+        };
+        add(picture, corner, &delta.data);
+        Ok(())
+    }
+}
+
+/// The part of the crop that the network looks at, in unit crop coordinates.
+pub(super) fn area(wanted: &Wanted) -> Rect {
+    let unit = |v: usize| v as f32 / CROP as f32;
+    let [x, y] = corner(wanted).map(unit);
+    Rect { x, y, width: unit(SIDE), height: unit(SIDE) }
+}
+
+/// First column and row of the window: the lips' box in its middle, as far as the crop allows.
+fn corner(wanted: &Wanted) -> [usize; 2] {
+    let middle = Rect::around(&wanted.points[landmarks::LIPS]).unwrap_or_default().centre();
+    [middle.x, middle.y].map(|v| {
+        let first = (v * CROP as f32 + 0.5).floor() - (SIDE / 2) as f32;
+        first.clamp(0.0, (CROP - SIDE) as f32) as usize
+    })
+}
+
+/// The reference that stands beside `one`: the nearest of those that open wider, or, where none does, the widest of the
+/// others. It depends on the bank alone, so it changes only when the reference does (unless some are not `usable`).
+fn partner<'a>(references: &'a [Pictured], one: &'a Pictured, usable: impl Fn(&Pictured) -> bool) -> &'a Pictured {
+    let gap = opening(&one.lower);
+    let others = || references.iter().filter(|p| p.reference.id != one.reference.id && usable(p));
+    let like = |a: &&Pictured, b: &&Pictured| {
+        render::lips_distance(&a.lower, &one.lower).total_cmp(&render::lips_distance(&b.lower, &one.lower))
+    };
+    let wider = others().filter(|p| opening(&p.lower) >= gap + WIDER).min_by(like);
+    wider.or_else(|| others().max_by(|a, b| opening(&a.lower).total_cmp(&opening(&b.lower)))).unwrap_or(one)
+}
+
+fn copy_window(crop: &Crop, [x, y]: [usize; 2], window: &mut [u8]) {
+    for (line, row) in window.chunks_exact_mut(SIDE * 3).zip(crop.data.chunks_exact(crop.side * 3).skip(y)) {
+        line.copy_from_slice(&row[x * 3..(x + SIDE) * 3]);
+    }
+}
+
+/// Adds differences of RGB, `[3, 128, 128]`, to the window at `corner` of a picture in whatever colours.
+fn add(picture: &mut Crop, [x, y]: [usize; 2], delta: &[f32]) {
+    let space = picture.space;
+    let zero = space.from_rgb([0.0; 3]);
+    let (r, rest) = delta.split_at(PIXELS);
+    let (g, b) = rest.split_at(PIXELS);
+    for (j, row) in picture.data.chunks_exact_mut(picture.side * 3).skip(y).take(SIDE).enumerate() {
+        let line = j * SIDE..(j + 1) * SIDE;
+        let pixels = row[x * 3..(x + SIDE) * 3].as_chunks_mut::<3>().0.iter_mut();
+        let colours = r[line.clone()].iter().zip(&g[line.clone()]).zip(&b[line]);
+        for (pixel, ((r, g), b)) in pixels.zip(colours) {
+            let step = match space {
+                ColorSpace::Rgb => [r * 255.0, g * 255.0, b * 255.0],
+                ColorSpace::Yuv(..) => {
+                    let of = space.from_rgb([r * 255.0, g * 255.0, b * 255.0]);
+                    std::array::from_fn(|c| of[c] - zero[c])
+                }
+            };
+            for (value, step) in pixel.iter_mut().zip(step) {
+                *value = (f32::from(*value) + step + 0.5).clamp(0.0, 255.0) as u8;
+            }
+        }
+    }
+}
+
+fn draw_shapes(wanted: &Wanted, corner: [usize; 2], shapes: &mut [f32]) {
+    let (inner, lips) = shapes.split_at_mut(PIXELS);
+    coverage(&wanted.points[landmarks::LIPS_INNER], corner, inner);
+    coverage(&wanted.points[landmarks::LIPS_OUTER], corner, lips);
+    lips.iter_mut().zip(inner).for_each(|(l, i)| *l = (*l - *i).max(0.0));
+}
+
+/// How much of each pixel of the window a polygon covers, 0..1: even-odd rule, four scan lines a row, exact along each.
+fn coverage(polygon: &[Point], [x, y]: [usize; 2], out: &mut [f32]) {
+    let part = 1.0 / LINES as f32;
+    let place = |p: &Point| Point::new(p.x * CROP as f32 - x as f32, p.y * CROP as f32 - y as f32);
+    let limit = SIDE as f32;
+    out.fill(0.0);
+    let mut crossings = Vec::with_capacity(8);
+    for (j, row) in out.chunks_exact_mut(SIDE).enumerate() {
+        for line in 0..LINES {
+            let level = j as f32 + (line as f32 + 0.5) * part;
+            crossings.clear();
+            for (a, b) in polygon.iter().zip(polygon.iter().cycle().skip(1)) {
+                let (a, b) = (place(a), place(b));
+                if (a.y <= level) != (b.y <= level) {
+                    crossings.push(a.x + (b.x - a.x) * (level - a.y) / (b.y - a.y));
+                }
+            }
+            crossings.sort_by(f32::total_cmp);
+            for span in crossings.as_chunks::<2>().0 {
+                let [left, right] = span.map(|v| v.clamp(0.0, limit));
+                let pixels = row.iter_mut().enumerate().take(right.ceil() as usize);
+                for (i, v) in pixels.skip(left as usize) {
+                    *v += part * (right.min(i as f32 + 1.0) - left.max(i as f32)).max(0.0);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        bank::Reference,
+        image::{Matrix, Range},
+    };
+
+    fn ellipse(middle: Point, across: f32, down: f32) -> Vec<Point> {
+        let at = |i: usize| (i as f32 / 20.0 * std::f32::consts::TAU).sin_cos();
+        (0..20).map(|i| middle + Point::new(-at(i).1 * across, -at(i).0 * down)).collect()
+    }
+
+    /// A mouth whose lips are around `middle` and open by `opening`.
+    fn mouth(middle: Point, opening: f32) -> Wanted {
+        let mut points = vec![middle; landmarks::COUNT];
+        points[landmarks::LIPS_OUTER].copy_from_slice(&ellipse(middle, 0.15, 0.05 + opening / 2.0));
+        points[landmarks::LIPS_INNER].copy_from_slice(&ellipse(middle, 0.12, opening / 2.0));
+        let lower = points[landmarks::LOWER].to_vec();
+        Wanted { points, lower, drift: vec![Point::default(); 84] }
+    }
+
+    #[test]
+    fn the_window_is_around_the_lips_and_within_the_crop() {
+        assert_eq!(corner(&mouth(Point::new(0.5, 0.5), 0.0)), [64, 64]);
+        assert_eq!(corner(&mouth(Point::new(0.5, 0.95), 0.0)), [64, 128]);
+        assert_eq!(corner(&mouth(Point::new(-0.4, 0.1), 0.0)), [0, 0]);
+        assert_eq!(corner(&mouth(Point::new(f32::NAN, 0.1), 0.0))[1], 0);
+    }
+
+    #[test]
+    fn a_partner_opens_wider_where_one_does() {
+        let references: Vec<Pictured> = [0.0, 0.02, 0.05, 0.09]
+            .iter()
+            .enumerate()
+            .map(|(id, open)| {
+                let Wanted { points, mut lower, .. } = mouth(Point::new(0.5, 0.5), 0.0);
+                lower[landmarks::INNER_BOTTOM].y += open;
+                let crop = Crop { side: 1, space: ColorSpace::Rgb, data: vec![0; 3] };
+                let reference = Reference { id: id as u64, crop, points, sharpness: 1.0, yaw: 0.0, time: None };
+                Pictured { reference: reference.into(), lower }
+            })
+            .collect();
+        let partners: Vec<u64> = references.iter().map(|p| partner(&references, p, |_| true).reference.id).collect();
+        assert_eq!(partners, [1, 2, 3, 2]);
+        assert_eq!(partner(&references[..1], &references[0], |_| true).reference.id, 0);
+        assert_eq!(partner(&references, &references[1], |p| p.reference.id != 2).reference.id, 3);
+    }
+
+    #[test]
+    fn coverage_is_the_polygons_area() {
+        let square = [(0.25, 0.25), (0.5, 0.25), (0.5, 0.375), (0.25, 0.375)].map(|(x, y)| Point::new(x, y));
+        let mut out = vec![9.0; PIXELS];
+        coverage(&square, [64, 64], &mut out);
+        assert!((out.iter().sum::<f32>() - 64.0 * 32.0).abs() < 0.01, "{}", out.iter().sum::<f32>());
+        assert_eq!((out[0], out[64], out[31 * SIDE], out[32 * SIDE]), (1.0, 0.0, 1.0, 0.0));
+        // A third of a pixel to the right and a quarter down, the part to the left of the window cut off.
+        let moved = square.map(|p| p + Point::new((1.0 / 3.0 - 10.0) / CROP as f32, 0.25 / CROP as f32));
+        coverage(&moved, [64, 64], &mut out);
+        assert!((out.iter().sum::<f32>() - (54.0 + 1.0 / 3.0) * 32.0).abs() < 0.01, "{}", out.iter().sum::<f32>());
+        assert!((out[0] - 0.75).abs() < 1e-5 && (out[54 + SIDE] - 1.0 / 3.0).abs() < 1e-3);
+        assert!(out.iter().all(|v| (0.0..=1.0001).contains(v)));
+    }
+
+    #[test]
+    fn shapes_are_the_mouths_inside_and_the_lips() {
+        let mut shapes = vec![0.0; 2 * PIXELS];
+        let wanted = mouth(Point::new(0.5, 0.5), 0.06);
+        draw_shapes(&wanted, corner(&wanted), &mut shapes);
+        let middle = 64 * SIDE + 64;
+        assert_eq!((shapes[middle], shapes[PIXELS + middle]), (1.0, 0.0));
+        let lip = (64 + 14) * SIDE + 64;
+        assert_eq!((shapes[lip], shapes[PIXELS + lip]), (0.0, 1.0));
+        assert_eq!((shapes[0], shapes[PIXELS]), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_correction_stays_in_the_window_and_means_the_same_in_all_colours() {
+        let mut delta = vec![0.0; 3 * PIXELS];
+        delta[..PIXELS].fill(0.1);
+        delta[2 * PIXELS..].fill(-0.05);
+        let grey = Crop { side: CROP, space: ColorSpace::Rgb, data: vec![120; CROP * CROP * 3] };
+        let mut rgb = grey.clone();
+        add(&mut rgb, [128, 64], &delta);
+        for space in [ColorSpace::Yuv(Matrix::Bt601, Range::Limited), ColorSpace::Yuv(Matrix::Bt709, Range::Full)] {
+            let before = grey.convert(space);
+            let mut yuv = before.clone();
+            add(&mut yuv, [128, 64], &delta);
+            for (i, pixel) in yuv.data.as_chunks::<3>().0.iter().enumerate() {
+                let inside = (128..256).contains(&(i % CROP)) && (64..192).contains(&(i / CROP));
+                if inside {
+                    let back = space.to_rgb(pixel.map(f32::from));
+                    let wanted = &rgb.data[i * 3..i * 3 + 3];
+                    assert!(
+                        back.iter().zip(wanted).all(|(a, b)| (a - f32::from(*b)).abs() < 3.0),
+                        "{back:?} {wanted:?}"
+                    );
+                } else {
+                    assert_eq!(pixel, &before.data[i * 3..i * 3 + 3]);
+                }
+            }
+        }
+        assert_eq!(rgb.data[(64 * CROP + 128) * 3..][..3], [146, 120, 107]);
+        assert_eq!(rgb.data[(64 * CROP + 127) * 3..][..3], [120; 3]);
+    }
+}

@@ -1,0 +1,77 @@
+use super::{Crop, luma};
+use crate::geometry::Rect;
+
+/// Part of a small change that is shown at once.
+const CALM: f32 = 0.35;
+/// Changes of the brightness up to this are small, those from the second on are motion and shown as they are, in 8-bit codes.
+const SMALL: f32 = 4.0;
+const MOTION: f32 = 20.0;
+
+/// Lets small changes from `before` to `crop` come by and by, inside `area` (unit crop coordinates): landmarks jitter by
+/// fractions of a pixel, and skin under still light does not. What moves is left alone. Crops of different sides or
+/// colours stay as they are.
+pub(crate) fn steady(crop: &mut Crop, before: &Crop, area: &Rect) {
+    if (crop.side, crop.space) != (before.side, before.space) {
+        return;
+    }
+    let side = crop.side;
+    let within = |v: f32| (v * side as f32).clamp(0.0, side as f32) as usize;
+    let (columns, rows) = (within(area.x)..within(area.x + area.width), within(area.y)..within(area.y + area.height));
+    let yuv = crop.space != super::ColorSpace::Rgb;
+    let weights: [i32; 256] = std::array::from_fn(|d| {
+        let t = ((d as f32 - SMALL) / (MOTION - SMALL)).clamp(0.0, 1.0);
+        ((CALM + (1.0 - CALM) * t * t * (3.0 - 2.0 * t)) * 256.0) as i32
+    });
+    for row in rows {
+        let span = (row * side + columns.start) * 3..(row * side + columns.end) * 3;
+        let pairs = crop.data[span.clone()].as_chunks_mut::<3>().0.iter_mut();
+        for (new, old) in pairs.zip(before.data[span].as_chunks::<3>().0) {
+            let change = if yuv { new[0].abs_diff(old[0]) } else { luma(*new).abs_diff(luma(*old)) };
+            let weight = weights[usize::from(change)];
+            for (n, o) in new.iter_mut().zip(old) {
+                let (a, b) = (i32::from(*o), i32::from(*n));
+                *n = (a + (((b - a) * weight + 128) >> 8)) as u8;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::ColorSpace;
+
+    fn grey(value: u8, space: ColorSpace) -> Crop {
+        Crop { side: 8, space, data: vec![value; 8 * 8 * 3] }
+    }
+
+    #[test]
+    fn jitter_is_calmed_and_motion_is_not() {
+        let area = Rect { x: 0.0, y: 0.0, width: 0.5, height: 1.0 };
+        for (to, inside) in [(103, 101), (97, 99), (150, 150), (40, 40)] {
+            let mut crop = grey(to, ColorSpace::Rgb);
+            steady(&mut crop, &grey(100, ColorSpace::Rgb), &area);
+            assert_eq!((crop.data[0], crop.data[7 * 3]), (inside, to));
+        }
+    }
+
+    #[test]
+    fn a_standing_picture_gets_to_where_it_should_be() {
+        let area = Rect { x: 0.0, y: 0.0, width: 1.0, height: 1.0 };
+        let mut shown = grey(100, ColorSpace::Rgb);
+        for _ in 0..12 {
+            let mut next = grey(110, ColorSpace::Rgb);
+            steady(&mut next, &shown, &area);
+            shown = next;
+        }
+        assert!(shown.data[0].abs_diff(110) <= 1, "{}", shown.data[0]);
+    }
+
+    #[test]
+    fn other_sizes_are_left_alone() {
+        let mut crop = grey(101, ColorSpace::Rgb);
+        let other = Crop { side: 4, space: ColorSpace::Rgb, data: vec![0; 48] };
+        steady(&mut crop, &other, &Rect { x: 0.0, y: 0.0, width: 1.0, height: 1.0 });
+        assert_eq!(crop.data[0], 101);
+    }
+}
