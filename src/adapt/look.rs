@@ -69,7 +69,8 @@ struct Look {
     watcher: Watcher,
     bank: ReferenceBank,
     stretches: Vec<Vec<Moment>>,
-    start: Option<f64>,
+    /// Running and stream time of the first frame.
+    start: Option<(f64, f64)>,
     /// Time of the last frame that was looked at.
     last: f64,
     /// Where the person was last, and their track.
@@ -136,8 +137,9 @@ impl Look {
     }
 
     fn frame(&mut self, sample: &gst::Sample) -> Result<()> {
-        let running = running_time(sample).unwrap_or(self.frames as f64 / 25.0);
-        let time = running - *self.start.get_or_insert(running);
+        let place = stream_time(sample).unwrap_or(self.frames as f64 / 25.0);
+        let (_, first) = *self.start.get_or_insert((running_time(sample).unwrap_or_default(), place));
+        let time = place - first;
         let step = time - self.last;
         if (0.0..STEP).contains(&step) {
             return Ok(());
@@ -174,7 +176,7 @@ impl Look {
         let Self { bank, stretches, start, frames, seconds, others, progress, .. } = self;
         progress.finish();
         let path = shown(path);
-        let seen = Seen { bank, stretches, start: start.unwrap_or_default(), frames, seconds };
+        let seen = Seen { bank, stretches, start: start.unwrap_or_default().0, frames, seconds };
         let faces = seen.faces();
         if faces == 0 {
             return Err(Failure::input(format!("{path}: no face was found; film the person from the front")));
@@ -192,6 +194,13 @@ impl Look {
         }
         Ok(seen)
     }
+}
+
+/// The place of a sample in its file in seconds, which seeking does not change.
+fn stream_time(sample: &gst::Sample) -> Option<f64> {
+    let pts = sample.buffer()?.pts()?;
+    let time = sample.segment()?.downcast_ref::<ClockTime>()?.to_stream_time(pts)?;
+    Some(time.nseconds() as f64 * 1e-9)
 }
 
 /// The person among the faces: who was followed, else who stands where they stood, at first the largest.

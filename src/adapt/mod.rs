@@ -19,7 +19,7 @@ use std::{
 use lipstream_engines::{
     denoise::{
         Denoiser as _,
-        compact::{self, Adapter, Agreement, Compact},
+        compact::{self, Adapter, Agreement, Compact, Kept},
     },
     manifest::{Engine, Family},
     runtime,
@@ -73,9 +73,9 @@ pub struct Summary {
     pub before: Option<Agreement>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Agreement>,
-    /// Whether the correction of the motion is part of the engine,
-    pub motion_kept: bool,
-    /// and where it is not, why.
+    /// What of the person's motion is part of the engine,
+    pub kept: Kept,
+    /// and where it is not all, why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why_not: Option<String>,
     pub wall_seconds: f64,
@@ -88,6 +88,7 @@ struct Motion {
     offset: Option<Offset>,
     before: Option<Agreement>,
     after: Option<Agreement>,
+    kept: Kept,
     adapter: Option<Adapter>,
     why_not: Option<String>,
 }
@@ -126,7 +127,7 @@ pub fn adapt(options: &Options) -> Result<Summary> {
         offset: motion.offset,
         before: motion.before,
         after: motion.after,
-        motion_kept: motion.adapter.is_some(),
+        kept: motion.kept,
         why_not: motion.why_not,
         wall_seconds: started.elapsed().as_secs_f64(),
     })
@@ -169,9 +170,9 @@ fn motion(
         return Ok(Motion { pairs: count, offset: Some(offset), why_not: Some(why), ..Motion::default() });
     }
     let fit = compact::fit(compact, &pairs)?;
-    let why_not = fit.adapter.is_none().then(|| "the general engine's motion was not bettered".to_owned());
+    let why_not = (fit.kept != Kept::Motion).then(|| "no correction was better wherever it was tried".to_owned());
     let (before, after) = (Some(fit.before), Some(fit.after));
-    Ok(Motion { pairs: count, offset: Some(offset), before, after, adapter: fit.adapter, why_not })
+    Ok(Motion { pairs: count, offset: Some(offset), before, after, kept: fit.kept, adapter: fit.adapter, why_not })
 }
 
 impl fmt::Display for Summary {
@@ -189,9 +190,14 @@ impl fmt::Display for Summary {
                 before.r, after.r, before.lips, after.lips, before.spread, after.spread
             )?;
         }
+        let kept = match self.kept {
+            Kept::Motion => "references, rest, range of the voice, motion",
+            Kept::Range => "references, rest, range of the voice",
+            Kept::Nothing => "references, rest",
+        };
         match &self.why_not {
-            None => writeln!(f, "kept        references, rest, range, motion ({} frames)", self.pairs),
-            Some(why) => writeln!(f, "kept        references, rest, range; no motion: {why}"),
+            None => writeln!(f, "kept        {kept} ({} frames)", self.pairs),
+            Some(why) => writeln!(f, "kept        {kept}; no motion: {why}"),
         }
     }
 }

@@ -16,11 +16,13 @@ pub const FEWEST: usize = 200;
 const MOTION_PENALTIES: [f64; 3] = [0.1, 1.0, 10.0];
 const SOUND_PENALTIES: [f64; 7] = [0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1e6];
 /// The opening's spread is brought to the person's by no more than this.
-const GAIN: std::ops::RangeInclusive<f64> = 0.8..=1.5;
-/// A correction is kept where the opening's correlation grows by so much.
-pub const WORTH: f64 = 0.02;
-/// and in all blocks but so many, or chance has made it.
-const WORSE_BLOCKS: usize = 1;
+const GAIN: std::ops::RangeInclusive<f64> = 0.6..=1.5;
+/// A correction is kept where the lips are nearer by this factor,
+const NEARER: f64 = 0.97;
+/// in so many of the blocks,
+const NEARER_BLOCKS: usize = 4;
+/// and where the opening's correlation grows in all blocks but one: chance makes it so in one of nine.
+const CLOSER_BLOCKS: usize = BLOCKS - 1;
 
 /// A frame whose mouth was seen and whose sound was heard.
 #[derive(Clone, Debug)]
@@ -44,12 +46,26 @@ pub struct Agreement {
     pub spread: f64,
 }
 
+/// What a fitted correction holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kept {
+    /// Nothing was bettered.
+    #[default]
+    Nothing,
+    /// One factor on all motion.
+    Range,
+    /// The motion's own correction, and the factor.
+    Motion,
+}
+
 /// What came of a fit; figures are of blocks that were held out.
 #[derive(Clone, Debug)]
 pub struct Fit {
     pub before: Agreement,
     pub after: Agreement,
-    /// `None` where the correction does not help.
+    pub kept: Kept,
+    /// `None` where the general engine is not bettered.
     pub adapter: Option<Adapter>,
 }
 
@@ -77,31 +93,58 @@ pub fn fit(engine: &Compact, pairs: &[Pair]) -> Result<Fit> {
     }
     let problem = Problem::new(engine, pairs);
     let heard: Vec<Vec<f32>> = pairs.iter().map(|p| p.heard.clone()).collect();
-    let before = problem.judge(&heard, 1.0);
-    let mut best: Option<(Agreement, Vec<Vec<f32>>, [f64; 2])> = None;
+    let before = problem.judge(&heard);
+    let range = problem.ranged(&heard);
+    let range_helps = range.figures.lips < NEARER * before.lips
+        && range.count(|b, a| a.lips < b.lips, &problem, &heard) >= NEARER_BLOCKS;
+    let mut best: Option<(Candidate, [f64; 2])> = None;
     for motion in MOTION_PENALTIES {
         for sound in SOUND_PENALTIES {
             let Some(made) = problem.held_out([motion, sound]) else { continue };
-            let found = problem.judge(&made, 1.0);
-            tracing::debug!(motion, sound, ?found, "tried");
-            if best.as_ref().is_none_or(|(best, ..)| found.lips < best.lips) {
-                best = Some((found, made, [motion, sound]));
+            let found = problem.ranged(&made);
+            tracing::debug!(motion, sound, figures = ?found.figures, "tried");
+            if best.as_ref().is_none_or(|(best, _)| found.figures.lips < best.figures.lips) {
+                best = Some((found, [motion, sound]));
             }
         }
     }
-    let Some((plain, made, penalties)) = best else { return Ok(Fit { before, after: before, adapter: None }) };
-    let gain = (1.0 / plain.spread.max(1e-3)).clamp(*GAIN.start(), *GAIN.end());
-    let after = problem.judge(&made, gain);
-    let r = |block: usize, latents: &[Vec<f32>]| problem.judge_in(block..block + 1, latents, 1.0).r;
-    let gains: Vec<f64> = (0..BLOCKS).map(|block| r(block, &made) - r(block, &heard)).collect();
-    tracing::debug!(?gains, gain, "r that each block gains");
-    let worse = gains.iter().filter(|gain| **gain <= 0.0).count();
-    let helps = plain.r >= before.r + WORTH && worse <= WORSE_BLOCKS && plain.lips < before.lips;
-    let adapter = match problem.solve(None, penalties).filter(|_| helps) {
-        Some(weights) => Some(problem.adapter(&weights, gain)?),
-        None => None,
-    };
-    Ok(Fit { before, after, adapter })
+    // Against the better of the two that need no correction, each with the person's range.
+    let fair = if range_helps { &range.made } else { &heard };
+    if let Some((found, penalties)) = best {
+        let nearer = found.count(|b, a| a.lips < b.lips, &problem, fair);
+        let closer = found.count(|b, a| a.r > b.r, &problem, fair);
+        tracing::debug!(?before, range = ?range.figures, range.gain, best = ?found.figures, found.gain, nearer, closer, "judged");
+        let helps = found.figures.lips < NEARER * problem.judge(fair).lips && found.figures.r > before.r;
+        if helps
+            && nearer >= NEARER_BLOCKS
+            && closer >= CLOSER_BLOCKS
+            && let Some(weights) = problem.solve(None, penalties)
+        {
+            let adapter = Some(problem.adapter(&weights, found.gain)?);
+            return Ok(Fit { before, after: found.figures, kept: Kept::Motion, adapter });
+        }
+    }
+    if !range_helps {
+        return Ok(Fit { before, after: before, kept: Kept::Nothing, adapter: None });
+    }
+    let none = DMatrix::zeros(problem.latent + problem.places.len(), problem.latent);
+    let adapter = Some(problem.adapter(&none, range.gain)?);
+    Ok(Fit { before, after: range.figures, kept: Kept::Range, adapter })
+}
+
+/// Latents with the range that the person's have.
+struct Candidate {
+    gain: f64,
+    made: Vec<Vec<f32>>,
+    figures: Agreement,
+}
+
+impl Candidate {
+    /// Blocks in which it is better than `other`.
+    fn count(&self, better: impl Fn(&Agreement, &Agreement) -> bool, problem: &Problem, other: &[Vec<f32>]) -> usize {
+        let figures = |block: usize, latents: &[Vec<f32>]| problem.judge_in(block..block + 1, latents);
+        (0..BLOCKS).filter(|block| better(&figures(*block, other), &figures(*block, &self.made))).count()
+    }
 }
 
 impl<'a> Problem<'a> {
@@ -176,11 +219,19 @@ impl<'a> Problem<'a> {
         Some(made)
     }
 
-    fn judge(&self, made: &[Vec<f32>], gain: f64) -> Agreement {
-        self.judge_in(0..BLOCKS, made, gain)
+    /// Brings the opening's spread to the person's.
+    fn ranged(&self, latents: &[Vec<f32>]) -> Candidate {
+        let gain = (1.0 / self.judge(latents).spread.max(1e-3)).clamp(*GAIN.start(), *GAIN.end());
+        let scaled = |latent: &Vec<f32>| latent.iter().map(|z| z * gain as f32).collect();
+        let made: Vec<Vec<f32>> = latents.iter().map(scaled).collect();
+        Candidate { gain, figures: self.judge(&made), made }
     }
 
-    fn judge_in(&self, blocks: std::ops::Range<usize>, made: &[Vec<f32>], gain: f64) -> Agreement {
+    fn judge(&self, made: &[Vec<f32>]) -> Agreement {
+        self.judge_in(0..BLOCKS, made)
+    }
+
+    fn judge_in(&self, blocks: std::ops::Range<usize>, made: &[Vec<f32>]) -> Agreement {
         let judged: Vec<usize> = blocks
             .flat_map(|block| {
                 let range = self.range(block);
@@ -189,8 +240,7 @@ impl<'a> Problem<'a> {
             .collect();
         let (mut openings, mut distance) = ((Vec::new(), Vec::new()), 0.0);
         for i in &judged {
-            let made: Vec<f32> = made[*i].iter().map(|z| z * gain as f32).collect();
-            let (made, seen) = (self.engine.basis.motion(&made), self.engine.basis.motion(&self.pairs[*i].seen));
+            let (made, seen) = (self.engine.basis.motion(&made[*i]), self.engine.basis.motion(&self.pairs[*i].seen));
             openings.0.push(f64::from(super::person::opening(&made)));
             openings.1.push(f64::from(super::person::opening(&seen)));
             distance += landmarks::LIPS.map(|p| f64::from(made[p].distance(seen[p])).powi(2)).sum::<f64>();

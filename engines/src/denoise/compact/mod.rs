@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use adapted::Adapter;
 use basis::Basis;
-pub use fit::{Agreement, FEWEST, Fit, Pair, fit};
+pub use fit::{Agreement, FEWEST, Fit, Kept, Pair, fit};
 use person::Person;
 use refine::Refiner;
 
