@@ -182,7 +182,7 @@ struct Eval {
 
 #[derive(Args)]
 struct Adapt {
-    /// Video of the person, alone in it; with their own speech the motion is fitted as well
+    /// Video of the person, alone in it; with their own speech the range of the motion is fitted as well
     #[arg(long, value_name = "FILE")]
     video: PathBuf,
     /// Folder of the new engine; an engine that is there is replaced

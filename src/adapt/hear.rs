@@ -162,6 +162,6 @@ pub fn pairs(speech: &Speech, stretches: &[Vec<Shown>], offset: Offset) -> Resul
     let frames: Vec<&Shown> = stretches.iter().flatten().filter(|f| speech.within(f.time - late)).collect();
     let windows: Vec<Vec<f32>> = frames.iter().map(|f| speech.window(f.time - late)).collect();
     let latents = speech.latents(&windows)?;
-    let both = frames.into_iter().zip(windows).zip(latents);
-    Ok(both.map(|((frame, audio), heard)| Pair { heard, audio, seen: frame.latent.clone() }).collect())
+    let both = frames.into_iter().zip(latents);
+    Ok(both.map(|(frame, heard)| Pair { heard, seen: frame.latent.clone() }).collect())
 }

@@ -3,7 +3,7 @@
 //! 1. [`look`] follows the person through the video and keeps many pictures of the mouth: the reference bank.
 //! 2. [`hear`] asks the general engine what it would have made of the video's own sound, and finds by how much sound and
 //!    picture are apart.
-//! 3. A correction of the motion is fitted and kept where it helps on stretches that it was not fitted to.
+//! 3. The range of the motion is fitted to the person and kept where it helps on stretches that it was not taken from.
 //! 4. [`write`] seals all that as a folder that is an engine like any other.
 
 mod hear;
@@ -19,7 +19,7 @@ use std::{
 use lipstream_engines::{
     denoise::{
         Denoiser as _,
-        compact::{self, Adapter, Agreement, Compact, Kept},
+        compact::{self, Agreement, Compact},
     },
     manifest::{Engine, Family},
     runtime,
@@ -51,7 +51,7 @@ pub struct Options {
     pub quiet: bool,
 }
 
-/// What came of it. Figures of the motion are of stretches that the correction was not fitted to.
+/// What came of it. Figures of the motion are of stretches that the range was not taken from.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     pub output: PathBuf,
@@ -65,7 +65,7 @@ pub struct Summary {
     pub references: usize,
     /// Shapes of the mouth that rest and range are taken from.
     pub shapes: u64,
-    /// Frames with a face and a voice that the motion was fitted to.
+    /// Frames with a face and a voice that the range was taken from.
     pub pairs: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<Offset>,
@@ -73,9 +73,10 @@ pub struct Summary {
     pub before: Option<Agreement>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Agreement>,
-    /// What of the person's motion is part of the engine,
-    pub kept: Kept,
-    /// and where it is not all, why.
+    /// Factor on the motion, where it is part of the engine,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub range: Option<f32>,
+    /// and where it is not, why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why_not: Option<String>,
     pub wall_seconds: f64,
@@ -88,8 +89,7 @@ struct Motion {
     offset: Option<Offset>,
     before: Option<Agreement>,
     after: Option<Agreement>,
-    kept: Kept,
-    adapter: Option<Adapter>,
+    range: Option<f32>,
     why_not: Option<String>,
 }
 
@@ -112,7 +112,7 @@ pub fn adapt(options: &Options) -> Result<Summary> {
     };
     let motion = motion(&engine, &compact, options, &seen, heard.as_deref())?;
     let bank = seen.bank.to_bytes()?;
-    let person = motion.adapter.as_ref().map(Adapter::serialize).transpose()?;
+    let person = motion.range.map(compact::person_file).transpose()?;
     write::engine(&engine, &options.output, &name, &bank, person.as_deref())?;
     Ok(Summary {
         output: options.output.clone(),
@@ -127,7 +127,7 @@ pub fn adapt(options: &Options) -> Result<Summary> {
         offset: motion.offset,
         before: motion.before,
         after: motion.after,
-        kept: motion.kept,
+        range: motion.range,
         why_not: motion.why_not,
         wall_seconds: started.elapsed().as_secs_f64(),
     })
@@ -170,9 +170,9 @@ fn motion(
         return Ok(Motion { pairs: count, offset: Some(offset), why_not: Some(why), ..Motion::default() });
     }
     let fit = compact::fit(compact, &pairs)?;
-    let why_not = (fit.kept != Kept::Motion).then(|| "no correction was better wherever it was tried".to_owned());
+    let why_not = fit.range.is_none().then(|| "the general engine's was not bettered".to_owned());
     let (before, after) = (Some(fit.before), Some(fit.after));
-    Ok(Motion { pairs: count, offset: Some(offset), before, after, kept: fit.kept, adapter: fit.adapter, why_not })
+    Ok(Motion { pairs: count, offset: Some(offset), before, after, range: fit.range, why_not })
 }
 
 impl fmt::Display for Summary {
@@ -190,14 +190,10 @@ impl fmt::Display for Summary {
                 before.r, after.r, before.lips, after.lips, before.spread, after.spread
             )?;
         }
-        let kept = match self.kept {
-            Kept::Motion => "references, rest, range of the voice, motion",
-            Kept::Range => "references, rest, range of the voice",
-            Kept::Nothing => "references, rest",
-        };
-        match &self.why_not {
-            None => writeln!(f, "kept        {kept} ({} frames)", self.pairs),
-            Some(why) => writeln!(f, "kept        {kept}; no motion: {why}"),
+        match (&self.range, &self.why_not) {
+            (Some(range), _) => writeln!(f, "kept        references, rest, range {range:.2} ({} frames)", self.pairs),
+            (None, Some(why)) => writeln!(f, "kept        references, rest; no range: {why}"),
+            (None, None) => writeln!(f, "kept        references, rest"),
         }
     }
 }

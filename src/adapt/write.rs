@@ -49,7 +49,7 @@ impl Drop for Unfinished {
     }
 }
 
-/// Writes `general` with the person's `bank` and, where there is one, the correction `person`.
+/// Writes `general` with the person's `bank` and, where it is known, their range in `person`.
 pub fn engine(general: &Engine, folder: &Path, name: &str, bank: &[u8], person: Option<&[u8]>) -> Result<()> {
     let failure = |cause: &dyn std::fmt::Display| Failure::output(format!("{}: {cause}", shown(folder)));
     let beside = |kind: &str| {

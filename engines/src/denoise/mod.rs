@@ -88,10 +88,6 @@ pub trait Denoiser: Send + Sync {
         None
     }
 
-    /// Has the last word on a latent that has taken all its steps, `[Spec::latent]`; `condition` is what it was made of,
-    /// `[Spec::conditioning]`.
-    fn finish(&self, _latent: &mut [f32], _condition: &[f32]) {}
-
     /// The latent of a mouth at rest, `[Spec::latent]`, for engines whose latents may be mixed with it.
     fn rest(&self) -> Option<Arc<[f32]>> {
         None

@@ -340,7 +340,6 @@ impl Shared {
                 step.apply(&mut item.latent, &predictions[i * latent..(i + 1) * latent], || noise.normal());
                 item.next += 1;
                 if item.remaining() == 0 {
-                    self.model.finish(&mut item.latent, &item.conditioning);
                     let _ = item.reply.send(Ok(item.latent.into()));
                 } else {
                     unfinished.push(item);

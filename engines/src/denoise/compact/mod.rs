@@ -4,7 +4,7 @@
 //! - [`person`]: rest shape and range of one person, from their bank.
 //! - [`render`]: wanted landmarks, the nearest reference, the warp, the mask.
 //! - [`refine`]: a small network that repairs the mouth in the warped picture.
-//! - [`adapted`], [`fit`]: one person's speech, as a correction of the latents, and how it is found.
+//! - [`adapted`], [`fit`]: what an engine that was adapted to a person brings, and how their range is found.
 
 mod adapted;
 mod basis;
@@ -16,9 +16,10 @@ mod render;
 
 use std::{sync::Arc, time::Duration};
 
-pub use adapted::Adapter;
+use adapted::Own;
+pub use adapted::person as person_file;
 use basis::Basis;
-pub use fit::{Agreement, FEWEST, Fit, Kept, Pair, fit};
+pub use fit::{Agreement, FEWEST, Fit, Pair, fit};
 use person::Person;
 use refine::Refiner;
 
@@ -26,7 +27,7 @@ use super::{Conditions, Denoiser, Identity, Patch, Scene, Spec};
 use crate::{
     Error, Result,
     audio::{Encoder, WindowSpec},
-    bank::{BankConfig, ReferenceBank},
+    bank::ReferenceBank,
     geometry::Point,
     image::{sharpen, steady},
     manifest::{AudioSection, Engine, LatentSection},
@@ -45,12 +46,6 @@ pub struct Compact {
     basis: Basis,
     refiner: Option<Refiner>,
     own: Option<Own>,
-}
-
-/// What an adapted engine knows of its person.
-struct Own {
-    bank: ReferenceBank,
-    adapter: Option<Adapter>,
 }
 
 /// What one frame of a stream leaves to the next.
@@ -93,11 +88,6 @@ impl Compact {
         Ok(Self { spec, model, basis, refiner, own })
     }
 
-    /// The window of lasting silence, `[WindowSpec::len]`.
-    fn silence(&self) -> Arc<[f32]> {
-        self.spec.window.silence.repeat(self.spec.window.taps.len()).into()
-    }
-
     /// The latent that a face shows, whose landmarks are `points` (`[111]`, frame pixels); `None` where they cannot be
     /// aligned.
     pub fn seen(&self, identity: &Identity, points: &[Point]) -> Result<Option<Vec<f32>>> {
@@ -114,24 +104,6 @@ impl Compact {
 
     fn person(identity: &Identity) -> Result<&Person> {
         identity.downcast_ref().ok_or_else(|| Error::invalid("this identity was prepared by another engine"))
-    }
-}
-
-impl Own {
-    /// The files `bank` and `person` of an engine; `None` of one that was adapted to nobody.
-    fn load(engine: &Engine, spec: &Spec) -> Result<Option<Self>> {
-        let files = &engine.manifest().files;
-        if !engine.is_adapted() {
-            return Ok(None);
-        }
-        let bank = ReferenceBank::read(engine.file_name("bank").as_ref(), &engine.file("bank")?)?;
-        bank.check(&BankConfig { capacity: 1, side: spec.crop, alignment: spec.alignment.clone() })?;
-        let silence = spec.window.silence.repeat(spec.window.taps.len()).into();
-        let adapter = match files.contains_key("person") {
-            true => Some(Adapter::read(&engine.file_name("person"), &engine.file("person")?, spec.latent, silence)?),
-            false => None,
-        };
-        Ok(Some(Self { bank, adapter }))
     }
 }
 
@@ -177,17 +149,12 @@ impl Denoiser for Compact {
     }
 
     fn prepare(&self, bank: &ReferenceBank) -> Result<Identity> {
-        Ok(Arc::new(Person::new(bank, &self.basis)))
+        let range = self.own.as_ref().map_or(1.0, |own| own.range);
+        Ok(Arc::new(Person::new(bank, &self.basis).with_range(range)))
     }
 
     fn bank(&self) -> Option<&ReferenceBank> {
         self.own.as_ref().map(|own| &own.bank)
-    }
-
-    fn finish(&self, latent: &mut [f32], condition: &[f32]) {
-        if let Some(adapter) = self.own.as_ref().and_then(|own| own.adapter.as_ref()) {
-            adapter.apply(latent, &condition[..self.spec.window.len().min(condition.len())]);
-        }
     }
 
     /// A motion of nothing.

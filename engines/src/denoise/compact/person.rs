@@ -84,6 +84,11 @@ impl Person {
         Self { rest, stable, scale, references }
     }
 
+    /// The same person with a factor on all motion.
+    pub(super) fn with_range(self, range: f32) -> Self {
+        Self { scale: self.scale * range, ..self }
+    }
+
     /// The latent that landmarks (`[111]`, unit crop) show.
     pub(super) fn latent(&self, basis: &Basis, points: &[Point]) -> Vec<f32> {
         let offset: Vec<Point> = points[landmarks::STABLE].iter().zip(&self.stable).map(|(c, s)| *c - *s).collect();
