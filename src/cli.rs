@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use lipstream_engines::runtime::{Device, Precision};
 
 use crate::{
-    doctor, engines,
+    adapt, doctor, engines,
     error::{Failure, Result},
     eval, graph,
     render::{self, AudioCodec},
@@ -44,6 +44,8 @@ enum Command {
     Serve(Serve),
     /// Measure the lips of a video: sync, sharpness, steadiness, silence
     Eval(Box<Eval>),
+    /// Make an engine for one person from a video of them
+    Adapt(Adapt),
     /// List the engines that are installed
     Engines(Json),
     /// Check what Lipstream needs on this machine, and say how to get what is missing
@@ -178,6 +180,34 @@ struct Eval {
     json: bool,
 }
 
+#[derive(Args)]
+struct Adapt {
+    /// Video of the person, alone in it; with their own speech the range of the motion is fitted as well
+    #[arg(long, value_name = "FILE")]
+    video: PathBuf,
+    /// Folder of the new engine; an engine that is there is replaced
+    #[arg(short, long, value_name = "FOLDER")]
+    output: PathBuf,
+    /// What is heard with VIDEO, in place of its own sound
+    #[arg(long, value_name = "FILE")]
+    audio: Option<PathBuf>,
+    /// General engine by name, or the folder of its engine.toml
+    #[arg(long, default_value = render::DEFAULT_ENGINE)]
+    engine: String,
+    /// Pictures of the person that are kept
+    #[arg(long, default_value_t = adapt::REFERENCES, value_parser = clap::value_parser!(u16).range(1..=256))]
+    references: u16,
+    /// auto, cpu, openvino, cuda[:n] or tensorrt[:n]
+    #[arg(long, default_value = "auto")]
+    device: Device,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// No progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
 fn gain(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|g| (0.0..=4.0).contains(g)).ok_or_else(|| "must be a number in 0..4".into())
 }
@@ -189,6 +219,7 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Serve(command) => command.run(),
             Command::Eval(command) => command.run(),
+            Command::Adapt(command) => command.run(),
             Command::Engines(Json { json }) => engines::list(json),
             Command::Doctor(Json { json }) => doctor::examine(json),
         }
@@ -258,6 +289,26 @@ impl Eval {
             println!("{}", serde_json::to_string_pretty(&figures).expect("figures are plain values"));
         } else {
             figures.print();
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Adapt {
+    fn run(self) -> Result<ExitCode> {
+        let summary = adapt::adapt(&adapt::Options {
+            video: self.video,
+            output: self.output,
+            audio: self.audio,
+            engine: self.engine,
+            references: self.references.into(),
+            device: lipstream_engines::runtime::Options { device: self.device, ..Default::default() },
+            quiet: self.quiet,
+        })?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&summary).expect("a summary has only plain values"));
+        } else {
+            print!("{summary}");
         }
         Ok(ExitCode::SUCCESS)
     }

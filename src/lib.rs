@@ -2,6 +2,7 @@
 //!
 //! The elements are those of `gst-plugin-lipstream`, linked in; everything numerical is in `lipstream-engines`.
 
+pub mod adapt;
 pub mod address;
 pub mod avatar;
 pub mod background;

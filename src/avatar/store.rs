@@ -163,13 +163,17 @@ impl Avatar {
     }
 }
 
-/// Whether the bank was gathered as `engine` wants it: an engine may have changed since.
+/// Whether the bank was gathered as `engine` wants it: an engine may have changed since, and an adapted one has its own.
 fn fits(bank: &Path, engine: &str) -> bool {
     let check = || {
         let engine = Engine::find(engine)?;
-        ReferenceBank::load(bank)?.check(&gather::config(&engine))
+        ReferenceBank::load(bank)?.check(&gather::config(&engine))?;
+        Ok(!engine.is_adapted())
     };
-    check().inspect_err(|e| tracing::warn!("{}: {e}; it is not used with `{engine}`", bank.display())).is_ok()
+    let refused = |e: &lipstream_engines::Error| {
+        tracing::warn!("{}: {e}; it is not used with `{engine}`", bank.display());
+    };
+    check().inspect_err(refused).unwrap_or(false)
 }
 
 /// See the module.

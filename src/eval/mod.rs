@@ -4,9 +4,9 @@
 //! of another network measures with that. `engines/train/evaluate.py` computes the same, and `docs/measure.md` says what
 //! each figure means.
 
-mod look;
+pub(crate) mod look;
 mod sheet;
-mod sound;
+pub(crate) mod sound;
 
 use std::path::{Path, PathBuf};
 

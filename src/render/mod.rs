@@ -11,7 +11,7 @@ pub(crate) mod gather;
 mod looping;
 mod output;
 mod pipeline;
-mod progress;
+pub(crate) mod progress;
 mod stats;
 mod watch;
 
@@ -123,7 +123,8 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let unfinished = Unfinished::create(&options.output)?;
 
     let gathering = Instant::now();
-    if options.reference_bank.is_none() && options.gather {
+    // An adapted engine brings its own.
+    if options.reference_bank.is_none() && options.gather && !engine.is_adapted() {
         options.reference_bank = gather::bank(&options.video, &engine, options.device, options.quiet, &options.watch)?;
     }
     let gather_seconds = gathering.elapsed().as_secs_f64();

@@ -69,13 +69,15 @@ impl Reference {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ReferenceBank {
     config: BankConfig,
     /// The track that it belongs to; `None` until the first frame.
     track: Option<u64>,
     references: Vec<Arc<Reference>>,
     next_id: u64,
+    /// Shapes nearer than this to each other are one.
+    same: f32,
     shapes: Shapes,
     /// The shape of the last frame that was looked at.
     last: Option<Vec<Point>>,
@@ -86,7 +88,13 @@ impl ReferenceBank {
     pub fn new(config: BankConfig) -> Self {
         let config = BankConfig { capacity: config.capacity.clamp(1, store::MAX_REFERENCES), ..config };
         let (references, shapes) = (Vec::with_capacity(config.capacity), Shapes::default());
-        Self { config, track: None, references, next_id: 0, shapes, last: None, version: 0 }
+        Self { config, track: None, references, next_id: 0, same: select::SAME, shapes, last: None, version: 0 }
+    }
+
+    /// Keeps shapes apart that differ by `distance` or more (root mean square, unit crop coordinates): the default is for a
+    /// bank that must soon be complete.
+    pub fn set_spacing(&mut self, distance: f32) {
+        self.same = distance.max(0.0);
     }
 
     pub fn config(&self) -> &BankConfig {
@@ -153,7 +161,8 @@ impl ReferenceBank {
         if self.shapes.push(&points) {
             self.version += 1;
         }
-        let choice = select::choose(&self.references, self.config.capacity, &points, face.yaw, self.median_sharpness());
+        let (capacity, median) = (self.config.capacity, self.median_sharpness());
+        let choice = select::choose(&self.references, capacity, self.same, &points, face.yaw, median);
         if choice == Choice::Pass {
             return Ok(false);
         }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use super::{BLURRED, JUDGES, Reference};
 use crate::geometry::{Point, landmarks};
 
-/// Shapes nearer than this are the same shape (unit crop coordinates): noise of the landmarks and a little more.
+/// Shapes nearer than this are the same shape (unit crop coordinates), unless a bank is told otherwise: noise of the
+/// landmarks and a little more.
 pub(super) const SAME: f32 = 0.006;
 /// An exchange must widen the smallest gap by this factor.
 const GAIN: f32 = 1.15;
@@ -45,6 +46,7 @@ pub(super) fn distance(a: &[Point], b: &[Point]) -> f32 {
 pub(super) fn choose(
     references: &[Arc<Reference>],
     capacity: usize,
+    same: f32,
     points: &[Point],
     yaw: f32,
     median_sharpness: f32,
@@ -54,7 +56,7 @@ pub(super) fn choose(
         return Choice::Add;
     };
     let blurred = |r: &Reference| references.len() >= JUDGES && r.sharpness < BLURRED * median_sharpness;
-    if gap < SAME {
+    if gap < same {
         let old = &references[nearest];
         let better = yaw.abs() + STRAIGHTER < old.yaw.abs() || blurred(old);
         return if better { Choice::Improve(nearest) } else { Choice::Pass };

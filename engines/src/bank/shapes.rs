@@ -5,7 +5,7 @@ pub const SHAPES: usize = 512;
 
 /// An even random sample of a sequence of unknown length (J. Vitter's algorithm R, TOMS 11(1), 1985), with a fixed
 /// seed: the same sequence leaves the same sample.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Shapes {
     /// `[len, 111]`
     points: Vec<Point>,

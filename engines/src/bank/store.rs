@@ -63,6 +63,11 @@ impl ReferenceBank {
         })
     }
 
+    /// The bytes of [`save`](Self::save).
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.serialize().map_err(Error::invalid)
+    }
+
     fn serialize(&self) -> std::result::Result<Vec<u8>, String> {
         let (n, side) = (self.references.len(), self.config.side);
         let floats = |values: Vec<f32>| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };

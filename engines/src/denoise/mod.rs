@@ -83,6 +83,11 @@ pub trait Denoiser: Send + Sync {
     /// cost less than a frame.
     fn prepare(&self, bank: &ReferenceBank) -> Result<Identity>;
 
+    /// Pictures of the one person that the engine was adapted to; where there are any, none are gathered.
+    fn bank(&self) -> Option<&ReferenceBank> {
+        None
+    }
+
     /// The latent of a mouth at rest, `[Spec::latent]`, for engines whose latents may be mixed with it.
     fn rest(&self) -> Option<Arc<[f32]>> {
         None

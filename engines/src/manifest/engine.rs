@@ -85,6 +85,11 @@ impl Engine {
         &self.manifest
     }
 
+    /// Whether it was made for one person, whose pictures it brings.
+    pub fn is_adapted(&self) -> bool {
+        self.manifest.files.contains_key("bank")
+    }
+
     /// `embedded`, or the folder.
     pub fn location(&self) -> String {
         match &self.store {
@@ -106,7 +111,7 @@ impl Engine {
                 .ok_or_else(|| refuse(format!("`{}` is not embedded", entry.path)))?,
             Store::Folder(folder) => Cow::Owned(read(&folder.join(&entry.path), MAX_FILE)?),
         };
-        let found: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let found = sha256(&bytes);
         if found != entry.sha256 {
             return Err(Error::Mismatch {
                 model: format!("{} ({})", entry.path, self.manifest.name),
@@ -116,6 +121,37 @@ impl Engine {
             });
         }
         Ok(bytes)
+    }
+
+    /// Writes a copy of the engine to `folder`, which is there and empty, under another name and with further files: part,
+    /// file name and bytes of each. What is written is sealed and needs nothing of the original.
+    pub fn copy_to(&self, folder: &Path, name: &str, description: &str, more: &[(&str, &str, &[u8])]) -> Result<()> {
+        let text = match &self.store {
+            Store::Embedded(bundle) => bundle.manifest.to_owned(),
+            Store::Folder(own) => String::from_utf8_lossy(&read(&own.join("engine.toml"), MAX_MANIFEST)?).into_owned(),
+        };
+        let broken = |cause: String| Error::Manifest { origin: self.location(), key: "(file)".into(), cause };
+        let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| broken(e.message().to_owned()))?;
+        table.insert("name".into(), name.into());
+        table.insert("description".into(), description.into());
+        let write = |name: &str, bytes: &[u8]| {
+            let path = folder.join(name);
+            std::fs::write(&path, bytes).map_err(|e| Error::io(path, e))
+        };
+        for (part, entry) in &self.manifest.files {
+            write(&entry.path, &self.file(part)?)?;
+        }
+        let files = table.get_mut("files").and_then(toml::Value::as_table_mut);
+        let files = files.ok_or_else(|| broken("has no `files`".into()))?;
+        for (part, path, bytes) in more {
+            write(path, bytes)?;
+            let entry = [("path", (*path).to_owned()), ("sha256", sha256(bytes))];
+            let entry: toml::Table = entry.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+            files.insert((*part).to_owned(), entry.into());
+        }
+        let text = toml::to_string(&table).map_err(|e| broken(e.to_string()))?;
+        Manifest::parse("engine.toml", &text)?;
+        write("engine.toml", text.as_bytes())
     }
 
     /// What the file of `part` is called in errors.
@@ -135,6 +171,11 @@ impl Engine {
             })
             .sum()
     }
+}
+
+/// In lower-case hexadecimal.
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn data_folder() -> Option<PathBuf> {

@@ -40,16 +40,17 @@ pub struct Banks {
 }
 
 impl Banks {
-    /// `loaded` is the path of a saved bank.
+    /// `loaded` is the path of a saved bank; without one an adapted engine's own is taken.
     pub fn new(denoiser: Arc<dyn Denoiser>, gather: bool, loaded: Option<&Path>) -> Result<Self> {
-        let loaded = match loaded {
+        let bank = match loaded {
             Some(path) => {
                 let bank = ReferenceBank::load(path)?;
                 bank.check(&config(denoiser.spec()))?;
-                Some(Entry { track: 0, seen: 0, bank, identity: None })
+                Some(bank)
             }
-            None => None,
+            None => denoiser.bank().cloned(),
         };
+        let loaded = bank.map(|bank| Entry { track: 0, seen: 0, bank, identity: None });
         Ok(Self { denoiser, gather, loaded, tracks: Vec::new(), looks: 0, space: None })
     }
 

@@ -67,10 +67,14 @@ impl Basis {
 
     /// What remains of offsets of the 84 lower landmarks when the motion in them is taken out.
     pub(super) fn remainder(&self, offsets: &[Point]) -> Vec<Point> {
+        offsets.iter().zip(self.motion(&self.latent(offsets))).map(|(o, m)| *o - m).collect()
+    }
+
+    /// The latent whose motion is nearest to offsets of the 84 lower landmarks.
+    pub(super) fn latent(&self, offsets: &[Point]) -> Vec<f32> {
         let flat: Vec<f32> = offsets.iter().flat_map(|p| [p.x, p.y]).collect();
         let dot = |row: &[f32]| row.iter().zip(&flat).map(|(m, v)| m * v).sum::<f32>();
-        let latent: Vec<f32> = self.project.chunks_exact(2 * LOWER).map(dot).collect();
-        offsets.iter().zip(self.motion(&latent)).map(|(o, m)| *o - m).collect()
+        self.project.chunks_exact(2 * LOWER).map(dot).collect()
     }
 
     /// Offsets of the 84 lower landmarks that come with offsets of the stable ones: the head's pose.

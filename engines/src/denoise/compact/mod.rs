@@ -4,8 +4,11 @@
 //! - [`person`]: rest shape and range of one person, from their bank.
 //! - [`render`]: wanted landmarks, the nearest reference, the warp, the mask.
 //! - [`refine`]: a small network that repairs the mouth in the warped picture.
+//! - [`adapted`], [`fit`]: what an engine that was adapted to a person brings, and how their range is found.
 
+mod adapted;
 mod basis;
+mod fit;
 mod mask;
 mod person;
 mod refine;
@@ -13,7 +16,10 @@ mod render;
 
 use std::{sync::Arc, time::Duration};
 
+use adapted::Own;
+pub use adapted::person as person_file;
 use basis::Basis;
+pub use fit::{Agreement, FEWEST, Fit, Pair, fit};
 use person::Person;
 use refine::Refiner;
 
@@ -39,6 +45,7 @@ pub struct Compact {
     model: Arc<Model>,
     basis: Basis,
     refiner: Option<Refiner>,
+    own: Option<Own>,
 }
 
 /// What one frame of a stream leaves to the next.
@@ -77,7 +84,22 @@ impl Compact {
             gflop: manifest.gflop,
         };
         let refiner = Refiner::load(engine, options)?;
-        Ok(Self { spec, model, basis, refiner })
+        let own = Own::load(engine, &spec)?;
+        Ok(Self { spec, model, basis, refiner, own })
+    }
+
+    /// The latent that a face shows, whose landmarks are `points` (`[111]`, frame pixels); `None` where they cannot be
+    /// aligned.
+    pub fn seen(&self, identity: &Identity, points: &[Point]) -> Result<Option<Vec<f32>>> {
+        let person = Self::person(identity)?;
+        let Some(to_crop) = self.spec.alignment.fit(points) else { return Ok(None) };
+        let points: Vec<_> = points.iter().map(|p| to_crop.apply(*p)).collect();
+        Ok(Some(person.latent(&self.basis, &points)))
+    }
+
+    /// How much a latent opens the inner lips, in parts of the crop's side.
+    pub fn opening(&self, latent: &[f32]) -> f32 {
+        person::opening(&self.basis.motion(latent))
     }
 
     fn person(identity: &Identity) -> Result<&Person> {
@@ -127,7 +149,12 @@ impl Denoiser for Compact {
     }
 
     fn prepare(&self, bank: &ReferenceBank) -> Result<Identity> {
-        Ok(Arc::new(Person::new(bank, &self.basis)))
+        let range = self.own.as_ref().map_or(1.0, |own| own.range);
+        Ok(Arc::new(Person::new(bank, &self.basis).with_range(range)))
+    }
+
+    fn bank(&self) -> Option<&ReferenceBank> {
+        self.own.as_ref().map(|own| &own.bank)
     }
 
     /// A motion of nothing.

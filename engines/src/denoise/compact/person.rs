@@ -89,6 +89,19 @@ impl Person {
         Self { rest, stable, scale, references }
     }
 
+    /// The same person with a factor on all motion.
+    pub(super) fn with_range(self, range: f32) -> Self {
+        Self { scale: self.scale * range, ..self }
+    }
+
+    /// The latent that landmarks (`[111]`, unit crop) show.
+    pub(super) fn latent(&self, basis: &Basis, points: &[Point]) -> Vec<f32> {
+        let offset: Vec<Point> = points[landmarks::STABLE].iter().zip(&self.stable).map(|(c, s)| *c - *s).collect();
+        let pose = basis.pose(&offset);
+        let moved: Vec<Point> = points.iter().zip(&pose).zip(&self.rest).map(|((c, p), r)| *c - *p - *r).collect();
+        basis.latent(&moved).iter().map(|z| z / self.scale).collect()
+    }
+
     /// The landmarks for a latent on a face whose landmarks are `current` (`[111]`, unit crop). Where the face is, how it
     /// is turned and what is its own about cheeks and jaw is the current frame's; the mouth owes nothing to it. `before`
     /// is [`Wanted::drift`] of the frame before.
