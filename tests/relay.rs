@@ -24,7 +24,9 @@ fn publish(clip: &Path, url: &str) -> Running {
 #[track_caller]
 fn assert_flows(pictures: &[f64]) {
     let steps: Vec<f64> = pictures.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(steps.iter().all(|step| (0.03..0.25).contains(step)), "{steps:?}");
+    assert!(steps.iter().all(|step| (0.001..0.25).contains(step)), "{steps:?}");
+    // Where one source takes over from another the frames of both need not be a whole step apart.
+    assert!(steps.iter().filter(|step| **step < 0.03).count() <= 2, "{steps:?}");
     let full = steps.iter().filter(|step| **step < 0.045).count();
     assert!(full * 10 > steps.len() * 9, "{full} of {} frames follow the one before", steps.len());
 }

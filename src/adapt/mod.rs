@@ -160,7 +160,7 @@ fn motion(
     let identity = compact.prepare(&seen.bank)?;
     let mut stretches = hear::stretches(compact, &identity, seen)?;
     let speech = hear::Speech::new(engine, compact, &options.device, heard)?;
-    let Some(offset) = hear::offset(compact, &speech, &mut stretches)? else {
+    let Some(offset) = hear::offset(compact, &speech, &stretches)? else {
         return without("the mouth and the sound do not move together: is it the person's own voice?".into());
     };
     let pairs = hear::pairs(&speech, &stretches, offset)?;
