@@ -158,7 +158,7 @@ fn motion(
         return without("there is no sound".into());
     };
     let identity = compact.prepare(&seen.bank)?;
-    let mut stretches = hear::stretches(compact, &identity, seen)?;
+    let stretches = hear::stretches(compact, &identity, seen)?;
     let speech = hear::Speech::new(engine, compact, &options.device, heard)?;
     let Some(offset) = hear::offset(compact, &speech, &stretches)? else {
         return without("the mouth and the sound do not move together: is it the person's own voice?".into());
