@@ -37,7 +37,8 @@ const LINES: usize = 4;
 /// window's border.
 pub(super) struct Refiner {
     model: Arc<Model>,
-    scratch: Mutex<Scratch>,
+    /// As many as there are threads that have rendered at once.
+    spare: Mutex<Vec<Scratch>>,
 }
 
 /// What would otherwise be allocated for each frame.
@@ -50,6 +51,17 @@ struct Scratch {
     second: Vec<f32>,
     /// `[2, 128, 128]`
     shapes: Vec<f32>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            window: vec![0; 3 * PIXELS],
+            nearest: vec![0.0; 3 * PIXELS],
+            second: vec![0.0; 3 * PIXELS],
+            shapes: vec![0.0; 2 * PIXELS],
+        }
+    }
 }
 
 impl Refiner {
@@ -75,13 +87,7 @@ impl Refiner {
             super::expect(&name, &signature.inputs, wanted, shape)?;
         }
         super::expect(&name, &signature.outputs, "delta", picture)?;
-        let scratch = Scratch {
-            window: vec![0; 3 * PIXELS],
-            nearest: vec![0.0; 3 * PIXELS],
-            second: vec![0.0; 3 * PIXELS],
-            shapes: vec![0.0; 2 * PIXELS],
-        };
-        Ok(Some(Self { model, scratch: scratch.into() }))
+        Ok(Some(Self { model, spare: Mutex::default() }))
     }
 
     /// Corrects `picture`, in which the reference `nearest` (an id) has been warped to the wanted points at least within
@@ -103,8 +109,9 @@ impl Refiner {
         } else {
             render::lattice(second, wanted, &area(wanted)).map(|l| l.warp(&second.reference.crop))
         };
-        let mut scratch = self.scratch.lock();
-        let Scratch { window, nearest: first, second: other, shapes } = &mut *scratch;
+        // Taken and not locked: many streams render at once.
+        let mut scratch = self.spare.lock().pop().unwrap_or_default();
+        let Scratch { window, nearest: first, second: other, shapes } = &mut scratch;
         copy_window(picture, corner, window);
         rgb_planar(window, picture.space, first);
         match &beside {
@@ -122,6 +129,7 @@ impl Refiner {
             Input { name: "shapes", shape: &[1, 2, SIDE, SIDE], data: shapes },
             Input { name: "openings", shape: &[1, 3], data: &openings },
         ])?;
+        self.spare.lock().push(scratch);
         let delta = outputs.iter().find(|t| t.data.len() == 3 * PIXELS && t.data.iter().all(|v| v.is_finite()));
         let Some(delta) = delta else {
             let cause = "gave no finite `delta`".into();
