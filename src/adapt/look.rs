@@ -4,7 +4,7 @@ use std::path::Path;
 
 use gst::ClockTime;
 use lipstream_engines::{
-    bank::{BankConfig, ReferenceBank},
+    bank::{BankConfig, ReferenceBank, shows_mouth},
     denoise::{Denoiser as _, compact::Compact},
     geometry::{Point, Rect},
     tracker::Face,
@@ -165,7 +165,7 @@ impl Look {
             *place = Some((face.rect, face.track_id));
             bank.observe(frame, face, position)?;
             let moments = stretches.last_mut().expect("there is one from the start");
-            moments.push(Moment { time, points: face.points.to_vec(), clear: clear(face) });
+            moments.push(Moment { time, points: face.points.to_vec(), clear: shows_mouth(face) });
             Ok(())
         })?;
         self.progress.at(self.frames as u64);
@@ -207,19 +207,7 @@ fn stream_time(sample: &gst::Sample) -> Option<f64> {
 fn person(faces: &[Face], place: Option<(Rect, u64)>) -> Option<&Face> {
     let Some((place, track)) = place else { return faces.first() };
     let followed = faces.iter().find(|face| face.track_id == track);
-    followed.or_else(|| faces.iter().find(|face| overlap(&face.rect, &place) > SAME_PLACE))
-}
-
-/// Part of both that both share.
-fn overlap(a: &Rect, b: &Rect) -> f32 {
-    let width = (a.x + a.width).min(b.x + b.width) - a.x.max(b.x);
-    let height = (a.y + a.height).min(b.y + b.height) - a.y.max(b.y);
-    let shared = width.max(0.0) * height.max(0.0);
-    shared / (a.width * a.height + b.width * b.height - shared).max(1e-6)
-}
-
-fn clear(face: &Face) -> bool {
-    !face.occluded && face.confidence > 0.6 && face.yaw.abs() < 30.0
+    followed.or_else(|| faces.iter().find(|face| face.rect.iou(&place) > SAME_PLACE))
 }
 
 #[cfg(test)]

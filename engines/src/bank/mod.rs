@@ -144,8 +144,7 @@ impl ReferenceBank {
         if *self.track.get_or_insert(face.track_id) != face.track_id {
             return Ok(false);
         }
-        let turned = face.yaw.is_nan() || face.yaw.abs() > MAX_YAW;
-        if turned || face.occluded || face.confidence < MIN_CONFIDENCE || !inside(frame, &face.points) {
+        if !shows_mouth(face) || !inside(frame, &face.points) {
             return Ok(false);
         }
         let Some(to_crop) = self.config.alignment.fit(&face.points) else { return Ok(false) };
@@ -218,6 +217,11 @@ impl ReferenceBank {
         }
         self.version += 1;
     }
+}
+
+/// Whether the mouth of a face can be learnt from: seen from the front, surely, and uncovered.
+pub fn shows_mouth(face: &Face) -> bool {
+    face.yaw.abs() <= MAX_YAW && !face.occluded && face.confidence >= MIN_CONFIDENCE
 }
 
 /// All of the lower face lies within the frame.
