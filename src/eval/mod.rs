@@ -32,9 +32,6 @@ use crate::error::{Failure, Result};
 const IN_SYNC: i32 = 1;
 /// Frames within which the best agreement is sought.
 const REACH: i32 = 15;
-/// The outline along which a generated lower face meets the true one: the jaw, and over the cheeks and under the nose.
-const OUTLINE_JAW: std::ops::Range<usize> = landmarks::JAW.start + 3..landmarks::JAW.end - 3;
-const OUTLINE_OVER: [usize; 5] = [69, 90, 89, 91, 70];
 
 /// What is compared.
 pub struct Options {
@@ -290,7 +287,8 @@ impl Comparison {
         self.sharpness.0.push(picture::sharpness(&made.close, places.close));
         self.sharpness.1.push(picture::sharpness(&truth.close, places.close));
         if let (Some(Some(points)), Some(crop)) = (faces.get(i), places.crop(i)) {
-            let outline: Vec<Point> = OUTLINE_JAW.chain(OUTLINE_OVER).map(|l| crop.apply(points[l])).collect();
+            let outline = landmarks::OUTLINE_JAW.chain(landmarks::OUTLINE_OVER);
+            let outline: Vec<Point> = outline.map(|l| crop.apply(points[l])).collect();
             self.seams.extend(picture::seam(&made.face, &truth.face, FACE, &picture::crossings(&outline)));
         }
     }

@@ -28,6 +28,11 @@ pub const LOWER: Range<usize> = 0..84;
 /// What moves with the head alone.
 pub const STABLE: Range<usize> = 84..103;
 
+/// The outline along which a generated lower face meets the frame's own: the jaw from one side of the mouth to the other,
+/// then over the cheeks and under the nose, from the face's right to its left.
+pub const OUTLINE_JAW: Range<usize> = JAW.start + 3..JAW.end - 3;
+pub const OUTLINE_OVER: [usize; 5] = [69, 90, 89, 91, 70];
+
 /// Middle of the inner upper and of the inner lower lip (mesh 13 and 14).
 pub const INNER_TOP: usize = 25;
 pub const INNER_BOTTOM: usize = 35;

@@ -5,10 +5,6 @@ use crate::geometry::{Point, Rect, landmarks};
 
 /// Width of the feather as a part of the crop's side.
 const FEATHER: f32 = 0.03;
-/// The jaw's run from one side of the mouth to the other, as a range of landmarks.
-const JAW: Range<usize> = landmarks::JAW.start + 3..landmarks::JAW.end - 3;
-/// Over the cheeks and under the nose, from the face's right to its left.
-const OVER: [usize; 5] = [69, 90, 89, 91, 70];
 
 /// Coverage of the pixels of a crop of `side`, 0..255: the lower face where it shall be and where it is now, whichever
 /// reaches further, with a feather that ends inside.
@@ -49,7 +45,7 @@ fn outline(wanted: &Wanted, current: &[Point]) -> Vec<Point> {
         // Where the two chins differ the neck between them must be covered as well.
         reach + (reach - middle) * (w.distance(c) / reach.distance(middle).max(0.05)).min(0.15)
     };
-    JAW.map(further).chain(OVER.iter().map(|i| wanted.points[*i])).collect()
+    landmarks::OUTLINE_JAW.map(further).chain(landmarks::OUTLINE_OVER.iter().map(|i| wanted.points[*i])).collect()
 }
 
 /// The part of the crop that an outline can reach, as sums of box blurs that are not divided: whole numbers, exact in
