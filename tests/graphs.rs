@@ -29,6 +29,24 @@ fn file_to_file() {
 }
 
 #[test]
+fn of_files_with_sound_and_picture_each_gives_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let [video, audio] = inputs(folder.path());
+    let both = folder.path().join("both.mkv");
+    let input = |setting: &str| setting.split_once('=').unwrap().1.to_owned();
+    ffmpeg(&format!("-i {} -i {} -c copy", input(&video), input(&audio)), &both);
+    let out = folder.path().join("out.mp4");
+    succeed(
+        lipstream(folder.path())
+            .args(["run", "graphs/file.toml", "--set", &format!("video={}", both.display())])
+            .args(["--set", &format!("audio={}", both.display()), "--set", "preset=ultrafast"])
+            .args(["--set", &format!("output={}", out.display())]),
+    );
+    assert!(probe(&out, "v").frames() >= 36);
+    assert!((probe(&out, "a").end() - 1.5).abs() < 0.1);
+}
+
+#[test]
 fn the_printed_line_runs_in_a_shell() {
     let folder = tempfile::tempdir().unwrap();
     let [video, audio] = inputs(folder.path());

@@ -5,7 +5,10 @@ pub mod service;
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -39,9 +42,29 @@ pub fn gst_tool(name: &str, folder: &Path) -> Command {
     command
 }
 
+/// No program of a test takes that long on a machine of any kind.
+const AT_MOST: Duration = Duration::from_secs(300);
+
+/// What a command printed and how it ended. One that has come to a standstill is killed and named, so that the other
+/// tests go on.
+#[track_caller]
+fn outcome(command: &mut Command) -> Output {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let pid = child.id();
+    let (sender, ended) = mpsc::channel();
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    let output = ended.recv_timeout(AT_MOST).unwrap_or_else(|_| {
+        // Nothing has waited for the child yet, so that the number is still its own.
+        let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+        panic!("{command:?}: still runs after {AT_MOST:?}");
+    });
+    output.unwrap_or_else(|e| panic!("{command:?}: {e}"))
+}
+
 #[track_caller]
 pub fn succeed(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let output = outcome(command);
     assert!(
         output.status.success(),
         "{command:?}: {}\n{}\n{}",
@@ -55,7 +78,7 @@ pub fn succeed(command: &mut Command) -> Output {
 /// Exit code and standard error of a command that is expected to fail.
 #[track_caller]
 pub fn fail(command: &mut Command) -> (i32, String) {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let output = outcome(command);
     let code = output.status.code().unwrap_or_else(|| panic!("{command:?}: killed: {}", output.status));
     assert_ne!(code, 0, "{command:?} should have failed");
     (code, String::from_utf8_lossy(&output.stderr).into_owned())
@@ -143,7 +166,8 @@ pub fn samples_by_gstreamer(file: &Path, folder: &Path) -> Vec<u8> {
             .args(["-q", "filesrc"])
             .arg(format!("location={}", file.display()))
             .args(
-                "! decodebin ! audio/x-raw ! audioconvert ! audio/x-raw,format=F32LE,layout=interleaved ! filesink"
+                "! decodebin3 ! audioconvert \
+                 ! audio/x-raw,format=F32LE,layout=interleaved ! filesink"
                     .split(' '),
             )
             .arg(format!("location={}", raw.display())),

@@ -8,7 +8,7 @@
 //! once voice has begun). It is a feature nevertheless, that of the silence that was heard.
 //!
 //! ```text
-//! gst-launch-1.0 filesrc location=speech.wav ! decodebin ! audioconvert ! audioresample ! lipaudioenc ! fakesink dump=true
+//! gst-launch-1.0 filesrc location=speech.wav ! decodebin3 ! audioconvert ! audioresample ! lipaudioenc ! fakesink dump=true
 //! ```
 
 mod gate;

@@ -4,8 +4,8 @@
 //! frame without a patch leaves as it came, not even made writable.
 //!
 //! ```text
-//! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin ! videoconvert ! lipfacetrack ! ld.sink \
-//!   filesrc location=speech.wav ! decodebin ! audioconvert ! audioresample ! lipaudioenc ! ld.features \
+//! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin3 ! videoconvert ! lipfacetrack ! ld.sink \
+//!   filesrc location=speech.wav ! decodebin3 ! audioconvert ! audioresample ! lipaudioenc ! ld.features \
 //!   lipdenoise name=ld ! lipblend ! videoconvert ! autovideosink
 //! ```
 

@@ -3,8 +3,8 @@
 //! person's own frames and hangs it on the frame as a [patch meta](crate::meta::patch). Pixels are not touched.
 //!
 //! ```text
-//! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin ! videoconvert ! lipfacetrack ! ld.sink \
-//!   filesrc location=speech.wav ! decodebin ! audioconvert ! audioresample ! lipaudioenc ! ld.features \
+//! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin3 ! videoconvert ! lipfacetrack ! ld.sink \
+//!   filesrc location=speech.wav ! decodebin3 ! audioconvert ! audioresample ! lipaudioenc ! ld.features \
 //!   lipdenoise name=ld ! lipblend ! videoconvert ! autovideosink
 //! ```
 //!

@@ -4,7 +4,7 @@
 //! type `face`. Pixels are neither changed nor copied, and no frame is dropped.
 //!
 //! ```text
-//! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin ! videoconvert ! lipfacetrack ! fakesink silent=false -v
+//! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin3 ! videoconvert ! lipfacetrack ! fakesink silent=false -v
 //! ```
 
 pub(crate) mod imp;

@@ -14,8 +14,8 @@
 //!
 //! ```text
 //! gst-launch-1.0 lipsync name=ls \
-//!   filesrc location=talk.mp4 ! decodebin ! videoconvert ! ls.video_sink \
-//!   filesrc location=speech.wav ! decodebin ! audioconvert ! ls.audio_sink \
+//!   filesrc location=talk.mp4 ! decodebin3 ! videoconvert ! ls.video_sink \
+//!   filesrc location=speech.wav ! decodebin3 ! audioconvert ! ls.audio_sink \
 //!   ls.video_src ! videoconvert ! x264enc ! mux. \
 //!   ls.audio_src ! avenc_aac ! mux. \
 //!   mp4mux name=mux ! filesink location=out.mp4
