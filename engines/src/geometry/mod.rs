@@ -8,7 +8,7 @@ mod warp;
 
 pub use alignment::Alignment;
 pub use similarity::Similarity;
-pub use warp::{Lattice, ThinPlate};
+pub use warp::{Anchored, Lattice, ThinPlate};
 
 /// A point or an offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -21,6 +21,10 @@ pub struct Point {
 impl Point {
     pub const fn new(x: f32, y: f32) -> Self {
         Self { x, y }
+    }
+
+    pub fn is_finite(&self) -> bool {
+        self.x.is_finite() && self.y.is_finite()
     }
 
     pub fn distance(self, other: Self) -> f32 {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use nalgebra::{DMatrix, DVector};
+use nalgebra::{Cholesky, DMatrix, DVector, Dyn};
 
 use super::{Point, Rect};
 use crate::image::{Crop, Texture};
@@ -24,15 +24,31 @@ pub struct ThinPlate {
     affine: [[f32; 3]; 2],
 }
 
-impl ThinPlate {
-    /// The spline that takes `from[i]` to `to[i]`. `lambda` >= 0 trades exactness for smoothness (0: through the
-    /// points). Points of `from` that coincide are merged and go to the mean of their places. `None` when fewer than
-    /// three points off one line are given, or any is not finite.
-    pub fn fit(from: &[Point], to: &[Point], lambda: f32) -> Option<Self> {
-        if from.len() != to.len() || from.iter().chain(to).any(|p| !p.x.is_finite() || !p.y.is_finite()) {
+/// Control points whose equations are solved but for the places that they shall go to: several splines from the same
+/// points cost little more than one.
+#[derive(Clone, Debug)]
+pub struct Anchored {
+    /// Of each point given, the control point that it is merged into.
+    places: Vec<usize>,
+    /// The control points.
+    from: Vec<Point>,
+    /// `Q' K Q`.
+    kernel: DMatrix<f64>,
+    reflections: Vec<DVector<f64>>,
+    /// Of the lower right block of `kernel`; `None` where there are three points.
+    cholesky: Option<Cholesky<f64, Dyn>>,
+    /// The upper triangle of P's decomposition, `[3, 3]`.
+    affine: DMatrix<f64>,
+}
+
+impl Anchored {
+    /// `lambda` >= 0 trades exactness for smoothness (0: through the points). Points that coincide are merged and go to
+    /// the mean of their places. `None` when fewer than three points off one line are given, or any is not finite.
+    pub fn new(from: &[Point], lambda: f32) -> Option<Self> {
+        if !from.iter().all(Point::is_finite) {
             return None;
         }
-        let (from, to) = merged(from, to);
+        let (places, from) = merged(from);
         let n = from.len();
         if n < 3 {
             return None;
@@ -43,37 +59,68 @@ impl ThinPlate {
         // n + 3, and without pivots.
         let mut k = kernel_matrix(&from, lambda);
         let mut p = DMatrix::from_fn(n, 3, |i, j| [1.0, f64::from(from[i].x), f64::from(from[i].y)][j]);
-        let mut t = DMatrix::from_fn(n, 2, |i, j| f64::from([to[i].x, to[i].y][j]));
         let mut reflections = Vec::with_capacity(3);
         for c in 0..3 {
             let v = householder(&p, c)?;
             reflect_left(&mut p, &v);
-            reflect_left(&mut t, &v);
             reflect_both(&mut k, &v);
             reflections.push(v);
         }
-        let block = k.view((3, 3), (n - 3, n - 3)).into_owned();
+        let cholesky = match n {
+            3 => None,
+            _ => Some(k.view((3, 3), (n - 3, n - 3)).into_owned().cholesky()?),
+        };
+        let affine = p.view((0, 0), (3, 3)).into_owned();
+        Some(Self { places, from, kernel: k, reflections, cholesky, affine })
+    }
+
+    /// The spline that takes each of the points to its place in `to`. `None` when there are not as many places, or one is
+    /// not finite.
+    pub fn onto(&self, to: &[Point]) -> Option<ThinPlate> {
+        if to.len() != self.places.len() || !to.iter().all(Point::is_finite) {
+            return None;
+        }
+        let (n, to) = (self.from.len(), self.means(to));
+        let mut t = DMatrix::from_fn(n, 2, |i, j| f64::from([to[i].x, to[i].y][j]));
+        self.reflections.iter().for_each(|v| reflect_left(&mut t, v));
         let mut w = DMatrix::<f64>::zeros(n, 2);
-        if n > 3 {
-            let solved = block.cholesky()?.solve(&t.rows(3, n - 3).into_owned());
+        if let Some(cholesky) = &self.cholesky {
+            let solved = cholesky.solve(&t.rows(3, n - 3).into_owned());
             w.rows_mut(3, n - 3).copy_from(&solved);
         }
         // R a = (Q' t - Q' K Q w)'s first three rows.
-        let rest = t.rows(0, 3) - k.rows(0, 3) * &w;
-        let r = p.view((0, 0), (3, 3)).into_owned();
-        let affine = r.solve_upper_triangular(&rest)?;
-        reflections.iter().rev().for_each(|v| reflect_left(&mut w, v));
+        let rest = t.rows(0, 3) - self.kernel.rows(0, 3) * &w;
+        let affine = self.affine.solve_upper_triangular(&rest)?;
+        self.reflections.iter().rev().for_each(|v| reflect_left(&mut w, v));
         if w.iter().chain(affine.iter()).any(|v| !v.is_finite()) {
             return None;
         }
         let column = |c: usize| w.column(c).iter().map(|v| *v as f32).collect();
-        Some(Self {
-            x: from.iter().map(|p| p.x).collect(),
-            y: from.iter().map(|p| p.y).collect(),
+        Some(ThinPlate {
+            x: self.from.iter().map(|p| p.x).collect(),
+            y: self.from.iter().map(|p| p.y).collect(),
             wx: column(0),
             wy: column(1),
             affine: std::array::from_fn(|c| std::array::from_fn(|i| affine[(i, c)] as f32)),
         })
+    }
+
+    /// Of each control point the mean place of those that were merged into it.
+    fn means(&self, to: &[Point]) -> Vec<Point> {
+        let mut means = vec![(Point::default(), 0.0); self.from.len()];
+        for (place, t) in self.places.iter().zip(to) {
+            let (mean, count) = &mut means[*place];
+            *count += 1.0;
+            *mean = *mean + (*t - *mean) * (1.0 / *count);
+        }
+        means.into_iter().map(|(mean, _)| mean).collect()
+    }
+}
+
+impl ThinPlate {
+    /// The spline that takes `from[i]` to `to[i]`: see [`Anchored`].
+    pub fn fit(from: &[Point], to: &[Point], lambda: f32) -> Option<Self> {
+        Anchored::new(from, lambda)?.onto(to)
     }
 
     pub fn apply(&self, p: Point) -> Point {
@@ -156,23 +203,16 @@ fn ln(v: f32) -> f32 {
     exponent * std::f32::consts::LN_2 + s * series
 }
 
-/// Control points with those that coincide averaged.
-fn merged(from: &[Point], to: &[Point]) -> (Vec<Point>, Vec<Point>) {
-    let (mut source, mut goal, mut count): (Vec<Point>, Vec<Point>, Vec<f32>) = Default::default();
-    for (f, t) in from.iter().zip(to) {
-        match source.iter().position(|s| s.distance(*f) < MERGE) {
-            Some(i) => {
-                count[i] += 1.0;
-                goal[i] = goal[i] + (*t - goal[i]) * (1.0 / count[i]);
-            }
-            None => {
-                source.push(*f);
-                goal.push(*t);
-                count.push(1.0);
-            }
-        }
-    }
-    (source, goal)
+/// The points without those that coincide with an earlier one, and of each point the place of the one that stands for it.
+fn merged(points: &[Point]) -> (Vec<usize>, Vec<Point>) {
+    let mut kept: Vec<Point> = Vec::with_capacity(points.len());
+    let place = |p: &Point| {
+        kept.iter().position(|k| k.distance(*p) < MERGE).unwrap_or_else(|| {
+            kept.push(*p);
+            kept.len() - 1
+        })
+    };
+    (points.iter().map(place).collect(), kept)
 }
 
 fn kernel_matrix(points: &[Point], lambda: f64) -> DMatrix<f64> {

@@ -207,11 +207,12 @@ impl Denoiser for Compact {
             area = area.union(&refine::area(&wanted));
         }
         let last = before.map(|m| m.showing);
-        let Some((mut pixels, showing)) = render::pixels(person, &wanted, scene, last, &area) else {
+        let Some(warp) = render::Warp::from(&wanted) else { return Ok(None) };
+        let Some((mut pixels, showing)) = render::pixels(person, &wanted, &warp, scene, last, &area) else {
             return Ok(None);
         };
         if let Some(refiner) = &self.refiner {
-            refiner.apply(&mut pixels, person, showing.reference, &wanted, scene)?;
+            refiner.apply(&mut pixels, person, showing.reference, &wanted, &warp, scene)?;
         }
         sharpen(&mut pixels, &area, SHARPEN);
         if let Some(last) = scene.last {

@@ -98,6 +98,7 @@ impl Refiner {
         person: &Person,
         nearest: u64,
         wanted: &Wanted,
+        warp: &render::Warp,
         scene: &Scene,
     ) -> Result<()> {
         let references = &person.references;
@@ -107,7 +108,7 @@ impl Refiner {
         let beside = if second.reference.id == nearest.reference.id {
             None
         } else {
-            render::lattice(second, wanted, &area(wanted)).map(|l| l.warp(&second.reference.crop))
+            warp.onto(second, &area(wanted)).map(|l| l.warp(&second.reference.crop))
         };
         // Taken and not locked: many streams render at once.
         let mut scratch = self.spare.lock().pop().unwrap_or_default();

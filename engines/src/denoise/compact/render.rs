@@ -5,7 +5,7 @@ use super::{
     person::{Person, Pictured, Wanted, opening},
 };
 use crate::{
-    geometry::{Lattice, Point, Rect, ThinPlate, landmarks},
+    geometry::{Anchored, Lattice, Point, Rect, landmarks},
     image::Crop,
 };
 
@@ -38,6 +38,7 @@ pub(super) struct Showing {
 pub(super) fn pixels(
     person: &Person,
     wanted: &Wanted,
+    warp: &Warp,
     scene: &Scene,
     last: Option<Showing>,
     area: &Rect,
@@ -58,10 +59,10 @@ pub(super) fn pixels(
     };
     let id = nearest.reference.id;
     let fading = fading.or_else(|| last.filter(|last| last.reference != id).map(|last| (last.reference, 1)));
-    let mut picture = lattice(nearest, wanted, area)?.warp(&nearest.reference.crop);
+    let mut picture = warp.onto(nearest, area)?.warp(&nearest.reference.crop);
     if let Some((before, frames)) = fading
         && let Some(before) = by_id(before).filter(|p| p.reference.crop.space == picture.space)
-        && let Some(lattice) = lattice(before, wanted, area)
+        && let Some(lattice) = warp.onto(before, area)
     {
         lattice.warp_mixed_into(&before.reference.crop, &mut picture, 1.0 - f32::from(frames) / f32::from(CHANGE));
     }
@@ -92,21 +93,33 @@ pub(super) fn lips_distance(a: &[Point], b: &[Point]) -> f32 {
     apart(a, b, landmarks::LIPS).sqrt().hypot(OPENING_WEIGHT * (opening(a) - opening(b)))
 }
 
-/// From the wanted landmarks' places to the reference's.
-pub(super) fn lattice(pictured: &Pictured, wanted: &Wanted, area: &Rect) -> Option<Lattice> {
-    let moved = landmarks::LOWER.chain(landmarks::NOSE).chain(landmarks::EYE_CORNERS);
-    let mut from: Vec<Point> = moved.clone().map(|i| wanted.points[i]).collect();
-    let mut to: Vec<Point> = moved.map(|i| pictured.reference.points[i]).collect();
-    // The crop's own edge stays where it is: alignment has already brought both faces together.
-    for i in 0..=4 {
-        let t = i as f32 / 4.0;
-        for p in [Point::new(t, -0.05), Point::new(t, 1.05), Point::new(-0.05, t), Point::new(1.05, t)] {
-            from.push(p);
-            to.push(p);
-        }
+/// The warps of one frame: all start from the wanted landmarks' places, each goes to a reference's.
+pub(super) struct Warp {
+    anchored: Anchored,
+}
+
+/// Landmarks that a warp holds.
+fn held() -> impl Iterator<Item = usize> {
+    landmarks::LOWER.chain(landmarks::NOSE).chain(landmarks::EYE_CORNERS)
+}
+
+/// The crop's own edge stays where it is: alignment has already brought both faces together.
+fn edge() -> impl Iterator<Item = Point> {
+    (0..=4)
+        .map(|i| i as f32 / 4.0)
+        .flat_map(|t| [Point::new(t, -0.05), Point::new(t, 1.05), Point::new(-0.05, t), Point::new(1.05, t)])
+}
+
+impl Warp {
+    pub(super) fn from(wanted: &Wanted) -> Option<Self> {
+        let from: Vec<Point> = held().map(|i| wanted.points[i]).chain(edge()).collect();
+        Some(Self { anchored: Anchored::new(&from, SMOOTHNESS)? })
     }
-    let spline = ThinPlate::fit(&from, &to, SMOOTHNESS)?;
-    Some(Lattice::over(&spline, CELLS, area))
+
+    pub(super) fn onto(&self, pictured: &Pictured, area: &Rect) -> Option<Lattice> {
+        let to: Vec<Point> = held().map(|i| pictured.reference.points[i]).chain(edge()).collect();
+        Some(Lattice::over(&self.anchored.onto(&to)?, CELLS, area))
+    }
 }
 
 #[cfg(test)]
@@ -155,7 +168,8 @@ mod tests {
         let area = Rect { x: 0.0, y: 0.0, width: 1.0, height: 1.0 };
         let show = |open: f32, last, scene: &Scene| {
             let wanted = person.wanted(&basis, &basis.open_by(open), &basis.rest, 1.0, None);
-            let (picture, showing) = pixels(&person, &wanted, scene, last, &area).unwrap();
+            let warp = Warp::from(&wanted).unwrap();
+            let (picture, showing) = pixels(&person, &wanted, &warp, scene, last, &area).unwrap();
             (picture.data[(16 * SIDE + 16) * 3], showing)
         };
         let (value, mut showing) = show(0.0, None, &scene);
