@@ -17,6 +17,8 @@ LENGTH = 400
 FFT = 512
 MELS = 80
 FLOOR = 1e-6
+# Normalise the log mel: its mean and deviation over the sound of the training clips.
+MEL_MEAN, MEL_STD = -4.618, 4.874
 
 
 def hz_to_mel(hz):

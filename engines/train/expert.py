@@ -24,6 +24,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from audio import MEL_MEAN, MEL_STD
 from common import mesh, tracked
 from common.runs import Log, clips, data_argument, is_val, seed_all
 from motion_batch import FRAMES, Batches, Clip, Mel
@@ -31,7 +32,6 @@ from motion_data import aligned, kind_of, pcm
 from motion_sources import HELD, group_of, trust
 
 LIPS, WIDTH, DIMS, REACH = 80, 128, 64, 15
-MEL_MEAN, MEL_STD = -4.618, 4.874
 # Frames over which agreement is averaged before the right shift is asked for.
 WINDOWS = (8, 20, 34)
 SHARES = {"grid_s1": 0.22, "grid_other": 0.28, "free": 0.2, "gen": 0.3}

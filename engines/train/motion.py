@@ -4,7 +4,7 @@
     motion.py train  --data DATA --cache CACHE --run DIR [--steps N] [--hold]     resumes from DIR/last.pt where there is one
     motion.py export --data DATA --cache CACHE --run DIR [DIR ..] --out engines/models/compact
 
-Needs CACHE/motion (motion_data.py, motion_sources.py). DIR/log.jsonl takes one JSON object a line. `--hold` keeps some
+Needs CACHE/motion (motion_data.py, motion_voices.py, motion_sources.py, motion_rest.py). DIR/log.jsonl takes one JSON object a line. `--hold` keeps some
 free and generated clips out of training, for choosing between settings by more than the validation clips.
 """
 
@@ -17,14 +17,13 @@ import numpy as np
 import torch
 
 import motion_eval
+from audio import MEL_MEAN, MEL_STD
 from common.runs import Log, data_argument, seed_all
 from motion_batch import Batches
 from motion_net import OFFSETS, AudioEncoder, Denoiser, DenoiserStack, EncoderStack, gather, smooth_noise
 from motion_sources import load
 
 AR = 0.9
-# Normalise the log mel: its mean and deviation over the sound of the training clips.
-MEL_MEAN, MEL_STD = -4.618, 4.874
 
 
 @dataclass

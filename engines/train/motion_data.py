@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
+from audio import RATE
 from common import mesh
 from common.runs import clips, data_argument, is_val
 
 FPS = 25
 D = 12
-RATE = 16000
 LOWER = (mesh.LOWER.stop - mesh.LOWER.start) * 2
 STABLE = (mesh.STABLE.stop - mesh.STABLE.start) * 2
 RIDGE = 3e-3

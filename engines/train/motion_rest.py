@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-RATE, SECONDS, DIMS = 16000, 16, 12
+from audio import RATE
+
+SECONDS, DIMS = 16, 12
 
 
 def envelope(n, attack, decay):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from audio import RATE
 from common import mesh
 from common.runs import data_argument
 from motion_batch import Clip
@@ -31,31 +32,9 @@ TRUST = {"free_": (1.0, 0.0), "free_facegood": (1.0, -0.06), "free_infinitetalk"
          "gen_joyhallo": (1.0, -0.05), "gen_joyhallo_h": (1.0, -0.07), "gen_joyhallo_en": (0.5, -0.05), "gen_joyhallo_en_1": (0.1, -0.05),
          "gen_joyhallo_en_6": (0.1, -0.05), "gen_linly": (1.0, -0.025), "gen_livetalking": (0.0, 0.0)}
 
-WORDS = """about above after again almost along always among animal answer apple autumn awful baby bacon balance banana basket beach because bedroom
-before behind believe below beside better between beyond bicycle birthday blanket bottom boundary bread breakfast bridge bright bring brother brown
-bubble build burden butter camera candle captain carpet castle catch chamber change chapter cheap cheese children chocolate choose circle city clever
-climb cloud coffee colour common company copper corner cotton country cousin cover cream crowd culture curious damage danger daughter decide deep
-deliver desert dinner doctor dolphin double dream drive during early earth easily echo effort eight either elbow eleven empty enough evening every
-example fabric family famous farmer father feather fever fifteen figure finger finish flower follow forest forget forward frozen fruit future garden
-gather gentle giant glass golden good gravel ground guitar habit half hammer happen harbour heavy helmet honest honey hospital hour house humble hundred
-ice image important inside island jacket jewel journey judge jump keep kettle kitchen knife ladder lamp language laugh leader leather lemon letter level
-library little lively local lonely lovely lunch machine magic manage marble market measure memory method middle million minute mirror moment money
-morning mother mountain move museum music narrow nature nearly never nobody noise number ocean offer often onion open orange other outside oven paper
-parent people pepper perfect photo picture pillow planet pleasure pocket poem police popular potato power present pretty problem promise public pumpkin
-purple puzzle quality quarter question quiet rabbit railway rather reason record remember ribbon river robin rough rubber sailor salmon school season
-second secret seven shadow shape sharp shelter shoulder shower silver simple sister sleep smooth soap somebody south special spoon square station
-steam stone story strange street summer supper surprise sweet table teacher temper thank theatre thing thirty thought thousand through thumb thunder
-ticket today together tomato tomorrow tongue towel travel treasure trouble tunnel twelve umbrella uncle under unique upper useful usually valley
-vegetable very village violin visit voice volume wagon walk warm watch water weather wheel whisper white whole window winter wisdom wonder wooden word
-world yellow yesterday young zebra the a of and to in is it that was for with his they at be this have from or had by but what all were we when your can
-said there use an each which she do how their if will up out many then them these so some her would make like him into time has look two more go see no
-way could my than first been call who its now find long down day did get come made may part""".split()
-
-
 # Frames by which the teacher is late, and how much its labels count on the sound of each kind of clip.
 TEACHER_LATE = 2
 TAUGHT = {"free": 1.5, "gen": 0.5}
-RATE = 16000
 
 
 def basis_of(path):

@@ -16,7 +16,27 @@ from pathlib import Path
 import numpy as np
 
 from common.runs import data_argument
-from motion_sources import WORDS, basis_of, speech_spread
+from motion_sources import basis_of, speech_spread
+
+WORDS = """about above after again almost along always among animal answer apple autumn awful baby bacon balance banana basket beach because bedroom
+before behind believe below beside better between beyond bicycle birthday blanket bottom boundary bread breakfast bridge bright bring brother brown
+bubble build burden butter camera candle captain carpet castle catch chamber change chapter cheap cheese children chocolate choose circle city clever
+climb cloud coffee colour common company copper corner cotton country cousin cover cream crowd culture curious damage danger daughter decide deep
+deliver desert dinner doctor dolphin double dream drive during early earth easily echo effort eight either elbow eleven empty enough evening every
+example fabric family famous farmer father feather fever fifteen figure finger finish flower follow forest forget forward frozen fruit future garden
+gather gentle giant glass golden good gravel ground guitar habit half hammer happen harbour heavy helmet honest honey hospital hour house humble hundred
+ice image important inside island jacket jewel journey judge jump keep kettle kitchen knife ladder lamp language laugh leader leather lemon letter level
+library little lively local lonely lovely lunch machine magic manage marble market measure memory method middle million minute mirror moment money
+morning mother mountain move museum music narrow nature nearly never nobody noise number ocean offer often onion open orange other outside oven paper
+parent people pepper perfect photo picture pillow planet pleasure pocket poem police popular potato power present pretty problem promise public pumpkin
+purple puzzle quality quarter question quiet rabbit railway rather reason record remember ribbon river robin rough rubber sailor salmon school season
+second secret seven shadow shape sharp shelter shoulder shower silver simple sister sleep smooth soap somebody south special spoon square station
+steam stone story strange street summer supper surprise sweet table teacher temper thank theatre thing thirty thought thousand through thumb thunder
+ticket today together tomato tomorrow tongue towel travel treasure trouble tunnel twelve umbrella uncle under unique upper useful usually valley
+vegetable very village violin visit voice volume wagon walk warm watch water weather wheel whisper white whole window winter wisdom wonder wooden word
+world yellow yesterday young zebra the a of and to in is it that was for with his they at be this have from or had by but what all were we when your can
+said there use an each which she do how their if will up out many then them these so some her would make like him into time has look two more go see no
+way could my than first been call who its now find long down day did get come made may part""".split()
 
 # How far a phone opens the inner lips, 0..1 of the 5..95 % range of speech (flite's names, the CMU set).
 PHONES = {"aa": 0.95, "ae": 0.95, "ah": 0.65, "ao": 0.7, "aw": 0.8, "ax": 0.45, "ay": 0.8, "eh": 0.7, "er": 0.4, "ey": 0.6, "ih": 0.45, "iy": 0.4,
