@@ -15,10 +15,11 @@ pub(crate) fn sharpen(crop: &mut Crop, area: &Rect, amount: f32) {
     // 8.8 fixed point, on sums of sixteen.
     let weight = (amount.clamp(0.0, 4.0) * 256.0) as i32;
     let (stride, span) = (side * 3, columns.start * 3..columns.end * 3);
-    let cut = |row: usize, data: &[u8]| data[row * stride..][span.start - 3..span.end + 3].to_vec();
-    let (mut above, mut here) = (cut(rows.start - 1, &crop.data), cut(rows.start, &crop.data));
+    let cut = |row: usize| row * stride + span.start - 3..row * stride + span.end + 3;
+    let [mut above, mut here, mut below] =
+        [rows.start - 1, rows.start, rows.start].map(|row| crop.data[cut(row)].to_vec());
     for row in rows {
-        let below = cut(row + 1, &crop.data);
+        below.copy_from_slice(&crop.data[cut(row + 1)]);
         let out = &mut crop.data[row * stride..][span.clone()];
         for (i, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
             for (c, value) in pixel.iter_mut().enumerate().take(channels) {
@@ -31,7 +32,8 @@ pub(crate) fn sharpen(crop: &mut Crop, area: &Rect, amount: f32) {
                 *value = (old + (((16 * old - blurred) * weight + 2048) >> 12)).clamp(0, 255) as u8;
             }
         }
-        above = std::mem::replace(&mut here, below);
+        std::mem::swap(&mut above, &mut here);
+        std::mem::swap(&mut here, &mut below);
     }
 }
 
