@@ -1,16 +1,16 @@
 use super::{Crop, luma};
 use crate::geometry::Rect;
 
-/// Part of a small change that is shown at once.
+/// Part of a small change that is shown after 40 ms.
 const CALM: f32 = 0.35;
 /// Changes of the brightness up to this are small, those from the second on are motion and shown as they are, in 8-bit codes.
 const SMALL: f32 = 4.0;
 const MOTION: f32 = 20.0;
 
-/// Lets small changes from `before` to `crop` come by and by, inside `area` (unit crop coordinates): landmarks jitter by
-/// fractions of a pixel, and skin under still light does not. What moves is left alone. Crops of different sides or
-/// colours stay as they are.
-pub(crate) fn steady(crop: &mut Crop, before: &Crop, area: &Rect) {
+/// Lets small changes from `before` to `crop`, `frames` of 40 ms later, come by and by, inside `area` (unit crop
+/// coordinates): landmarks jitter by fractions of a pixel, and skin under still light does not. What moves is left alone.
+/// Crops of different sides or colours stay as they are.
+pub(crate) fn steady(crop: &mut Crop, before: &Crop, area: &Rect, frames: f32) {
     if (crop.side, crop.space) != (before.side, before.space) {
         return;
     }
@@ -18,9 +18,10 @@ pub(crate) fn steady(crop: &mut Crop, before: &Crop, area: &Rect) {
     let within = |v: f32| (v * side as f32).clamp(0.0, side as f32) as usize;
     let (columns, rows) = (within(area.x)..within(area.x + area.width), within(area.y)..within(area.y + area.height));
     let yuv = crop.space != super::ColorSpace::Rgb;
+    let calm = 1.0 - (1.0 - CALM).powf(frames);
     let weights: [i32; 256] = std::array::from_fn(|d| {
         let t = ((d as f32 - SMALL) / (MOTION - SMALL)).clamp(0.0, 1.0);
-        ((CALM + (1.0 - CALM) * t * t * (3.0 - 2.0 * t)) * 256.0) as i32
+        ((calm + (1.0 - calm) * t * t * (3.0 - 2.0 * t)) * 256.0) as i32
     });
     for row in rows {
         let span = (row * side + columns.start) * 3..(row * side + columns.end) * 3;
@@ -50,7 +51,7 @@ mod tests {
         let area = Rect { x: 0.0, y: 0.0, width: 0.5, height: 1.0 };
         for (to, inside) in [(103, 101), (97, 99), (150, 150), (40, 40)] {
             let mut crop = grey(to, ColorSpace::Rgb);
-            steady(&mut crop, &grey(100, ColorSpace::Rgb), &area);
+            steady(&mut crop, &grey(100, ColorSpace::Rgb), &area, 1.0);
             assert_eq!((crop.data[0], crop.data[7 * 3]), (inside, to));
         }
     }
@@ -61,7 +62,7 @@ mod tests {
         let mut shown = grey(100, ColorSpace::Rgb);
         for _ in 0..12 {
             let mut next = grey(110, ColorSpace::Rgb);
-            steady(&mut next, &shown, &area);
+            steady(&mut next, &shown, &area, 1.0);
             shown = next;
         }
         assert!(shown.data[0].abs_diff(110) <= 1, "{}", shown.data[0]);
@@ -71,7 +72,7 @@ mod tests {
     fn other_sizes_are_left_alone() {
         let mut crop = grey(101, ColorSpace::Rgb);
         let other = Crop { side: 4, space: ColorSpace::Rgb, data: vec![0; 48] };
-        steady(&mut crop, &other, &Rect { x: 0.0, y: 0.0, width: 1.0, height: 1.0 });
+        steady(&mut crop, &other, &Rect { x: 0.0, y: 0.0, width: 1.0, height: 1.0 }, 1.0);
         assert_eq!(crop.data[0], 101);
     }
 }

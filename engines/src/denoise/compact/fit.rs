@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Compact, person::opening};
+use super::{Compact, contrast::Contrast, person::opening};
 use crate::{Error, Result, geometry::landmarks, ruler::series};
 
 /// Blocks of time, each held out once.
@@ -48,11 +48,15 @@ pub struct Fit {
     pub range: Option<f32>,
 }
 
-/// Finds the range of `pairs`, which are in the order of time, at least [`FEWEST`].
+/// Finds the range of `pairs`, which are in the order of time, some 40 ms apart, at least [`FEWEST`].
 pub fn fit(engine: &Compact, pairs: &[Pair]) -> Result<Fit> {
     if pairs.len() < FEWEST {
         return Err(Error::invalid(format!("{} frames with sound are fewer than {FEWEST}", pairs.len())));
     }
+    let mut contrast = Contrast::default();
+    let stretched =
+        |pair: &Pair| Pair { heard: contrast.stretch(&engine.basis, &pair.heard, 1.0), seen: pair.seen.clone() };
+    let pairs = &pairs.iter().map(stretched).collect::<Vec<_>>()[..];
     let block = |i: usize| pairs.len() * i / BLOCKS..pairs.len() * (i + 1) / BLOCKS;
     let judged = |i: usize| block(i).start + EDGE..block(i).end - EDGE;
     // Each block with the range of the others.

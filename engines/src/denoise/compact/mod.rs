@@ -1,6 +1,7 @@
 //! `compact`: the latent is a mouth's motion, a dozen numbers; pixels are the person's own, warped.
 //!
 //! - [`basis`]: what a latent means as offsets of 84 landmarks.
+//! - [`contrast`]: how far the mouth of a stream opens and shuts around its mean.
 //! - [`person`]: rest shape and range of one person, from their bank.
 //! - [`render`]: wanted landmarks, the nearest reference, the warp, the mask.
 //! - [`refine`]: a small network that repairs the mouth in the warped picture.
@@ -8,6 +9,7 @@
 
 mod adapted;
 mod basis;
+mod contrast;
 mod fit;
 mod mask;
 mod person;
@@ -19,6 +21,7 @@ use std::{sync::Arc, time::Duration};
 use adapted::Own;
 pub use adapted::person as person_file;
 use basis::Basis;
+use contrast::Contrast;
 pub use fit::{Agreement, FEWEST, Fit, Pair, fit};
 use person::Person;
 use refine::Refiner;
@@ -37,6 +40,10 @@ use crate::{
 const MS: i64 = 1_000_000;
 /// What is taken, warped and pasted has been sampled three times: that much of the fine detail is given back.
 const SHARPEN: f32 = 0.5;
+/// What is smoothed over time is told for frames of this length, and works alike at every frame rate. Steps beyond
+/// [`STEPS`] of them are held to be those.
+const FRAME: Duration = Duration::from_millis(40);
+const STEPS: std::ops::RangeInclusive<f32> = 0.1..=5.0;
 
 /// The engine, loaded. Its motion network has inputs `latent` f32 `[B, D]`, `timestep` f32 `[B]` and `cond` f32
 /// `[B, C]`, and the output `prediction` f32 `[B, D]`.
@@ -53,6 +60,17 @@ struct Memory {
     /// The references that were shown.
     showing: render::Showing,
     drift: Vec<Point>,
+    contrast: Contrast,
+    /// [`Scene::time`].
+    time: Option<Duration>,
+}
+
+impl Memory {
+    /// Frames of [`FRAME`] between it and `scene`.
+    fn frames_until(&self, scene: &Scene) -> f32 {
+        let step = self.time.zip(scene.time).map(|(then, now)| then.abs_diff(now));
+        step.map_or(1.0, |step| step.div_duration_f32(FRAME).clamp(*STEPS.start(), *STEPS.end()))
+    }
 }
 
 impl Compact {
@@ -199,14 +217,17 @@ impl Denoiser for Compact {
         let Some(to_crop) = self.spec.alignment.fit(&face.points) else { return Ok(None) };
         let points: Vec<_> = face.points.iter().map(|p| to_crop.apply(*p)).collect();
         let before = scene.last.and_then(|patch| patch.memory.as_ref()?.downcast_ref::<Memory>());
-        let drift = before.map(|memory| memory.drift.as_slice());
-        let wanted = person.wanted(&self.basis, latent, &points, scene.gain, drift);
+        let frames = before.map_or(1.0, |memory| memory.frames_until(scene));
+        let mut contrast = before.map(|memory| memory.contrast.clone()).unwrap_or_default();
+        let latent = contrast.stretch(&self.basis, latent, frames);
+        let drift = before.map(|memory| (memory.drift.as_slice(), frames));
+        let wanted = person.wanted(&self.basis, &latent, &points, scene.gain, drift);
         let mask = mask::lower_face(self.spec.crop, &wanted, &points);
         let mut area = mask::area(&mask, self.spec.crop);
         if self.refiner.is_some() {
             area = area.union(&refine::area(&wanted));
         }
-        let last = before.map(|m| m.showing);
+        let last = before.map(|memory| (memory.showing, frames));
         let Some(warp) = render::Warp::from(&wanted) else { return Ok(None) };
         let Some((mut pixels, showing)) = render::pixels(person, &wanted, &warp, scene, last, &area) else {
             return Ok(None);
@@ -216,7 +237,7 @@ impl Denoiser for Compact {
         }
         sharpen(&mut pixels, &area, SHARPEN);
         if let Some(last) = scene.last {
-            steady(&mut pixels, &last.pixels, &area);
+            steady(&mut pixels, &last.pixels, &area, frames);
         }
         let Some(to_frame) = to_crop.inverse() else { return Ok(None) };
         tracing::trace!(opening = person::opening(&wanted.lower), ?showing, "rendered");
@@ -225,7 +246,7 @@ impl Denoiser for Compact {
             pixels: Arc::new(pixels),
             to_frame,
             opacity: 1.0,
-            memory: Some(Arc::new(Memory { showing, drift: wanted.drift })),
+            memory: Some(Arc::new(Memory { showing, drift: wanted.drift, contrast, time: scene.time })),
         }))
     }
 }

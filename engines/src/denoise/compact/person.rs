@@ -17,7 +17,7 @@ const TRUST: f32 = 0.5;
 
 /// Cheeks and philtrum, which move least with the mouth.
 const STILL: std::ops::Range<usize> = landmarks::CHEEKS.start..landmarks::PHILTRUM.end;
-/// Part of the way that the drift goes towards the current frame's in a frame: landmarks jitter, heads turn.
+/// Part of the way that the drift goes towards the current frame's in 40 ms: landmarks jitter, heads turn.
 const FOLLOW: f32 = 0.35;
 
 /// What is known of a person: how the mouth rests, how far it moves, and pictures of it.
@@ -96,29 +96,36 @@ impl Person {
 
     /// The latent that landmarks (`[111]`, unit crop) show.
     pub(super) fn latent(&self, basis: &Basis, points: &[Point]) -> Vec<f32> {
-        let offset: Vec<Point> = points[landmarks::STABLE].iter().zip(&self.stable).map(|(c, s)| *c - *s).collect();
-        let pose = basis.pose(&offset);
-        let moved: Vec<Point> = points.iter().zip(&pose).zip(&self.rest).map(|((c, p), r)| *c - *p - *r).collect();
-        basis.latent(&moved).iter().map(|z| z / self.scale).collect()
+        basis.latent(&self.moved(points, &self.pose(basis, points))).iter().map(|z| z / self.scale).collect()
+    }
+
+    /// What the pose of the head in `points` (`[111]`, unit crop) does to the lower face, `[84]`.
+    fn pose(&self, basis: &Basis, points: &[Point]) -> Vec<Point> {
+        let offset: Vec<Point> = points[landmarks::STABLE].iter().zip(&self.stable).map(|(p, s)| *p - *s).collect();
+        basis.pose(&offset)
+    }
+
+    /// What else has moved the lower face of `points` from rest, `[84]`.
+    fn moved(&self, points: &[Point], pose: &[Point]) -> Vec<Point> {
+        points.iter().zip(pose).zip(&self.rest).map(|((c, p), r)| *c - *p - *r).collect()
     }
 
     /// The landmarks for a latent on a face whose landmarks are `current` (`[111]`, unit crop). Where the face is, how it
     /// is turned and what is its own about cheeks and jaw is the current frame's; the mouth owes nothing to it. `before`
-    /// is [`Wanted::drift`] of the frame before.
+    /// is [`Wanted::drift`] of the frame before, and how many frames of 40 ms lie between.
     pub(super) fn wanted(
         &self,
         basis: &Basis,
         latent: &[f32],
         current: &[Point],
         gain: f32,
-        before: Option<&[Point]>,
+        before: Option<(&[Point], f32)>,
     ) -> Wanted {
-        let offset: Vec<Point> = current[landmarks::STABLE].iter().zip(&self.stable).map(|(c, s)| *c - *s).collect();
-        let pose = basis.pose(&offset);
-        let unposed = current.iter().zip(&pose).zip(&self.rest).map(|((c, p), r)| *c - *p - *r);
-        let mut drift = basis.remainder(&unposed.collect::<Vec<_>>());
-        if let Some(before) = before {
-            drift.iter_mut().zip(before).for_each(|(now, before)| *now = before.lerp(*now, FOLLOW));
+        let pose = self.pose(basis, current);
+        let mut drift = basis.remainder(&self.moved(current, &pose));
+        if let Some((before, frames)) = before {
+            let part = 1.0 - (1.0 - FOLLOW).powf(frames);
+            drift.iter_mut().zip(before).for_each(|(now, before)| *now = before.lerp(*now, part));
         }
         let motion = basis.motion(latent);
         let mut lower: Vec<Point> = self.rest.iter().zip(motion).map(|(r, m)| *r + m * (self.scale * gain)).collect();
@@ -229,15 +236,16 @@ mod tests {
         let mut moved = basis.rest.clone();
         let still = landmarks::CHEEKS.start..landmarks::PHILTRUM.end;
         moved[still.clone()].iter_mut().for_each(|p| p.x += 0.01);
-        let wanted =
-            |current: &[Point], before: Option<&[Point]>| person.wanted(&basis, &[0.0; 12], current, 1.0, before);
+        let wanted = |current: &[Point], before: Option<(&[Point], f32)>| {
+            person.wanted(&basis, &[0.0; 12], current, 1.0, before)
+        };
         let (rest, first) = (wanted(&basis.rest, None), wanted(&moved, None));
         let shift = |w: &Wanted, i: usize| w.points[i].x - rest.points[i].x;
         assert!(still.clone().all(|i| shift(&first, i) > 0.004));
         let lips: Vec<f32> = landmarks::LIPS.map(|i| shift(&first, i)).collect();
         assert!(lips.iter().all(|s| *s > 0.004 && (s - lips[0]).abs() < 1e-5), "{lips:?}");
         // It comes by and by.
-        let later = wanted(&moved, Some(&rest.drift));
+        let later = wanted(&moved, Some((&rest.drift, 1.0)));
         assert!(shift(&later, still.start) < 0.5 * shift(&first, still.start));
     }
 

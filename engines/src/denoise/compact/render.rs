@@ -11,8 +11,8 @@ use crate::{
 
 /// A new reference must be this much nearer than the one in use, or the picture would flicker between the two.
 const HYSTERESIS: f32 = 0.65;
-/// Frames that a change of the reference takes.
-const CHANGE: u8 = 3;
+/// Frames of 40 ms that a change of the reference takes.
+const CHANGE: f32 = 3.0;
 /// Cells of the warp's lattice along a side.
 const CELLS: usize = 32;
 /// Regularisation of the spline: landmarks are not exact to the pixel.
@@ -25,28 +25,31 @@ const POSE_WEIGHT: f32 = 0.6;
 const OPENING_WEIGHT: f32 = 2.0;
 
 /// Which references a picture shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Showing {
     pub(super) reference: u64,
-    /// The one before it and the frames since the change, while that is not complete.
-    fading: Option<(u64, u8)>,
+    /// The one before it and the frames of the change that have passed, while that is not complete.
+    fading: Option<(u64, f32)>,
 }
 
 /// The wanted mouth as a warp of the nearest reference, and which one that is; only inside `area` (unit crop coordinates)
 /// is it warped. A change of the reference takes [`CHANGE`] frames, in which there is no other; `last` is what the frame
-/// before showed.
+/// before showed, and how many frames of 40 ms ago that was.
 pub(super) fn pixels(
     person: &Person,
     wanted: &Wanted,
     warp: &Warp,
     scene: &Scene,
-    last: Option<Showing>,
+    last: Option<(Showing, f32)>,
     area: &Rect,
 ) -> Option<(Crop, Showing)> {
     let usable = || person.references.iter().filter(|p| far(p.reference.time, scene));
     let by_id = |id: u64| usable().find(|p| p.reference.id == id);
+    let (last, frames) = last.unzip();
+    let step = frames.unwrap_or(1.0);
     let shown = last.and_then(|last| by_id(last.reference));
-    let fading = last.and_then(|last| last.fading).filter(|_| shown.is_some());
+    let going_on = |(before, passed): (u64, f32)| Some((before, passed + step)).filter(|(_, passed)| *passed < CHANGE);
+    let fading = last.and_then(|last| last.fading).filter(|_| shown.is_some()).and_then(going_on);
     let nearest = match (shown, fading) {
         (Some(shown), Some(_)) => shown,
         _ => {
@@ -58,15 +61,15 @@ pub(super) fn pixels(
         }
     };
     let id = nearest.reference.id;
-    let fading = fading.or_else(|| last.filter(|last| last.reference != id).map(|last| (last.reference, 1)));
+    let begun = last.filter(|last| last.reference != id).and_then(|last| going_on((last.reference, 0.0)));
+    let fading = fading.or(begun);
     let mut picture = warp.onto(nearest, area)?.warp(&nearest.reference.crop);
-    if let Some((before, frames)) = fading
+    if let Some((before, passed)) = fading
         && let Some(before) = by_id(before).filter(|p| p.reference.crop.space == picture.space)
         && let Some(lattice) = warp.onto(before, area)
     {
-        lattice.warp_mixed_into(&before.reference.crop, &mut picture, 1.0 - f32::from(frames) / f32::from(CHANGE));
+        lattice.warp_mixed_into(&before.reference.crop, &mut picture, 1.0 - passed / CHANGE);
     }
-    let fading = fading.map(|(before, frames)| (before, frames + 1)).filter(|(_, frames)| *frames < CHANGE);
     Some((picture, Showing { reference: id, fading }))
 }
 
@@ -166,9 +169,10 @@ mod tests {
         let scene =
             Scene { face: &face, gain: 1.0, last: None, time: Some(Duration::from_secs(4)), gap: Duration::ZERO };
         let area = Rect { x: 0.0, y: 0.0, width: 1.0, height: 1.0 };
-        let show = |open: f32, last, scene: &Scene| {
+        let show = |open: f32, last: Option<Showing>, scene: &Scene| {
             let wanted = person.wanted(&basis, &basis.open_by(open), &basis.rest, 1.0, None);
             let warp = Warp::from(&wanted).unwrap();
+            let last = last.map(|showing| (showing, 1.0));
             let (picture, showing) = pixels(&person, &wanted, &warp, scene, last, &area).unwrap();
             (picture.data[(16 * SIDE + 16) * 3], showing)
         };
