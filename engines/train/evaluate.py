@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Measures lips: the figures of `lipstream eval` by other code, the sync expert on real people, and the whole acceptance.
+"""Measures lips: the figures of `lipstream eval` by other code, the sync expert on real people, the whole acceptance, and jitter.
 
     evaluate.py pair VIDEO [--true F] [--speech-of F] [--audio F] [--silent F] [--json]
     evaluate.py sync --data DATA [--out F.json]
     evaluate.py all --data DATA --out DIR [--only grid_other] [-- RENDER OPTIONS]
+    evaluate.py still VIDEO .. [--noise 0 6 15]
     evaluate.py plots --logs DIR/log.jsonl .. --out page.html
 
 What each figure means is in docs/measure.md. Needs the built program (`--lipstream`), ffmpeg and requirements.txt.
@@ -64,6 +65,12 @@ def everything(args):
     ruler_all.run(*tools(args), args)
 
 
+def still(args):
+    import ruler_still
+
+    ruler_still.run(tools(args)[0], args.videos, args.second, args.noise)
+
+
 def plots(args):
     import ruler_plots
 
@@ -91,11 +98,16 @@ def main():
     whole.add_argument("--mouth", type=Path, help="program that measures mouths [DATA/../tools/mouth.py]")
     whole.add_argument("more", nargs="*", help="options of `lipstream render`, after --")
     whole.set_defaults(run=everything)
+    calm = commands.add_parser("still", help="jitter of the mouth's place on a head that does not move")
+    calm.add_argument("videos", type=Path, nargs="+")
+    calm.add_argument("--second", type=float, default=1.0, help="which moment is shown")
+    calm.add_argument("--noise", type=int, nargs="*", default=[0, 6, 15], help="of the camera, 8-bit codes")
+    calm.set_defaults(run=still)
     page = commands.add_parser("plots", help="what training logged, as a page of plots")
     page.add_argument("--logs", type=Path, nargs="+", required=True)
     page.add_argument("--out", type=Path, required=True, help=".html or .png")
     page.set_defaults(run=plots)
-    for each in (one, real, whole):
+    for each in (one, real, whole, calm):
         program(each)
     for each in (real, whole):
         data(each)

@@ -18,7 +18,7 @@ HIDE = ("--reference-gap", "1000")
 COLUMNS = {
     "r": "r", "r_best": "r best", "spread": "spread", "silent": "silent", "av_offset": "offset", "av_confidence": "conf.",
     "true_av_confidence": "true", "self_r": "own r", "self_sharpness_ratio": "sharp", "self_flicker_ratio": "flick", "self_ssim": "SSIM",
-    "self_psnr": "PSNR", "self_seam": "seam", "self_lmd": "LMD", "self_av_confidence": "own c.",
+    "self_psnr": "PSNR", "self_seam": "seam", "self_seam_ratio": "edge", "self_lmd": "LMD", "self_av_confidence": "own c.",
 }
 
 
