@@ -7,6 +7,7 @@ mod cache;
 mod device;
 pub mod library;
 mod model;
+mod pool;
 mod provider;
 mod session;
 

@@ -12,15 +12,15 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Device, Options, provider,
+    Device, Options,
+    pool::{Pool, Shapes},
+    provider,
     session::{build, one_line},
 };
 use crate::{Error, Result};
 
 /// Largest model file that is read (1 GiB): a wrong path must not fill the memory.
 const MAX_MODEL_BYTES: u64 = 1 << 30;
-/// Programs of different shapes that one model keeps compiled.
-const MAX_SHAPES: usize = 8;
 
 /// Element type of a model's port. Only [`Dtype::F32`] can be fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,14 +79,15 @@ pub struct Tensor {
     pub data: Vec<f32>,
 }
 
-/// A model on a device. [`Model::run`] may be called from any thread; runs take turns.
+/// A model on a device. [`Model::run`] may be called from any thread: on the CPU as many at a time as it has cores, on
+/// other devices in turns.
 pub struct Model {
     name: String,
     bytes: Vec<u8>,
     options: Options,
     signature: Signature,
-    /// Compiled programs by the shapes of their inputs; one entry with an empty key where any shape will do.
-    sessions: Mutex<HashMap<Vec<Vec<usize>>, Session>>,
+    /// Compiled programs by the shapes of their inputs, or by none where any shape will do.
+    sessions: Pool<Session>,
 }
 
 impl Model {
@@ -122,17 +123,17 @@ impl Model {
             });
         }
         provider::precision(options.device, options.precision)?;
-        let mut sessions = HashMap::new();
+        let sessions = Pool::new(provider::at_a_time(&options));
         if !options.device.wants_fixed_shapes() {
             let session = match options.device {
                 Device::Cpu if options.threads <= 1 => plain,
                 _ => build(name, bytes, &options, &[])?,
             };
-            sessions.insert(Vec::new(), session);
+            sessions.add(Shapes::new(), session);
         } else if let Some(shapes) = signature.inputs.iter().map(Port::at_batch_1).collect::<Option<Vec<_>>>() {
             // Compiled now, so that the first frame does not wait for it.
             let fixed = dimensions(&signature, &shapes);
-            sessions.insert(shapes, build(name, bytes, &options, &fixed)?);
+            sessions.add(shapes, build(name, bytes, &options, &fixed)?);
         } else {
             // Its programs are built when their shapes are known; that the device works at all must be known now.
             provider::probe(&options)?;
@@ -140,13 +141,7 @@ impl Model {
         if options.threads == 0 {
             options.threads = 1;
         }
-        Ok(Arc::new(Self {
-            name: name.into(),
-            bytes: bytes.to_vec(),
-            options,
-            signature,
-            sessions: Mutex::new(sessions),
-        }))
+        Ok(Arc::new(Self { name: name.into(), bytes: bytes.to_vec(), options, signature, sessions }))
     }
 
     /// As [`Model::load`], but equal bytes under equal options are loaded once a process, for as long as somebody
@@ -182,18 +177,15 @@ impl Model {
     /// Runs the model once. `inputs` in any order; all outputs come back in the model's order.
     pub fn run(&self, inputs: &[Input]) -> Result<Vec<Tensor>> {
         let shapes = self.check(inputs)?;
-        let key = if self.options.device.wants_fixed_shapes() { shapes } else { Vec::new() };
-        let mut sessions = self.sessions.lock();
-        if !sessions.contains_key(&key) {
-            if sessions.len() >= MAX_SHAPES {
-                sessions.clear();
-            }
-            let session = build(&self.name, &self.bytes, &self.options, &dimensions(&self.signature, &key))?;
-            sessions.insert(key.clone(), session);
-        }
+        let key = if self.options.device.wants_fixed_shapes() { shapes } else { Shapes::new() };
+        let fixed = dimensions(&self.signature, &key);
+        let make = || build(&self.name, &self.bytes, &self.options, &fixed);
+        self.sessions.with(key, make, |session| self.infer(session, inputs))
+    }
+
+    fn infer(&self, session: &mut Session, inputs: &[Input]) -> Result<Vec<Tensor>> {
         let failed =
             |e: &dyn std::fmt::Display| Error::Runtime { model: self.name.clone(), cause: one_line(&e.to_string()) };
-        let Some(session) = sessions.get_mut(&key) else { return Err(failed(&"no session")) };
         let mut values: Vec<(&str, SessionInputValue)> = Vec::with_capacity(inputs.len());
         for i in inputs {
             let value = TensorRef::from_array_view((i.shape, i.data)).map_err(|e| failed(&e))?;

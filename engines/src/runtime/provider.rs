@@ -106,6 +106,18 @@ pub(super) fn precision(device: Device, asked: Precision) -> Result<Precision> {
     }
 }
 
+/// Most programs of one model that run at the same time under CPU providers of one thread each: every one has buffers.
+const AT_A_TIME: usize = 8;
+
+/// How many runs of a model the device takes at a time.
+pub(super) fn at_a_time(options: &Options) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    match options.device {
+        Device::Cpu => (cores / options.threads.max(1)).clamp(1, AT_A_TIME),
+        _ => 1,
+    }
+}
+
 /// AMX or AVX512-BF16: without either, a bf16 hint only costs conversions.
 fn cpu_multiplies_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
