@@ -284,6 +284,24 @@ fn a_model_that_is_no_detector_is_refused_by_name() {
 }
 
 #[test]
+fn lips_are_as_they_were_seen_and_the_rest_is_steadied() {
+    let Some(clip) = one() else { return };
+    let follow = |smoothing: f32| -> Vec<Face> {
+        let mut tracker = Tracker::new(TrackerConfig { smoothing, ..config() }).unwrap();
+        let frames = (0..clip.frames.len()).map(|i| clip.picture(Format::Rgb, i));
+        frames.enumerate().flat_map(|(i, frame)| tracker.process(&frame.view(), at(i)).unwrap()).collect()
+    };
+    let (seen, steadied) = (follow(0.0), follow(1.0));
+    assert!(seen.len() == steadied.len() && seen.len() > 10, "{} {}", seen.len(), steadied.len());
+    let apart = |points: std::ops::Range<usize>| {
+        let pairs = seen.iter().zip(&steadied);
+        pairs.flat_map(|(a, b)| points.clone().map(|p| a.points[p].distance(b.points[p]))).fold(0.0, f32::max)
+    };
+    assert_eq!(apart(landmarks::LIPS), 0.0);
+    assert!(apart(landmarks::STABLE) > 0.1);
+}
+
+#[test]
 fn the_mouth_is_in_the_middle_of_the_lips() {
     // The landmarks' order, seen on pixels: inside the lips of an open mouth it is darker than on the chin.
     let Some(clip) = one() else { return };

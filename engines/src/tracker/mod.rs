@@ -26,7 +26,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     Result,
-    geometry::{Point, Rect},
+    geometry::{Point, Rect, landmarks::LIPS},
     image::FrameView,
     manifest::Engine,
     runtime::{Model, Options},
@@ -73,7 +73,7 @@ pub struct Face {
     /// The same number for the same face as long as it is followed; never used again in a stream.
     pub track_id: u64,
     pub rect: Rect,
-    /// [`crate::geometry::landmarks`], smoothed, `[111]`.
+    /// [`crate::geometry::landmarks`], all but the lips smoothed, `[111]`.
     pub points: Arc<[Point]>,
     /// 0..1.
     pub confidence: f32,
@@ -96,7 +96,7 @@ pub struct TrackerConfig {
     pub min_confidence: f32,
     /// A YuNet or SCRFD ONNX file instead of the embedded detector.
     pub detector: Option<PathBuf>,
-    /// Strength of the smoothing: 0 none, 1 as a rule.
+    /// Strength of the smoothing of all points but the lips: 0 none, 1 as a rule.
     pub smoothing: f32,
 }
 
@@ -318,13 +318,15 @@ impl Tracker {
 
 impl Track {
     fn face(&self) -> Face {
-        let points = self.smoother.points();
+        let mut points = self.smoother.points().to_vec();
+        // Lips shut and open faster than a filter that calms them follows: they stay as they were seen.
+        points[LIPS].copy_from_slice(&self.raw[LIPS]);
         Face {
             track_id: self.id,
-            rect: Rect::around(points).unwrap_or(self.rect),
+            rect: Rect::around(&points).unwrap_or(self.rect),
+            yaw: pose::yaw(&points),
             points: points.into(),
             confidence: self.confidence,
-            yaw: pose::yaw(points),
             occluded: self.cover.covered,
         }
     }

@@ -89,7 +89,7 @@ pub(crate) fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecDouble::builder("smoothing")
             .nick("Smoothing")
-            .blurb("How much landmarks are steadied over time, relative to the default (0 = not at all)")
+            .blurb("How much landmarks other than the lips are steadied over time, relative to the default (0 = not at all)")
             .minimum(0.0)
             .maximum(10.0)
             .default_value(defaults.smoothing)
