@@ -1,7 +1,7 @@
 use super::{basis::Basis, person::opening};
 
 /// Deviation of the opening in speech that is worked towards, over its mean.
-const AIM: f32 = 1.2;
+const AIM: f32 = 1.0;
 /// The most that deviations from the mean are stretched by.
 const MOST: f32 = 1.6;
 /// A mouth speaks where its opening, averaged over so many frames, is above so much of the population's range.

@@ -39,7 +39,7 @@ use crate::{
 
 const MS: i64 = 1_000_000;
 /// What is taken, warped and pasted has been sampled three times: that much of the fine detail is given back.
-const SHARPEN: f32 = 0.5;
+const SHARPEN: f32 = 0.6;
 /// What is smoothed over time is told for frames of this length, and works alike at every frame rate. Steps beyond
 /// [`STEPS`] of them are held to be those.
 const FRAME: Duration = Duration::from_millis(40);
