@@ -10,9 +10,10 @@ use crate::error::Result;
 const SETUP: &str = "run `make setup`";
 
 /// Elements of other people that `render` and the graphs use, with the Debian package that holds each.
-const ELEMENTS: [(&str, &str); 22] = [
+const ELEMENTS: [(&str, &str); 23] = [
     ("filesrc", "libgstreamer1.0-0"),
     ("decodebin", "gstreamer1.0-plugins-base"),
+    ("decodebin3", "gstreamer1.0-plugins-base"),
     ("appsrc", "gstreamer1.0-plugins-base"),
     ("videoconvert", "gstreamer1.0-plugins-base"),
     ("audioconvert", "gstreamer1.0-plugins-base"),
