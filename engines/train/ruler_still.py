@@ -40,13 +40,10 @@ def jitter(points, template):
 
 def run(points, videos, second, noises):
     template = np.array(json.loads((Path(__file__).parents[1] / "models/tracker/template.json").read_text())["points"])
-    rows = []
     print(f"{'video':34}{'noise':>6}{'eyes px':>9}{'step px':>9}{'fast px':>9}")
     with tempfile.TemporaryDirectory() as folder:
         for video in videos:
             for noise in noises:
                 path = still(video, second, noise, Path(folder) / f"{video.stem}-{noise}.mp4")
                 row = jitter(points(path), template) | {"video": video.stem, "noise": noise}
-                rows.append(row)
                 print(f"{row['video'][:33]:34}{noise:6}{row['eyes']:9.0f}{row['step']:9.3f}{row['fast']:9.3f}", flush=True)
-    return rows

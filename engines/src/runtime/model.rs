@@ -79,8 +79,8 @@ pub struct Tensor {
     pub data: Vec<f32>,
 }
 
-/// A model on a device. [`Model::run`] may be called from any thread: on the CPU as many at a time as it has cores, on
-/// other devices in turns.
+/// A model on a device. [`Model::run`] may be called from any thread: on the CPU as many at a time as it has cores, eight
+/// at most, on other devices in turns.
 pub struct Model {
     name: String,
     bytes: Vec<u8>,
@@ -178,8 +178,7 @@ impl Model {
     pub fn run(&self, inputs: &[Input]) -> Result<Vec<Tensor>> {
         let shapes = self.check(inputs)?;
         let key = if self.options.device.wants_fixed_shapes() { shapes } else { Shapes::new() };
-        let fixed = dimensions(&self.signature, &key);
-        let make = || build(&self.name, &self.bytes, &self.options, &fixed);
+        let make = |key: &Shapes| build(&self.name, &self.bytes, &self.options, &dimensions(&self.signature, key));
         self.sessions.with(key, make, |session| self.infer(session, inputs))
     }
 

@@ -36,11 +36,14 @@ impl<T> Pool<T> {
     pub fn with<R, E>(
         &self,
         shapes: Shapes,
-        make: impl FnOnce() -> Result<T, E>,
+        make: impl FnOnce(&Shapes) -> Result<T, E>,
         run: impl FnOnce(&mut T) -> Result<R, E>,
     ) -> Result<R, E> {
         let mut loan = self.lend(shapes);
-        let mut program = loan.program.take().map_or_else(make, Ok)?;
+        let mut program = match loan.program.take() {
+            Some(idle) => idle,
+            None => make(&loan.shapes)?,
+        };
         let result = run(&mut program);
         loan.program = Some(program);
         result
@@ -119,7 +122,7 @@ mod tests {
                                 now.fetch_sub(1, Ordering::SeqCst);
                                 Ok(())
                             };
-                            pool.with(Shapes::new(), || made(&count), use_it).unwrap();
+                            pool.with(Shapes::new(), |_| made(&count), use_it).unwrap();
                         }
                     });
                 }
@@ -132,23 +135,23 @@ mod tests {
     fn what_cannot_be_made_leaves_room_for_the_next() {
         let pool = Pool::<usize>::new(1);
         for _ in 0..3 {
-            assert_eq!(pool.with(Shapes::new(), || Err("no"), |_| Ok(())), Err("no"));
+            assert_eq!(pool.with(Shapes::new(), |_| Err("no"), |_| Ok(())), Err("no"));
         }
-        assert_eq!(pool.with(Shapes::new(), || Ok(7), |program| Ok::<_, &str>(*program)), Ok(7));
+        assert_eq!(pool.with(Shapes::new(), |_| Ok(7), |program| Ok::<_, &str>(*program)), Ok(7));
     }
 
     #[test]
     fn what_panics_leaves_room_for_the_next() {
         let pool = Pool::<usize>::new(1);
-        let panics = || pool.with(Shapes::new(), || Ok::<_, ()>(1), |_| -> Result<(), ()> { panic!("on purpose") });
+        let panics = || pool.with(Shapes::new(), |_| Ok::<_, ()>(1), |_| -> Result<(), ()> { panic!("on purpose") });
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
-        assert_eq!(pool.with(Shapes::new(), || Ok(7), |program| Ok::<_, ()>(*program)), Ok(7));
+        assert_eq!(pool.with(Shapes::new(), |_| Ok(7), |program| Ok::<_, ()>(*program)), Ok(7));
     }
 
     #[test]
     fn shapes_have_programs_of_their_own_and_few_are_kept() {
         let (pool, count) = (Pool::new(2), AtomicUsize::new(0));
-        let used = |n: usize| pool.with(vec![vec![n]], || made(&count), |program| Ok(*program)).unwrap();
+        let used = |n: usize| pool.with(vec![vec![n]], |_| made(&count), |program| Ok(*program)).unwrap();
         assert_eq!([used(1), used(2), used(1), used(2)], [0, 1, 0, 1]);
         let others = |program: &mut usize| {
             for n in 3..=MAX_SHAPES + 1 {
@@ -156,7 +159,7 @@ mod tests {
             }
             Ok(*program)
         };
-        assert_eq!(pool.with(vec![vec![1]], || made(&count), others), Ok(0));
+        assert_eq!(pool.with(vec![vec![1]], |_| made(&count), others), Ok(0));
         assert!(pool.shelves.lock().len() <= MAX_SHAPES);
         assert_eq!(used(1), 0, "what was in use was kept");
         let before = count.load(Ordering::SeqCst);
