@@ -120,7 +120,7 @@ def load(data, cache, hold=False):
     training, held = [], []
     for relative in clips(data):
         kind, path = kind_of(relative), cache / "points" / relative.with_suffix(".csv")
-        if kind is None or not path.exists():
+        if kind is None or relative.parts[0] != "talking" or not path.exists():
             continue
         points, found = tracked.read(path)
         if found.mean() < 0.9 or len(points) < 50:
@@ -259,7 +259,7 @@ def export(args):
 
 
 def points(args):
-    for relative, reason in tracked.write(args.data, args.cache, args.lipstream, only="talking"):
+    for relative, reason in tracked.write(args.data, args.cache, args.lipstream):
         print(f"{relative}: {reason}")
 
 

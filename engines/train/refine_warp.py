@@ -12,7 +12,7 @@ from common import mesh
 SIDE, WINDOW = 256, 128
 CELLS = 32
 SMOOTHNESS, MERGE = 1e-3, 0.002
-OPENING_WEIGHT, HYSTERESIS = 1.5, 0.75
+OPENING_WEIGHT, HYSTERESIS = 2.0, 0.65
 # A partner opens by this much more (unit crop) than the reference that it stands beside.
 WIDER = 0.01
 
@@ -122,11 +122,26 @@ def _interpolation(first, count):
     return out
 
 
+def sample(crop, x, y):
+    """Values [n, m, 3] of a crop at places in pixels, 0 in the middle of the first one: cubic convolution with a = -1/2; the edge is repeated."""
+    column, row = np.floor(x).astype(int), np.floor(y).astype(int)
+
+    def weights(t):
+        return (t * t - 0.5 * (t + t**3), 1 - 2.5 * t * t + 1.5 * t**3, 0.5 * t + 2 * t * t - 1.5 * t**3, 0.5 * (t**3 - t * t))
+
+    inside = lambda v: np.clip(v, 0, SIDE - 1)
+    out = np.zeros((*x.shape, 3), np.float32)
+    for j, down in enumerate(weights((y - row).astype(np.float32))):
+        for i, across in enumerate(weights((x - column).astype(np.float32))):
+            out += (down * across)[..., None] * crop[inside(row + j - 1), inside(column + i - 1)]
+    return np.clip(out + 0.5, 0, 255).astype(np.uint8)
+
+
 def warp(crop, grid, x=0, y=0, side=SIDE):
     """The square of `side` pixels at (x, y) of the crop warped by the lattice."""
     across, down = _interpolation(x, side), _interpolation(y, side)
     place = np.einsum("ij,jkc,lk->ilc", down, grid, across, optimize=True) * SIDE - 0.5
-    return cv2.remap(crop, place[..., 0].astype(np.float32), place[..., 1].astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return sample(crop, *np.clip(place, 0, SIDE - 1).transpose(2, 0, 1))
 
 
 def window(wanted):

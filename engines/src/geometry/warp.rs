@@ -5,7 +5,7 @@ use std::ops::Range;
 use nalgebra::{Cholesky, DMatrix, DVector, Dyn};
 
 use super::{Point, Rect};
-use crate::image::{Crop, Texture};
+use crate::image::{Crop, Texture, Walk};
 
 /// Control points nearer to each other than this are one point (unit crop coordinates: half a pixel of 256).
 const MERGE: f32 = 0.002;
@@ -364,8 +364,8 @@ impl Lattice {
         upper.lerp(lower, v - j as f32)
     }
 
-    /// `out(p) = crop(lattice(p))` in unit coordinates; beyond the crop its edge is repeated. Outside of the lattice's
-    /// area the crop stays as it is.
+    /// `out(p) = crop(lattice(p))` in unit coordinates, cubic between pixels; beyond the crop its edge is repeated. Outside of
+    /// the lattice's area the crop stays as it is.
     pub fn warp(&self, crop: &Crop) -> Crop {
         let mut out = crop.clone();
         self.warp_into(crop, &mut out, |_, value| value);
@@ -389,7 +389,7 @@ impl Lattice {
         let edge = |i: usize| ((i * side) as f32 / self.cells as f32 - 0.5).ceil().max(0.0) as usize;
         let edges: Vec<usize> = (0..=self.cells).map(|i| edge(i).min(side)).collect();
         let [columns, rows] = self.area.clone();
-        let mut line = vec![Point::default(); row];
+        let (mut line, mut values) = (vec![Point::default(); row], Vec::new());
         let lines = edges[rows.start]..edges[rows.end];
         for (y, pixels) in out.data.chunks_exact_mut(side * 3).enumerate().skip(lines.start).take(lines.len()) {
             let v = (y as f32 + 0.5) * per_pixel;
@@ -405,11 +405,11 @@ impl Lattice {
                 let (x, y) = (fixed(start.x), fixed(start.y));
                 let (dx, dy) = ((step.x * side as f32 * 65536.0) as i32, (step.y * side as f32 * 65536.0) as i32);
                 let cell = &mut pixels[columns.start * 3..columns.end * 3];
-                for (k, pixel) in cell.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-                    let k = k as i32;
-                    let value = texture.sample(x.wrapping_add(dx.wrapping_mul(k)), y.wrapping_add(dy.wrapping_mul(k)));
+                values.resize(columns.len(), [0.0; 3]);
+                texture.sample_line(Walk { x, y, dx, dy }, &mut values);
+                for (pixel, value) in cell.as_chunks_mut::<3>().0.iter_mut().zip(&values) {
                     for (old, new) in pixel.iter_mut().zip(value) {
-                        *old = mix(*old, ((new + 128) >> 8) as u8);
+                        *old = mix(*old, (new + 0.5) as u8);
                     }
                 }
             }

@@ -7,6 +7,7 @@
 mod balance;
 mod color;
 mod crop;
+mod cubic;
 mod frame;
 mod paste;
 mod raster;
@@ -18,6 +19,6 @@ pub use crop::Crop;
 pub(crate) use crop::{luma, resample, rgb_planar};
 pub use frame::{Format, FrameMut, FrameView, Plane, PlaneMut};
 pub use paste::{PasteReport, paste};
-pub(crate) use raster::Texture;
+pub(crate) use raster::{Texture, Walk};
 pub(crate) use sharpen::sharpen;
 pub(crate) use steady::steady;

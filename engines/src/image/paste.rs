@@ -27,7 +27,7 @@ pub struct PasteReport {
     pub pixels: usize,
 }
 
-/// Blends `patch` into `frame`: sub-pixel inverse warp, bilinear and averaged where the patch shrinks, weighted by the
+/// Blends `patch` into `frame`: sub-pixel inverse warp, cubic and averaged where the patch shrinks, weighted by the
 /// patch's mask and opacity. Only pixels under the mask are read or written; alpha is left as it is. A patch of other
 /// colours than the frame's is converted.
 ///
@@ -175,7 +175,7 @@ impl Source<'_> {
             return Written::default();
         }
         let factor = raster::reduction(step);
-        // A bilinear filter sees the mask up to one (reduced) pixel beyond its last value; nothing beyond the crop counts.
+        // Up to one (reduced) pixel beyond its last value the mask is more than nothing; nothing beyond the crop counts.
         let reach = |[from, to]: [usize; 2]| {
             ((from as f32 - factor as f32).max(0.0), (to as f32 + factor as f32).min(side as f32))
         };
@@ -240,27 +240,22 @@ impl Source<'_> {
         colour: &Colour<N>,
     ) -> Written {
         let texture = raster.texture();
-        let weight = self.opacity / (255.0 * 256.0);
+        let weight = self.opacity / 255.0;
         // Nothing yet: the first pixel widens it to itself.
         #[allow(clippy::reversed_empty_ranges)]
         let mut written = Written { x: usize::MAX..0, y: usize::MAX..0, pixels: 0 };
-        // Of one line: sampling goes from pixel to pixel, blending in vectors.
-        let (mut weights, mut values) = (Vec::new(), [const { Vec::new() }; N]);
+        // Of one line.
+        let (mut values, mut weights) = (Vec::new(), Vec::new());
         for y in walker.rows.clone() {
             let Some((columns, start)) = walker.line(y) else { continue };
-            let walk = raster.walk(start, walker.step());
+            values.resize(columns.len(), [0.0; C]);
+            texture.sample_line(raster.walk(start, walker.step()), &mut values);
             weights.clear();
-            values.iter_mut().for_each(Vec::clear);
             let (mut first, mut last) = (usize::MAX, 0);
-            for i in 0..columns.len() {
-                let (u, v) = walk.at(i);
-                let value = texture.sample(u, v);
+            for (i, value) in values.iter().enumerate() {
                 // Below half a code of mask nothing would change.
-                let covered = value[N] >= 128;
-                weights.push(if covered { value[N] as f32 * weight } else { 0.0 });
-                for (values, value) in values.iter_mut().zip(value) {
-                    values.push(value as f32 * (1.0 / 256.0));
-                }
+                let covered = value[N] >= 0.5;
+                weights.push(if covered { value[N] * weight } else { 0.0 });
                 if covered {
                     written.pixels += 1;
                     first = first.min(i);
@@ -272,11 +267,11 @@ impl Source<'_> {
             }
             let line = &mut target.data[y * target.stride + (columns.start + first) * B..][..(last + 1 - first) * B];
             let at = walker.centred(columns.start + first, y);
-            for (k, values) in values.iter().enumerate() {
-                let (values, weights) = (&values[first..=last], &weights[first..=last]);
+            let (values, weights) = (&values[first..=last], &weights[first..=last]);
+            for k in 0..N {
                 let pixels = line.as_chunks_mut::<B>().0.iter_mut();
                 for (i, ((pixel, value), w)) in pixels.zip(values).zip(weights).enumerate() {
-                    let p = colour.apply(k, *value, at.x + i as f32 * walker.unit, at.y);
+                    let p = colour.apply(k, value[k], at.x + i as f32 * walker.unit, at.y);
                     let f = f32::from(pixel[target.offsets[k]]);
                     pixel[target.offsets[k]] = (f + (p - f) * w + 0.5) as u8;
                 }

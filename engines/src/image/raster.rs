@@ -8,13 +8,13 @@ use std::ops::Range;
 use crate::geometry::Point;
 
 /// Fractional bits of a sampling position.
-const BITS: u32 = 16;
+pub(super) const BITS: u32 = 16;
 
 /// The largest reduction: beyond it a picture is not a face any more.
 pub(crate) const MAX_REDUCTION: f32 = 64.0;
 
 /// The whole factor by which to average a source before it is sampled `step` source pixels apart: the nearest one, so
-/// that what is left for the bilinear filter is 0.75 to 1.5.
+/// that what is left for the filter is 0.75 to 1.5.
 pub(crate) fn reduction(step: f32) -> usize {
     (step.round() as usize).max(1)
 }
@@ -49,7 +49,7 @@ impl<const C: usize> Texture<'_, C> {
         value
     }
 
-    fn last(&self, count: usize) -> i32 {
+    pub(super) fn last(&self, count: usize) -> i32 {
         (count as i32 - 1) << BITS
     }
 }
@@ -65,13 +65,13 @@ pub(crate) struct Raster<const C: usize> {
     factor: usize,
 }
 
-/// Positions along a line through a [`Raster`], in 16.16 fixed point.
+/// Positions along a line through a [`Texture`], in 16.16 fixed point.
 #[derive(Clone, Copy)]
 pub(crate) struct Walk {
-    x: i32,
-    y: i32,
-    dx: i32,
-    dy: i32,
+    pub x: i32,
+    pub y: i32,
+    pub dx: i32,
+    pub dy: i32,
 }
 
 impl Walk {

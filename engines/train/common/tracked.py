@@ -21,11 +21,11 @@ def read(path):
     return filled.reshape(len(rows), mesh.P, 2).astype(np.float32), found
 
 
-def write(data, cache, lipstream, only=None):
+def write(data, cache, lipstream):
     """One CSV a clip under CACHE/points; clips that have one are skipped. Yields what failed: (clip, reason)."""
     for relative in clips(data):
         out = cache / "points" / relative.with_suffix(".csv")
-        if out.exists() or only and not str(relative).startswith(only):
+        if out.exists():
             continue
         out.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run([lipstream, "eval", data / relative, "--points", out, "--device", "cpu"], capture_output=True, text=True)
