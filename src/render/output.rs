@@ -99,7 +99,7 @@ impl AudioCodec {
     /// gives back what came in wherever it has enough bits.
     pub fn encoder(self) -> &'static str {
         match self {
-            Self::Aac => "audioconvert ! audioresample ! avenc_aac name=aenc bitrate=160000 ! aacparse",
+            Self::Aac => "audioconvert ! audioresample ! avenc_aac name=aenc aac-coder=fast bitrate=160000 ! aacparse",
             Self::Alac => "audioconvert dithering=none ! avenc_alac name=aenc",
             Self::Flac => "audioconvert dithering=none ! flacenc name=aenc ! flacparse",
             Self::Pcm => "audioconvert dithering=none",

@@ -1,10 +1,12 @@
 //! How many sessions the machine holds in real time.
 //!
-//! What a frame costs is measured once, by running the graph of an avatar as fast as it goes and counting CPU time; that
-//! is the price of a session before it has run. Where the device is left to us, the plain CPU provider is measured beside
-//! what `auto` takes, and sessions get the cheaper one: for a small engine that is often the CPU. While sessions run, the CPU time that the process really takes is
-//! compared with the prices of those that run, and prices go up where reality is dearer. A session is let in when the
-//! prices of all, the new one's and what other programs take fit into the part of the cores that the configuration gives.
+//! What a frame costs is measured once, by running the graph of an avatar at the pace of its pictures and counting CPU
+//! time; that is the price of a session before it has run. As fast as it goes the same graph takes up to a third less: the
+//! caches stay warm. Where the device is left to us, the plain CPU provider is measured beside what `auto` takes, and
+//! sessions get the cheaper one: for a small engine that is often the CPU. While sessions run, the CPU time that the
+//! process really takes is compared with the prices of those that run, and prices go up where reality is dearer. A session
+//! is let in when the prices of all, the new one's and what other programs take fit into the part of the cores that the
+//! configuration gives.
 
 use std::{
     sync::OnceLock,
@@ -21,16 +23,17 @@ use crate::{
     live::Picture,
 };
 
-/// Frames of the measurement, and frames before it that warm the caches up.
-const FRAMES: u64 = 60;
-const WARM_UP: u64 = 15;
+/// Frames of the measurement, which come at their pace, and frames before it that warm all up, as fast as it goes.
+const FRAMES: u64 = 40;
+const WARM_UP: u64 = 20;
 /// The avatar whose frames are used; it comes with the program and has the standard picture.
 const DEMO: &str = "demo";
 /// The picture that prices are told for.
 pub const STANDARD: Picture = Picture { width: 1280, height: 720, fps: (25, 1) };
-/// Speed at which measured prices follow reality, a second.
-const FOLLOW: f64 = 0.2;
-/// A machine is busy with other things only when it stays so for about this long.
+/// Parts of the way that prices go towards reality in a second: soon up, before the next session comes, and slowly down.
+const RISE: f64 = 0.5;
+const FALL: f64 = 0.1;
+/// The same for the loads: a machine is busy with other things only when it stays so.
 const SMOOTH: f64 = 0.25;
 
 /// What a frame costs, and on which device that is.
@@ -67,7 +70,7 @@ impl Meter {
         Self { cores, part, price: OnceLock::new(), load: Mutex::new(Load { factor: 1.0, ..Load::default() }) }
     }
 
-    /// Measures the cost of a frame on the first call, which takes a second or two. Before it a session costs all there
+    /// Measures the cost of a frame on the first call, which takes two to five seconds. Before it a session costs all there
     /// is. Returns the device that sessions should use where `device` is `auto`.
     pub fn calibrate(&self, avatars: &avatar::Store, engine: &str, device: &str) -> &str {
         let price = self.price.get_or_init(|| {
@@ -137,7 +140,8 @@ impl Meter {
         if let Some((_, taken)) = priced.filter(|(_, taken)| *taken > 0.0) {
             // Idle sessions are cheaper than their price, and may speak at any moment: prices only go up by it.
             let real = load.factor * load.own / taken;
-            load.factor = (load.factor + (real - load.factor) * FOLLOW).clamp(1.0, 4.0);
+            let follow = if real > load.factor { RISE } else { FALL };
+            load.factor = (load.factor + (real - load.factor) * follow).clamp(1.0, 4.0);
         }
     }
 
@@ -174,7 +178,7 @@ fn why(pipeline: &gst::Pipeline) -> Option<Failure> {
     }
 }
 
-/// Runs the graph of an avatar with a voice, not live, and counts CPU seconds a frame.
+/// Runs the graph of an avatar with a voice and counts CPU seconds a frame.
 fn measure(avatars: &avatar::Store, engine: &str, device: &str) -> Result<f64> {
     let frames = FRAMES + WARM_UP;
     let launch = format!(
@@ -183,7 +187,7 @@ fn measure(avatars: &avatar::Store, engine: &str, device: &str) -> Result<f64> {
          audiotestsrc wave=pink-noise volume=0.3 num-buffers={blocks} samplesperbuffer=960 ! audio/x-raw,rate=48000,channels=2 ! ls.audio_sink \
          ls.video_src ! videoconvert ! x264enc tune=zerolatency speed-preset=superfast bitrate=2500 threads=1 sliced-threads=false \
              ! fakesink name=out sync=false async=false \
-         ls.audio_src ! fakesink sync=false async=false",
+         ls.audio_src ! audioconvert ! avenc_aac aac-coder=fast ! fakesink sync=false async=false",
         w = STANDARD.width,
         h = STANDARD.height,
         blocks = frames * 2 + 20,
@@ -211,7 +215,14 @@ fn measure(avatars: &avatar::Store, engine: &str, device: &str) -> Result<f64> {
     });
     pipeline.set_state(gst::State::Playing).map_err(|refused| why(&pipeline).unwrap_or_else(|| refused.into()))?;
     let mut player = avatar::Player::open(avatars.get(DEMO).ok_or_else(|| Failure::run("there is no avatar `demo`"))?)?;
+    let mut due = Instant::now();
     for n in 0..frames {
+        if n > WARM_UP {
+            due += Duration::from_millis(40);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        } else {
+            due = Instant::now();
+        }
         let (frame, _) = player.next_frame()?;
         let mut frame = frame.copy();
         let own = frame.get_mut().expect("a copy has one owner");

@@ -101,7 +101,7 @@ impl Manager {
         self.runtime.clone()
     }
 
-    /// Measures what a session costs on this machine; takes a second. Done by the first session otherwise.
+    /// Measures what a session costs on this machine; takes some seconds. Done by the first session otherwise.
     pub fn calibrate(&self) {
         self.device();
     }
