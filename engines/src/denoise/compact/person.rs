@@ -14,6 +14,10 @@ const CLOSED: f32 = 0.012;
 const IDLE: f32 = 0.25;
 /// Shrinks a person's measured range towards the population's.
 const TRUST: f32 = 0.5;
+/// So many frames are sure to miss the widest that a mouth opens: that much wider than the widest seen it may open in all.
+const FEW: f32 = 150.0;
+/// From this part of the widest opening on, wider ones come nearer to it and never reach it.
+const KNEE: f32 = 0.7;
 
 /// Cheeks and philtrum, which move least with the mouth.
 const STILL: std::ops::Range<usize> = landmarks::CHEEKS.start..landmarks::PHILTRUM.end;
@@ -29,6 +33,8 @@ pub(super) struct Person {
     stable: Vec<Point>,
     /// Range of the motion relative to the population's.
     scale: f32,
+    /// What the opening stays below, unit crop: a warp stretches teeth into a mouth wider than any picture shows.
+    widest: f32,
     pub(super) references: Vec<Pictured>,
 }
 
@@ -56,6 +62,7 @@ impl Person {
             rest: basis.rest[landmarks::LOWER].to_vec(),
             stable: basis.rest[landmarks::STABLE].to_vec(),
             scale: 1.0,
+            widest: f32::INFINITY,
             references: Vec::new(),
         }
     }
@@ -83,10 +90,14 @@ impl Person {
         }
         let at = |q: usize| opening(&lower[(lower.len() - 1) * q / 100]);
         let range = (at(95) - at(5)) / basis.spread;
-        let scale = if range < IDLE { 1.0 } else { range.clamp(0.4, 2.0).powf(TRUST) };
+        let (scale, widest) = if range < IDLE {
+            (1.0, f32::INFINITY)
+        } else {
+            (range.clamp(0.4, 2.0).powf(TRUST), at(98) * (1.0 + FEW / lower.len() as f32))
+        };
         let references =
             bank.references().iter().map(|r| Pictured { lower: unposed(&r.points), reference: r.clone() }).collect();
-        Self { rest, stable, scale, references }
+        Self { rest, stable, scale, widest, references }
     }
 
     /// The same person with a factor on all motion.
@@ -129,6 +140,7 @@ impl Person {
         }
         let motion = basis.motion(latent);
         let mut lower: Vec<Point> = self.rest.iter().zip(motion).map(|(r, m)| *r + m * (self.scale * gain)).collect();
+        limit(basis, &mut lower, self.widest * gain.max(1.0));
         part_lips(&mut lower);
         let whole = STILL.clone().fold(Point::default(), |sum, i| sum + drift[i]) * (1.0 / STILL.len() as f32);
         for (i, p) in lower.iter_mut().enumerate() {
@@ -139,6 +151,16 @@ impl Person {
             *p = *l + o;
         }
         Wanted { points, lower, drift }
+    }
+}
+
+/// Keeps the opening of a lower face below `widest`.
+fn limit(basis: &Basis, lower: &mut [Point], widest: f32) {
+    let (open, knee) = (opening(lower), KNEE * widest);
+    if open > knee {
+        let room = widest - knee;
+        let less = knee + room * (1.0 - (-(open - knee) / room).exp()) - open;
+        lower.iter_mut().zip(basis.motion(&basis.open_by(less))).for_each(|(p, m)| *p = *p + m);
     }
 }
 
@@ -247,6 +269,18 @@ mod tests {
         // It comes by and by.
         let later = wanted(&moved, Some((&rest.drift, 1.0)));
         assert!(shift(&later, still.start) < 0.5 * shift(&first, still.start));
+    }
+
+    #[test]
+    fn a_mouth_opens_no_wider_than_it_was_seen_to_unless_more_is_asked_for() {
+        let basis = basis();
+        let rest = basis.rest.clone();
+        let person = Person { widest: 0.06, ..unknown(&basis) };
+        let open = |amount, gain| opening(&person.wanted(&basis, &basis.open_by(amount), &rest, gain, None).lower);
+        let free = |amount| opening(&unknown(&basis).wanted(&basis, &basis.open_by(amount), &rest, 1.0, None).lower);
+        assert!((open(0.02, 1.0) - free(0.02)).abs() < 1e-6, "what is usual stays");
+        assert!(open(0.05, 1.0) < open(0.08, 1.0) && open(0.3, 1.0) < 0.0605, "{}", open(0.3, 1.0));
+        assert!(open(0.05, 2.0) > 0.08, "{}", open(0.05, 2.0));
     }
 
     #[test]
