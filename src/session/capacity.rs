@@ -24,8 +24,8 @@ use crate::{
 };
 
 /// Frames of the measurement, which come at their pace, and frames before it that warm all up, as fast as it goes.
-const FRAMES: u64 = 40;
-const WARM_UP: u64 = 20;
+const FRAMES: u64 = 25;
+const WARM_UP: u64 = 15;
 /// The avatar whose frames are used; it comes with the program and has the standard picture.
 const DEMO: &str = "demo";
 /// The picture that prices are told for.
@@ -70,7 +70,7 @@ impl Meter {
         Self { cores, part, price: OnceLock::new(), load: Mutex::new(Load { factor: 1.0, ..Load::default() }) }
     }
 
-    /// Measures the cost of a frame on the first call, which takes two to five seconds. Before it a session costs all there
+    /// Measures the cost of a frame on the first call, which takes one to four seconds. Before it a session costs all there
     /// is. Returns the device that sessions should use where `device` is `auto`.
     pub fn calibrate(&self, avatars: &avatar::Store, engine: &str, device: &str) -> &str {
         let price = self.price.get_or_init(|| {
