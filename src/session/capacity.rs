@@ -1,8 +1,8 @@
 //! How many sessions the machine holds in real time.
 //!
 //! What a frame costs is measured once, by running the graph of an avatar at the pace of its pictures and counting CPU
-//! time; that is the price of a session before it has run. As fast as it goes the same graph takes up to a third less: the
-//! caches stay warm. Where the device is left to us, the plain CPU provider is measured beside what `auto` takes, and
+//! time; that is the price of a session before it has run. As fast as it goes the same graph takes less of it for a frame
+//! than a session does. Where the device is left to us, the plain CPU provider is measured beside what `auto` takes, and
 //! sessions get the cheaper one: for a small engine that is often the CPU. While sessions run, the CPU time that the
 //! process really takes is compared with the prices of those that run, and prices go up where reality is dearer. A session
 //! is let in when the prices of all, the new one's and what other programs take fit into the part of the cores that the
@@ -23,6 +23,8 @@ use crate::{
     live::Picture,
 };
 
+/// Time between the frames of [`STANDARD`].
+const PERIOD: Duration = Duration::from_millis(40);
 /// Frames of the measurement, which come at their pace, and frames before it that warm all up, as fast as it goes.
 const FRAMES: u64 = 25;
 const WARM_UP: u64 = 15;
@@ -215,10 +217,11 @@ fn measure(avatars: &avatar::Store, engine: &str, device: &str) -> Result<f64> {
     });
     pipeline.set_state(gst::State::Playing).map_err(|refused| why(&pipeline).unwrap_or_else(|| refused.into()))?;
     let mut player = avatar::Player::open(avatars.get(DEMO).ok_or_else(|| Failure::run("there is no avatar `demo`"))?)?;
+    let period = gst::ClockTime::from_nseconds(PERIOD.as_nanos() as u64);
     let mut due = Instant::now();
     for n in 0..frames {
         if n > WARM_UP {
-            due += Duration::from_millis(40);
+            due += PERIOD;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         } else {
             due = Instant::now();
@@ -226,8 +229,8 @@ fn measure(avatars: &avatar::Store, engine: &str, device: &str) -> Result<f64> {
         let (frame, _) = player.next_frame()?;
         let mut frame = frame.copy();
         let own = frame.get_mut().expect("a copy has one owner");
-        own.set_pts(gst::ClockTime::from_mseconds(40 * n));
-        own.set_duration(gst::ClockTime::from_mseconds(40));
+        own.set_pts(period * n);
+        own.set_duration(period);
         if source.push_buffer(frame).is_err() {
             break;
         }

@@ -14,7 +14,7 @@ const CLOSED: f32 = 0.012;
 const IDLE: f32 = 0.25;
 /// Shrinks a person's measured range towards the population's.
 const TRUST: f32 = 0.5;
-/// So many frames are sure to miss the widest that a mouth opens: that much wider than the widest seen it may open in all.
+/// A mouth may open wider than the widest of n frames seen by the factor 1 + FEW / n: few frames miss the widest.
 const FEW: f32 = 150.0;
 /// From this part of the widest opening on, wider ones come nearer to it and never reach it.
 const KNEE: f32 = 0.7;
@@ -93,7 +93,7 @@ impl Person {
         let (scale, widest) = if range < IDLE {
             (1.0, f32::INFINITY)
         } else {
-            (range.clamp(0.4, 2.0).powf(TRUST), at(98) * (1.0 + FEW / lower.len() as f32))
+            (range.clamp(0.4, 2.0).powf(TRUST), widest(at(98), lower.len()))
         };
         let references =
             bank.references().iter().map(|r| Pictured { lower: unposed(&r.points), reference: r.clone() }).collect();
@@ -152,6 +152,12 @@ impl Person {
         }
         Wanted { points, lower, drift }
     }
+}
+
+/// What openings stay below where `seen` is nearly the widest of so many frames. More than nothing, whatever landmarks a bank
+/// file claims.
+fn widest(seen: f32, frames: usize) -> f32 {
+    seen.max(CLOSED) * (1.0 + FEW / frames as f32)
 }
 
 /// Keeps the opening of a lower face below `widest`.
@@ -281,6 +287,15 @@ mod tests {
         assert!((open(0.02, 1.0) - free(0.02)).abs() < 1e-6, "what is usual stays");
         assert!(open(0.05, 1.0) < open(0.08, 1.0) && open(0.3, 1.0) < 0.0605, "{}", open(0.3, 1.0));
         assert!(open(0.05, 2.0) > 0.08, "{}", open(0.05, 2.0));
+    }
+
+    #[test]
+    fn a_bank_of_lips_the_wrong_way_round_moves_nothing_out_of_sight() {
+        let basis = basis();
+        assert!(widest(0.05, 75) > widest(0.05, 1500));
+        let person = Person { widest: widest(-0.3, 10), ..unknown(&basis) };
+        let lower = person.wanted(&basis, &basis.open_by(0.3), &basis.rest.clone(), 1.0, None).lower;
+        assert!(lower.iter().all(|p| p.is_finite()) && opening(&lower) < 0.25, "{}", opening(&lower));
     }
 
     #[test]
