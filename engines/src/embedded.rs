@@ -5,21 +5,29 @@
 pub struct Bundle {
     pub name: &'static str,
     pub manifest: &'static str,
-    pub files: &'static [(&'static str, &'static [u8])],
+    pub files: Files,
 }
 
-macro_rules! bundle {
-    ($name:literal, $($file:literal),+) => {
-        Bundle {
-            name: $name,
-            manifest: include_str!(concat!("../models/", $name, "/engine.toml")),
-            files: &[$(($file, include_bytes!(concat!("../models/", $name, "/", $file)))),+],
-        }
+type Files = &'static [(&'static str, &'static [u8])];
+
+macro_rules! files {
+    ($folder:literal, $($file:literal),+) => {
+        &[$(($file, include_bytes!(concat!("../models/", $folder, "/", $file)))),+]
     };
 }
 
-pub static BUNDLES: [Bundle; 3] = [
-    bundle!("compact", "audio.onnx", "motion.onnx", "basis.safetensors", "refine.onnx"),
-    bundle!("expert", "lips.onnx", "voice.onnx"),
-    bundle!("tracker", "detector.onnx", "landmarks.onnx", "lips.onnx"),
+macro_rules! bundle {
+    ($name:literal, $files:expr) => {
+        Bundle { name: $name, manifest: include_str!(concat!("../models/", $name, "/engine.toml")), files: $files }
+    };
+}
+
+static COMPACT: Files = files!("compact", "audio.onnx", "motion.onnx", "basis.safetensors", "refine.onnx");
+
+pub static BUNDLES: [Bundle; 4] = [
+    bundle!("compact", COMPACT),
+    // The same weights, larger crops.
+    bundle!("compact-hd", COMPACT),
+    bundle!("expert", files!("expert", "lips.onnx", "voice.onnx")),
+    bundle!("tracker", files!("tracker", "detector.onnx", "landmarks.onnx", "lips.onnx")),
 ];

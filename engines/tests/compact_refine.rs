@@ -1,10 +1,10 @@
-//! `compact` with and without its refinement network.
+//! `compact` with and without its refinement network, and with larger crops.
 
 mod common;
 
 use std::{fs, path::Path, time::Duration};
 
-use common::BT709;
+use common::{BT709, Picture};
 use lipstream_engines::{
     bank::{BankConfig, ReferenceBank},
     denoise::{self, Denoiser, Patch, Scene},
@@ -39,8 +39,8 @@ fn engine(refined: bool) -> std::sync::Arc<dyn Denoiser> {
     denoise::load(&Engine::open(folder.path()).unwrap(), &options()).unwrap()
 }
 
-/// A level face of 200 px from crop edge to crop edge that opens its mouth by `open` crops.
-fn face(engine: &dyn Denoiser, open: f32) -> Face {
+/// A level face of `side` px from crop edge to crop edge that opens its mouth by `open` crops.
+fn face(engine: &dyn Denoiser, side: f32, open: f32) -> Face {
     let alignment = &engine.spec().alignment;
     let mut points = vec![Point::new(0.5, 0.5); landmarks::COUNT];
     for (a, p) in alignment.anchors.iter().zip(&alignment.points) {
@@ -60,7 +60,7 @@ fn face(engine: &dyn Denoiser, open: f32) -> Face {
         let (sin, cos) = (std::f32::consts::PI * k as f32 / 20.0).sin_cos();
         points[i] = Point::new(0.5 + 0.42 * cos, 0.4 + (0.5 + open / 2.0) * sin);
     }
-    let points: Vec<Point> = points.iter().map(|p| Point::new(60.0, 40.0) + *p * 200.0).collect();
+    let points: Vec<Point> = points.iter().map(|p| Point::new(0.3, 0.2) * side + *p * side).collect();
     Face {
         track_id: 1,
         rect: Rect::around(&points).unwrap(),
@@ -72,20 +72,25 @@ fn face(engine: &dyn Denoiser, open: f32) -> Face {
 }
 
 fn render(engine: &dyn Denoiser, format: Format, openings: &[f32]) -> Patch {
-    let config = BankConfig { capacity: 8, side: SIDE, alignment: engine.spec().alignment.clone() };
+    render_of(engine, 200.0, openings, |open| common::noise(format, SIZE, (open * 1000.0) as u64))
+}
+
+/// A mouth of somebody whose face is `side` px large, whom `picture` shows with that opening.
+fn render_of(engine: &dyn Denoiser, side: f32, openings: &[f32], picture: impl Fn(f32) -> Picture) -> Patch {
+    let config = BankConfig { capacity: 8, side: engine.spec().crop, alignment: engine.spec().alignment.clone() };
     let mut bank = ReferenceBank::new(config);
     for open in openings {
-        let picture = common::noise(format, SIZE, (open * 1000.0) as u64);
+        let picture = picture(*open);
         // The second look confirms a shape that is far from the one before.
         for _ in 0..2 {
-            bank.observe(&picture.view(), &face(engine, *open), None).unwrap();
+            bank.observe(&picture.view(), &face(engine, side, *open), None).unwrap();
         }
     }
     assert_eq!(bank.references().len(), openings.len());
     let identity = engine.prepare(&bank).unwrap();
     let mut latent = vec![0.0; engine.spec().latent];
     latent[0] = 1.5;
-    let face = face(engine, 0.02);
+    let face = face(engine, side, 0.02);
     let scene = Scene { face: &face, gain: 1.0, last: None, time: None, gap: Duration::ZERO };
     engine.render(&latent, &identity, &scene).unwrap().expect("a patch")
 }
@@ -118,4 +123,47 @@ fn it_is_the_same_for_the_same_frame() {
     let [a, b] = [0, 1].map(|_| render(engine.as_ref(), Format::Nv12, &[0.0, 0.05]));
     assert_eq!(a.pixels, b.pixels);
     assert_eq!(a.pixels.space, BT709);
+}
+
+/// Luma of a patch of full-range RGB under its mask, reduced to 256 px: of each pixel the mean and the deviation.
+fn luma(patch: &Patch) -> Vec<(f32, f32)> {
+    let (side, zoom) = (patch.pixels.side, patch.pixels.side / SIDE);
+    let at = |x: usize, y: usize| f32::from(patch.pixels.data[(y * side + x) * 3 + 1]);
+    let cell = |i: usize| {
+        let (x, y) = (i % SIDE * zoom, i / SIDE * zoom);
+        let all: Vec<f32> = (0..zoom * zoom).map(|k| at(x + k % zoom, y + k / zoom)).collect();
+        let mean = all.iter().sum::<f32>() / all.len() as f32;
+        (mean, all.iter().map(|v| (v - mean).abs()).sum::<f32>() / all.len() as f32)
+    };
+    let full = |i: usize| patch.mask[(i / SIDE * zoom) * side + i % SIDE * zoom] == 255;
+    (0..SIDE * SIDE).map(|i| if full(i) { cell(i) } else { (0.0, 0.0) }).collect()
+}
+
+#[test]
+fn larger_crops_show_the_same_mouth_with_more_of_its_detail() {
+    let [small, large] =
+        ["compact", "compact-hd"].map(|n| denoise::load(&Engine::find(n).unwrap(), &options()).unwrap());
+    assert_eq!((small.spec().crop, large.spec().crop), (SIDE, 2 * SIDE));
+    // Skin with slow changes, and, on a face of 800 px, with lines of 5 px: 1.6 pixels of the small crop.
+    for (side, lines) in [(200.0, 0.0), (800.0, 30.0)] {
+        let size = ((1.6 * side) as usize, (1.6 * side) as usize);
+        let paint = |x: f32, y: f32| {
+            let slow = 130.0 + 40.0 * (x / side * 9.0).sin() + 30.0 * (y / side * 7.0).cos();
+            [slow + lines * (x * std::f32::consts::TAU / 5.0).sin(); 3]
+        };
+        let shown = [&small, &large].map(|e| {
+            luma(&render_of(e.as_ref(), side, &[0.0, 0.04, 0.08], |_| Picture::new(Format::Rgb, size, paint)))
+        });
+        let covered = |i: &usize| shown.iter().all(|s| s[*i].0 > 0.0);
+        let both: Vec<usize> = (0..SIDE * SIDE).filter(covered).collect();
+        assert!(both.len() > 5000, "{} pixels", both.len());
+        let mean = |of: &dyn Fn(usize) -> f32| both.iter().map(|i| of(*i)).sum::<f32>() / both.len() as f32;
+        let apart = mean(&|i| (shown[0][i].0 - shown[1][i].0).abs());
+        let detail = mean(&|i| shown[1][i].1);
+        if lines == 0.0 {
+            assert!(apart < 1.0, "{apart}");
+        } else {
+            assert!(detail > 0.25 * lines, "{detail}");
+        }
+    }
 }

@@ -22,7 +22,7 @@ pub(super) fn lower_face(side: usize, wanted: &Wanted, current: &[Point]) -> Vec
 /// The box of the pixels that a paste may read, in unit crop coordinates: those under the mask, and around them as far as
 /// a filter reaches on a face that is shown at a quarter of the crop's size.
 pub(super) fn area(mask: &[u8], side: usize) -> Rect {
-    const REACH: usize = 8;
+    let reach = side.div_ceil(32);
     let used = |row: &[u8]| row.iter().any(|v| *v > 0);
     let Some(top) = mask.chunks_exact(side).position(used) else { return Rect::default() };
     let bottom = side - mask.chunks_exact(side).rev().position(used).unwrap_or_default();
@@ -33,8 +33,8 @@ pub(super) fn area(mask: &[u8], side: usize) -> Rect {
     let left = any.iter().position(|v| *v > 0).unwrap_or_default();
     let right = side - any.iter().rev().position(|v| *v > 0).unwrap_or_default();
     let unit = |v: usize| v as f32 / side as f32;
-    let (x, y) = (unit(left.saturating_sub(REACH)), unit(top.saturating_sub(REACH)));
-    Rect { x, y, width: unit(right + REACH) - x, height: unit(bottom + REACH) - y }
+    let (x, y) = (unit(left.saturating_sub(reach)), unit(top.saturating_sub(reach)));
+    Rect { x, y, width: unit(right + reach) - x, height: unit(bottom + reach) - y }
 }
 
 fn outline(wanted: &Wanted, current: &[Point]) -> Vec<Point> {
@@ -48,8 +48,8 @@ fn outline(wanted: &Wanted, current: &[Point]) -> Vec<Point> {
     landmarks::OUTLINE_JAW.map(further).chain(landmarks::OUTLINE_OVER.iter().map(|i| wanted.points[*i])).collect()
 }
 
-/// The part of the crop that an outline can reach, as sums of box blurs that are not divided: whole numbers, exact in
-/// f32 for crops of up to 430 pixels.
+/// The part of the crop that an outline can reach, as sums of box blurs that are not divided: whole numbers, in f32 exact
+/// for crops of up to 430 pixels and far finer than a byte beyond.
 struct Mask {
     side: usize,
     columns: Range<usize>,

@@ -125,6 +125,12 @@ impl Compact {
     }
 }
 
+/// How far apart the pixels lie that are sharpened against each other, in a crop of `side` whose pixels are `density` times
+/// as dense as the frame's: as far as in a crop of 256, and nearer where the frame shows finer detail than that.
+fn reach(side: usize, density: f32) -> usize {
+    if density.is_finite() { (density.round() as usize).clamp(1, (side / 256).max(1)) } else { 1 }
+}
+
 fn window(audio: &AudioSection, silence: Arc<[f32]>) -> WindowSpec {
     WindowSpec {
         hop: Duration::from_millis(audio.hop_ms.into()),
@@ -222,8 +228,9 @@ impl Denoiser for Compact {
         let latent = contrast.stretch(&self.basis, latent, frames);
         let drift = before.map(|memory| (memory.drift.as_slice(), frames));
         let wanted = person.wanted(&self.basis, &latent, &points, scene.gain, drift);
-        let mask = mask::lower_face(self.spec.crop, &wanted, &points);
-        let mut area = mask::area(&mask, self.spec.crop);
+        let side = self.spec.crop;
+        let mask = mask::lower_face(side, &wanted, &points);
+        let mut area = mask::area(&mask, side);
         if self.refiner.is_some() {
             area = area.union(&refine::area(&wanted));
         }
@@ -235,7 +242,7 @@ impl Denoiser for Compact {
         if let Some(refiner) = &self.refiner {
             refiner.apply(&mut pixels, person, showing.reference, &wanted, &warp, scene)?;
         }
-        sharpen(&mut pixels, &area, SHARPEN);
+        sharpen(&mut pixels, &area, SHARPEN, reach(side, side as f32 * to_crop.scale()));
         if let Some(last) = scene.last {
             steady(&mut pixels, &last.pixels, &area, frames);
         }

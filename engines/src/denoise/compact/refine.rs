@@ -17,7 +17,8 @@ use crate::{
 
 /// The file's name in a manifest; an engine may do without it.
 const PART: &str = "refine";
-/// Side of the crops that the network has learnt from, in pixels.
+/// Side of the crops that the network has learnt from, in pixels. Those of an engine may be so many times as large: then
+/// the network sees them reduced, and what it corrects is enlarged.
 const CROP: usize = 256;
 /// Side of the window that it corrects, in pixels.
 const SIDE: usize = 128;
@@ -43,7 +44,7 @@ pub(super) struct Refiner {
 
 /// What would otherwise be allocated for each frame.
 struct Scratch {
-    /// Pixels of a window, `[128, 128, 3]`.
+    /// Pixels of a window, `[128, 128, 3]`, reduced where crops are larger.
     window: Vec<u8>,
     /// `[3, 128, 128]`
     nearest: Vec<f32>,
@@ -70,11 +71,11 @@ impl Refiner {
         if !engine.manifest().files.contains_key(PART) {
             return Ok(None);
         }
-        if engine.manifest().geometry.crop != CROP {
+        if !engine.manifest().geometry.crop.is_multiple_of(CROP) {
             return Err(Error::Manifest {
                 origin: engine.location(),
                 key: "geometry.crop".into(),
-                cause: format!("must be {CROP}, or there must be no `files.{PART}`"),
+                cause: format!("must be a multiple of {CROP}, or there must be no `files.{PART}`"),
             });
         }
         let name = engine.file_name(PART);
@@ -136,7 +137,11 @@ impl Refiner {
             let cause = "gave no finite `delta`".into();
             return Err(Error::Runtime { model: self.model.name().into(), cause });
         };
-        add(picture, corner, &delta.data);
+        let zoom = picture.side / CROP;
+        match zoom {
+            1 => add(picture, corner, &delta.data),
+            _ => add(picture, corner.map(|v| v * zoom), &enlarged(&delta.data, zoom)),
+        }
         Ok(())
     }
 }
@@ -169,21 +174,60 @@ fn partner<'a>(references: &'a [Pictured], one: &'a Pictured, usable: impl Fn(&P
     wider.or_else(|| others().max_by(|a, b| opening(&a.lower).total_cmp(&opening(&b.lower)))).unwrap_or(one)
 }
 
+/// The window at `corner` (pixels of a crop of [`CROP`]), as means of squares of pixels where the crop is larger.
 fn copy_window(crop: &Crop, [x, y]: [usize; 2], window: &mut [u8]) {
-    for (line, row) in window.chunks_exact_mut(SIDE * 3).zip(crop.data.chunks_exact(crop.side * 3).skip(y)) {
-        line.copy_from_slice(&row[x * 3..(x + SIDE) * 3]);
+    let (stride, zoom) = (crop.side * 3, crop.side / CROP);
+    let count = zoom * zoom;
+    for (j, line) in window.chunks_exact_mut(SIDE * 3).enumerate() {
+        let rows = &crop.data[(y + j) * zoom * stride..][..zoom * stride];
+        if zoom == 1 {
+            line.copy_from_slice(&rows[x * 3..(x + SIDE) * 3]);
+            continue;
+        }
+        for (i, pixel) in line.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+            let mut sums = [count / 2; 3];
+            for row in rows.chunks_exact(stride) {
+                for p in row[(x + i) * zoom * 3..][..zoom * 3].as_chunks::<3>().0 {
+                    sums.iter_mut().zip(p).for_each(|(sum, v)| *sum += usize::from(*v));
+                }
+            }
+            *pixel = sums.map(|sum| (sum / count) as u8);
+        }
     }
 }
 
-/// Adds differences of RGB, `[3, 128, 128]`, to the window at `corner` of a picture in whatever colours.
+/// Planes of [`SIDE`] made `zoom` times as large on a side, linear between the pixels; the edge is repeated.
+fn enlarged(planes: &[f32], zoom: usize) -> Vec<f32> {
+    let side = SIDE * zoom;
+    let place = |k: usize| {
+        let at = ((k as f32 + 0.5) / zoom as f32 - 0.5).clamp(0.0, (SIDE - 1) as f32);
+        let low = (at as usize).min(SIDE - 2);
+        (low, at - low as f32)
+    };
+    let places: Vec<_> = (0..side).map(place).collect();
+    let mut out = Vec::with_capacity(planes.len() * zoom * zoom);
+    let mut line = [0.0; SIDE];
+    for plane in planes.chunks_exact(PIXELS) {
+        for (j, t) in &places {
+            let (upper, lower) = (&plane[j * SIDE..][..SIDE], &plane[(j + 1) * SIDE..][..SIDE]);
+            line.iter_mut().zip(upper.iter().zip(lower)).for_each(|(v, (a, b))| *v = a + (b - a) * t);
+            out.extend(places.iter().map(|(i, t)| line[*i] + (line[i + 1] - line[*i]) * t));
+        }
+    }
+    out
+}
+
+/// Adds differences of RGB, `[3, side, side]`, to the square at `corner` of a picture in whatever colours.
 fn add(picture: &mut Crop, [x, y]: [usize; 2], delta: &[f32]) {
     let space = picture.space;
     let zero = space.from_rgb([0.0; 3]);
-    let (r, rest) = delta.split_at(PIXELS);
-    let (g, b) = rest.split_at(PIXELS);
-    for (j, row) in picture.data.chunks_exact_mut(picture.side * 3).skip(y).take(SIDE).enumerate() {
-        let line = j * SIDE..(j + 1) * SIDE;
-        let pixels = row[x * 3..(x + SIDE) * 3].as_chunks_mut::<3>().0.iter_mut();
+    let count = delta.len() / 3;
+    let side = count.isqrt();
+    let (r, rest) = delta.split_at(count);
+    let (g, b) = rest.split_at(count);
+    for (j, row) in picture.data.chunks_exact_mut(picture.side * 3).skip(y).take(side).enumerate() {
+        let line = j * side..(j + 1) * side;
+        let pixels = row[x * 3..(x + side) * 3].as_chunks_mut::<3>().0.iter_mut();
         let colours = r[line.clone()].iter().zip(&g[line.clone()]).zip(&b[line]);
         for (pixel, ((r, g), b)) in pixels.zip(colours) {
             let step = match space {
@@ -340,5 +384,30 @@ mod tests {
         }
         assert_eq!(rgb.data[(64 * CROP + 128) * 3..][..3], [146, 120, 107]);
         assert_eq!(rgb.data[(64 * CROP + 127) * 3..][..3], [120; 3]);
+    }
+
+    #[test]
+    fn a_larger_crop_is_seen_reduced_and_corrected_as_widely() {
+        let zoom = 2;
+        let data = (0..zoom * CROP).flat_map(|y| (0..zoom * CROP).flat_map(move |x| [x / 4, y / 4, (x + y) % 2 * 9]));
+        let data: Vec<u8> = data.map(|v| v as u8).collect();
+        let mut crop = Crop { side: zoom * CROP, space: ColorSpace::Rgb, data };
+        let mut window = vec![0; 3 * PIXELS];
+        copy_window(&crop, [64, 32], &mut window);
+        assert_eq!(window[(10 * SIDE + 20) * 3..][..3], [42, 21, 5]);
+        // A correction that grows to the right by 1/256 a pixel of the window.
+        let delta: Vec<f32> = (0..3 * PIXELS).map(|i| (i % SIDE) as f32 / 255.0).collect();
+        let large = enlarged(&delta, zoom);
+        let line = &large[9 * SIDE * zoom..][..SIDE * zoom];
+        let whole: Vec<f32> = line.iter().map(|v| v * 255.0).collect();
+        for (k, wanted) in [(0, 0.0), (1, 0.25), (2, 0.75), (101, 50.25), (254, 126.75), (255, 127.0)] {
+            assert!((whole[k] - wanted).abs() < 1e-3, "{k}: {}", whole[k]);
+        }
+        let before = crop.clone();
+        add(&mut crop, [128, 64], &large);
+        let grown =
+            |x: usize, y: usize| i32::from(crop.data[(y * 512 + x) * 3]) - i32::from(before.data[(y * 512 + x) * 3]);
+        assert_eq!([grown(127, 100), grown(128 + 100, 64), grown(128 + 100, 319), grown(384, 100)], [0, 50, 50, 0]);
+        assert_eq!([grown(228, 63), grown(228, 320)], [0, 0]);
     }
 }
