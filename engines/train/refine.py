@@ -9,8 +9,12 @@
 
 import argparse
 import json
+import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+
+# Packing has a process a core: threads of its linear algebra would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
