@@ -69,6 +69,8 @@ pub struct Scene<'a> {
     pub gain: f32,
     /// What was rendered for the stream's previous frame.
     pub last: Option<&'a Patch>,
+    /// [`Patch::memory`] of the last patch of the stream, however long ago, whoever was shown: the voice is the same.
+    pub heard: Option<&'a (dyn Any + Send + Sync)>,
     /// Where in the video the frame stands, to be compared with [`crate::bank::Reference::time`].
     pub time: Option<Duration>,
     /// References nearer than this in time are not used: for measuring against the true mouth, which must not be seen.

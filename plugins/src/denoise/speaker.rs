@@ -1,6 +1,7 @@
 //! One stream's way from a face and a feature window to a patch.
 
 use std::{
+    any::Any,
     collections::VecDeque,
     path::Path,
     sync::Arc,
@@ -101,7 +102,9 @@ pub struct Speaker {
     past: VecDeque<Arc<[f32]>>,
     /// Patch of the frame before, at full opacity.
     last: Option<Patch>,
-    /// Its latent and running time.
+    /// What the engine remembers of the stream's last patch, over pauses and other faces.
+    heard: Option<Arc<dyn Any + Send + Sync>>,
+    /// Latent and running time of the patch before.
     shown: Option<(Arc<[f32]>, gst::ClockTime)>,
     /// Interrupts heeded so far,
     pub interrupts: u64,
@@ -139,6 +142,7 @@ impl Speaker {
             track: None,
             past: VecDeque::new(),
             last: None,
+            heard: None,
             shown: None,
             interrupts: 0,
             ease: None,
@@ -311,6 +315,7 @@ impl Speaker {
             face: &face,
             gain: manner.gain,
             last: self.last.as_ref(),
+            heard: self.heard.as_deref(),
             time: frame.buffer.pts().map(Into::into),
             gap: manner.gap,
         };
@@ -319,6 +324,7 @@ impl Speaker {
             self.fade.vanish(time);
             return Ok(Finished::untouched());
         };
+        self.heard = patch.memory.clone();
         self.last = Some(patch.clone());
         self.shown = Some((latent, time));
         let opacity = self.fade.towards(!face.occluded, time) * frame.presence;

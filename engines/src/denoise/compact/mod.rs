@@ -224,7 +224,8 @@ impl Denoiser for Compact {
         let points: Vec<_> = face.points.iter().map(|p| to_crop.apply(*p)).collect();
         let before = scene.last.and_then(|patch| patch.memory.as_ref()?.downcast_ref::<Memory>());
         let frames = before.map_or(1.0, |memory| memory.frames_until(scene));
-        let mut contrast = before.map(|memory| memory.contrast.clone()).unwrap_or_default();
+        let heard = before.or_else(|| scene.heard?.downcast_ref());
+        let mut contrast = heard.map(|memory| memory.contrast.clone()).unwrap_or_default();
         let latent = contrast.stretch(&self.basis, latent, frames);
         let drift = before.map(|memory| (memory.drift.as_slice(), frames));
         let wanted = person.wanted(&self.basis, &latent, &points, scene.gain, drift);

@@ -166,8 +166,14 @@ mod tests {
             yaw: 0.0,
             occluded: false,
         };
-        let scene =
-            Scene { face: &face, gain: 1.0, last: None, time: Some(Duration::from_secs(4)), gap: Duration::ZERO };
+        let scene = Scene {
+            face: &face,
+            gain: 1.0,
+            last: None,
+            heard: None,
+            time: Some(Duration::from_secs(4)),
+            gap: Duration::ZERO,
+        };
         let area = Rect { x: 0.0, y: 0.0, width: 1.0, height: 1.0 };
         let show = |open: f32, last: Option<Showing>, scene: &Scene| {
             let wanted = person.wanted(&basis, &basis.open_by(open), &basis.rest, 1.0, None);
