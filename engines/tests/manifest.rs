@@ -36,6 +36,20 @@ fn what_is_shipped_is_whole() {
 }
 
 #[test]
+fn the_engine_for_large_faces_is_the_other_one_with_larger_crops() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let large = fs::read_to_string(models.join("compact-hd/engine.toml")).unwrap();
+    let own = |line: &&str| !["#", "name = ", "description = ", "crop = "].iter().any(|start| line.starts_with(start));
+    let same = |text: &str| text.lines().filter(own).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(same(&large), same(&compact()));
+    let engine = Engine::open(&models.join("compact-hd")).unwrap();
+    assert_eq!((engine.manifest().name.as_str(), engine.manifest().geometry.crop), ("compact-hd", 512));
+    for part in engine.manifest().files.keys() {
+        engine.file(part).unwrap();
+    }
+}
+
+#[test]
 fn errors_name_the_manifest_the_key_and_the_cause() {
     for (from, to, key, cause) in [
         ("family = \"compact\"", "family = \"wav3lip\"", "family", "wav3lip"),
