@@ -100,7 +100,7 @@ def skew(stand):
 
 def viewers(stand):
     """viewers come and go"""
-    stand.notes["viewers"] = storm(stand)
+    stand.notes.setdefault("viewers", []).append(storm(stand))
 
 
 def sessions(stand, count=200):
@@ -125,11 +125,11 @@ def sessions(stand, count=200):
     time.sleep(settle)
     after = server.usage()
     left = [s["id"] for s in server.api("GET", "/sessions") if s["id"].startswith("churn-")]
-    stand.notes["sessions"] = {
+    stand.notes.setdefault("sessions", []).append({
         "created": made, "refused as full": full, "left": len(left),
         "threads": after["threads"] - before["threads"], "fds": after["fds"] - before["fds"],
         "megabytes": round((after["rss"] - before["rss"]) / 1e6, 1),
-    }
+    })
 
 
 # The order of a soak, and whether the fault breaks the source, so that markers around it say nothing of drift.
