@@ -25,8 +25,13 @@ struct Clip {
 impl Clip {
     /// `None`, and a printed line, when the clip or ffmpeg is not here.
     fn read(name: &str, count: usize, size: (usize, usize)) -> Option<Self> {
+        Self::part(name, 0, count, size)
+    }
+
+    /// The same from frame `first` on.
+    fn part(name: &str, first: usize, count: usize, size: (usize, usize)) -> Option<Self> {
         let path = shared_data()?.join(name);
-        let filter = format!("fps=25,scale={}:{}", size.0, size.1);
+        let filter = format!("fps=25,trim=start_frame={first},setpts=PTS-STARTPTS,scale={}:{}", size.0, size.1);
         let count_text = count.to_string();
         let output = Command::new("ffmpeg")
             .args(["-v", "error", "-i"])
@@ -206,6 +211,37 @@ fn one_face_in_place_of_another_is_another_face() {
         later.extend(tracker.process(&scene(true, i).view(), at(i)).unwrap().iter().map(|f| f.track_id));
     }
     assert!(!later.is_empty() && later.iter().all(|id| *id != ids[0]), "{ids:?} then {later:?}");
+}
+
+#[test]
+fn a_head_that_jerks_is_the_same_and_in_every_frame() {
+    let Some(clip) = Clip::part("talking/val/free_latentsync2.mp4", 250, 25, (540, 960)) else { return };
+    let mut tracker = Tracker::new(config()).unwrap();
+    for i in 0..clip.frames.len() {
+        let faces = tracker.process(&clip.picture(Format::I420, i).view(), at(i)).unwrap();
+        assert_eq!(faces.iter().map(|f| f.track_id).collect::<Vec<_>>(), [0], "frame {i}");
+    }
+}
+
+#[test]
+fn a_face_that_is_given_up_is_sought_in_the_same_frame() {
+    let (Some(a), Some(b)) = (one(), two()) else { return };
+    let mut tracker = Tracker::new(TrackerConfig { max_faces: 2, ..config() }).unwrap();
+    // One of two faces moves on by a whole face before a wall that stays: no square around its last points shows it.
+    let wall = |x: f32, y: f32| [128.0 + 110.0 * (x / 180.0).sin() * (y / 90.0).cos(); 3];
+    let scene = |i: usize| {
+        let along = if i < 4 { 0.0 } else { 300.0 };
+        Picture::new(Format::I420, (1800, 900), move |x, y| match x - along {
+            _ if y >= 512.0 => wall(x, y),
+            left if (0.0..512.0).contains(&left) => a.rgb(0, left, y),
+            _ if x >= 1288.0 => b.rgb(0, x - 1288.0, y),
+            _ => wall(x, y),
+        })
+    };
+    for i in 0..6 {
+        let faces = tracker.process(&scene(i).view(), at(i)).unwrap();
+        assert_eq!(faces.len(), 2, "frame {i}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! 1. [`scene`]: a thumbnail tells a cut, which ends all tracks.
 //! 2. [`landmarks`]: every tracked face is read again in an upright square around its last points. A low face
 //!    probability, impossible geometry or a look that is another's ends the track at once, and the detector looks for
-//!    it in the next frame.
+//!    it in the same frame.
 //!    [`lips`]: then its lips once more, in a closer window.
 //! 3. [`detector`]: every few frames, or when nothing is tracked, the whole frame is searched for new faces; rarely while
 //!    there is no place for one.
@@ -197,8 +197,8 @@ impl Tracker {
         let due = self.tracks.is_empty() || self.since_detection.is_none_or(|n| n + 1 >= interval);
         self.since_detection = self.since_detection.map(|n| n.saturating_add(1));
 
-        self.follow(frame, dt)?;
-        if due {
+        let ended = self.follow(frame, dt)?;
+        if due || ended {
             self.since_detection = Some(0);
             self.search(frame)?;
         }
@@ -206,8 +206,8 @@ impl Tracker {
         Ok(self.tracks.iter().map(Track::face).collect())
     }
 
-    /// Reads every tracked face in the new frame.
-    fn follow(&mut self, frame: &FrameView, dt: f32) -> Result<()> {
+    /// Reads every tracked face in the new frame; true when one has ended.
+    fn follow(&mut self, frame: &FrameView, dt: f32) -> Result<bool> {
         let squares: Vec<_> = self.tracks.iter().map(|t| landmarks::around(&t.raw)).collect();
         let known: Vec<_> = squares.iter().flatten().copied().collect();
         let mut readings = self.network.read(frame, &known)?.into_iter();
@@ -230,10 +230,7 @@ impl Tracker {
             }
         }
         self.tracks = kept;
-        if ended {
-            self.since_detection = None;
-        }
-        Ok(())
+        Ok(ended)
     }
 
     /// Runs the detector, confirms tracks and starts new ones.
