@@ -224,11 +224,41 @@ fn a_head_that_jerks_is_the_same_and_in_every_frame() {
 }
 
 #[test]
+fn a_face_that_was_away_for_seconds_is_the_same_and_another_is_not() {
+    let (Some(a), Some(b)) = (one(), two()) else { return };
+    let seen = |away: Option<&Clip>, millis: u64, tracker: &mut Tracker| {
+        let picture = Picture::new(Format::I420, (1800, 900), |x, y| match (away, x - 600.0, y - 200.0) {
+            (Some(clip), left, top) if (0.0..512.0).contains(&left) && (0.0..512.0).contains(&top) => {
+                clip.rgb(0, left, top)
+            }
+            _ => wall(x, y),
+        });
+        let faces = tracker.process(&picture.view(), Some(Duration::from_millis(millis))).unwrap();
+        faces.first().map(|face| face.track_id)
+    };
+    for (pause, other, same) in [(3000, false, true), (7000, false, false), (3000, true, false)] {
+        let mut tracker = Tracker::new(config()).unwrap();
+        for i in 0..4 {
+            assert_eq!(seen(Some(a), 40 * i, &mut tracker), Some(0));
+        }
+        for i in 4..8 {
+            assert_eq!(seen(None, 40 * i, &mut tracker), None);
+        }
+        let back = seen(Some(if other { b } else { a }), 320 + pause, &mut tracker);
+        assert!(back.is_some() && (back == Some(0)) == same, "after {pause} ms: {back:?}, another: {other}");
+    }
+}
+
+/// A background of strong contrast, so that what moves before it is no cut of the scene.
+fn wall(x: f32, y: f32) -> [f32; 3] {
+    [128.0 + 110.0 * (x / 180.0).sin() * (y / 90.0).cos(); 3]
+}
+
+#[test]
 fn a_face_that_is_given_up_is_sought_in_the_same_frame() {
     let (Some(a), Some(b)) = (one(), two()) else { return };
     let mut tracker = Tracker::new(TrackerConfig { max_faces: 2, ..config() }).unwrap();
     // One of two faces moves on by a whole face before a wall that stays: no square around its last points shows it.
-    let wall = |x: f32, y: f32| [128.0 + 110.0 * (x / 180.0).sin() * (y / 90.0).cos(); 3];
     let scene = |i: usize| {
         let along = if i < 4 { 0.0 } else { 300.0 };
         Picture::new(Format::I420, (1800, 900), move |x, y| match x - along {

@@ -11,7 +11,7 @@
 //!    there is no place for one.
 //! 4. [`smooth`]: a one-euro filter over the points, in seconds and face sizes.
 //!
-//! A face that comes back within a second at the same place with the same look is the same track; after a cut never.
+//! A face that comes back within seconds at the same place with the same look is the same track; after a cut never.
 
 mod decode;
 mod detector;
@@ -43,8 +43,8 @@ const EMBEDDED_INPUT: InputSize = InputSize::Pixels(320 * 192);
 const USER_INPUT: InputSize = InputSize::Side(640);
 /// Confidence that a detection needs to be read by the landmark network, which has the last word.
 const DETECTION: f32 = 0.5;
-/// Seconds during which a lost face may come back under its number.
-const MEMORY: f32 = 1.0;
+/// Seconds during which a lost face may come back under its number: who looks aside or drinks is not another person.
+const MEMORY: f32 = 5.0;
 /// Seconds from frame to frame where the stream does not say.
 const USUAL_STEP: f32 = 1.0 / 25.0;
 /// Two tracks whose boxes overlap more are on one face.
@@ -252,7 +252,10 @@ impl Tracker {
             {
                 continue;
             }
-            let again = self.lost.iter().position(|(t, _)| t.resembles(&rect, &reading.look));
+            let alike = |(_, (track, _)): &(usize, &(Track, f32))| track.resembles(&rect, &reading.look);
+            let likeness = |(_, (track, _)): &(usize, &(Track, f32))| track.look.correlation(&reading.look);
+            let lost = self.lost.iter().enumerate().filter(alike);
+            let again = lost.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).map(|(i, _)| i);
             let track = match again {
                 Some(i) => {
                     let mut track = self.lost.remove(i).0;

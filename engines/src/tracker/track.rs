@@ -94,7 +94,7 @@ impl Track {
         rank(self.score * self.confidence, &self.rect)
     }
 
-    /// Takes up a face again that was lost for a moment.
+    /// Takes up a face again that was lost for a while.
     pub fn resume(&mut self, reading: Reading) {
         self.rect = Rect::around(&reading.points).unwrap_or(self.rect);
         self.smoother.push(&reading.points, size(&self.rect), 0.0);
@@ -105,7 +105,7 @@ impl Track {
         self.missed = 0;
     }
 
-    /// Whether a reading can be this face after it was lost for a moment.
+    /// Whether a reading can be this face after it was lost for a while.
     pub fn resembles(&self, rect: &Rect, look: &Thumbnail) -> bool {
         self.rect.iou(rect) > 0.25 && self.looks_like(rect, look)
     }

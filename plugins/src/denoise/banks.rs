@@ -15,8 +15,8 @@ const MAX_TRACKS: usize = 4;
 /// References of one person, for banks of any origin.
 pub const CAPACITY: usize = 48;
 
-/// A track that is not seen for so many looks at others is over: the tracker gives a number back within a second only.
-const FORGOTTEN: u64 = 150;
+/// A track that is not seen for so many looks at others is over: the tracker gives a number back within seconds only.
+const FORGOTTEN: u64 = 300;
 
 struct Entry {
     track: u64,
