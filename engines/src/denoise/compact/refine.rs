@@ -395,7 +395,7 @@ mod tests {
         let mut window = vec![0; 3 * PIXELS];
         copy_window(&crop, [64, 32], &mut window);
         assert_eq!(window[(10 * SIDE + 20) * 3..][..3], [42, 21, 5]);
-        // A correction that grows to the right by 1/256 a pixel of the window.
+        // A correction that grows to the right by a code a pixel of the window.
         let delta: Vec<f32> = (0..3 * PIXELS).map(|i| (i % SIDE) as f32 / 255.0).collect();
         let large = enlarged(&delta, zoom);
         let line = &large[9 * SIDE * zoom..][..SIDE * zoom];
