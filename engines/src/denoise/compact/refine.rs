@@ -52,6 +52,8 @@ struct Scratch {
     second: Vec<f32>,
     /// `[2, 128, 128]`
     shapes: Vec<f32>,
+    /// The correction as large as the crop wants it, where that is larger.
+    large: Vec<f32>,
 }
 
 impl Default for Scratch {
@@ -61,6 +63,7 @@ impl Default for Scratch {
             nearest: vec![0.0; 3 * PIXELS],
             second: vec![0.0; 3 * PIXELS],
             shapes: vec![0.0; 2 * PIXELS],
+            large: Vec::new(),
         }
     }
 }
@@ -113,7 +116,7 @@ impl Refiner {
         };
         // Taken and not locked: many streams render at once.
         let mut scratch = self.spare.lock().pop().unwrap_or_default();
-        let Scratch { window, nearest: first, second: other, shapes } = &mut scratch;
+        let Scratch { window, nearest: first, second: other, shapes, large } = &mut scratch;
         copy_window(picture, corner, window);
         rgb_planar(window, picture.space, first);
         match &beside {
@@ -131,7 +134,6 @@ impl Refiner {
             Input { name: "shapes", shape: &[1, 2, SIDE, SIDE], data: shapes },
             Input { name: "openings", shape: &[1, 3], data: &openings },
         ])?;
-        self.spare.lock().push(scratch);
         let delta = outputs.iter().find(|t| t.data.len() == 3 * PIXELS && t.data.iter().all(|v| v.is_finite()));
         let Some(delta) = delta else {
             let cause = "gave no finite `delta`".into();
@@ -140,8 +142,12 @@ impl Refiner {
         let zoom = picture.side / CROP;
         match zoom {
             1 => add(picture, corner, &delta.data),
-            _ => add(picture, corner.map(|v| v * zoom), &enlarged(&delta.data, zoom)),
+            _ => {
+                enlarge(&delta.data, zoom, large);
+                add(picture, corner.map(|v| v * zoom), large);
+            }
         }
+        self.spare.lock().push(scratch);
         Ok(())
     }
 }
@@ -197,7 +203,7 @@ fn copy_window(crop: &Crop, [x, y]: [usize; 2], window: &mut [u8]) {
 }
 
 /// Planes of [`SIDE`] made `zoom` times as large on a side, linear between the pixels; the edge is repeated.
-fn enlarged(planes: &[f32], zoom: usize) -> Vec<f32> {
+fn enlarge(planes: &[f32], zoom: usize, out: &mut Vec<f32>) {
     let side = SIDE * zoom;
     let place = |k: usize| {
         let at = ((k as f32 + 0.5) / zoom as f32 - 0.5).clamp(0.0, (SIDE - 1) as f32);
@@ -205,7 +211,7 @@ fn enlarged(planes: &[f32], zoom: usize) -> Vec<f32> {
         (low, at - low as f32)
     };
     let places: Vec<_> = (0..side).map(place).collect();
-    let mut out = Vec::with_capacity(planes.len() * zoom * zoom);
+    out.clear();
     let mut line = [0.0; SIDE];
     for plane in planes.chunks_exact(PIXELS) {
         for (j, t) in &places {
@@ -214,7 +220,6 @@ fn enlarged(planes: &[f32], zoom: usize) -> Vec<f32> {
             out.extend(places.iter().map(|(i, t)| line[*i] + (line[i + 1] - line[*i]) * t));
         }
     }
-    out
 }
 
 /// Adds differences of RGB, `[3, side, side]`, to the square at `corner` of a picture in whatever colours.
@@ -397,7 +402,8 @@ mod tests {
         assert_eq!(window[(10 * SIDE + 20) * 3..][..3], [42, 21, 5]);
         // A correction that grows to the right by a code a pixel of the window.
         let delta: Vec<f32> = (0..3 * PIXELS).map(|i| (i % SIDE) as f32 / 255.0).collect();
-        let large = enlarged(&delta, zoom);
+        let mut large = Vec::new();
+        enlarge(&delta, zoom, &mut large);
         let line = &large[9 * SIDE * zoom..][..SIDE * zoom];
         let whole: Vec<f32> = line.iter().map(|v| v * 255.0).collect();
         for (k, wanted) in [(0, 0.0), (1, 0.25), (2, 0.75), (101, 50.25), (254, 126.75), (255, 127.0)] {
