@@ -9,6 +9,7 @@ use crate::{
     adapt, doctor, engines,
     error::{Failure, Result},
     eval, graph,
+    media::Notices,
     render::{self, AudioCodec},
     serve,
 };
@@ -255,6 +256,7 @@ impl Render {
             video_bitrate: self.video_bitrate,
             quiet: self.quiet,
             watch: render::Watch::default(),
+            notices: Notices::default(),
         })?;
         if self.json {
             println!("{}", serde_json::to_string(&summary).expect("a summary has only plain values"));
@@ -284,6 +286,7 @@ impl Eval {
             sheet: self.sheet,
             expert: self.expert,
             device: lipstream_engines::runtime::Options { device: self.device, ..Default::default() },
+            notices: Notices::default(),
         })?;
         if self.json {
             println!("{}", serde_json::to_string_pretty(&figures).expect("figures are plain values"));
@@ -304,6 +307,7 @@ impl Adapt {
             references: self.references.into(),
             device: lipstream_engines::runtime::Options { device: self.device, ..Default::default() },
             quiet: self.quiet,
+            notices: Notices::default(),
         })?;
         if self.json {
             println!("{}", serde_json::to_string_pretty(&summary).expect("a summary has only plain values"));

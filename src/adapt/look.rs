@@ -86,7 +86,7 @@ struct Look {
 pub fn watch(options: &Options, engine: &Compact) -> Result<Seen> {
     let spec = engine.spec();
     let config = BankConfig { capacity: options.references, side: spec.crop, alignment: spec.alignment.clone() };
-    let mut reader = Reader::open(&options.video, Media::Video)?;
+    let mut reader = Reader::open(&options.video, Media::Video, &options.notices)?;
     let length = reader.duration().unwrap_or_default();
     let expected = ((length.nseconds() as f64 * 25e-9) as usize).min(FRAMES);
     let progress = Progress::start(

@@ -30,6 +30,7 @@ use self::hear::Offset;
 use crate::{
     error::{Failure, Result},
     eval::sound,
+    media::{Notice, Notices},
 };
 
 /// Pictures that are kept unless told otherwise.
@@ -49,6 +50,7 @@ pub struct Options {
     pub references: usize,
     pub device: runtime::Options,
     pub quiet: bool,
+    pub notices: Notices,
 }
 
 /// What came of it. Figures of the motion are of stretches that the range was not taken from.
@@ -80,6 +82,9 @@ pub struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why_not: Option<String>,
     pub wall_seconds: f64,
+    /// What was chosen, converted or missing in the files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
 }
 
 /// What is known of the motion.
@@ -102,13 +107,13 @@ pub fn adapt(options: &Options) -> Result<Summary> {
     write::check(&options.output)?;
     let compact = Compact::load(&engine, &options.device)?;
     let heard = match &options.audio {
-        Some(path) => Some(sound::samples(path, 0.0)?),
+        Some(path) => Some(sound::samples(path, 0.0, &options.notices)?),
         None => None,
     };
     let seen = look::watch(options, &compact)?;
     let heard = match heard {
         Some(heard) => Some(heard),
-        None => sound::samples_if_any(&options.video, seen.start)?,
+        None => sound::samples_if_any(&options.video, seen.start, &options.notices)?,
     };
     let motion = motion(&engine, &compact, options, &seen, heard.as_deref())?;
     let bank = seen.bank.to_bytes()?;
@@ -130,6 +135,7 @@ pub fn adapt(options: &Options) -> Result<Summary> {
         range: motion.range,
         why_not: motion.why_not,
         wall_seconds: started.elapsed().as_secs_f64(),
+        notices: options.notices.list(),
     })
 }
 

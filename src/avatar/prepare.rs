@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{Failure, Result},
-    media::{Media, Reader},
+    media::{Media, Notices, Reader},
     render::{DEFAULT_ENGINE, gather},
 };
 
@@ -60,12 +60,13 @@ pub struct Wish<'a> {
     pub size: Option<(u32, u32)>,
     /// Where to keep the reference bank; `None` where the avatar has one.
     pub bank: Option<&'a Path>,
+    pub notices: Notices,
 }
 
 /// Writes the clip, or says why it cannot be one. On a refusal files may be left in the folder.
 pub fn prepare(video: &Path, wish: &Wish, progress: &mut dyn FnMut(f32)) -> Result<Shape, Rejection> {
     let mut work = || {
-        let (shape, expected) = target(video, wish.size)?;
+        let (shape, expected) = target(video, wish.size, &wish.notices)?;
         let seen = convert(video, wish, shape, expected, progress)?;
         seen.judge()?;
         if let (Some(path), Some(bank)) = (wish.bank, &seen.bank) {
@@ -84,8 +85,8 @@ pub fn prepare(video: &Path, wish: &Wish, progress: &mut dyn FnMut(f32)) -> Resu
 }
 
 /// The shape of the clip and how many frames it will have.
-fn target(video: &Path, size: Option<(u32, u32)>) -> Result<(Shape, f64)> {
-    let reader = Reader::open(video, Media::Video)
+fn target(video: &Path, size: Option<(u32, u32)>, notices: &Notices) -> Result<(Shape, f64)> {
+    let reader = Reader::open(video, Media::Video, notices)
         .map_err(|f| Failure::new(f.kind, format!("{f}; send a video file such as MP4 with H.264")))?;
     let caps = reader.caps().ok_or_else(|| Failure::input("the video has no format; convert it to MP4 with H.264"))?;
     let info = VideoInfo::from_caps(&caps)?;
@@ -223,7 +224,7 @@ fn convert(video: &Path, wish: &Wish, shape: Shape, expected: f64, progress: &mu
     // Phones store a rotation beside the frames; a face must stand upright to be found.
     let elements = "videoflip video-direction=auto ! deinterlace ! videorate skip-to-first=true \
                     ! videoconvertscale add-borders=true";
-    let mut reader = Reader::open_as(video, Media::Video, elements, &caps)?;
+    let mut reader = Reader::open_as(video, Media::Video, elements, &caps, &wish.notices)?;
     let mut writer = Writer::create(wish.folder, wish.clip, shape)?;
     let mut encoder = jpeg::Encoder::new(&info)?;
     let mut watcher = gather::Watcher::new(runtime::Options::default(), FACES)?;

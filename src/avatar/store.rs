@@ -36,6 +36,7 @@ use crate::{
     background,
     error::{Failure, Result},
     live::Picture,
+    media::Notices,
     render::{DEFAULT_ENGINE, gather},
 };
 
@@ -289,7 +290,7 @@ impl Store {
         let video = work.0.join("demo.mp4");
         fs::write(&video, DEMO_VIDEO).map_err(|e| Failure::output(format!("{}: {e}", video.display())))?;
         let made = work.0.join("avatar");
-        self.make(&made, IDLE, &video, &mut |_| {}).map_err(|r| Failure::run(r.0))?;
+        self.make(&made, IDLE, &video, &mut |_| {}, &Notices::unheard()).map_err(|r| Failure::run(r.0))?;
         if folder.exists() && Avatar::open(&folder, DEMO).is_err() {
             // Broken by whatever; what can be made again is made again.
             fs::remove_dir_all(&folder).map_err(|e| Failure::output(format!("{}: {e}", folder.display())))?;
@@ -309,6 +310,7 @@ impl Store {
         clip: &str,
         video: &Path,
         progress: &mut (dyn FnMut(f32) + Send),
+        notices: &Notices,
     ) -> Result<Summary, Rejection> {
         name::check("avatar", name).map_err(Rejection)?;
         name::check("clip", clip).map_err(Rejection)?;
@@ -341,7 +343,7 @@ impl Store {
         let made = work.0.join("avatar");
         match avatar {
             None => {
-                background::run("avatar", || self.make(&made, clip, video, progress))?;
+                background::run("avatar", || self.make(&made, clip, video, progress, notices))?;
                 fs::rename(&made, self.folder.join(name))
                     .map_err(|e| Rejection(format!("avatar `{name}` cannot be stored: {e}")))?;
                 let stored = self.get(name).ok_or_else(|| Rejection(format!("avatar `{name}` cannot be opened")))?;
@@ -350,7 +352,7 @@ impl Store {
             Some(avatar) => {
                 let size = Some((avatar.picture.width, avatar.picture.height));
                 fs::create_dir(&made).map_err(|e| Rejection(format!("{}: {e}", made.display())))?;
-                let wish = Wish { folder: &made, clip, size, bank: None };
+                let wish = Wish { folder: &made, clip, size, bank: None, notices: notices.clone() };
                 background::run("avatar", || prepare(video, &wish, progress))?;
                 self.join(&avatar, clip, &made)?;
                 Ok(avatar.summary())
@@ -365,10 +367,13 @@ impl Store {
         clip: &str,
         video: &Path,
         progress: &mut (dyn FnMut(f32) + Send),
+        notices: &Notices,
     ) -> Result<(), Rejection> {
         let failure = |e: std::io::Error| Rejection(format!("{}: {e}", folder.display()));
         fs::create_dir(folder).map_err(failure)?;
-        prepare(video, &Wish { folder, clip, size: None, bank: Some(&folder.join(BANK)) }, progress)?;
+        let bank = folder.join(BANK);
+        let wish = Wish { folder, clip, size: None, bank: Some(&bank), notices: notices.clone() };
+        prepare(video, &wish, progress)?;
         fs::copy(video, folder.join(SOURCE)).map_err(failure)?;
         write_manifest(folder, &[clip.to_owned()]).map_err(failure)
     }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use super::{store::DEMO, *};
-use crate::media::{Media, Reader};
+use crate::media::{Media, Notices, Reader};
 
 fn demo(cache: &Path) -> Arc<Avatar> {
     gst::init().unwrap();
@@ -13,7 +13,7 @@ fn demo(cache: &Path) -> Arc<Avatar> {
 
 fn source() -> Vec<Vec<u8>> {
     let video = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/avatar.mp4");
-    let mut reader = Reader::open(&video, Media::Video).unwrap();
+    let mut reader = Reader::open(&video, Media::Video, &Notices::default()).unwrap();
     let frames = std::iter::from_fn(|| reader.next_sample().unwrap());
     frames.map(|sample| sample.buffer().unwrap().map_readable().unwrap()[..1280 * 720].to_vec()).collect()
 }

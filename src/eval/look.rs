@@ -12,7 +12,7 @@ use lipstream_engines::{
 
 use crate::{
     error::{Failure, Kind, Result},
-    media::{Media, Reader},
+    media::{Media, Notices, Reader},
     render::gather::Watcher,
 };
 
@@ -45,8 +45,8 @@ struct Grid {
 }
 
 impl Grid {
-    fn open(path: &Path) -> Result<Self> {
-        let reader = Reader::open(path, Media::Video)?;
+    fn open(path: &Path, notices: &Notices) -> Result<Self> {
+        let reader = Reader::open(path, Media::Video, notices)?;
         let mut grid = Self { reader, count: 0, start: 0.0, place: 0, shown: None, next: None };
         if let Some(sample) = grid.reader.next_sample()? {
             grid.start = grid.time(&sample);
@@ -105,9 +105,9 @@ pub struct Seen {
 }
 
 /// Follows the largest face of a video. Errors: what cannot be decoded, and a video without a face.
-pub fn watch(path: &Path, device: runtime::Options) -> Result<Seen> {
+pub fn watch(path: &Path, device: runtime::Options, notices: &Notices) -> Result<Seen> {
     let mut watcher = Watcher::new(device, 1)?;
-    let mut grid = Grid::open(path)?;
+    let mut grid = Grid::open(path, notices)?;
     let mut faces = Faces::new();
     while let Some((sample, fresh)) = grid.next()? {
         let face = match faces.last() {
@@ -178,14 +178,14 @@ impl Places {
 
     /// Takes the pictures of a video at these places, one after the other, as far as both go.
     pub fn look(&self, path: &Path) -> Result<Look<'_>> {
-        Ok(Look { places: self, grid: Grid::open(path)? })
+        Ok(Look { places: self, grid: Grid::open(path, &Notices::unheard())? })
     }
 
     /// The aligned face in red, green and blue, `[portrait, portrait, 3]`, at some places of the grid; `None` where there is
     /// no face or no frame.
     pub fn portraits(&self, path: &Path, moments: &[usize]) -> Result<Vec<Option<Vec<u8>>>> {
         let mut found = vec![None; moments.len()];
-        let mut grid = Grid::open(path)?;
+        let mut grid = Grid::open(path, &Notices::unheard())?;
         let last = moments.iter().copied().max().unwrap_or_default();
         for i in 0..=last {
             let Some((sample, _)) = grid.next()? else { break };

@@ -26,7 +26,10 @@ use self::{
     look::{FACE, Faces, MOUTH, Pictures, Places, Seen},
     sheet::Sheet,
 };
-use crate::error::{Failure, Result};
+use crate::{
+    error::{Failure, Result},
+    media::{Notice, Notices},
+};
 
 /// Frames by which a mouth may be off and still be in sync.
 const IN_SYNC: i32 = 1;
@@ -51,6 +54,7 @@ pub struct Options {
     /// The sync expert, by name or folder.
     pub expert: String,
     pub device: runtime::Options,
+    pub notices: Notices,
 }
 
 /// The figures. Openings are in distances of the outer eye corners; what could not be measured is left out.
@@ -76,6 +80,9 @@ pub struct Figures {
     /// Standard deviation of the opening in silence over that in speech.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silence_leak: Option<f64>,
+    /// What was chosen, converted or missing in the files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
 }
 
 /// The mouth's motion against that of the video that says the same.
@@ -136,7 +143,7 @@ pub struct TrueSync {
 
 /// Measures. Errors: a file that cannot be read, a video without a face, an expert that does not work.
 pub fn evaluate(options: &Options) -> Result<Figures> {
-    let watch = |path: &PathBuf| look::watch(path, options.device);
+    let watch = |path: &PathBuf| look::watch(path, options.device, &options.notices);
     let seen = watch(&options.video)?;
     if let Some(path) = &options.points {
         write(path, &table(&seen.faces))?;
@@ -175,6 +182,7 @@ pub fn evaluate(options: &Options) -> Result<Figures> {
         let curves: Vec<&[f64]> = curves.iter().map(Vec::as_slice).collect();
         Sheet::draw(&rows, places.portrait, &curves).write(path)?;
     }
+    figures.notices = options.notices.list();
     Ok(figures)
 }
 
@@ -186,10 +194,11 @@ fn write(path: &Path, text: &str) -> Result<()> {
 fn sync(options: &Options, seen: &Seen, said: Option<(&Seen, &Path)>, figures: &mut Figures) -> Result<Vec<Vec<f64>>> {
     let expert = Expert::load(&Engine::find(&options.expert)?, &options.device)?;
     let heard = match &options.audio {
-        Some(path) => Some(sound::samples(path, 0.0)?),
-        None => sound::samples_if_any(&options.video, seen.start)?,
+        Some(path) => Some(sound::samples(path, 0.0, &options.notices)?),
+        None => sound::samples_if_any(&options.video, seen.start, &options.notices)?,
     };
-    let truly_heard = said.map(|(seen, path)| sound::samples_if_any(path, seen.start)).transpose()?.flatten();
+    let truly_heard =
+        said.map(|(seen, path)| sound::samples_if_any(path, seen.start, &options.notices)).transpose()?.flatten();
     let judge = |faces: &Faces, sound: Option<&Vec<f32>>| {
         let Some(sound) = sound else { return Ok(None) };
         Ok::<_, Failure>(expert::offset(&expert.lips(faces)?, &expert.voice(sound)?))

@@ -7,7 +7,7 @@ use lipstream_engines::audio::SAMPLE_RATE;
 use super::look::{MOST, RATE, running_time};
 use crate::{
     error::{Failure, Kind, Result},
-    media::{Media, Reader, SOUND},
+    media::{Media, Notices, Reader, SOUND},
 };
 
 /// A stamp that is off by less than this (10 ms) does not move what follows without a gap.
@@ -16,7 +16,7 @@ const TOLERANCE: i64 = SAMPLE_RATE as i64 / 100;
 const LONGEST: usize = (MOST as f64 / RATE) as usize * SAMPLE_RATE as usize;
 
 /// Mono samples of 16 kHz in -1..1 from `start` on, a running time in seconds; where the file has none, silence.
-pub fn samples(path: &Path, start: f64) -> Result<Vec<f32>> {
+pub fn samples(path: &Path, start: f64, notices: &Notices) -> Result<Vec<f32>> {
     let converter = format!("{SOUND} ! audioconvert name=head dithering=none ! audioresample");
     let caps = gst::Caps::builder("audio/x-raw")
         .field("format", "F32LE")
@@ -24,7 +24,7 @@ pub fn samples(path: &Path, start: f64) -> Result<Vec<f32>> {
         .field("rate", SAMPLE_RATE as i32)
         .field("channels", 1)
         .build();
-    let mut reader = Reader::open_as(path, Media::Audio, &converter, &caps)?;
+    let mut reader = Reader::open_as(path, Media::Audio, &converter, &caps, notices)?;
     let mut samples: Vec<f32> = Vec::new();
     let mut end = None;
     while let Some(sample) = reader.next_sample()? {
@@ -51,8 +51,8 @@ pub fn samples(path: &Path, start: f64) -> Result<Vec<f32>> {
 }
 
 /// As [`samples`]; `None` of a file whose sound cannot be had.
-pub fn samples_if_any(path: &Path, start: f64) -> Result<Option<Vec<f32>>> {
-    match samples(path, start) {
+pub fn samples_if_any(path: &Path, start: f64, notices: &Notices) -> Result<Option<Vec<f32>>> {
+    match samples(path, start, notices) {
         Err(failure) if failure.kind == Kind::Input => {
             tracing::info!("no sound to judge sync by: {failure}");
             Ok(None)

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -22,7 +22,10 @@ use tokio::{
 use utoipa::ToSchema;
 
 use super::problem::Problem;
-use crate::avatar::{Store, Summary};
+use crate::{
+    avatar::{Store, Summary},
+    media::{Notice, Notices},
+};
 
 /// Jobs that are remembered after their end.
 const REMEMBERED: usize = 100;
@@ -51,6 +54,9 @@ pub struct Job {
     pub progress: f32,
     /// Why it was rejected.
     pub reason: Option<String>,
+    /// What was chosen, converted or missing in the video.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
     /// The avatar, once it is done.
     pub result: Option<Summary>,
 }
@@ -149,6 +155,7 @@ impl Uploads {
             state: State::Waiting,
             progress: 0.0,
             reason: None,
+            notices: Vec::new(),
             result: None,
         };
         {
@@ -179,16 +186,19 @@ impl Uploads {
 
     fn run(&self, number: u64, avatar: &str, clip: &str, path: &Path) {
         self.change(number, |job| job.state = State::Preparing);
+        let notices = Notices::default();
         let mut progress = |part: f32| self.change(number, |job| job.progress = part.clamp(0.0, 1.0));
-        let added = self.store.add(avatar, clip, path, &mut progress);
+        let added = self.store.add(avatar, clip, path, &mut progress, &notices);
+        // The name of the stored file says nothing to whoever sent it.
+        let named = |text: &dyn fmt::Display| text.to_string().replace(&path.display().to_string(), "the video");
+        let notices = notices.list().into_iter().map(|n| Notice { text: named(&n), ..n }).collect();
+        self.change(number, |job| job.notices = notices);
         self.change(number, |job| match added {
             Ok(summary) => {
                 (job.state, job.progress, job.result) = (State::Done, 1.0, Some(summary));
             }
             Err(rejection) => {
-                // The name of the stored file says nothing to whoever sent it.
-                let reason = rejection.to_string().replace(&path.display().to_string(), "the video");
-                (job.state, job.reason) = (State::Rejected, Some(reason));
+                (job.state, job.reason) = (State::Rejected, Some(named(&rejection)));
             }
         });
     }

@@ -187,6 +187,7 @@ impl Store {
             seconds: None,
             frames: None,
             bytes: None,
+            notices: Vec::new(),
         };
         let weak = Arc::downgrade(&self.shared);
         let watch = Watch::new(move |progress| {

@@ -1,6 +1,7 @@
 //! Renders one job after the other.
 
 use std::{
+    fmt,
     panic::{self, AssertUnwindSafe},
     path::Path,
     time::Duration,
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     background,
     error::{Failure, Kind, Result},
-    media::{Media, Reader},
+    media::{Media, Notice, Notices, Reader},
     render::{self, Watch},
 };
 
@@ -50,7 +51,7 @@ pub fn work(shared: &Shared) {
 }
 
 fn run(options: render::Options, longest: Duration) -> Result<render::Summary> {
-    let speech = Reader::open(&options.audio, Media::Audio)?;
+    let speech = Reader::open(&options.audio, Media::Audio, &options.notices)?;
     if let Some(length) = speech.duration().filter(|d| d.nseconds() > longest.as_nanos() as u64) {
         return Err(Failure::input(format!(
             "the speech lasts {} s; at most {} s are rendered: split it",
@@ -91,6 +92,7 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
         video_bitrate: None,
         quiet: true,
         watch: job.watch.clone(),
+        notices: Notices::default(),
     }
 }
 
@@ -106,6 +108,11 @@ fn finish(shared: &Shared, number: u64, watch: &Watch, done: Result<render::Summ
                 progress: 1.0,
                 seconds: Some(summary.seconds),
                 frames: Some(summary.frames),
+                notices: summary
+                    .notices
+                    .iter()
+                    .map(|n| Notice { text: without(&job.folder, n), ..n.clone() })
+                    .collect(),
                 bytes: summary.output.metadata().ok().map(|meta| meta.len()),
                 ..status.clone()
             };
@@ -124,10 +131,10 @@ fn finish(shared: &Shared, number: u64, watch: &Watch, done: Result<render::Summ
     }
 }
 
-/// The message with the job's own names for its files.
-fn without(folder: &Path, failure: &Failure) -> String {
+/// A message with the job's own names for its files.
+fn without(folder: &Path, message: &impl fmt::Display) -> String {
     let prefix = format!("{}/", folder.display());
-    failure.to_string().replace(&prefix, "")
+    message.to_string().replace(&prefix, "")
 }
 
 /// Forgets jobs that are over and too old, too many or too large.

@@ -6,7 +6,7 @@ use std::{
 
 use gst::{glib, prelude::*};
 
-use super::bus;
+use super::{Notices, bus};
 use crate::{
     background,
     error::{Failure, Kind, Result},
@@ -69,16 +69,22 @@ pub struct Reader {
     bus: gst::Bus,
     /// The sample that opening decoded to see that the stream is there.
     first: Option<gst::Sample>,
+    notices: Notices,
 }
 
 impl Reader {
-    /// Opens the file and decodes its first sample.
-    pub fn open(path: &Path, media: Media) -> Result<Self> {
-        Self::open_as(path, media, &media.converter(), &media.caps())
+    /// Opens the file and decodes its first sample. What is chosen, converted or missing is told in `notices`.
+    pub fn open(path: &Path, media: Media, notices: &Notices) -> Result<Self> {
+        Self::open_as(path, media, &media.converter(), &media.caps(), notices)
+    }
+
+    /// The same stream of the same file from its beginning, as [`open`](Self::open) gives it.
+    pub fn again(&self) -> Result<Self> {
+        Self::open(&self.path, self.media, &self.notices)
     }
 
     /// As [`open`](Self::open), with elements of the caller's own between the decoder and `caps`.
-    pub fn open_as(path: &Path, media: Media, converter: &str, caps: &gst::Caps) -> Result<Self> {
+    pub fn open_as(path: &Path, media: Media, converter: &str, caps: &gst::Caps, notices: &Notices) -> Result<Self> {
         readable(path)?;
         let pipeline = gst::Pipeline::new();
         background::adopt(&pipeline);
@@ -93,7 +99,8 @@ impl Reader {
 
         plug(&decoder, media, &convert.static_pad("sink").expect("a bin made with ghost pads"));
         let bus = pipeline.bus().expect("a pipeline has a bus");
-        let mut reader = Self { path: path.to_owned(), media, pipeline, sink, bus, first: None };
+        let mut reader =
+            Self { path: path.to_owned(), media, pipeline, sink, bus, first: None, notices: notices.clone() };
         reader.pipeline.set_state(gst::State::Playing).map_err(|_| reader.failure_on_bus())?;
         reader.first = reader.pull()?;
         if reader.first.is_none() {

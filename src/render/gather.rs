@@ -23,7 +23,7 @@ use lipstream_engines::{
 use super::{LOOKING, Watch, progress::Progress};
 use crate::{
     error::{Failure, Kind, Result},
-    media::{Media, Reader},
+    media::{Media, Notices, Reader},
 };
 
 /// Frames that are tracked, at most.
@@ -44,6 +44,7 @@ pub fn bank(
     device: runtime::Options,
     quiet: bool,
     watch: &Watch,
+    notices: &Notices,
 ) -> Result<Option<PathBuf>> {
     let config = config(engine);
     let folder = runtime::cache_dir("banks")
@@ -53,7 +54,7 @@ pub fn bank(
         tracing::info!("reference bank from the cache: {}", path.display());
         return Ok(Some(path));
     }
-    let mut gathering = Gathering::new(video, config, device, quiet, watch)?;
+    let mut gathering = Gathering::new(video, config, device, quiet, watch, notices)?;
     gathering.sample()?;
     if gathering.banks.is_empty() {
         gathering.search()?;
@@ -146,9 +147,16 @@ struct Gathering {
 }
 
 impl Gathering {
-    fn new(video: &Path, config: BankConfig, options: runtime::Options, quiet: bool, watch: &Watch) -> Result<Self> {
+    fn new(
+        video: &Path,
+        config: BankConfig,
+        options: runtime::Options,
+        quiet: bool,
+        watch: &Watch,
+        notices: &Notices,
+    ) -> Result<Self> {
         let watcher = Watcher::new(options, TrackerConfig::default().max_faces)?;
-        let reader = Reader::open(video, Media::Video)?;
+        let reader = Reader::open(video, Media::Video, notices)?;
         let total = watch.report().map(|_| FRAMES);
         let progress = Progress::start("look at the person", total, quiet, watch, 0.0..LOOKING);
         Ok(Self { reader, watcher, config, banks: BTreeMap::new(), tracked: 0, progress, watch: watch.clone() })
@@ -185,7 +193,7 @@ impl Gathering {
 
     /// Looks for any face from the start of the file on, then gathers from there.
     fn search(&mut self) -> Result<()> {
-        self.reader = Reader::open(self.reader.path(), Media::Video)?;
+        self.reader = self.reader.again()?;
         let mut index = 0;
         while let Some(sample) = self.reader.next_sample()? {
             if index % SEARCH_STEP == 0 {

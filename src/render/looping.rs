@@ -8,7 +8,7 @@ use std::{collections::VecDeque, path::Path};
 
 use crate::{
     error::{Failure, Result},
-    media::{Media, Reader},
+    media::{Media, Notices, Reader},
 };
 
 /// Memory for one stretch of decoded frames.
@@ -66,8 +66,8 @@ enum Leg {
 }
 
 impl Frames {
-    pub fn open(path: &Path, looped: bool) -> Result<Self> {
-        let reader = Reader::open(path, Media::Video)?;
+    pub fn open(path: &Path, looped: bool, notices: &Notices) -> Result<Self> {
+        let reader = Reader::open(path, Media::Video, notices)?;
         Ok(Self {
             reader,
             looped,
@@ -227,7 +227,7 @@ impl Frames {
                 self.reader.path().display()
             );
         }
-        self.reader = Reader::open(self.reader.path(), Media::Video)?;
+        self.reader = self.reader.again()?;
         for _ in 0..index {
             self.reader.next_sample()?;
         }

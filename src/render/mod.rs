@@ -39,7 +39,7 @@ use self::{
 pub use self::{output::AudioCodec, watch::Watch};
 use crate::{
     error::{Failure, Kind, Result},
-    media::{self, Media, Outcome, Reader},
+    media::{self, Media, Notice, Notices, Outcome, Reader},
 };
 
 /// How often the bus, the progress and the signals are looked at.
@@ -69,6 +69,7 @@ pub struct Options {
     pub video_bitrate: Option<u32>,
     pub quiet: bool,
     pub watch: Watch,
+    pub notices: Notices,
 }
 
 impl Options {
@@ -108,6 +109,8 @@ pub struct Summary {
     pub audio_codec: String,
     pub engine: String,
     pub device: String,
+    /// What was chosen, converted or missing in the inputs.
+    pub notices: Vec<Notice>,
     pub stats: serde_json::Value,
 }
 
@@ -115,8 +118,8 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let container = Container::of(&options.output)?;
     let codec = container.choose(options.audio_codec)?;
     refuse_overwriting_inputs(&options)?;
-    let speech = Reader::open(&options.audio, Media::Audio)?;
-    let frames = Frames::open(&options.video, options.looped)?;
+    let speech = Reader::open(&options.audio, Media::Audio, &options.notices)?;
+    let frames = Frames::open(&options.video, options.looped, &options.notices)?;
     let engine = Engine::find(options.engine.as_deref().unwrap_or(DEFAULT_ENGINE))?;
     // A broken model is said now, not after the video has been looked at.
     engine.manifest().files.keys().try_for_each(|part| engine.file(part).map(drop))?;
@@ -125,7 +128,8 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let gathering = Instant::now();
     // An adapted engine brings its own.
     if options.reference_bank.is_none() && options.gather && !engine.is_adapted() {
-        options.reference_bank = gather::bank(&options.video, &engine, options.device, options.quiet, &options.watch)?;
+        options.reference_bank =
+            gather::bank(&options.video, &engine, options.device, options.quiet, &options.watch, &options.notices)?;
     }
     let gather_seconds = gathering.elapsed().as_secs_f64();
     if let Some(bank) = &options.reference_bank {
@@ -159,6 +163,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
         audio_codec: codec.to_string(),
         engine: engine.manifest().name.clone(),
         device: device_taken(&options.device, &engine).to_string(),
+        notices: options.notices.list(),
         stats,
     })
 }

@@ -1,0 +1,89 @@
+//! What a user should know of their media although the work goes on: a track that was chosen, a conversion that loses
+//! something, a recording that was cut off.
+
+use std::{fmt, sync::Arc};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Notices of one piece of work that are kept; what a hostile file could add without end is dropped.
+const MOST: usize = 64;
+
+/// One thing that a user should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Notice {
+    /// What it is about, for programs: `tone-mapped`, `cut-off`, ...
+    pub kind: &'static str,
+    /// One line for people, with the file's name where there is one.
+    pub text: String,
+    /// Whether the result is less than it would be without the cause; otherwise it is what was chosen or converted.
+    pub warning: bool,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// The notices of one piece of work (a render, an evaluation, a session's source). Each is logged once, when it comes:
+/// warnings always, the others with `-v`.
+#[derive(Clone, Debug, Default)]
+pub struct Notices {
+    kept: Arc<Mutex<Vec<Notice>>>,
+    unheard: bool,
+}
+
+impl Notices {
+    /// For reading a file again whose notices were given the first time: nothing is kept and nothing logged.
+    pub fn unheard() -> Self {
+        Self { unheard: true, ..Self::default() }
+    }
+
+    /// Tells of something that makes the result less than it would be.
+    pub fn warn(&self, kind: &'static str, text: impl Into<String>) {
+        self.add(Notice { kind, text: text.into(), warning: true });
+    }
+
+    /// Tells of a choice or a conversion.
+    pub fn tell(&self, kind: &'static str, text: impl Into<String>) {
+        self.add(Notice { kind, text: text.into(), warning: false });
+    }
+
+    fn add(&self, notice: Notice) {
+        let mut kept = self.kept.lock();
+        // The same file is read more than once for one piece of work.
+        if self.unheard || kept.len() >= MOST || kept.contains(&notice) {
+            return;
+        }
+        kept.push(notice.clone());
+        drop(kept);
+        if notice.warning {
+            tracing::warn!("{notice}");
+        } else {
+            tracing::info!("{notice}");
+        }
+    }
+
+    /// In the order in which they came.
+    pub fn list(&self) -> Vec<Notice> {
+        self.kept.lock().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_is_kept_once_and_their_number_is_bounded() {
+        let notices = Notices::default();
+        notices.warn("cut-off", "a.mp4: cut off at 1.0 s of 2.0 s");
+        notices.clone().warn("cut-off", "a.mp4: cut off at 1.0 s of 2.0 s");
+        assert_eq!(notices.list().len(), 1);
+        (0..2 * MOST).for_each(|n| notices.tell("track", n.to_string()));
+        assert_eq!(notices.list().len(), MOST);
+        assert!(notices.list()[0].warning && !notices.list()[1].warning);
+    }
+}
