@@ -163,11 +163,12 @@ fn larger_crops_show_the_same_mouth_with_more_of_its_detail() {
         assert!(both.len() > 5000, "{} pixels", both.len());
         let mean = |of: &dyn Fn(usize) -> f32| both.iter().map(|i| of(*i)).sum::<f32>() / both.len() as f32;
         let apart = mean(&|i| (shown[0][i].0 - shown[1][i].0).abs());
-        let detail = mean(&|i| shown[1][i].1);
+        let detail = [0, 1].map(|k| mean(&|i| shown[k][i].1));
         if lines == 0.0 {
             assert!(apart < 1.0, "{apart}");
         } else {
-            assert!(detail > 0.25 * lines, "{detail}");
+            // The least crop of `compact` is 256 px; of so large a face it takes one of 768.
+            assert!(detail.iter().all(|d| *d > 0.25 * lines), "{detail:?}");
         }
     }
 }

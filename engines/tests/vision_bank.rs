@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{BT709, Picture};
 use lipstream_engines::{
-    bank::{BankConfig, ReferenceBank, SHAPES},
+    bank::{BankConfig, ReferenceBank, Refusal, SHAPES},
     geometry::{Alignment, Point, Rect, landmarks},
     image::{ColorSpace, Format},
     tracker::Face,
@@ -21,7 +21,7 @@ fn alignment() -> Alignment {
 }
 
 fn config(capacity: usize) -> BankConfig {
-    BankConfig { capacity, side: 64, alignment: alignment() }
+    BankConfig { capacity, side: 80, alignment: alignment() }
 }
 
 /// A face in the middle of the frame, 100 px from crop edge to crop edge, its mouth open by `open` and `wide` (in
@@ -92,7 +92,7 @@ fn a_bank_is_bounded_and_spans_what_it_saw() {
     assert!(widths.clone().fold(0.0, f32::max) - widths.fold(f32::INFINITY, f32::min) > 0.1, "wide and narrow mouths");
     for (i, a) in bank.references().iter().enumerate() {
         assert!(bank.references()[..i].iter().all(|b| a.id != b.id));
-        assert_eq!((a.crop.side, a.crop.space), (64, BT709));
+        assert_eq!((a.crop.side, a.crop.space), (80, BT709));
     }
     // Settled: the same again changes nothing much.
     let version = bank.version();
@@ -120,7 +120,74 @@ fn crops_and_points_are_aligned() {
         assert!(r.points[*a].distance(p) < 1e-4);
     }
     let to_crop = alignment().fit(&face(0.02, 0.0).points).unwrap();
-    assert_eq!(r.crop, lipstream_engines::image::Crop::take(&picture.view(), 64, &to_crop).unwrap());
+    assert_eq!(r.crop, lipstream_engines::image::Crop::take(&picture.view(), 80, &to_crop).unwrap());
+}
+
+/// A face `times` as large as [`face`], the left top corner of its crop at (110, 70).
+fn near(times: f32, open: f32) -> Face {
+    let points = face(open, 0.0).points;
+    let points: Vec<Point> =
+        points.iter().map(|p| Point::new(110.0, 70.0) + (*p - Point::new(110.0, 70.0)) * times).collect();
+    Face { rect: Rect::around(&points).unwrap(), points: points.into(), ..face(open, 0.0) }
+}
+
+#[test]
+fn crops_are_as_large_as_the_face_asks_and_grow_when_it_comes_nearer() {
+    let picture = common::noise(Format::I420, (600, 500), 11);
+    let gather = |bank: &mut ReferenceBank, times: f32, frames: usize| {
+        for i in 0..frames {
+            let open = 0.05 * (1.0 - (i as f32 * 0.07).cos());
+            bank.observe(&picture.view(), &near(times, open), None).unwrap();
+        }
+    };
+    for (times, side) in [(0.5, 80), (1.1, 80), (1.3, 160), (1.6, 160), (1.7, 240), (3.0, 240)] {
+        let mut bank = ReferenceBank::new(config(6));
+        gather(&mut bank, times, 100);
+        assert_eq!(bank.side(), side, "{times}");
+        assert!(bank.references().iter().all(|r| r.crop.side == side && !r.coarse), "{times}");
+    }
+    let mut bank = ReferenceBank::new(config(6));
+    gather(&mut bank, 1.0, 100);
+    let count = bank.references().len();
+    bank.observe(&picture.view(), &near(3.0, 0.0), None).unwrap();
+    // Another size is no other shape: what was known from afar is at hand until it has been seen better.
+    assert_eq!((bank.side(), bank.references().len()), (240, count));
+    let large = &bank.references().iter().find(|r| r.coarse).expect("one from afar").crop;
+    assert_eq!(large.data.len(), 240 * 240 * 3);
+    gather(&mut bank, 3.0, 200);
+    assert!(bank.references().iter().all(|r| !r.coarse), "all have been seen from near");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("near.bank");
+    bank.save(&path).unwrap();
+    let loaded = ReferenceBank::load(&path).unwrap();
+    loaded.check(&config(6)).unwrap();
+    assert_eq!((loaded.side(), &loaded.references()[0].crop), (240, &bank.references()[0].crop));
+}
+
+#[test]
+fn faces_without_a_chin_are_taken_until_a_whole_one_comes() {
+    let mut bank = ReferenceBank::new(config(8));
+    let picture = sharp();
+    let moved = |by: Point, open: f32| {
+        let face = face(open, 0.0);
+        Face { points: face.points.iter().map(|p| *p + by).collect(), ..face }
+    };
+    // Its crop begins at (110, 70) and is 100 px large: the chin at 147 px, the lower lip at 136 and the eyes from 134 to 186.
+    let below = Point::new(0.0, 100.0);
+    for i in 0..3 {
+        bank.observe(&picture.view(), &moved(below, 0.01 * i as f32), None).unwrap();
+        assert_eq!(bank.refusal(), None, "{i}");
+    }
+    assert_eq!((bank.references().len(), bank.observed()), (3, 3));
+    // An eye is outside, or so much of a cheek that the rest of the face may be a guess.
+    for aside in [136.0, -140.0] {
+        assert!(!bank.observe(&picture.view(), &moved(Point::new(aside, 0.0), 0.0), None).unwrap());
+        assert_eq!(bank.refusal(), Some(Refusal::CutOff), "{aside}");
+    }
+    assert!(bank.observe(&picture.view(), &face(0.0, 0.0), None).unwrap());
+    assert_eq!(bank.references().len(), 1, "those that are cut off have gone");
+    assert!(!bank.observe(&picture.view(), &moved(below, 0.03), None).unwrap(), "and none comes any more");
 }
 
 #[test]
@@ -189,7 +256,7 @@ fn a_file_brings_everything_back() {
     assert!(loaded.shapes().eq(bank.shapes()));
     loaded.check(bank.config()).unwrap();
     let message = loaded.check(&BankConfig { side: 256, ..config(6) }).unwrap_err().to_string();
-    assert!(message.contains("64") && message.contains("256"), "{message}");
+    assert!(message.contains("80") && message.contains("256"), "{message}");
 
     // It goes on, for the track that it is bound to.
     loaded.bind(9);
@@ -238,6 +305,7 @@ fn broken_files_are_refused_by_the_name_of_the_key() {
         ("\"capacity\":\"6\"", "\"capacity\":\"0\"", "`capacity`"),
         ("\"observed\":\"100\"", "\"observed\":\"1e0\"", "`observed`"),
         ("\"sharpness\"", "\"sharpless\"", "`sharpness`"),
+        ("\"side\":\"80\"", "\"side\":\"30\"", "`side`"),
     ] {
         let message = edited(from, to);
         assert!(message.contains(key) && message.contains("me.bank"), "{key}: {message}");

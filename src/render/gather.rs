@@ -13,7 +13,7 @@ use std::{
 };
 
 use lipstream_engines::{
-    bank::{BankConfig, ReferenceBank},
+    bank::{self, BankConfig, ReferenceBank, Refusal},
     image::FrameView,
     manifest::Engine,
     runtime,
@@ -59,9 +59,18 @@ pub fn bank(
     if gathering.banks.is_empty() {
         gathering.search()?;
     }
-    let Some(bank) = gathering.single_person() else {
-        tracing::info!("the video is of more than one person: references are gathered as it plays");
-        return Ok(None);
+    let bank = match gathering.single_person() {
+        Person::One(bank) => bank,
+        Person::Several => {
+            let text = "more than one face, or one that comes and goes: mouth shapes are learnt as it plays";
+            notices.tell("several-faces", format!("{}: {text}", video.display()));
+            return Ok(None);
+        }
+        // What becomes of the frames is said when they have been rendered.
+        Person::Unknown(why) => {
+            tracing::info!("no mouth shape was learnt beforehand ({why:?}): they are learnt as the video plays");
+            return Ok(None);
+        }
     };
     tracing::info!("reference bank: {} of {} shapes, {}", bank.references().len(), bank.observed(), path.display());
     bank.save(&path)?;
@@ -81,7 +90,7 @@ fn file_name(video: &Path, engine: &Engine) -> Result<String> {
 
 /// What decides about a bank besides the pictures: the engine, the tracker and this program.
 pub(crate) fn hash_makers(engine: &Engine, hasher: &mut impl Hasher) -> Result<()> {
-    env!("CARGO_PKG_VERSION").hash(hasher);
+    (env!("CARGO_PKG_VERSION"), bank::RULES).hash(hasher);
     for manifest in [engine.manifest(), Engine::find("tracker")?.manifest()] {
         (&manifest.name, &manifest.version).hash(hasher);
         manifest.files.iter().for_each(|(part, file)| (part, &file.sha256).hash(hasher));
@@ -228,12 +237,24 @@ impl Gathering {
         Ok(())
     }
 
-    /// The bank that was seen most, unless others were seen too.
-    fn single_person(mut self) -> Option<ReferenceBank> {
+    /// Who the video is of: the bank that was seen most, unless others were seen too.
+    fn single_person(mut self) -> Person {
         std::mem::replace(&mut self.progress, Progress::Silent).finish();
-        let (track, most) = self.banks.iter().map(|(t, b)| (*t, b.observed())).max_by_key(|(_, n)| *n)?;
+        let most = self.banks.iter().map(|(t, b)| (*t, b.observed())).max_by_key(|(_, n)| *n);
+        let Some((track, most)) = most else { return Person::Unknown(None) };
         let others: u64 = self.banks.values().map(ReferenceBank::observed).sum::<u64>() - most;
-        let bank = self.banks.remove(&track).filter(|b| !b.references().is_empty())?;
-        (others as f64 <= OTHERS * most as f64).then_some(bank)
+        match self.banks.remove(&track) {
+            Some(bank) if bank.references().is_empty() => Person::Unknown(bank.refusal()),
+            Some(bank) if others as f64 <= OTHERS * most as f64 => Person::One(bank),
+            _ => Person::Several,
+        }
     }
+}
+
+/// Who a video is of.
+enum Person {
+    One(ReferenceBank),
+    Several,
+    /// Nothing could be learnt of anybody, and why not of the last frame.
+    Unknown(Option<Refusal>),
 }

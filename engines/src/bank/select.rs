@@ -42,13 +42,13 @@ pub(super) fn distance(a: &[Point], b: &[Point]) -> f32 {
     ((sum(landmarks::LIPS_OUTER) + 2.0 * sum(landmarks::LIPS_INNER) + sum(landmarks::CHIN)) / weight).sqrt()
 }
 
-/// What to do with a frame of this shape.
+/// What to do with a frame of this shape, yaw and whether it is [`Reference::coarse`].
 pub(super) fn choose(
     references: &[Arc<Reference>],
     capacity: usize,
     same: f32,
     points: &[Point],
-    yaw: f32,
+    (yaw, coarse): (f32, bool),
     median_sharpness: f32,
 ) -> Choice {
     let distances: Vec<f32> = references.iter().map(|r| distance(&r.points, points)).collect();
@@ -58,13 +58,13 @@ pub(super) fn choose(
     let blurred = |r: &Reference| references.len() >= JUDGES && r.sharpness < BLURRED * median_sharpness;
     if gap < same {
         let old = &references[nearest];
-        let better = yaw.abs() + STRAIGHTER < old.yaw.abs() || blurred(old);
+        let better = yaw.abs() + STRAIGHTER < old.yaw.abs() || blurred(old) || (old.coarse && !coarse);
         return if better { Choice::Improve(nearest) } else { Choice::Pass };
     }
     if references.len() < capacity {
         return Choice::Add;
     }
-    if let Some(i) = references.iter().position(|r| blurred(r)) {
+    if let Some(i) = references.iter().position(|r| blurred(r) || (r.coarse && !coarse)) {
         return Choice::Replace(i);
     }
     // The two nearest of the kept ones, at a cost of capacity^2 / 2 distances; only frames with a new shape get here.

@@ -1,6 +1,7 @@
 //! A bank in a safetensors file: `crops` u8 `[n, side, side, 3]`, `points` f32 `[n, 111, 2]`, `sharpness` f32 `[n]`,
 //! `yaw` f32 `[n]`, `time` f32 `[n]` (milliseconds into the video, -1 where that is not known), `shapes` f32 `[m, 111, 2]`; the
-//! metadata says the colours, the alignment and the capacity.
+//! metadata says the colours, the alignment, the capacity and the least side that the engine works with (without it, that
+//! of the crops).
 //!
 //! A file is written beside its place and renamed. What is read is bounded and checked: a file may come from anybody.
 
@@ -14,7 +15,7 @@ use std::{
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use super::{BankConfig, Reference, ReferenceBank, SHAPES, select, shapes::Shapes};
+use super::{BankConfig, MAX_ZOOM, Reference, ReferenceBank, SHAPES, select, shapes::Shapes};
 use crate::{
     Error, Result,
     geometry::{Alignment, Point, landmarks},
@@ -69,7 +70,7 @@ impl ReferenceBank {
     }
 
     fn serialize(&self) -> std::result::Result<Vec<u8>, String> {
-        let (n, side) = (self.references.len(), self.config.side);
+        let (n, side) = (self.references.len(), self.side());
         let floats = |values: Vec<f32>| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
         let flat = |points: &[Point]| -> Vec<f32> { points.iter().flat_map(|p| [p.x, p.y]).collect() };
         let crops: Vec<u8> = self.references.iter().flat_map(|r| r.crop.data.iter().copied()).collect();
@@ -98,6 +99,7 @@ impl ReferenceBank {
             ("space".to_owned(), space.to_owned()),
             ("alignment".to_owned(), alignment.to_string()),
             ("capacity".to_owned(), self.config.capacity.to_string()),
+            ("side".to_owned(), self.config.side.to_string()),
             ("observed".to_owned(), self.shapes.observed().to_string()),
         ]);
         safetensors::serialize(tensors, Some(metadata)).map_err(|e| e.to_string())
@@ -178,6 +180,10 @@ fn parse(bytes: &[u8]) -> std::result::Result<ReferenceBank, Refusal> {
             ),
         ));
     }
+    let least = if metadata.contains_key("side") { number("side")? as usize } else { side };
+    if least == 0 || !side.is_multiple_of(least) || side / least > MAX_ZOOM {
+        return Err(("side", format!("crops of {side} px are not one to {MAX_ZOOM} times {least} px large")));
+    }
     let floats = |key: &'static str, shape: &[usize]| {
         let t = tensors.tensor(key).map_err(|_| (key, "is missing".to_owned()))?;
         if t.dtype() != Dtype::F32 || t.shape() != shape {
@@ -211,7 +217,8 @@ fn parse(bytes: &[u8]) -> std::result::Result<ReferenceBank, Refusal> {
         return Err(("observed", format!("{observed} does not go with {count} shapes")));
     }
 
-    let mut bank = ReferenceBank::new(BankConfig { capacity: capacity as usize, side, alignment });
+    let mut bank = ReferenceBank::new(BankConfig { capacity: capacity as usize, side: least, alignment });
+    bank.zoom = side / least;
     let points: Vec<Vec<Point>> = points.chunks_exact(landmarks::COUNT).map(<[Point]>::to_vec).collect();
     let mut kept = select::spanning(&points, bank.config.capacity);
     kept.sort_unstable();
@@ -221,7 +228,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<ReferenceBank, Refusal> {
         let id = bank.references.len() as u64;
         let time = (time[i] >= 0.0).then(|| Duration::from_micros((f64::from(time[i]) * 1000.0).round() as u64));
         let (points, sharpness, yaw) = (points[i].clone(), sharpness[i], yaw[i]);
-        bank.references.push(Reference { id, crop, points, sharpness, yaw, time }.into());
+        bank.references.push(Reference { id, crop, points, sharpness, yaw, time, coarse: false }.into());
     }
     bank.next_id = bank.references.len() as u64;
     bank.shapes = Shapes::restore(shapes, observed);

@@ -1,6 +1,9 @@
 use std::ops::Range;
 
-use super::{ColorSpace, Format, FrameView, raster};
+use super::{
+    ColorSpace, Format, FrameView,
+    raster::{self, Texture, Walk},
+};
 use crate::{
     geometry::{Point, Similarity},
     image::raster::Raster,
@@ -24,13 +27,39 @@ impl Crop {
     /// the frame's own colours. Bilinear, averaged where the crop is smaller than what it shows; the frame's edge is
     /// repeated outside of it. `None` when the map is degenerate or shrinks more than 64 times.
     pub fn take(frame: &FrameView, side: usize, to_crop: &Similarity) -> Option<Self> {
+        Self::taken(frame, side, to_crop, Filter::Linear)
+    }
+
+    /// As [`take`](Self::take), but cubic between pixels: for a crop that is shown again.
+    pub fn take_sharp(frame: &FrameView, side: usize, to_crop: &Similarity) -> Option<Self> {
+        Self::taken(frame, side, to_crop, Filter::Cubic)
+    }
+
+    fn taken(frame: &FrameView, side: usize, to_crop: &Similarity, filter: Filter) -> Option<Self> {
         if side == 0 || side > MAX_SIDE {
             return None;
         }
         let back = to_crop.inverse()?;
         let unit = 1.0 / side as f32;
-        let data = resample(frame, (side, side), &Similarity { a: back.a * unit, b: back.b * unit, ..back })?;
+        let to_frame = Similarity { a: back.a * unit, b: back.b * unit, ..back };
+        let data = resample_by(frame, (side, side), &to_frame, filter)?;
         Some(Self { side, space: frame.space(), data })
+    }
+
+    /// The same picture with another side, cubic between pixels.
+    pub(crate) fn enlarged(&self, side: usize) -> Self {
+        let texture = Texture::<3> { data: &self.data, width: self.side, height: self.side };
+        let step = self.side as f32 / side.max(1) as f32;
+        let fixed = |v: f32| (v * (1u32 << raster::BITS) as f32) as i32;
+        let place = |i: usize| fixed((i as f32 + 0.5) * step - 0.5);
+        let (mut data, mut line) = (vec![0; side * side * 3], vec![[0.0; 3]; side]);
+        for (y, out) in data.chunks_exact_mut((side * 3).max(1)).enumerate() {
+            texture.sample_line(Walk { x: place(0), y: place(y), dx: fixed(step), dy: 0 }, &mut line);
+            for (pixel, value) in out.as_chunks_mut::<3>().0.iter_mut().zip(&line) {
+                *pixel = value.map(|v| (v + 0.5) as u8);
+            }
+        }
+        Self { side, space: self.space, data }
     }
 
     /// `[3, side, side]`: red, green and blue planes, 0..1.
@@ -100,7 +129,23 @@ pub(crate) fn rgb_planar(pixels: &[u8], space: ColorSpace, out: &mut [f32]) {
 
 /// A picture of `width` x `height`, three interleaved channels, in the frame's colours. `to_frame` goes from the
 /// pixels of that picture to the frame's.
-pub(crate) fn resample(frame: &FrameView, (width, height): (usize, usize), to_frame: &Similarity) -> Option<Vec<u8>> {
+pub(crate) fn resample(frame: &FrameView, size: (usize, usize), to_frame: &Similarity) -> Option<Vec<u8>> {
+    resample_by(frame, size, to_frame, Filter::Linear)
+}
+
+/// What is between two pixels.
+#[derive(Clone, Copy, PartialEq)]
+enum Filter {
+    Linear,
+    Cubic,
+}
+
+fn resample_by(
+    frame: &FrameView,
+    (width, height): (usize, usize),
+    to_frame: &Similarity,
+    filter: Filter,
+) -> Option<Vec<u8>> {
     let step = to_frame.scale();
     if !step.is_normal() || step > raster::MAX_REDUCTION {
         return None;
@@ -113,26 +158,30 @@ pub(crate) fn resample(frame: &FrameView, (width, height): (usize, usize), to_fr
     let row = |i: usize, y: usize| planes[i].map_or(&[][..], |p| &p.data[y * p.stride..]);
     match frame.format() {
         Format::I420 => {
-            channels::<1>(size, (width, height), to_frame, 0, &mut out, |y, x, o| o.copy_from_slice(&row(0, y)[x]))?;
-            channels::<2>(chroma, (width, height), &half, 1, &mut out, |y, x, o| {
+            channels::<1>(size, ((width, height), filter), to_frame, 0, &mut out, |y, x, o| {
+                o.copy_from_slice(&row(0, y)[x])
+            })?;
+            channels::<2>(chroma, ((width, height), filter), &half, 1, &mut out, |y, x, o| {
                 let pairs = row(1, y)[x.clone()].iter().zip(&row(2, y)[x]);
                 o.as_chunks_mut::<2>().0.iter_mut().zip(pairs).for_each(|(o, (u, v))| *o = [*u, *v]);
             })?;
         }
         Format::Nv12 => {
-            channels::<1>(size, (width, height), to_frame, 0, &mut out, |y, x, o| o.copy_from_slice(&row(0, y)[x]))?;
-            channels::<2>(chroma, (width, height), &half, 1, &mut out, |y, x, o| {
+            channels::<1>(size, ((width, height), filter), to_frame, 0, &mut out, |y, x, o| {
+                o.copy_from_slice(&row(0, y)[x])
+            })?;
+            channels::<2>(chroma, ((width, height), filter), &half, 1, &mut out, |y, x, o| {
                 o.copy_from_slice(&row(1, y)[x.start * 2..x.end * 2]);
             })?;
         }
-        Format::Rgb => channels::<3>(size, (width, height), to_frame, 0, &mut out, |y, x, o| {
+        Format::Rgb => channels::<3>(size, ((width, height), filter), to_frame, 0, &mut out, |y, x, o| {
             o.copy_from_slice(&row(0, y)[x.start * 3..x.end * 3]);
         })?,
-        Format::Rgba => channels::<3>(size, (width, height), to_frame, 0, &mut out, |y, x, o| {
+        Format::Rgba => channels::<3>(size, ((width, height), filter), to_frame, 0, &mut out, |y, x, o| {
             let pixels = row(0, y)[x.start * 4..x.end * 4].as_chunks::<4>().0;
             o.as_chunks_mut::<3>().0.iter_mut().zip(pixels).for_each(|(o, p)| *o = [p[0], p[1], p[2]]);
         })?,
-        Format::Bgra => channels::<3>(size, (width, height), to_frame, 0, &mut out, |y, x, o| {
+        Format::Bgra => channels::<3>(size, ((width, height), filter), to_frame, 0, &mut out, |y, x, o| {
             let pixels = row(0, y)[x.start * 4..x.end * 4].as_chunks::<4>().0;
             o.as_chunks_mut::<3>().0.iter_mut().zip(pixels).for_each(|(o, p)| *o = [p[2], p[1], p[0]]);
         })?,
@@ -143,7 +192,7 @@ pub(crate) fn resample(frame: &FrameView, (width, height): (usize, usize), to_fr
 /// Fills the channels `first..first + C` of `out` from a source of `size` pixels.
 fn channels<const C: usize>(
     size: (usize, usize),
-    (width, height): (usize, usize),
+    ((width, height), filter): ((usize, usize), Filter),
     to_source: &Similarity,
     first: usize,
     out: &mut [u8],
@@ -155,8 +204,16 @@ fn channels<const C: usize>(
     let high = corners.iter().fold(corners[0], |m, p| Point::new(m.x.max(p.x), m.y.max(p.y)));
     let raster = Raster::<C>::cut(size, (low, high), raster::reduction(to_source.scale()), read)?;
     let texture = raster.texture();
+    let mut values = vec![[0.0; C]; if filter == Filter::Cubic { width } else { 0 }];
     for (j, line) in out.chunks_exact_mut(width * 3).enumerate() {
         let walk = raster.walk(to_source.apply(Point::new(0.5, j as f32 + 0.5)), Point::new(to_source.a, to_source.b));
+        if filter == Filter::Cubic {
+            texture.sample_line(walk, &mut values);
+            for (pixel, value) in line.as_chunks_mut::<3>().0.iter_mut().zip(&values) {
+                (0..C).for_each(|c| pixel[first + c] = (value[c] + 0.5) as u8);
+            }
+            continue;
+        }
         for (i, pixel) in line.as_chunks_mut::<3>().0.iter_mut().enumerate() {
             let (x, y) = walk.at(i);
             let value = texture.sample(x, y);

@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::geometry::Point;
 
 /// Fractional bits of a sampling position.
-pub(super) const BITS: u32 = 16;
+pub(crate) const BITS: u32 = 16;
 
 /// The largest reduction: beyond it a picture is not a face any more.
 pub(crate) const MAX_REDUCTION: f32 = 64.0;

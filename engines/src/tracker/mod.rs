@@ -64,8 +64,26 @@ const SETTLED: f32 = 0.5;
 const START: f32 = 0.8;
 /// A candidate that ranks so much higher than the lowest doubtful track takes its place.
 const BETTER: f32 = 2.0;
+/// A face whose box is smaller, in pixels, is too small where it cannot be read.
+const SMALL: f32 = 32.0;
+/// A box that reaches beyond the picture by such a part of its size is of a face that is cut off.
+const BEYOND: f32 = 0.04;
 /// A face so many times larger than the smallest tracked one takes its place.
 const MUCH_LARGER: f32 = 4.0;
+
+/// What a frame shows in which no face is followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unseen {
+    /// Nothing that looks like a face.
+    #[default]
+    Nothing,
+    /// One that reaches beyond the picture too far to be read.
+    CutOff,
+    /// One too small to be read.
+    TooSmall,
+    /// One that cannot be read: turned away, covered, blurred.
+    Unclear,
+}
 
 /// One tracked face in one frame, in pixels of that frame.
 #[derive(Clone, Debug)]
@@ -125,6 +143,8 @@ pub struct Tracker {
     scene: Option<(Thumbnail, (usize, usize))>,
     /// Time of the last frame.
     time: Option<Duration>,
+    /// Of the last frame in which nothing was followed.
+    unseen: Unseen,
     /// Frames since the detector last ran; `None`: it runs next.
     since_detection: Option<u32>,
     next_id: u64,
@@ -154,6 +174,7 @@ impl Tracker {
             lost: Vec::new(),
             scene: None,
             time: None,
+            unseen: Unseen::Nothing,
             since_detection: None,
             next_id: 0,
         })
@@ -204,6 +225,11 @@ impl Tracker {
         }
         self.tracks.sort_by(|a, b| b.rect.area().total_cmp(&a.rect.area()));
         Ok(self.tracks.iter().map(Track::face).collect())
+    }
+
+    /// What the last frame showed, if [`process`](Self::process) found no face to follow in it.
+    pub fn unseen(&self) -> Unseen {
+        self.unseen
     }
 
     /// Reads every tracked face in the new frame; true when one has ended.
@@ -269,6 +295,8 @@ impl Tracker {
             };
             self.tracks.push(track);
         }
+        let (width, height) = (frame.width() as f32, frame.height() as f32);
+        self.unseen = found.first().map_or(Unseen::Nothing, |best| unseen(&best.rect, width, height));
         Ok(())
     }
 
@@ -313,6 +341,19 @@ impl Tracker {
             .collect();
         good.sort_by(|a, b| b.0.total_cmp(&a.0));
         Ok(good.into_iter().map(|(_, reading, score)| (reading, score)).collect())
+    }
+}
+
+/// Why a face with this box could not be read.
+fn unseen(rect: &Rect, width: f32, height: f32) -> Unseen {
+    let size = track::size(rect);
+    let beyond = [-rect.x, -rect.y, rect.x + rect.width - width, rect.y + rect.height - height];
+    if beyond.iter().any(|by| *by > BEYOND * size) {
+        Unseen::CutOff
+    } else if size < SMALL {
+        Unseen::TooSmall
+    } else {
+        Unseen::Unclear
     }
 }
 

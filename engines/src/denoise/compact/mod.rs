@@ -131,6 +131,12 @@ fn reach(side: usize, density: f32) -> usize {
     if density.is_finite() { (density.round() as usize).clamp(1, (side / 256).max(1)) } else { 1 }
 }
 
+/// How many times more a crop is sharpened whose pixels, as far apart as they are sharpened against each other, are
+/// `density` times as dense as the frame's: what sampling loses lies in coarser detail of such a crop, where less is added.
+fn finer(density: f32) -> f32 {
+    if density.is_finite() { density.clamp(1.0, 1.5) } else { 1.0 }
+}
+
 fn window(audio: &AudioSection, silence: Arc<[f32]>) -> WindowSpec {
     WindowSpec {
         hop: Duration::from_millis(audio.hop_ms.into()),
@@ -229,7 +235,7 @@ impl Denoiser for Compact {
         let latent = contrast.stretch(&self.basis, latent, frames);
         let drift = before.map(|memory| (memory.drift.as_slice(), frames));
         let wanted = person.wanted(&self.basis, &latent, &points, scene.gain, drift);
-        let side = self.spec.crop;
+        let side = person.side().unwrap_or(self.spec.crop);
         let mask = mask::lower_face(side, &wanted, &points);
         let mut area = mask::area(&mask, side);
         if self.refiner.is_some() {
@@ -243,7 +249,10 @@ impl Denoiser for Compact {
         if let Some(refiner) = &self.refiner {
             refiner.apply(&mut pixels, person, showing.reference, &wanted, &warp, scene)?;
         }
-        sharpen(&mut pixels, &area, SHARPEN, reach(side, side as f32 * to_crop.scale()));
+        let density = side as f32 * to_crop.scale();
+        let reach = reach(side, density);
+        let amount = if side > self.spec.crop { finer(density / reach as f32) * SHARPEN } else { SHARPEN };
+        sharpen(&mut pixels, &area, amount, reach);
         if let Some(last) = scene.last {
             steady(&mut pixels, &last.pixels, &area, frames);
         }

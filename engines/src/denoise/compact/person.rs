@@ -105,6 +105,11 @@ impl Person {
         Self { scale: self.scale * range, ..self }
     }
 
+    /// Of the crops of all references, in pixels; `None` where there are none.
+    pub(super) fn side(&self) -> Option<usize> {
+        self.references.first().map(|p| p.reference.crop.side)
+    }
+
     /// The latent that landmarks (`[111]`, unit crop) show.
     pub(super) fn latent(&self, basis: &Basis, points: &[Point]) -> Vec<f32> {
         basis.latent(&self.moved(points, &self.pose(basis, points))).iter().map(|z| z / self.scale).collect()

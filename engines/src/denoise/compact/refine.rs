@@ -324,7 +324,8 @@ mod tests {
                 let Wanted { points, mut lower, .. } = mouth(Point::new(0.5, 0.5), 0.0);
                 lower[landmarks::INNER_BOTTOM].y += open;
                 let crop = Crop { side: 1, space: ColorSpace::Rgb, data: vec![0; 3] };
-                let reference = Reference { id: id as u64, crop, points, sharpness: 1.0, yaw: 0.0, time: None };
+                let reference =
+                    Reference { id: id as u64, crop, points, sharpness: 1.0, yaw: 0.0, time: None, coarse: false };
                 Pictured { reference: reference.into(), lower }
             })
             .collect();

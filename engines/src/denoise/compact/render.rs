@@ -147,7 +147,7 @@ mod tests {
             let lower = points[landmarks::LOWER].to_vec();
             let crop = Crop { side: SIDE, space: ColorSpace::Rgb, data: vec![value; SIDE * SIDE * 3] };
             let time = Some(Duration::from_secs(id));
-            let reference = Reference { id, crop, points, sharpness: 1.0, yaw: 0.0, time };
+            let reference = Reference { id, crop, points, sharpness: 1.0, yaw: 0.0, time, coarse: false };
             person.references.push(Pictured { reference: reference.into(), lower });
         }
         person
