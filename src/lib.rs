@@ -26,4 +26,5 @@ pub mod rtmp;
 pub mod serve;
 pub mod session;
 pub mod speech;
+pub mod untouched;
 pub mod webrtc;

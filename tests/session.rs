@@ -208,6 +208,8 @@ async fn what_a_source_sends_together_comes_out_together_in_every_codec() {
     assert_eq!(status.phase, Some(Phase::Running));
     assert_eq!((status.width, status.height), SIZE);
     assert!(status.av_offset_ms.abs() < 5.0);
+    let untouched = &status.frames_untouched;
+    assert!(untouched.len() == 1 && untouched["no-face"].abs_diff(status.frames) <= 3, "{status:?}");
     manager.close();
 }
 

@@ -216,6 +216,7 @@ function showSession(session) {
     ["Held", session.frames_held.toLocaleString("en")],
     ["Late", session.frames_late.toLocaleString("en")],
     ["Dropped", session.frames_dropped.toLocaleString("en"), session.frames_dropped > 0],
+    ["Own mouth", untouched(session), untouched(session) !== "0"],
     ["Interval p99", `${(session.interval_p99_ms ?? 0).toFixed(0)} ms`],
     ["Restarts", session.restarts, session.restarts > 0],
     ["Clock skew", `${session.skew_ppm.toFixed(0)} ppm`],
@@ -343,6 +344,13 @@ function showReceived(received) {
     received.lost > 0 && `${received.lost} lost`,
   ];
   $("received").textContent = parts.filter(Boolean).join(" · ");
+}
+
+// Frames without a mouth of ours, with their most frequent reason.
+function untouched(session) {
+  const reasons = Object.entries(session.frames_untouched ?? {}).sort((a, b) => b[1] - a[1]);
+  const total = reasons.reduce((sum, [, count]) => sum + count, 0);
+  return total ? `${total.toLocaleString("en")} (${reasons[0][0]})` : "0";
 }
 
 function duration(seconds) {

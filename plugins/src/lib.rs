@@ -20,6 +20,7 @@ pub mod meta;
 mod options;
 mod stats;
 pub mod sync;
+mod untouched;
 pub mod video;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

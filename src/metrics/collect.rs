@@ -7,18 +7,21 @@ use super::Usage;
 use crate::{
     rtmp,
     session::{Manager, Phase, Status},
-    webrtc,
+    untouched, webrtc,
 };
 
 /// A metric of a session: name, help and how it is read.
 type Reading = (&'static str, &'static str, fn(&Status) -> f64);
 
 /// Counters start again with the session.
-const COUNTERS: [Reading; 6] = [
+const COUNTERS: [Reading; 7] = [
     ("lipstream_session_frames_total", "Frames that left the graph", |s| s.frames as f64),
     ("lipstream_session_frames_held_total", "Frames shown again because none came", |s| s.frames_held as f64),
     ("lipstream_session_frames_late_total", "Frames shown with an older mouth", |s| s.frames_late as f64),
     ("lipstream_session_frames_dropped_total", "Frames never shown", |s| s.frames_dropped as f64),
+    ("lipstream_session_frames_untouched_total", "Frames that keep their own mouth although another was wanted", |s| {
+        untouched::total(&s.frames_untouched) as f64
+    }),
     ("lipstream_session_samples_missing_total", "Audio samples filled with silence", |s| s.samples_missing as f64),
     ("lipstream_session_restarts_total", "Restarts of the graph after a fault", |s| s.restarts as f64),
 ];

@@ -40,6 +40,7 @@ pub use self::{output::AudioCodec, watch::Watch};
 use crate::{
     error::{Failure, Kind, Result},
     media::{self, Media, Notice, Notices, Outcome, Reader},
+    untouched::{self, Untouched},
 };
 
 /// How often the bus, the progress and the signals are looked at.
@@ -92,6 +93,8 @@ impl Options {
 pub struct Summary {
     pub output: PathBuf,
     pub frames: u64,
+    /// Frames that keep their own mouth although another was wanted, by reason.
+    pub untouched: Untouched,
     /// Length of the output.
     pub seconds: f64,
     /// Time that the graph took, without looking at the video beforehand.
@@ -143,7 +146,11 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let audio = run(&graph, frames, speech, expected, &options)?;
     let wall_seconds = started.elapsed().as_secs_f64();
     let stats = stats::of(&graph.lipsync);
+    let untouched = untouched::of(&graph.lipsync.property::<gst::Structure>("stats"));
     let frames = graph.frames();
+    if let Some(sentence) = untouched::sentence(&untouched, frames) {
+        options.notices.warn("untouched", format!("{}: {sentence}", options.video.display()));
+    }
     let first_frame = graph.first_frame().map_or(0.0, |at| at.saturating_duration_since(started).as_secs_f64());
     drop(graph);
 
@@ -152,6 +159,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
     Ok(Summary {
         output: options.output.clone(),
         frames,
+        untouched,
         seconds,
         wall_seconds,
         rtf: seconds / wall_seconds.max(1e-9),

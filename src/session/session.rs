@@ -27,6 +27,7 @@ use crate::{
     graph::{Graph, Service},
     live::{Codec, Inlet, Outlet, Picture, Place, Viewer},
     speech,
+    untouched::{self, Untouched},
 };
 
 /// Least bit rate to which a viewer's bandwidth may bring a video encoder; slower viewers lose frames.
@@ -54,6 +55,7 @@ struct Before {
     held: AtomicU64,
     dropped: AtomicU64,
     late: AtomicU64,
+    untouched: Mutex<Untouched>,
 }
 
 #[derive(Default)]
@@ -347,7 +349,13 @@ impl Session {
             state.running.take()
         };
         if let Some(running) = running {
-            let late = running.stage.stats().get::<u64>("late").unwrap_or(0);
+            let stats = running.stage.stats();
+            let late = stats.get::<u64>("late").unwrap_or(0);
+            let untouched = untouched::of(&stats);
+            if let Some(sentence) = untouched::sentence(&untouched, running.stage.meter.frames()) {
+                tracing::info!("session `{}`: {sentence}", self.id());
+            }
+            untouched::add(&mut self.before.untouched.lock(), untouched);
             for (counter, count) in [
                 (&self.before.frames, running.stage.meter.frames()),
                 (&self.before.held, running.conductor.desk.held.load(Ordering::Relaxed)),
@@ -457,6 +465,7 @@ impl Session {
             frames: self.before.frames.load(Ordering::Relaxed),
             frames_held: self.before.held.load(Ordering::Relaxed),
             frames_late: self.before.late.load(Ordering::Relaxed),
+            frames_untouched: self.before.untouched.lock().clone(),
             frames_dropped: self.deck.dropped() + self.before.dropped.load(Ordering::Relaxed),
             skew_ppm: self.deck.skew(),
             ..Status::default()

@@ -6,6 +6,8 @@ use lipstream_engines::stats::{BUCKETS_US, Totals};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::untouched;
+
 /// Where a session is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -49,6 +51,9 @@ pub struct Status {
     pub frames_held: u64,
     pub frames_late: u64,
     pub frames_dropped: u64,
+    /// Frames that keep their own mouth although another was wanted, by reason: `no-face`, `cut-off` (by the picture's edge),
+    /// `too-small`, `turned-away`, `covered`, `unclear`, `late`. Reasons that there were none of are left out.
+    pub frames_untouched: BTreeMap<String, u64>,
     pub samples_missing: u64,
     /// From voice in to lips out, inside the graph.
     pub latency_ms: f64,
@@ -112,6 +117,7 @@ pub struct Capacity {
 /// Takes what the bin `lipsync` says about itself in its property `stats`.
 pub(super) fn read_stats(status: &mut Status, stats: &gst::Structure) {
     status.frames_late += stats.get::<u64>("late").unwrap_or(0);
+    untouched::add(&mut status.frames_untouched, untouched::of(stats));
     for (part, stages) in [
         ("facetrack", &["track"][..]),
         ("audioenc", &["encode"]),

@@ -10,6 +10,8 @@ use lipstream_engines::{
     tracker::Face,
 };
 
+use crate::untouched::Why;
+
 /// Tracks whose frames are remembered; the one unused for longest goes first.
 const MAX_TRACKS: usize = 4;
 /// References of one person, for banks of any origin.
@@ -70,13 +72,13 @@ impl Banks {
         self.loaded.as_ref().or(self.tracks.last()).map_or(0, |e| e.bank.references().len())
     }
 
-    /// Looks at a frame of the track of `face`; true when anything of that person is known.
-    pub fn look(&mut self, frame: &FrameView, face: &Face, time: Option<Duration>) -> Result<bool> {
+    /// Looks at a frame of the track of `face`; why nothing is known of that person, or `None` where something is.
+    pub fn look(&mut self, frame: &FrameView, face: &Face, time: Option<Duration>) -> Result<Option<Why>> {
         if let Some(entry) = &self.loaded {
-            return Ok(!entry.bank.references().is_empty());
+            return Ok(entry.bank.references().is_empty().then_some(Why::Unclear));
         }
         if !self.gather {
-            return Ok(false);
+            return Ok(Some(Why::Unclear));
         }
         self.looks += 1;
         let looks = self.looks;
@@ -84,7 +86,8 @@ impl Banks {
         let entry = self.track(face.track_id);
         entry.seen = looks;
         entry.bank.observe(frame, face, time)?;
-        Ok(!entry.bank.references().is_empty())
+        let unknown = entry.bank.references().is_empty();
+        Ok(unknown.then(|| entry.bank.refusal().map_or(Why::Unclear, Why::from)))
     }
 
     /// The person of the track of `face` as known so far; `None` while nothing is known.

@@ -74,6 +74,11 @@ impl Presence {
         self.level
     }
 
+    /// Whether the last frame showed its own mouth because nobody spoke.
+    pub fn hidden(&self, manners: &Manners) -> bool {
+        manners.idle == Idle::Own && self.level == 0.0
+    }
+
     /// What was being said ends at `time`.
     pub fn hush(&mut self, time: gst::ClockTime) {
         self.spoken = self.spoken.map(|spoken| spoken.min(time));

@@ -21,6 +21,7 @@ use crate::{
     interrupt,
     meta::{PatchMeta, face},
     stats::{Stats, count},
+    untouched::{Untouched, Why},
     video,
 };
 
@@ -82,6 +83,7 @@ pub struct LipDenoise {
     pub(super) state: Mutex<State>,
     pub(super) gate: Gate,
     pub(super) stats: Stats<5>,
+    pub(super) untouched: Untouched,
     /// Of the last flush, in microseconds.
     pub(super) flush_time: AtomicU64,
     /// Of the last interrupt, in microseconds.
@@ -152,6 +154,7 @@ impl ObjectSubclass for LipDenoise {
             state: Mutex::default(),
             gate: Gate::default(),
             stats: Stats::new(["gather", "prepare", "wait", "denoise", "render"]),
+            untouched: Untouched::default(),
             flush_time: AtomicU64::new(0),
             interrupt_time: AtomicU64::new(0),
             references: AtomicU64::new(0),
@@ -305,6 +308,7 @@ impl LipDenoise {
         };
         *self.speaker.lock() = Some(speaker);
         self.stats.reset();
+        self.untouched.reset();
         self.references.store(0, Relaxed);
         self.gate.open(spec.window);
         Ok(())
@@ -317,6 +321,7 @@ impl LipDenoise {
 
     fn statistics(&self) -> gst::Structure {
         let mut s = self.stats.structure("lipdenoise-stats");
+        s.set("untouched", self.untouched.structure());
         s.set("flush-time", self.flush_time.load(Relaxed));
         s.set("interrupt-time", self.interrupt_time.load(Relaxed));
         s.set("references", self.references.load(Relaxed));
@@ -355,11 +360,19 @@ impl LipDenoise {
         speaker.heed(self.gate.interrupts());
         let (work, presence) = match (&face, time) {
             (Some(face), Some(time)) => self.plan(speaker, &buffer, &info, face, time)?,
-            _ => (Work::Pass, 1.0),
+            (None, Some(_)) => (Work::Pass(self.unseen(speaker, &buffer)), 1.0),
+            (_, None) => (Work::Pass(None), 1.0),
         };
         let interrupts = speaker.interrupts;
-        speaker.pending.push_back(Frame { buffer, time, face, presence, work, interrupts });
+        let cut = face.as_ref().is_some_and(|face| speaker.cut(face, &info));
+        speaker.pending.push_back(Frame { buffer, time, face, cut, presence, work, interrupts });
         self.finish(speaker, &info, depth)
+    }
+
+    /// Why a frame without a face is left as it is; `None` while nothing is to be said.
+    fn unseen(&self, speaker: &Speaker, buffer: &gst::BufferRef) -> Option<Why> {
+        let hidden = speaker.presence.hidden(&self.settings.lock().manners());
+        (self.featurespad.is_linked() && !hidden).then(|| face::absence(buffer))
     }
 
     /// What is to be done for a frame of `face` at running time `time`, and how visible the mouth will be.
@@ -373,17 +386,22 @@ impl LipDenoise {
     ) -> std::result::Result<(Work, f32), Fault> {
         let manners = self.settings.lock().manners();
         let late = self.patience(time) == Some(Duration::ZERO);
-        let known = late || {
+        let unknown = if late {
+            None
+        } else {
             let start = Instant::now();
-            let known = speaker.look(buffer, info, face)?;
+            let unknown = speaker.look(buffer, info, face)?;
             self.references.store(speaker.references() as u64, Relaxed);
             self.stats.stage("gather").record(start.elapsed());
-            known
+            unknown
         };
-        let mut heard = match (late, known) {
+        let mut heard = match (late, unknown) {
             _ if speaker.eases() => Wait::Interrupted,
             (true, _) => Wait::Late,
-            (_, false) => return Ok((Work::Pass, 1.0)),
+            (_, Some(why)) => {
+                let wanted = self.settings.lock().gather && !speaker.presence.hidden(&manners);
+                return Ok((Work::Pass(Some(why).filter(|_| wanted)), 1.0));
+            }
             _ => self.stats.stage("wait").time(|| self.wait(time, speaker.interrupts)),
         };
         while heard == Wait::Interrupted && !speaker.eases() {
@@ -396,7 +414,7 @@ impl LipDenoise {
         let voice = match &heard {
             Wait::Ready(_, voice) => *voice,
             Wait::Late | Wait::Interrupted => None,
-            Wait::Absent => return Ok((Work::Pass, 1.0)),
+            Wait::Absent => return Ok((Work::Pass(None), 1.0)),
             Wait::Flushing => return Err(Fault::Flow(gst::FlowError::Flushing)),
         };
         let presence = speaker.presence.at(time, voice, &manners);
@@ -404,9 +422,9 @@ impl LipDenoise {
             _ if presence == 0.0 => Work::Idle,
             Wait::Ready(window, _) => match self.stats.stage("prepare").time(|| speaker.identity(face))? {
                 Some(identity) => speaker.submit(face, identity, &window)?,
-                None => Work::Pass,
+                None => Work::Pass(None),
             },
-            Wait::Interrupted => speaker.identity(face)?.map_or(Work::Pass, |identity| Work::Ease { identity }),
+            Wait::Interrupted => speaker.identity(face)?.map_or(Work::Pass(None), |identity| Work::Ease { identity }),
             _ => Work::Hold,
         };
         Ok((work, presence))
@@ -438,8 +456,14 @@ impl LipDenoise {
             }
             gst::trace!(CAT, imp = self, "frame {:?}: {left:?}", frame.time);
             match left {
-                Left::Late => count(&self.stats.late),
-                Left::Spoken | Left::Untouched => (),
+                Left::Late => {
+                    count(&self.stats.late);
+                    if patch.is_none() {
+                        self.untouched.count(Why::Late);
+                    }
+                }
+                Left::Untouched(Some(why)) => self.untouched.count(why),
+                Left::Spoken | Left::Untouched(None) => (),
             }
             match patch {
                 Some(patch) => PatchMeta::add(frame.buffer.make_mut(), patch, info.width(), info.height()),

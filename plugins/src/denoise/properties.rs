@@ -212,7 +212,9 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .mutable_ready()
             .build(),
         stats::property(
-            "Frames in, out, passed through (no patch), dropped and late; times in microseconds as <stage>-p50, -p95, -p99 \
+            "Frames in, out, passed through (no patch), dropped and late; untouched: a structure that counts those that keep their own \
+             mouth although another was wanted, by no-face, cut-off (by the picture's edge), too-small, turned-away, covered, \
+             unclear and late; times in microseconds as <stage>-p50, -p95, -p99 \
              and -sum, with <stage>-count and <stage>-buckets (counts of times up to 0.25 0.5 1 2 5 10 20 40 80 160 ms and of \
              all), for gather (looking for references), prepare (the person), wait (for features), denoise (all steps of a \
              frame) and render; flush-time (of the last flush, from its start to nothing left), interrupt-time (of the last \

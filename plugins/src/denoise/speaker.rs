@@ -10,6 +10,7 @@ use std::{
 
 use lipstream_engines::{
     Error, Result,
+    bank::cut_off,
     denoise::{
         Conditions, Denoiser, Identity, Job, Patch, Scene, Spec, Stream, Ticket, WaitError, Worker, WorkerConfig,
     },
@@ -19,7 +20,7 @@ use lipstream_engines::{
 };
 
 use super::{banks::Banks, ease::Ease, fade::Fade, idle::Presence, properties::Settings};
-use crate::{stats::Stats, video};
+use crate::{stats::Stats, untouched::Why, video};
 
 /// Frames of all streams that may wait for one model.
 const QUEUE: usize = 256;
@@ -28,8 +29,8 @@ const STALE: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
 /// What remains to be done for a frame.
 pub enum Work {
-    /// Nothing: no face, or nobody speaks.
-    Pass,
+    /// Nothing: there is nothing to be said, or it cannot be shown, and why.
+    Pass(Option<Why>),
     /// It cannot wait: the last patch, if there is one.
     Hold,
     /// Nobody has spoken for a while: the frame's own mouth.
@@ -46,6 +47,8 @@ pub struct Frame {
     /// Running time; `None` outside the segment.
     pub time: Option<gst::ClockTime>,
     pub face: Option<Face>,
+    /// The picture's edge cuts off the mouth, or so much of the face that where it is cannot be told.
+    pub cut: bool,
     /// How visible the mouth is for what is being said, 0..1.
     pub presence: f32,
     pub work: Work,
@@ -67,8 +70,8 @@ impl Finished {
     }
 
     /// As it came: whatever was being said, it does not show it.
-    fn untouched() -> Self {
-        Self { patch: None, left: Left::Untouched, at_rest: true }
+    fn untouched(why: Option<Why>) -> Self {
+        Self { patch: None, left: Left::Untouched(why), at_rest: true }
     }
 }
 
@@ -79,8 +82,8 @@ pub enum Left {
     Spoken,
     /// With the last patch or none, because its own was not ready.
     Late,
-    /// As it came.
-    Untouched,
+    /// As it came, and why where it should not have.
+    Untouched(Option<Why>),
 }
 
 /// How frames are rendered, as the settings are now.
@@ -229,8 +232,13 @@ impl Speaker {
         Some(chosen)
     }
 
-    /// Looks at a frame of `face`; true when the person is known so far.
-    pub fn look(&mut self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, face: &Face) -> Result<bool> {
+    /// Whether the edge of a picture of this size cuts off the mouth of `face`, or what it is aligned by.
+    pub fn cut(&self, face: &Face, info: &gst_video::VideoInfo) -> bool {
+        cut_off(&self.spec().alignment, &face.points, info.width() as f32, info.height() as f32)
+    }
+
+    /// Looks at a frame of `face`; why the person is not known so far.
+    pub fn look(&mut self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, face: &Face) -> Result<Option<Why>> {
         let time = buffer.pts().map(Into::into);
         video::with_view(buffer, info, |view| self.banks.look(view, face, time))
     }
@@ -262,12 +270,13 @@ impl Speaker {
         stats: &Stats<5>,
     ) -> Result<Finished> {
         let time = frame.time.unwrap_or_default();
+        let mut work = std::mem::replace(&mut frame.work, Work::Pass(None));
         let Some(face) = frame.face.take() else {
             self.fade.vanish(time);
             self.forget();
-            return Ok(Finished::untouched());
+            let why = if let Work::Pass(why) = work { why } else { None };
+            return Ok(Finished::untouched(why));
         };
-        let mut work = std::mem::replace(&mut frame.work, Work::Pass);
         if self.ease.is_some() && frame.interrupts != self.interrupts {
             // It was on its way when the interrupt came.
             work = match work {
@@ -277,18 +286,18 @@ impl Speaker {
             };
         }
         let (latent, identity, at_rest) = match work {
-            Work::Pass => {
+            Work::Pass(why) => {
                 self.fade.vanish(time);
                 self.forget();
-                return Ok(Finished::untouched());
+                return Ok(Finished::untouched(why));
             }
             Work::Idle => {
                 // What is said next begins with a mouth of its own.
                 self.forget();
                 self.late_since = None;
-                return Ok(Finished::untouched());
+                return Ok(Finished::untouched(None));
             }
-            Work::Hold => return Ok(Finished::new(self.hold(&face, frame.presence, time), Left::Late)),
+            Work::Hold => return Ok(Finished::new(self.hold(&face, frame, time), Left::Late)),
             Work::Ease { identity } => {
                 let (latent, at_rest) = self.eased(time);
                 (latent, identity, at_rest)
@@ -297,9 +306,9 @@ impl Speaker {
                 let latent = match ticket.wait(patience) {
                     Ok(latent) => latent,
                     Err(WaitError::Timeout(_)) => {
-                        return Ok(Finished::new(self.hold(&face, frame.presence, time), Left::Late));
+                        return Ok(Finished::new(self.hold(&face, frame, time), Left::Late));
                     }
-                    Err(WaitError::Flushed) => return Ok(Finished::untouched()),
+                    Err(WaitError::Flushed) => return Ok(Finished::untouched(None)),
                     Err(WaitError::Failed(cause)) => return Err(Error::invalid(cause)),
                 };
                 stats.stage("denoise").record(since.elapsed());
@@ -322,15 +331,17 @@ impl Speaker {
         let patch = stats.stage("render").time(|| denoiser.render(&latent, &identity, &scene))?;
         let Some(patch) = patch else {
             self.fade.vanish(time);
-            return Ok(Finished::untouched());
+            return Ok(Finished::untouched(Some(Why::Unclear)));
         };
         self.heard = patch.memory.clone();
         self.last = Some(patch.clone());
         self.shown = Some((latent, time));
-        let opacity = self.fade.towards(!face.occluded, time) * frame.presence;
+        let opacity = self.fade.towards(!face.occluded && !frame.cut, time) * frame.presence;
+        let why = if face.occluded { Some(Why::Covered) } else { frame.cut.then_some(Why::CutOff) };
         Ok(match faded(patch, opacity) {
             Some(patch) => Finished { patch: Some(patch), left: Left::Spoken, at_rest },
-            None => Finished::untouched(),
+            // Without a reason it is on its way there or away.
+            None => Finished::untouched(why),
         })
     }
 
@@ -347,12 +358,12 @@ impl Speaker {
     }
 
     /// The last patch where the face is now.
-    fn hold(&mut self, face: &Face, presence: f32, time: gst::ClockTime) -> Option<Patch> {
+    fn hold(&mut self, face: &Face, frame: &Frame, time: gst::ClockTime) -> Option<Patch> {
         let since = *self.late_since.get_or_insert(time);
-        let opacity = self.fade.towards(!face.occluded && time.saturating_sub(since) < STALE, time);
+        let opacity = self.fade.towards(!face.occluded && !frame.cut && time.saturating_sub(since) < STALE, time);
         let mut patch = self.last.clone()?;
         patch.to_frame = self.spec().alignment.fit(&face.points)?.inverse()?;
-        faded(patch, opacity * presence)
+        faded(patch, opacity * frame.presence)
     }
 }
 

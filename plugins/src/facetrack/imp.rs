@@ -10,7 +10,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::{prelude::*, subclass::prelude::*};
 use lipstream_engines::{
     Result,
-    tracker::{Face, Tracker, TrackerConfig},
+    tracker::{Face, Tracker, TrackerConfig, Unseen},
 };
 use parking_lot::Mutex;
 
@@ -282,7 +282,7 @@ impl BaseTransformImpl for LipFaceTrack {
     fn transform_ip(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
         count(&self.stats.frames_in);
         face::remove(buffer);
-        let (faces, width, height) = self.stats.stage("track").time(|| self.track(buffer)).map_err(|e| {
+        let (found, width, height) = self.stats.stage("track").time(|| self.track(buffer)).map_err(|e| {
             gst::element_imp_error!(
                 self,
                 gst::StreamError::Failed,
@@ -291,12 +291,15 @@ impl BaseTransformImpl for LipFaceTrack {
             );
             gst::FlowError::Error
         })?;
-        for f in &faces {
-            face::add(buffer, f, width, height).map_err(|e| {
-                gst::element_imp_error!(self, gst::CoreError::Failed, ("The face meta was refused: {e}"));
-                gst::FlowError::Error
-            })?;
-        }
+        let faces = found.as_deref().unwrap_or_default();
+        let hung = match &found {
+            Ok(faces) => faces.iter().try_for_each(|f| face::add(buffer, f, width, height)),
+            Err(unseen) => face::add_absence(buffer, *unseen),
+        };
+        hung.map_err(|e| {
+            gst::element_imp_error!(self, gst::CoreError::Failed, ("The face meta was refused: {e}"));
+            gst::FlowError::Error
+        })?;
         self.faces.store(faces.len() as u64, Relaxed);
         if faces.is_empty() {
             count(&self.stats.passed_through);
@@ -308,7 +311,8 @@ impl BaseTransformImpl for LipFaceTrack {
 }
 
 impl LipFaceTrack {
-    fn track(&self, buffer: &gst::BufferRef) -> Result<(Vec<Face>, u32, u32)> {
+    /// The faces, or what there is in their place, and the frame's size.
+    fn track(&self, buffer: &gst::BufferRef) -> Result<(std::result::Result<Vec<Face>, Unseen>, u32, u32)> {
         let mut guard = self.state.lock();
         let pts = buffer.pts();
         if buffer.flags().contains(gst::BufferFlags::DISCONT) {
@@ -323,7 +327,8 @@ impl LipFaceTrack {
             return Err(lipstream_engines::Error::invalid("a frame came before the caps"));
         };
         let faces = video::with_view(buffer, info, |view| tracker.process(view, pts.map(Into::into)))?;
-        Ok((faces, info.width(), info.height()))
+        let found = if faces.is_empty() { Err(tracker.unseen()) } else { Ok(faces) };
+        Ok((found, info.width(), info.height()))
     }
 }
 

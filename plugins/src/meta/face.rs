@@ -14,6 +14,9 @@
 //! | `yaw` | gdouble | degrees, positive to the face's own left |
 //! | `occluded` | gboolean | something covers the mouth |
 //!
+//! A frame without a face has a `LipstreamNoFaceMeta` in its place, whose field `reason` (gchararray) is `no-face`,
+//! `cut-off`, `too-small` or `unclear`.
+//!
 //! A `GstVideoRegionOfInterestMeta` of type `face` goes with it, for elements that know nothing of ours.
 
 use std::ops::ControlFlow;
@@ -22,19 +25,47 @@ use gst::{glib, meta::CustomMeta};
 use gst_video::VideoRegionOfInterestMeta;
 use lipstream_engines::{
     geometry::{Point, Rect, landmarks},
-    tracker::Face,
+    tracker::{Face, Unseen},
 };
+
+use crate::untouched::Why;
 
 /// The name under which the meta is registered.
 pub const NAME: &str = "LipstreamFaceMeta";
+/// The name of what is in its place on a frame without a face.
+pub const ABSENCE: &str = "LipstreamNoFaceMeta";
 /// Type of the region of interest that goes with it.
 pub const ROI_TYPE: &str = "face";
 
 /// Makes the meta known to GStreamer; harmless when repeated.
 pub fn register() {
-    if !CustomMeta::is_registered(NAME) {
-        CustomMeta::register(NAME, &[]);
+    for name in [NAME, ABSENCE] {
+        if !CustomMeta::is_registered(name) {
+            CustomMeta::register(name, &[]);
+        }
     }
+}
+
+/// Says on `buffer` that no face is followed in it, and why.
+pub fn add_absence(buffer: &mut gst::BufferRef, unseen: Unseen) -> Result<(), glib::BoolError> {
+    let why = match unseen {
+        Unseen::Nothing => Why::NoFace,
+        Unseen::CutOff => Why::CutOff,
+        Unseen::TooSmall => Why::TooSmall,
+        Unseen::Unclear => Why::Unclear,
+    };
+    CustomMeta::add(buffer, ABSENCE)?.mut_structure().set("reason", why.name());
+    Ok(())
+}
+
+/// Why `buffer` has no face, as [`add_absence`] has written it; [`Why::NoFace`] where nothing is written.
+pub(crate) fn absence(buffer: &gst::BufferRef) -> Why {
+    let written = buffer.iter_meta::<gst::Meta>().find_map(|meta| {
+        let meta = meta.try_as_custom_meta()?;
+        let name = if meta.has_name(ABSENCE) { meta.structure().get::<&str>("reason").ok()? } else { return None };
+        Why::ALL.into_iter().find(|why| why.name() == name)
+    });
+    written.unwrap_or(Why::NoFace)
 }
 
 /// Hangs `face`, whose positions are pixels of a frame of `width` x `height`, on `buffer`.
@@ -80,10 +111,10 @@ pub fn faces(buffer: &gst::BufferRef, width: u32, height: u32) -> Vec<Face> {
         .collect()
 }
 
-/// Takes every face and its region of interest off `buffer`.
+/// Takes every face and its region of interest off `buffer`, and what says that there is none.
 pub fn remove(buffer: &mut gst::BufferRef) {
     buffer.foreach_meta_mut(|mut meta| {
-        let ours = meta.as_meta_ref().try_as_custom_meta().is_some_and(|m| m.has_name(NAME))
+        let ours = meta.as_meta_ref().try_as_custom_meta().is_some_and(|m| m.has_name(NAME) || m.has_name(ABSENCE))
             || meta.downcast_ref::<VideoRegionOfInterestMeta>().is_some_and(|roi| roi.roi_type() == ROI_TYPE);
         ControlFlow::Continue(if ours {
             gst::buffer::BufferMetaForeachAction::Remove

@@ -345,6 +345,10 @@ impl LipSync {
             .field("passed-through", count(&blend, "passed-through"))
             .field("dropped", dropped)
             .field("late", count(&denoise, "late"))
+            .field(
+                "untouched",
+                denoise.get::<gst::Structure>("untouched").unwrap_or_else(|_| gst::Structure::new_empty("none")),
+            )
             .field("interrupt-time", count(&denoise, "interrupt-time"))
             .field("facetrack", facetrack)
             .field("audioenc", audioenc)

@@ -65,7 +65,8 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .mutable_playing()
             .build(),
         stats::property(
-            "Frames in, out, passed through, dropped and late of the bin; interrupt-time (of the last interrupt, from the signal \
+            "Frames in, out, passed through, dropped and late of the bin; untouched (those that keep their own mouth although \
+             another was wanted, by reason, as lipdenoise counts them); interrupt-time (of the last interrupt, from the signal \
              to a frame at rest, in microseconds); the stats of the elements inside as facetrack, \
              audioenc, denoise and blend",
         ),

@@ -1,0 +1,76 @@
+//! Frames that keep their own mouth although one was wanted, counted by reason.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use lipstream_engines::bank::Refusal;
+
+/// Why a frame keeps its own mouth. That nobody speaks is no reason: then the frame is as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// No face is seen.
+    NoFace,
+    /// The picture's edge cuts off the mouth, or so much of the face that it cannot be read.
+    CutOff,
+    /// The face is too small.
+    TooSmall,
+    /// The head is turned away, and nothing is known of the mouth as seen from the front.
+    TurnedAway,
+    /// Something is before the mouth.
+    Covered,
+    /// A face that cannot be read, or of which nothing is known so far.
+    Unclear,
+    /// The mouth was not ready in time, and there was none before it.
+    Late,
+}
+
+impl Why {
+    pub const ALL: [Self; 7] =
+        [Self::NoFace, Self::CutOff, Self::TooSmall, Self::TurnedAway, Self::Covered, Self::Unclear, Self::Late];
+
+    /// Its field in statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoFace => "no-face",
+            Self::CutOff => "cut-off",
+            Self::TooSmall => "too-small",
+            Self::TurnedAway => "turned-away",
+            Self::Covered => "covered",
+            Self::Unclear => "unclear",
+            Self::Late => "late",
+        }
+    }
+}
+
+impl From<Refusal> for Why {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::CutOff => Self::CutOff,
+            Refusal::TurnedAway => Self::TurnedAway,
+            Refusal::Covered => Self::Covered,
+            Refusal::Unclear => Self::Unclear,
+        }
+    }
+}
+
+/// Counters, one a reason.
+#[derive(Default)]
+pub struct Untouched([AtomicU64; Why::ALL.len()]);
+
+impl Untouched {
+    pub fn count(&self, why: Why) {
+        self.0[why as usize].fetch_add(1, Relaxed);
+    }
+
+    pub fn reset(&self) {
+        self.0.iter().for_each(|counter| counter.store(0, Relaxed));
+    }
+
+    /// A guint64 for each reason, by its name.
+    pub fn structure(&self) -> gst::Structure {
+        let mut structure = gst::Structure::new_empty("untouched");
+        for why in Why::ALL {
+            structure.set(why.name(), self.0[why as usize].load(Relaxed));
+        }
+        structure
+    }
+}
