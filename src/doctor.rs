@@ -10,7 +10,7 @@ use crate::error::Result;
 const SETUP: &str = "run `make setup`";
 
 /// Elements of other people that `render` and the graphs use, with the Debian package that holds each.
-const ELEMENTS: [(&str, &str); 23] = [
+const ELEMENTS: [(&str, &str); 25] = [
     ("filesrc", "libgstreamer1.0-0"),
     ("decodebin", "gstreamer1.0-plugins-base"),
     ("decodebin3", "gstreamer1.0-plugins-base"),
@@ -22,7 +22,9 @@ const ELEMENTS: [(&str, &str); 23] = [
     ("qtdemux", "gstreamer1.0-plugins-good"),
     ("matroskademux", "gstreamer1.0-plugins-good"),
     ("wavparse", "gstreamer1.0-plugins-good"),
+    ("videoconvertscale", "gstreamer1.0-plugins-base"),
     ("videoflip", "gstreamer1.0-plugins-good"),
+    ("deinterlace", "gstreamer1.0-plugins-good"),
     ("mp4mux", "gstreamer1.0-plugins-good"),
     ("qtmux", "gstreamer1.0-plugins-good"),
     ("matroskamux", "gstreamer1.0-plugins-good"),
@@ -37,7 +39,7 @@ const ELEMENTS: [(&str, &str); 23] = [
 ];
 
 /// The elements of the plugin.
-const OURS: [&str; 5] = ["lipsync", "lipfacetrack", "lipaudioenc", "lipdenoise", "lipblend"];
+const OURS: [&str; 7] = ["lipsync", "lipfacetrack", "lipaudioenc", "lipdenoise", "lipblend", "lippicture", "lipcolor"];
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -6,18 +6,22 @@
 //! | [`lipaudioenc`](audioenc) | speech to [feature buffers](features), one an audio hop |
 //! | [`lipdenoise`](denoise) | face and features to a [patch meta](meta::patch) on each frame |
 //! | [`lipblend`](blend) | pastes the patch |
+//! | [`lipcolor`](color) | high dynamic range and transparent pictures to what the others take |
+//! | [`lippicture`](picture) | the bin that makes decoded pictures of any kind such as the others work on |
 //! | [`lipsync`](sync) | the bin that holds the four |
 
 use gst::glib;
 
 pub mod audioenc;
 pub mod blend;
+pub mod color;
 pub mod denoise;
 pub mod facetrack;
 pub mod features;
 pub mod interrupt;
 pub mod meta;
 mod options;
+pub mod picture;
 mod stats;
 pub mod sync;
 mod untouched;
@@ -29,6 +33,8 @@ fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     audioenc::register(plugin)?;
     denoise::register(plugin)?;
     blend::register(plugin)?;
+    color::register(plugin)?;
+    picture::register(plugin)?;
     sync::register(plugin)
 }
 

@@ -154,6 +154,11 @@ struct Seen {
 impl Seen {
     fn judge(&self) -> Result<()> {
         let frames = self.frames.max(1) as f64;
+        if self.frames == 1 {
+            return Err(Failure::input(format!(
+                "the file is a photograph; send a video of at least {MIN_SECONDS} s, in which the person blinks and moves"
+            )));
+        }
         if self.seconds < MIN_SECONDS {
             return Err(Failure::input(format!(
                 "the video lasts {:.1} s; a clip needs at least {MIN_SECONDS} s",
@@ -221,9 +226,7 @@ fn convert(video: &Path, wish: &Wish, shape: Shape, expected: f64, progress: &mu
         // The one that raw video of this size has when nobody says another.
         .field("colorimetry", info.colorimetry().to_string())
         .build();
-    // Phones store a rotation beside the frames; a face must stand upright to be found.
-    let elements = "videoflip video-direction=auto ! deinterlace ! videorate skip-to-first=true \
-                    ! videoconvertscale add-borders=true";
+    let elements = "lippicture ! videorate skip-to-first=true ! videoconvertscale add-borders=true";
     let mut reader = Reader::open_as(video, Media::Video, elements, &caps, &wish.notices)?;
     let mut writer = Writer::create(wish.folder, wish.clip, shape)?;
     let mut encoder = jpeg::Encoder::new(&info)?;

@@ -7,6 +7,7 @@ use crate::media::{Media, Notices, Reader};
 
 fn demo(cache: &Path) -> Arc<Avatar> {
     gst::init().unwrap();
+    let _ = gstlipstream::plugin_register_static();
     let store = Store::with_cache(&cache.join("store"), Some(cache.to_owned())).unwrap();
     store.get(DEMO).unwrap()
 }

@@ -19,6 +19,7 @@ pub fn run(launch: &str) -> Result<()> {
         let pipeline = gst::Pipeline::new();
         pipeline.add(&element).map(|()| pipeline)
     })?;
+    media::mend(pipeline.upcast_ref());
     let ended = play(&pipeline);
     pipeline.set_state(gst::State::Null)?;
     ended

@@ -15,8 +15,7 @@ use crate::{
 // paused otherwise.
 
 /// Pictures, upright, at the session's size with borders where the shape differs.
-pub(crate) const VIDEO: &str = "videoflip video-direction=auto ! videoconvertscale name=scale add-borders=true \
-     ! capsfilter name=size caps=video/x-raw,format=I420,pixel-aspect-ratio=1/1 \
+pub(crate) const VIDEO: &str = "lippicture name=picture default-colors=true ! video/x-raw,format=I420 \
      ! appsink name=sink sync=false async=false max-buffers=4";
 
 /// Sound in a session's format.
@@ -30,9 +29,9 @@ pub(crate) fn audio() -> String {
 
 /// Leads the frames of a `bin` that ends in [`VIDEO`] into the inlet.
 pub(crate) fn connect_video(bin: &gst::Bin, inlet: &Arc<Inlet>) -> Result<()> {
-    let (sink, size) = (sink(bin)?, named(bin, "size")?);
+    let (sink, front) = (sink(bin)?, named(bin, "picture")?);
     if let Some(wanted) = inlet.format() {
-        size.set_property("caps", frame_caps(wanted));
+        scale(&front, wanted);
     }
     let inlet = inlet.clone();
     sink.set_callbacks(
@@ -52,7 +51,7 @@ pub(crate) fn connect_video(bin: &gst::Bin, inlet: &Arc<Inlet>) -> Result<()> {
                 match inlet.format() {
                     Some(wanted) if (wanted.width, wanted.height) != (picture.width, picture.height) => {
                         // The frames after this one come at the session's size.
-                        size.set_property("caps", frame_caps(wanted));
+                        scale(&front, wanted);
                     }
                     _ => {
                         if let Some(at) = time(&sample) {
@@ -112,11 +111,8 @@ fn named(bin: &gst::Bin, name: &str) -> Result<gst::Element> {
     bin.by_name(name).ok_or_else(|| Failure::run(format!("no element `{name}`")))
 }
 
-fn frame_caps(size: Picture) -> gst::Caps {
-    gst::Caps::builder("video/x-raw")
-        .field("format", "I420")
-        .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
-        .field("width", size.width as i32)
-        .field("height", size.height as i32)
-        .build()
+/// Frames come at the session's size.
+fn scale(front: &gst::Element, size: Picture) {
+    front.set_property("width", size.width);
+    front.set_property("height", size.height);
 }

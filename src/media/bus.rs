@@ -1,5 +1,6 @@
 use gst::prelude::*;
 
+use super::Notices;
 use crate::error::{Failure, Kind, Result};
 
 /// What a pipeline has said that ends it.
@@ -16,6 +17,7 @@ pub fn check(bus: &gst::Bus, timeout: gst::ClockTime, kind: Kind) -> Result<Outc
         match message.view() {
             gst::MessageView::Error(error) => return Err(Failure::new(kind, describe(error))),
             gst::MessageView::Eos(_) => return Ok(Outcome::Ended),
+            gst::MessageView::Element(_) => Notices::default().take(&message, ""),
             gst::MessageView::Warning(warning) => tracing::warn!("{}", warning.error().message()),
             _ => {}
         }

@@ -9,12 +9,14 @@ use utoipa::ToSchema;
 
 /// Notices of one piece of work that are kept; what a hostile file could add without end is dropped.
 const MOST: usize = 64;
+/// Names of the messages by which elements tell.
+const TELLERS: [&str; 1] = ["lippicture"];
 
 /// One thing that a user should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Notice {
     /// What it is about, for programs: `tone-mapped`, `cut-off`, ...
-    pub kind: &'static str,
+    pub kind: String,
     /// One line for people, with the file's name where there is one.
     pub text: String,
     /// Whether the result is less than it would be without the cause; otherwise it is what was chosen or converted.
@@ -42,13 +44,21 @@ impl Notices {
     }
 
     /// Tells of something that makes the result less than it would be.
-    pub fn warn(&self, kind: &'static str, text: impl Into<String>) {
-        self.add(Notice { kind, text: text.into(), warning: true });
+    pub fn warn(&self, kind: &str, text: impl Into<String>) {
+        self.add(Notice { kind: kind.into(), text: text.into(), warning: true });
     }
 
     /// Tells of a choice or a conversion.
-    pub fn tell(&self, kind: &'static str, text: impl Into<String>) {
-        self.add(Notice { kind, text: text.into(), warning: false });
+    pub fn tell(&self, kind: &str, text: impl Into<String>) {
+        self.add(Notice { kind: kind.into(), text: text.into(), warning: false });
+    }
+
+    /// Takes what an element of ours tells by a message; `of` names the source and comes before the text.
+    pub fn take(&self, message: &gst::Message, of: &str) {
+        let told = message.structure().filter(|structure| TELLERS.contains(&structure.name().as_str()));
+        let Some(told) = told else { return };
+        let (Ok(kind), Ok(text)) = (told.get::<String>("kind"), told.get::<String>("text")) else { return };
+        self.add(Notice { kind, text: format!("{of}{text}"), warning: told.get("warning").unwrap_or_default() });
     }
 
     fn add(&self, notice: Notice) {

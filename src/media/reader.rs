@@ -1,5 +1,6 @@
 use std::{
     fs::File,
+    io::Read,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -18,6 +19,8 @@ const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 /// Longest time for a next sample of a file: a decoder that gives neither that nor an end nor an error, as some broken
 /// files make it, must not be waited for for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes of a file that are looked at to know what it is.
+const HEAD: u64 = 4096;
 /// Decoded samples that may wait between the decoder and us.
 const QUEUE: u32 = 4;
 
@@ -28,7 +31,7 @@ pub const SOUND: &str = "capsfilter caps=audio/x-raw,rate=[4000,384000]";
 /// Which stream of a file is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Media {
-    /// Upright frames in a format that the elements take.
+    /// Frames as `lippicture` gives them.
     Video,
     /// Interleaved samples in the decoder's own format.
     Audio,
@@ -42,11 +45,11 @@ impl Media {
         }
     }
 
+    /// The elements after the decoder.
     fn converter(self) -> String {
         match self {
-            // Phones store a rotation beside the frames; a face must stand upright to be found.
-            Self::Video => "videoflip video-direction=auto ! videoconvert name=head".into(),
-            Self::Audio => format!("{SOUND} ! audioconvert name=head dithering=none"),
+            Self::Video => "lippicture".into(),
+            Self::Audio => format!("{SOUND} ! audioconvert dithering=none"),
         }
     }
 
@@ -88,6 +91,7 @@ impl Reader {
         readable(path)?;
         let pipeline = gst::Pipeline::new();
         background::adopt(&pipeline);
+        super::mend(pipeline.upcast_ref());
         let source = gst::ElementFactory::make("filesrc").property("location", path).build()?;
         let decoder = gst::ElementFactory::make("decodebin").build()?;
         let convert = gst::parse::bin_from_description(converter, true)
@@ -118,10 +122,14 @@ impl Reader {
         if interrupt::requested() {
             return Err(Failure::interrupted());
         }
-        match self.first.take() {
-            Some(sample) => Ok(Some(sample)),
-            None => self.pull(),
+        let sample = match self.first.take() {
+            Some(sample) => Some(sample),
+            None => self.pull()?,
+        };
+        while let Some(message) = self.bus.pop_filtered(&[gst::MessageType::Element]) {
+            self.notices.take(&message, &format!("{}: ", self.path.display()));
         }
+        Ok(sample)
     }
 
     /// The format of what comes, from the first sample.
@@ -154,6 +162,9 @@ impl Reader {
                 match message.view() {
                     gst::MessageView::Error(error) => return Err(self.failure(error)),
                     gst::MessageView::Application(_) => return Err(self.no_stream()),
+                    gst::MessageView::Element(_) => {
+                        self.notices.take(&message, &format!("{}: ", self.path.display()));
+                    }
                     _ => {}
                 }
             }
@@ -234,6 +245,24 @@ fn leave_others_undecoded(decoder: &gst::Element, media: Media) {
     });
 }
 
+/// The name of an animated picture, of which decoders give the first frame for ever or no frame at all.
+fn animation(mut file: File) -> Option<&'static str> {
+    let mut head = Vec::new();
+    // What cannot be read here cannot be read by the decoder either, which says why.
+    Read::by_ref(&mut file).take(HEAD).read_to_end(&mut head).ok()?;
+    let at = |start: usize, what: &[u8]| head.get(start..start + what.len()) == Some(what);
+    if at(0, b"GIF8") {
+        return Some("animated GIF");
+    }
+    if at(0, b"RIFF") && at(8, b"WEBPVP8X") && head.get(20).is_some_and(|flags| flags & 2 != 0) {
+        return Some("animated WebP");
+    }
+    // The control chunk of an animated PNG comes before the picture's data.
+    let data = head.windows(4).position(|w| w == b"IDAT").unwrap_or(head.len());
+    let animated = at(1, b"PNG") && head[..data].windows(4).any(|w| w == b"acTL");
+    animated.then_some("animated PNG")
+}
+
 /// One line that says why a file cannot be opened, before GStreamer tries.
 fn readable(path: &Path) -> Result<()> {
     let failure = |cause: String| Failure::new(Kind::Input, format!("{}: {cause}", path.display()));
@@ -249,5 +278,11 @@ fn readable(path: &Path) -> Result<()> {
     if meta.is_file() && meta.len() == 0 {
         return Err(failure("is empty".into()));
     }
-    Ok(())
+    // Reading takes from a pipe what the decoder needs.
+    match meta.is_file().then(|| animation(file)).flatten() {
+        Some(name) => {
+            Err(failure(format!("is an {name}, which is not taken: convert it to a video, as with `ffmpeg -i`")))
+        }
+        None => Ok(()),
+    }
 }

@@ -96,6 +96,7 @@ impl Source {
     fn run(inlet: &Arc<Inlet>, source: Option<gst::Element>, decoder: gst::Element, paced: bool) -> Result<Self> {
         let pipeline = gst::Pipeline::new();
         branch::hasten(pipeline.upcast_ref());
+        crate::media::mend(pipeline.upcast_ref());
         pipeline.add(&decoder)?;
         if let Some(source) = source {
             pipeline.add(&source)?;

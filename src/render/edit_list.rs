@@ -5,9 +5,10 @@
 use std::{
     fs::OpenOptions,
     io::{self, Read, Seek, SeekFrom, Write},
-    ops::Range,
     path::Path,
 };
+
+use crate::media::boxes::{boxed, child, children, handler};
 
 /// Largest `moov` that is read: an hour of video has about 2 MB.
 const MAX_MOOV: u64 = 1 << 30;
@@ -65,7 +66,7 @@ pub fn with_edit(moov: &[u8], priming: u64, samples: u64, rate: u32) -> Option<V
     let trak = children(moov, 8..moov.len())
         .filter(|(kind, _)| kind == b"trak")
         .map(|(_, range)| range)
-        .find(|trak| is_sound(moov, trak.clone()))?;
+        .find(|trak| handler(moov, trak.clone()) == Some(b"soun"))?;
     let body = trak.start + 8..trak.end;
 
     let mut elst = vec![1, 0, 0, 0]; // version 1: 64-bit fields; no flags
@@ -91,40 +92,31 @@ pub fn with_edit(moov: &[u8], priming: u64, samples: u64, rate: u32) -> Option<V
     let mut out = moov[8..trak.start].to_vec();
     out.extend(boxed(b"trak", &track));
     out.extend(&moov[trak.end..]);
+    set_movie_duration(&mut out)?;
     Some(boxed(b"moov", &out))
 }
 
-fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
-    let mut out = ((body.len() + 8) as u32).to_be_bytes().to_vec();
-    out.extend(kind);
-    out.extend(body);
-    out
+/// The movie, the boxes of a `moov`, lasts as long as its longest track.
+fn set_movie_duration(movie: &mut [u8]) -> Option<()> {
+    let traks = children(movie, 0..movie.len()).filter(|(kind, _)| kind == b"trak");
+    let tkhds = traks.filter_map(|(_, trak)| child(movie, trak.start + 8..trak.end, b"tkhd"));
+    let longest = tkhds.filter_map(|tkhd| track_duration(&movie[tkhd])).max()?;
+    let mvhd = child(movie, 0..movie.len(), b"mvhd")?;
+    let mvhd = &mut movie[mvhd];
+    if *mvhd.get(8)? == 1 {
+        mvhd.get_mut(32..40)?.copy_from_slice(&longest.to_be_bytes());
+    } else {
+        mvhd.get_mut(24..28)?.copy_from_slice(&u32::try_from(longest).ok()?.to_be_bytes());
+    }
+    Some(())
 }
 
-/// The boxes within `range`, each with its place.
-fn children(data: &[u8], range: Range<usize>) -> impl Iterator<Item = ([u8; 4], Range<usize>)> {
-    let mut offset = range.start;
-    std::iter::from_fn(move || {
-        let head: [u8; 8] = data.get(offset..offset + 8)?.try_into().ok()?;
-        let size = u32::from_be_bytes(head[..4].try_into().ok()?) as usize;
-        let end = offset.checked_add(size).filter(|end| size >= 8 && *end <= range.end)?;
-        let found = (head[4..].try_into().ok()?, offset..end);
-        offset = end;
-        Some(found)
-    })
-}
-
-fn child(data: &[u8], range: Range<usize>, kind: &[u8; 4]) -> Option<Range<usize>> {
-    children(data, range).find(|(k, _)| k == kind).map(|(_, range)| range)
-}
-
-fn is_sound(data: &[u8], trak: Range<usize>) -> bool {
-    let handler = || {
-        let mdia = child(data, trak.start + 8..trak.end, b"mdia")?;
-        let hdlr = child(data, mdia.start + 8..mdia.end, b"hdlr")?;
-        data.get(hdlr.start + 16..hdlr.start + 20)
-    };
-    handler() == Some(b"soun".as_slice())
+fn track_duration(tkhd: &[u8]) -> Option<u64> {
+    if *tkhd.get(8)? == 1 {
+        Some(u64::from_be_bytes(tkhd.get(36..44)?.try_into().ok()?))
+    } else {
+        Some(u64::from(u32::from_be_bytes(tkhd.get(28..32)?.try_into().ok()?)))
+    }
 }
 
 /// Time scale of an `mvhd` or `mdhd` box.
@@ -176,6 +168,7 @@ mod tests {
         assert_eq!(elst[16..24], 1024u64.to_be_bytes());
         let tkhd = child(&after, traks[1].start + 8..traks[1].end, b"tkhd").unwrap();
         assert_eq!(after[tkhd.start + 28..tkhd.start + 32], 20_000u32.to_be_bytes());
+        assert_eq!(after[8 + 24..8 + 28], 20_000u32.to_be_bytes(), "the movie lasts as long as its longest track");
         assert!(after.ends_with(b"udtatail"));
         assert_eq!(u32::from_be_bytes(after[..4].try_into().unwrap()) as usize, after.len());
     }

@@ -15,7 +15,7 @@ use gst::ClockTime;
 use gst_app::AppSrc;
 use parking_lot::{Condvar, Mutex};
 
-use super::{looping::Frames, output::AudioLength};
+use super::{looping::Frames, output::Length};
 use crate::{
     error::{Failure, Kind, Result},
     interrupt,
@@ -26,6 +26,8 @@ use crate::{
 const PIECE: Duration = Duration::from_millis(100);
 /// How often a wait looks whether the work was interrupted.
 const POLL: Duration = Duration::from_millis(100);
+/// Least time of a frame that would be heard: the times of frames and samples are rounded apart.
+const LEAST: ClockTime = ClockTime::from_mseconds(1);
 
 /// How far the two files are known to reach, and whether that is their end.
 #[derive(Default)]
@@ -68,8 +70,8 @@ impl Shared {
 /// The two threads.
 pub struct Feed {
     shared: Arc<Shared>,
-    video: JoinHandle<Result<()>>,
-    audio: JoinHandle<Result<AudioLength>>,
+    video: JoinHandle<Result<ClockTime>>,
+    audio: JoinHandle<Result<Length>>,
 }
 
 impl Feed {
@@ -102,34 +104,43 @@ impl Feed {
     }
 
     /// Waits for both and says how much sound was fed. A push that the graph refuses ends a thread without a failure: the graph's own error says why.
-    pub fn join(self) -> Result<AudioLength> {
+    pub fn join(self) -> Result<Length> {
         let stopped = |_| Failure::run("a feeding thread panicked");
         let video = self.video.join().map_err(stopped)?;
         let audio = self.audio.join().map_err(stopped)?;
         // One thread's failure interrupts the other: the cause is the one that is no interruption.
         match (video, audio) {
-            (Ok(()), Ok(audio)) => Ok(audio),
+            (Ok(pictures), Ok(length)) => Ok(Length { pictures, ..length }),
             (Err(a), Err(b)) => Err(if a.kind == Kind::Interrupted { b } else { a }),
             (Err(failure), _) | (_, Err(failure)) => Err(failure),
         }
     }
 }
 
-fn feed_video(mut frames: Frames, out: &AppSrc, shared: &Shared) -> Result<()> {
+/// Gives the time at which the last frame ends.
+fn feed_video(mut frames: Frames, out: &AppSrc, shared: &Shared) -> Result<ClockTime> {
+    let mut end = ClockTime::ZERO;
     while let Some(frame) = frames.next()? {
         shared.update(|e| e.video = frame.pts + frame.duration);
-        let wanted = shared.wait(|e| if e.audio > frame.pts { Some(true) } else { e.audio_ended.then_some(false) })?;
+        let wanted = shared.wait(|e| {
+            if e.audio > frame.pts + if frame.pts.is_zero() { ClockTime::ZERO } else { LEAST } {
+                Some(true)
+            } else {
+                e.audio_ended.then_some(false)
+            }
+        })?;
         if !wanted {
             break;
         }
         if !push(out, &frame.sample, frame.pts, frame.duration)? {
-            return Ok(());
+            return Ok(end);
         }
+        end = frame.pts + frame.duration;
     }
     shared.update(|e| e.video_ended = true);
     // A graph that has stopped takes no end of stream either.
     let _ = out.end_of_stream();
-    Ok(())
+    Ok(end)
 }
 
 fn push(out: &AppSrc, sample: &gst::Sample, pts: ClockTime, duration: ClockTime) -> Result<bool> {
@@ -143,8 +154,8 @@ fn push(out: &AppSrc, sample: &gst::Sample, pts: ClockTime, duration: ClockTime)
     Ok(out.push_sample(&sample).is_ok())
 }
 
-fn feed_audio(mut speech: Reader, out: &AppSrc, shared: &Shared, looped: bool) -> Result<AudioLength> {
-    let mut fed = AudioLength::default();
+fn feed_audio(mut speech: Reader, out: &AppSrc, shared: &Shared, looped: bool) -> Result<Length> {
+    let mut fed = Length::default();
     'samples: while let Some(sample) = speech.next_sample()? {
         let format = Format::of(&sample)?;
         if fed.rate != 0 && fed.rate != format.rate {

@@ -9,6 +9,7 @@ mod edit_list;
 mod feed;
 pub(crate) mod gather;
 mod looping;
+mod matroska;
 mod output;
 mod pipeline;
 pub(crate) mod progress;
@@ -32,7 +33,7 @@ pub use self::edit_list::with_edit;
 use self::{
     feed::Feed,
     looping::Frames,
-    output::{AudioLength, Container, Unfinished},
+    output::{Container, Length, Unfinished},
     pipeline::Pipeline,
     progress::Progress,
 };
@@ -143,7 +144,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let expected = expected_frames(&caps, &frames, &speech, options.looped);
     let graph = Pipeline::build(&options, container, codec, &caps, unfinished.path())?;
     let started = Instant::now();
-    let audio = run(&graph, frames, speech, expected, &options)?;
+    let length = run(&graph, frames, speech, expected, &options)?;
     let wall_seconds = started.elapsed().as_secs_f64();
     let stats = stats::of(&graph.lipsync);
     let untouched = untouched::of(&graph.lipsync.property::<gst::Structure>("stats"));
@@ -154,8 +155,8 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let first_frame = graph.first_frame().map_or(0.0, |at| at.saturating_duration_since(started).as_secs_f64());
     drop(graph);
 
-    let seconds = audio.samples as f64 / f64::from(audio.rate.max(1));
-    unfinished.finish(container, codec, audio)?;
+    let seconds = length.samples as f64 / f64::from(length.rate.max(1));
+    unfinished.finish(container, codec, length)?;
     Ok(Summary {
         output: options.output.clone(),
         frames,
@@ -166,8 +167,8 @@ pub fn render(mut options: Options) -> Result<Summary> {
         first_frame_seconds: first_frame,
         peak_memory_bytes: peak_memory(),
         gather_seconds,
-        audio_samples: audio.samples,
-        audio_rate: audio.rate,
+        audio_samples: length.samples,
+        audio_rate: length.rate,
         audio_codec: codec.to_string(),
         engine: engine.manifest().name.clone(),
         device: device_taken(&options.device, &engine).to_string(),
@@ -180,13 +181,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
 pub(crate) const DEFAULT_ENGINE: &str = "compact";
 
 /// Runs the graph to its end; an error of the graph or of a file ends it early.
-fn run(
-    graph: &Pipeline,
-    frames: Frames,
-    speech: Reader,
-    expected: Option<u64>,
-    options: &Options,
-) -> Result<AudioLength> {
+fn run(graph: &Pipeline, frames: Frames, speech: Reader, expected: Option<u64>, options: &Options) -> Result<Length> {
     let bus = graph.pipeline.bus().expect("a pipeline has a bus");
     let refused = graph.pipeline.set_state(gst::State::Playing).is_err();
     if refused {

@@ -7,7 +7,7 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::edit_list;
+use super::{edit_list, matroska};
 use crate::{
     error::{Failure, Result},
     interrupt,
@@ -139,13 +139,18 @@ impl Unfinished {
         &self.path
     }
 
-    /// Hides the encoder's priming samples where the container does not, then gives the file its name.
-    pub fn finish(mut self, container: Container, codec: AudioCodec, audio: AudioLength) -> Result<()> {
+    /// Makes the container say when the sound begins and ends, which the packets of an encoder do not, then gives the file
+    /// its name.
+    pub fn finish(mut self, container: Container, codec: AudioCodec, length: Length) -> Result<()> {
         let failure = |cause: String| Failure::output(format!("{}: {cause}", self.target.display()));
-        if codec == AudioCodec::Aac && matches!(container, Container::Mp4 | Container::Mov) {
-            edit_list::trim_audio(&self.path, AAC_PRIMING, audio.samples, audio.rate)
-                .map_err(|e| failure(e.to_string()))?;
-        }
+        let described = match container {
+            Container::Mp4 | Container::Mov => {
+                let priming = if codec == AudioCodec::Aac { AAC_PRIMING } else { 0 };
+                edit_list::trim_audio(&self.path, priming, length.samples, length.rate)
+            }
+            Container::Matroska | Container::WebM => matroska::set_duration(&self.path, length.whole().nseconds()),
+        };
+        described.map_err(|e| failure(e.to_string()))?;
         fs::rename(&self.path, &self.target).map_err(|e| failure(e.to_string()))?;
         self.finished = true;
         Ok(())
@@ -162,11 +167,22 @@ impl Drop for Unfinished {
     }
 }
 
-/// Length of the sound that went in.
+/// What went in.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct AudioLength {
+pub struct Length {
+    /// Of the sound.
     pub samples: u64,
     pub rate: u32,
+    /// When the last picture ends.
+    pub pictures: gst::ClockTime,
+}
+
+impl Length {
+    /// When picture and sound have both ended.
+    fn whole(self) -> gst::ClockTime {
+        let sound = u128::from(self.samples) * 1_000_000_000 / u128::from(self.rate.max(1));
+        self.pictures.max(gst::ClockTime::from_nseconds(sound as u64))
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ use crate::{
 const ENCODER_LOOK_AHEAD: u32 = 20;
 /// How much each appsrc holds: more than the look-ahead of any engine, so that neither stream starves the other.
 const SOURCE_QUEUE: gst::ClockTime = gst::ClockTime::from_mseconds(1000);
+/// What VP8 can hold: players take its codes for limited range whatever the container says.
+const VP8_COLORS: &str = "video/x-raw,format=I420,colorimetry=(string){bt709,bt601}";
 
 pub struct Pipeline {
     pub pipeline: gst::Pipeline,
@@ -120,7 +122,9 @@ fn even(caps: &gst::Caps) -> String {
 fn video_encoder(options: &Options, container: Container) -> String {
     if container == Container::WebM {
         let rate = options.video_bitrate.unwrap_or(4000) * 1000;
-        return format!("vp8enc name=venc deadline=1 cpu-used=4 threads=2 end-usage=vbr target-bitrate={rate}");
+        return format!(
+            "{VP8_COLORS} ! vp8enc name=venc deadline=1 cpu-used=4 threads=2 end-usage=vbr target-bitrate={rate}"
+        );
     }
     let quality = match options.video_bitrate {
         Some(rate) => format!("pass=cbr bitrate={rate}"),

@@ -13,6 +13,7 @@ mod paste;
 mod raster;
 mod sharpen;
 mod steady;
+mod tone;
 
 pub use color::{ColorSpace, Matrix, Range};
 pub use crop::Crop;
@@ -22,3 +23,4 @@ pub use paste::{PasteReport, paste};
 pub(crate) use raster::{Texture, Walk};
 pub(crate) use sharpen::sharpen;
 pub(crate) use steady::steady;
+pub use tone::{ToneMap, Transfer};

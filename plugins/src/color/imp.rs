@@ -1,0 +1,324 @@
+use std::sync::LazyLock;
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+use gst_base::subclass::{BaseTransformMode, prelude::*};
+use gst_video::{
+    VideoColorRange, VideoFormat, VideoFrame, VideoFrameRef, VideoInfo, VideoTransferFunction, prelude::*,
+    subclass::prelude::*,
+};
+use lipstream_engines::image::{Matrix, Range, ToneMap, Transfer};
+use parking_lot::Mutex;
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("lipcolor", gst::DebugColorFlags::empty(), Some("Lipstream tone mapping and alpha"))
+});
+
+/// What the formats of a tone-mapped and of a flattened picture are.
+const MAPPED: VideoFormat = VideoFormat::I420;
+const FLAT: VideoFormat = VideoFormat::Rgba;
+/// Fields of caps that change with the picture.
+const CHANGED: [&str; 6] =
+    ["format", "colorimetry", "chroma-site", "mastering-display-info", "content-light-level", "alpha-mode"];
+
+/// Properties.
+#[derive(Clone, Copy, Debug, Default)]
+struct Settings {
+    /// 0xRRGGBB; black.
+    background: u32,
+}
+
+/// What is done with pictures of the caps that are set.
+enum Work {
+    Map {
+        map: ToneMap,
+        /// To 10-bit 4:2:0 in the picture's own colours; `None` where it is that.
+        convert: Option<Box<(gst_video::VideoConverter, VideoFrame<gst_video::video_frame::Writable>)>>,
+    },
+    Flatten {
+        /// To RGBA; `None` where it is that.
+        convert: Option<gst_video::VideoConverter>,
+    },
+}
+
+#[derive(Default)]
+pub struct LipColor {
+    settings: Mutex<Settings>,
+    /// Set by caps; `None` while pictures pass.
+    work: Mutex<Option<Work>>,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for LipColor {
+    const NAME: &'static str = "GstLipColor";
+    type Type = super::LipColor;
+    type ParentType = gst_video::VideoFilter;
+}
+
+impl ObjectImpl for LipColor {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            vec![
+                glib::ParamSpecUInt::builder("background")
+                    .nick("Background")
+                    .blurb("What shows through where a picture is transparent, 0xRRGGBB")
+                    .maximum(0xff_ffff)
+                    .default_value(Settings::default().background)
+                    .mutable_playing()
+                    .build(),
+            ]
+        });
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, _pspec: &glib::ParamSpec) {
+        self.settings.lock().background = value.get().expect("checked by GObject");
+    }
+
+    fn property(&self, _id: usize, _pspec: &glib::ParamSpec) -> glib::Value {
+        self.settings.lock().background.to_value()
+    }
+}
+
+impl GstObjectImpl for LipColor {}
+
+impl ElementImpl for LipColor {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Lipstream colour",
+                "Filter/Converter/Video",
+                "Tone-maps pictures of high dynamic range and lays transparent ones on a colour; passes all others",
+                "Lipstream",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let caps = gst_video::VideoCapsBuilder::new().build();
+            let pad = |name, direction| gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps);
+            vec![
+                pad("src", gst::PadDirection::Src).expect("valid caps"),
+                pad("sink", gst::PadDirection::Sink).expect("valid caps"),
+            ]
+        });
+        &TEMPLATES
+    }
+}
+
+impl BaseTransformImpl for LipColor {
+    const MODE: BaseTransformMode = BaseTransformMode::NeverInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn transform_caps(
+        &self,
+        direction: gst::PadDirection,
+        caps: &gst::Caps,
+        filter: Option<&gst::Caps>,
+    ) -> Option<gst::Caps> {
+        let mut other = gst::Caps::new_empty();
+        let known = |structure: &gst::StructureRef| {
+            let caps = gst::Caps::builder_full().structure(structure.to_owned()).build();
+            // What is not fixed, or no picture yet, may come to be anything.
+            if caps.is_fixed() { VideoInfo::from_caps(&caps).ok() } else { None }
+        };
+        let changed = |structure: &gst::StructureRef, to: Option<VideoFormat>| {
+            let mut structure = structure.to_owned();
+            structure.remove_fields(CHANGED);
+            match to {
+                Some(MAPPED) => {
+                    structure.set("format", MAPPED.to_str());
+                    structure.set("colorimetry", "bt709");
+                }
+                Some(format) => structure.set("format", format.to_str()),
+                None => {}
+            }
+            structure
+        };
+        let target = other.get_mut().expect("caps just made have one owner");
+        for structure in caps.iter() {
+            if direction == gst::PadDirection::Src {
+                target.append_structure(structure.to_owned());
+                target.append_structure(changed(structure, None));
+                continue;
+            }
+            match known(structure).map(|info| kind(&info)) {
+                Some(Kind::Same) => target.append_structure(structure.to_owned()),
+                Some(Kind::Hdr(_)) => target.append_structure(changed(structure, Some(MAPPED))),
+                Some(Kind::Transparent) => target.append_structure(changed(structure, Some(FLAT))),
+                None => {
+                    target.append_structure(structure.to_owned());
+                    target.append_structure(changed(structure, Some(MAPPED)));
+                    target.append_structure(changed(structure, Some(FLAT)));
+                }
+            }
+        }
+        gst::trace!(CAT, imp = self, "{direction:?}: {caps} is {other}");
+        Some(match filter {
+            Some(filter) => filter.intersect_with_mode(&other, gst::CapsIntersectMode::First),
+            None => other,
+        })
+    }
+}
+
+impl VideoFilterImpl for LipColor {
+    fn set_info(
+        &self,
+        incaps: &gst::Caps,
+        in_info: &VideoInfo,
+        _outcaps: &gst::Caps,
+        out_info: &VideoInfo,
+    ) -> Result<(), gst::LoggableError> {
+        let refused = |e: glib::BoolError| gst::loggable_error!(CAT, "no conversion: {e}");
+        let work = match kind(in_info) {
+            Kind::Same => None,
+            Kind::Hdr(transfer) => {
+                let map = ToneMap::new(transfer, matrix(in_info), range(in_info), peak(incaps));
+                let convert = if in_info.format() == VideoFormat::I42010le {
+                    None
+                } else {
+                    let planar = VideoInfo::builder(VideoFormat::I42010le, in_info.width(), in_info.height())
+                        .colorimetry(&in_info.colorimetry())
+                        .build()
+                        .map_err(refused)?;
+                    let buffer = gst::Buffer::with_size(planar.size()).map_err(refused)?;
+                    let frame = VideoFrame::from_buffer_writable(buffer, &planar)
+                        .map_err(|_| gst::loggable_error!(CAT, "no memory for a picture"))?;
+                    let converter = gst_video::VideoConverter::new(in_info, &planar, None).map_err(refused)?;
+                    Some(Box::new((converter, frame)))
+                };
+                Some(Work::Map { map, convert })
+            }
+            Kind::Transparent => {
+                let convert = if in_info.format() == FLAT {
+                    None
+                } else {
+                    Some(gst_video::VideoConverter::new(in_info, out_info, None).map_err(refused)?)
+                };
+                Some(Work::Flatten { convert })
+            }
+        };
+        gst::debug!(
+            CAT,
+            imp = self,
+            "{incaps}: {}",
+            match &work {
+                None => "passes",
+                Some(Work::Map { .. }) => "is tone-mapped",
+                Some(Work::Flatten { .. }) => "is laid on the background",
+            }
+        );
+        self.obj().set_passthrough(work.is_none());
+        *self.work.lock() = work;
+        Ok(())
+    }
+
+    fn transform_frame(
+        &self,
+        inframe: &VideoFrameRef<&gst::BufferRef>,
+        outframe: &mut VideoFrameRef<&mut gst::BufferRef>,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let background = self.settings.lock().background;
+        let mut work = self.work.lock();
+        let done = match work.as_mut() {
+            Some(Work::Map { map, convert: Some(convert) }) => {
+                let (converter, planar) = &mut **convert;
+                converter.frame_ref(inframe, &mut planar.as_mut_video_frame_ref());
+                map_picture(map, &planar.as_video_frame_ref(), outframe)
+            }
+            Some(Work::Map { map, convert: None }) => map_picture(map, inframe, outframe),
+            Some(Work::Flatten { convert }) => {
+                match convert {
+                    Some(converter) => converter.frame_ref(inframe, outframe),
+                    None => inframe.copy(outframe).map_err(|_| gst::FlowError::Error)?,
+                }
+                flatten(outframe, background);
+                Ok(())
+            }
+            None => Err(lipstream_engines::Error::invalid("no caps")),
+        };
+        match done {
+            Ok(()) => Ok(gst::FlowSuccess::Ok),
+            Err(e) => {
+                gst::element_imp_error!(self, gst::StreamError::Failed, ["a picture cannot be converted: {e}"]);
+                Err(gst::FlowError::Error)
+            }
+        }
+    }
+}
+
+enum Kind {
+    Same,
+    Hdr(Transfer),
+    Transparent,
+}
+
+fn kind(info: &VideoInfo) -> Kind {
+    match info.colorimetry().transfer() {
+        VideoTransferFunction::Smpte2084 => return Kind::Hdr(Transfer::Pq),
+        VideoTransferFunction::AribStdB67 => return Kind::Hdr(Transfer::Hlg),
+        _ => {}
+    }
+    if info.format_info().has_alpha() { Kind::Transparent } else { Kind::Same }
+}
+
+fn matrix(info: &VideoInfo) -> Matrix {
+    match info.colorimetry().matrix() {
+        gst_video::VideoColorMatrix::Bt709 => Matrix::Bt709,
+        gst_video::VideoColorMatrix::Bt601 => Matrix::Bt601,
+        _ => Matrix::Bt2020,
+    }
+}
+
+fn range(info: &VideoInfo) -> Range {
+    if info.colorimetry().range() == VideoColorRange::Range0_255 { Range::Full } else { Range::Limited }
+}
+
+/// The brightest light in cd/m² that the stream says it has, else that its mastering display had.
+fn peak(caps: &gst::Caps) -> Option<f32> {
+    let light = gst_video::VideoContentLightLevel::from_caps(caps).ok().map(|l| f32::from(l.max_content_light_level()));
+    let display = || {
+        let info = gst_video::VideoMasteringDisplayInfo::from_caps(caps).ok()?;
+        // In units of 0.0001 cd/m².
+        Some(info.max_display_mastering_luminance() as f32 / 10_000.0)
+    };
+    light.filter(|l| *l > 0.0).or_else(display)
+}
+
+fn map_picture(
+    map: &ToneMap,
+    from: &VideoFrameRef<&gst::BufferRef>,
+    to: &mut VideoFrameRef<&mut gst::BufferRef>,
+) -> lipstream_engines::Result<()> {
+    let invalid = |_| lipstream_engines::Error::invalid("a plane of the picture cannot be read");
+    let plane = |i: u32| {
+        let stride = usize::try_from(from.plane_stride()[i as usize]).unwrap_or(0);
+        from.plane_data(i).map(|data| (data, stride)).map_err(|_| ())
+    };
+    let size = (to.width() as usize, to.height() as usize);
+    let strides: Vec<usize> = to.plane_stride().iter().map(|s| usize::try_from(*s).unwrap_or(0)).collect();
+    let input = [plane(0).map_err(invalid)?, plane(1).map_err(invalid)?, plane(2).map_err(invalid)?];
+    let [y, cb, cr, _] = to.planes_data_mut();
+    map.picture(size, input, [(y, strides[0]), (cb, strides[1]), (cr, strides[2])])
+}
+
+/// Lays RGBA pixels on a colour; alpha is straight.
+fn flatten(frame: &mut VideoFrameRef<&mut gst::BufferRef>, background: u32) {
+    let below = [background >> 16, background >> 8, background].map(|c| c & 0xff);
+    let (width, stride) = (frame.width() as usize, frame.plane_stride()[0] as usize);
+    let Ok(data) = frame.plane_data_mut(0) else { return };
+    for row in data.chunks_mut(stride.max(1)) {
+        for pixel in row.chunks_exact_mut(4).take(width) {
+            let alpha = u32::from(pixel[3]);
+            if alpha == 255 {
+                continue;
+            }
+            for (channel, below) in pixel.iter_mut().zip(below) {
+                *channel = ((u32::from(*channel) * alpha + below * (255 - alpha) + 127) / 255) as u8;
+            }
+            pixel[3] = 255;
+        }
+    }
+}

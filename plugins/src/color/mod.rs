@@ -1,0 +1,21 @@
+//! `lipcolor` brings pictures to what the other elements and every encoder take: opaque, standard dynamic range.
+//!
+//! A picture of high dynamic range (PQ or HLG) is tone-mapped to BT.709; one with an alpha channel is laid on the
+//! property `background`. Every other picture passes as it is. It stands between a decoder and the converters:
+//!
+//! ```text
+//! gst-launch-1.0 filesrc location=phone.mov ! decodebin3 ! lipcolor ! videoconvert ! autovideosink
+//! ```
+
+mod imp;
+
+use gst::{glib, prelude::*};
+
+glib::wrapper! {
+    pub struct LipColor(ObjectSubclass<imp::LipColor>)
+        @extends gst_video::VideoFilter, gst_base::BaseTransform, gst::Element, gst::Object;
+}
+
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(Some(plugin), "lipcolor", gst::Rank::NONE, LipColor::static_type())
+}
