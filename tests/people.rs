@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::{path::Path, process::Command};
+
 use common::*;
 use serde_json::Value;
 
@@ -68,4 +70,47 @@ fn a_face_that_comes_late_is_found() {
             .arg(&out),
     );
     assert_eq!(probe(&out, "v").frames(), 10);
+}
+
+/// A summary of a render and what `eval` says of the result.
+fn spoken(video: &Path, audio: &Path, folder: &Path) -> (Value, Value) {
+    let out = folder.join("out.mp4");
+    let run = |command: &mut Command| -> Value { serde_json::from_slice(&succeed(command).stdout).unwrap() };
+    let mut render = lipstream(folder);
+    render.args(["render", "--json", "-q", "--no-loop", "--preset", "ultrafast", "--crf", "10"]);
+    let summary = run(render.arg("--video").arg(video).arg("--audio").arg(audio).arg("-o").arg(&out));
+    (summary, run(lipstream(folder).args(["eval", "--json"]).arg(&out).arg("--true").arg(video)))
+}
+
+/// The picture ends below the mouth: all frames speak.
+#[test]
+fn a_person_without_a_chin_speaks() {
+    let Some(data) = shared("data") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let video = f.join("cut.mp4");
+    let source = data.join("avatars/liveportrait_s18.mp4");
+    ffmpeg(&format!("-i {} -t 2 -an -vf crop=1280:366:0:0 -c:v libx264 -crf 15", source.display()), &video);
+    let (summary, figures) = spoken(&video, &data.join("speech/jfk_en.flac"), f);
+    assert_eq!(summary["untouched"], serde_json::json!({}), "{summary}");
+    let spread = figures["spread"].as_f64().unwrap();
+    assert!(spread > 3.0, "her mouth hardly moves by itself, here it speaks: {figures}");
+}
+
+/// A bearded man, his picture enlarged to a face of 650 px, is as sharp and as seamless as he was filmed.
+#[test]
+fn a_beard_of_a_large_face_is_as_sharp_as_filmed() {
+    let Some(data) = shared("data") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let (video, silence) = (f.join("large.mp4"), f.join("silence.wav"));
+    let source = data.join("faces/liveportrait_d8.mp4");
+    ffmpeg(&format!("-i {} -t 3 -an -vf scale=1080:1080:flags=lanczos -c:v libx264 -crf 12", source.display()), &video);
+    ffmpeg("-f lavfi -i anullsrc=r=16000:cl=mono -t 3", &silence);
+    for audio in [silence, data.join("speech/jfk_en.flac")] {
+        let (_, figures) = spoken(&video, &audio, f);
+        let figure = |name: &str| figures[name].as_f64().unwrap();
+        let (sharp, seam) = (figure("sharpness_ratio"), figure("seam_ratio"));
+        assert!((0.75..1.3).contains(&sharp) && seam <= 1.15, "{}: {figures}", audio.display());
+    }
 }
