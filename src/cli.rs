@@ -77,7 +77,7 @@ struct Render {
     /// auto, cpu, openvino, cuda[:n] or tensorrt[:n]
     #[arg(long, default_value = "auto")]
     device: Device,
-    /// auto, fp32, fp16, bf16 or int8
+    /// auto, fp32, tf32, fp16, bf16 or int8
     #[arg(long, default_value = "auto")]
     precision: Precision,
     /// Denoise steps a frame

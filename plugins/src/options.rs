@@ -67,7 +67,7 @@ pub fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecString::builder("precision")
             .nick("Precision")
-            .blurb("Arithmetic of the networks: auto, fp32, fp16, bf16 or int8")
+            .blurb("Arithmetic of the networks: auto, fp32, tf32, fp16, bf16 or int8")
             .default_value(Some("auto"))
             .mutable_ready()
             .build(),

@@ -70,6 +70,8 @@ pub enum Precision {
     #[default]
     Auto,
     Fp32,
+    /// Products of f32 rounded to 10 bits of fraction, summed in f32, where the GPU has units for it; with CUDA alone.
+    Tf32,
     Fp16,
     Bf16,
     Int8,
@@ -80,6 +82,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Self::Auto => "auto",
             Self::Fp32 => "fp32",
+            Self::Tf32 => "tf32",
             Self::Fp16 => "fp16",
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
@@ -91,10 +94,10 @@ impl FromStr for Precision {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self> {
-        [Self::Auto, Self::Fp32, Self::Fp16, Self::Bf16, Self::Int8]
+        [Self::Auto, Self::Fp32, Self::Tf32, Self::Fp16, Self::Bf16, Self::Int8]
             .into_iter()
             .find(|p| p.to_string() == s)
-            .ok_or_else(|| Error::invalid(format!("precision `{s}` is not one of auto, fp32, fp16, bf16, int8")))
+            .ok_or_else(|| Error::invalid(format!("precision `{s}` is not one of auto, fp32, tf32, fp16, bf16, int8")))
     }
 }
 

@@ -87,7 +87,8 @@ fn resolve(device: Device) -> Result<Device> {
 pub(super) fn precision(device: Device, asked: Precision) -> Result<Precision> {
     use Precision::*;
     let offers: &[Precision] = match device {
-        Device::Cpu | Device::Cuda(_) | Device::Auto => &[Fp32],
+        Device::Cpu | Device::Auto => &[Fp32],
+        Device::Cuda(_) => &[Fp32, Tf32],
         Device::OpenVino => &[Fp32, Bf16, Fp16],
         Device::TensorRt(_) => &[Fp32, Fp16, Bf16],
     };
@@ -157,7 +158,13 @@ pub(super) fn dispatch(
                 None => provider.build(),
             }
         }
-        Device::Cuda(n) => ep::CUDA::default().with_device_id(n as i32).build(),
+        // ONNX Runtime rounds to tf32 unless it is told not to, and tries every algorithm of a convolution on the first
+        // run of each shape, which takes a second for networks as small as the tracker's.
+        Device::Cuda(n) => ep::CUDA::default()
+            .with_device_id(n as i32)
+            .with_tf32(precision == Precision::Tf32)
+            .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
+            .build(),
         Device::TensorRt(n) => {
             let provider = ep::TensorRT::default()
                 .with_device_id(n as i32)

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Measures a card: the networks that ship through Lipstream's own runtime, and the published families' networks in
+# PyTorch. Each part stands alone: what fails or is cut short leaves the others their figures.
+#
+#   bench/gpu/run.sh [--dry] [--parts floor,networks] [--out DIR]
+#
+#   --dry          all that can be run without a card, on the CPU; nothing that it times is worth telling
+#   LIPSTREAM_ORT_LIB   folder of the CUDA build of ONNX Runtime (bench/gpu/pack.sh makes it)
+#   BENCH, MODELS, PYTHON   lipstream-bench-gpu, engines/models and a python3 with torch, where they are not at their places
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+dry=() parts=networks,floor out=${OUT:-$root/target/gpu}
+while [ $# -gt 0 ]; do
+    case $1 in
+        --dry) dry=(--dry) ;;
+        --parts) parts=${2:?--parts needs names}; shift ;;
+        --out) out=${2:?--out needs a folder}; shift ;;
+        *) echo "run.sh: unknown option \`$1\`; it takes --dry, --parts, --out" >&2; exit 2 ;;
+    esac
+    shift
+done
+mkdir -p "$out"
+BENCH=${BENCH:-$root/target/release/lipstream-bench-gpu} MODELS=${MODELS:-$root/engines/models} PYTHON=${PYTHON:-python3}
+export PYTHONUNBUFFERED=1
+status=0
+
+# The CUDA libraries that torch brings as wheels serve ONNX Runtime too.
+libraries=$("$PYTHON" -c 'import glob, os, nvidia; print(":".join(sorted(d for p in nvidia.__path__ for d in glob.glob(p + "/*/lib"))))' 2>/dev/null)
+export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+
+part() { # NAME COMMAND...
+    local name=$1 begun=$SECONDS
+    shift
+    case ,$parts, in *,"$name",*) ;; *) return ;; esac
+    echo "== $name"
+    "$@" 2>&1 | tee "$out/$name.log"
+    local code=${PIPESTATUS[0]}
+    [ "$code" = 0 ] || status=1
+    echo "== $name: exit $code after $((SECONDS - begun)) s"
+}
+
+nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit --format=csv,noheader 2>/dev/null | tee "$out/card.txt" ||
+    echo "no card here"
+
+if [ ${#dry[@]} = 0 ]; then
+    part networks "$BENCH" --models "$MODELS" --json "$out/networks.json"
+    part floor "$PYTHON" "$here/floor.py" --json "$out/floor.json"
+else
+    part networks "$BENCH" --models "$MODELS" --json "$out/networks.json" --device cpu --precisions fp32 --batches 1,2 --seconds 0.02 --threads 1
+    if "$PYTHON" -c 'import torch' 2>/dev/null; then
+        part floor "$PYTHON" "$here/floor.py" --json "$out/floor.json" --dry
+    else
+        echo "== floor: skipped, $PYTHON has no torch (PYTHON names another)"
+    fi
+fi
+exit $status

@@ -1,0 +1,33 @@
+//! The measurement of a card, as far as it runs without one.
+
+use std::{path::Path, process::Command};
+
+#[test]
+fn the_measurement_of_a_card_runs_without_one_and_its_figures_are_whole() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let out = std::env::temp_dir().join(format!("lipstream-gpu-{}", std::process::id()));
+    let done = Command::new(root.join("bench/gpu/run.sh"))
+        .args(["--dry", "--parts", "networks", "--out"])
+        .arg(&out)
+        .env("BENCH", env!("CARGO_BIN_EXE_lipstream-bench-gpu"))
+        .env_remove("OUT")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{text}{}", String::from_utf8_lossy(&done.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("networks.json")).unwrap()).unwrap();
+    std::fs::remove_dir_all(&out).unwrap();
+    let networks = report["networks"].as_array().unwrap();
+    assert_eq!(networks.len(), 8, "{text}");
+    for network in networks {
+        for run in network["runs"].as_array().unwrap() {
+            assert!(run["refused"].is_null(), "{run}");
+            assert!(!run["batches"].as_array().unwrap().is_empty(), "{run}");
+            for batch in run["batches"].as_array().unwrap() {
+                assert!(batch["median_ms"].as_f64().unwrap() > 0.0, "{batch}");
+                let apart = batch["difference"]["max_over_std"].as_f64();
+                assert!(apart.is_none_or(|d| d < 1e-4), "{}: {batch}", network["network"]);
+            }
+        }
+    }
+}
