@@ -9,7 +9,7 @@ use crate::{
     adapt, doctor, engines,
     error::{Failure, Result},
     eval, graph,
-    media::Notices,
+    media::{Notices, Track},
     render::{self, AudioCodec},
     serve,
 };
@@ -65,9 +65,14 @@ struct Render {
     /// Video of a person; any container that GStreamer decodes
     #[arg(long, value_name = "FILE")]
     video: PathBuf,
-    /// Speech; the first audio stream of any file that GStreamer decodes
+    /// Speech, of any file that GStreamer decodes. Where it is the file of VIDEO, picture and sound keep their places in time;
+    /// two files begin together, each with its own beginning
     #[arg(long, value_name = "FILE")]
     audio: PathBuf,
+    /// Which sound track is heard where the file has several: its number, from 1 on, or its language as `en` [default: the
+    /// file's own default, else the first that is not silent]
+    #[arg(long, value_name = "N|LANG")]
+    audio_track: Option<Track>,
     /// Output: .mp4, .mov, .mkv or .webm
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -161,6 +166,10 @@ struct Eval {
     /// What is heard with VIDEO, in place of its own sound
     #[arg(long, value_name = "FILE")]
     audio: Option<PathBuf>,
+    /// Which sound track is heard where the file has several: its number, from 1 on, or its language as `en` [default: the
+    /// file's own default, else the first that is not silent]
+    #[arg(long, value_name = "N|LANG")]
+    audio_track: Option<Track>,
     /// The same video made to say nothing: adds what moves in silence
     #[arg(long, value_name = "FILE")]
     silent: Option<PathBuf>,
@@ -192,6 +201,10 @@ struct Adapt {
     /// What is heard with VIDEO, in place of its own sound
     #[arg(long, value_name = "FILE")]
     audio: Option<PathBuf>,
+    /// Which sound track is heard where the file has several: its number, from 1 on, or its language as `en` [default: the
+    /// file's own default, else the first that is not silent]
+    #[arg(long, value_name = "N|LANG")]
+    audio_track: Option<Track>,
     /// General engine by name, or the folder of its engine.toml
     #[arg(long, default_value = render::DEFAULT_ENGINE)]
     engine: String,
@@ -239,6 +252,7 @@ impl Render {
         let summary = render::render(render::Options {
             video: self.video,
             audio: self.audio,
+            audio_track: self.audio_track.unwrap_or_default(),
             output: self.output,
             properties,
             engine: self.engine,
@@ -282,6 +296,7 @@ impl Eval {
             speech_of: self.speech_of,
             silent: self.silent,
             audio: self.audio,
+            audio_track: self.audio_track.unwrap_or_default(),
             points: self.points,
             sheet: self.sheet,
             expert: self.expert,
@@ -303,6 +318,7 @@ impl Adapt {
             video: self.video,
             output: self.output,
             audio: self.audio,
+            audio_track: self.audio_track.unwrap_or_default(),
             engine: self.engine,
             references: self.references.into(),
             device: lipstream_engines::runtime::Options { device: self.device, ..Default::default() },

@@ -30,7 +30,7 @@ use self::hear::Offset;
 use crate::{
     error::{Failure, Result},
     eval::sound,
-    media::{Notice, Notices},
+    media::{Notice, Notices, Track},
 };
 
 /// Pictures that are kept unless told otherwise.
@@ -44,6 +44,8 @@ pub struct Options {
     pub output: PathBuf,
     /// What is heard with the video, in place of its own sound.
     pub audio: Option<PathBuf>,
+    /// Which sound track is heard.
+    pub audio_track: Track,
     /// The general engine, by name or folder.
     pub engine: String,
     /// Pictures at most, 1..=256.
@@ -107,13 +109,13 @@ pub fn adapt(options: &Options) -> Result<Summary> {
     write::check(&options.output)?;
     let compact = Compact::load(&engine, &options.device)?;
     let heard = match &options.audio {
-        Some(path) => Some(sound::samples(path, 0.0, &options.notices)?),
+        Some(path) => Some(sound::samples(path, &options.audio_track, 0.0, &options.notices)?),
         None => None,
     };
     let seen = look::watch(options, &compact)?;
     let heard = match heard {
         Some(heard) => Some(heard),
-        None => sound::samples_if_any(&options.video, seen.start, &options.notices)?,
+        None => sound::samples_if_any(&options.video, &options.audio_track, seen.start, &options.notices)?,
     };
     let motion = motion(&engine, &compact, options, &seen, heard.as_deref())?;
     let bank = seen.bank.to_bytes()?;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{Failure, Result},
-    media::{Media, Notices, Reader},
+    media::{Media, Notices, Reader, Track},
     render::{DEFAULT_ENGINE, gather},
 };
 
@@ -227,7 +227,7 @@ fn convert(video: &Path, wish: &Wish, shape: Shape, expected: f64, progress: &mu
         .field("colorimetry", info.colorimetry().to_string())
         .build();
     let elements = "lippicture ! videorate skip-to-first=true ! videoconvertscale add-borders=true";
-    let mut reader = Reader::open_as(video, Media::Video, elements, &caps, &wish.notices)?;
+    let mut reader = Reader::open_as(video, Media::Video, &Track::Default, elements, &caps, &wish.notices)?;
     let mut writer = Writer::create(wish.folder, wish.clip, shape)?;
     let mut encoder = jpeg::Encoder::new(&info)?;
     let mut watcher = gather::Watcher::new(runtime::Options::default(), FACES)?;

@@ -12,7 +12,7 @@ use lipstream_engines::{
 
 use crate::{
     error::{Failure, Kind, Result},
-    media::{Media, Notices, Reader},
+    media::{Media, Notices, Reader, timeline},
     render::gather::Watcher,
 };
 
@@ -85,13 +85,7 @@ impl Grid {
 
 /// Running time of a sample in seconds; negative before the start of its stream.
 pub fn running_time(sample: &gst::Sample) -> Option<f64> {
-    let pts = sample.buffer()?.pts()?;
-    let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
-    let seconds = |time: gst::ClockTime| time.nseconds() as f64 * 1e-9;
-    Some(match segment.to_running_time_full(pts)? {
-        gst::Signed::Positive(time) => seconds(time),
-        gst::Signed::Negative(time) => -seconds(time),
-    })
+    timeline::running_time(sample).map(|time| time as f64 / timeline::SECOND as f64)
 }
 
 /// The 111 landmarks of the largest face in pixels, a frame of the grid each.

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     error::{Failure, Result},
-    media::{Notice, Notices},
+    media::{Notice, Notices, Track},
 };
 
 /// Frames by which a mouth may be off and still be in sync.
@@ -45,6 +45,8 @@ pub struct Options {
     pub speech_of: Option<PathBuf>,
     /// What is heard with `video`; its own sound where this is `None`, that of the speech where it has none.
     pub audio: Option<PathBuf>,
+    /// Which sound track is heard.
+    pub audio_track: Track,
     /// `video`, made to say nothing.
     pub silent: Option<PathBuf>,
     /// Where the landmarks of `video` go.
@@ -194,11 +196,13 @@ fn write(path: &Path, text: &str) -> Result<()> {
 fn sync(options: &Options, seen: &Seen, said: Option<(&Seen, &Path)>, figures: &mut Figures) -> Result<Vec<Vec<f64>>> {
     let expert = Expert::load(&Engine::find(&options.expert)?, &options.device)?;
     let heard = match &options.audio {
-        Some(path) => Some(sound::samples(path, 0.0, &options.notices)?),
-        None => sound::samples_if_any(&options.video, seen.start, &options.notices)?,
+        Some(path) => Some(sound::samples(path, &options.audio_track, 0.0, &options.notices)?),
+        None => sound::samples_if_any(&options.video, &options.audio_track, seen.start, &options.notices)?,
     };
-    let truly_heard =
-        said.map(|(seen, path)| sound::samples_if_any(path, seen.start, &options.notices)).transpose()?.flatten();
+    let truly_heard = said
+        .map(|(seen, path)| sound::samples_if_any(path, &Track::Default, seen.start, &options.notices))
+        .transpose()?
+        .flatten();
     let judge = |faces: &Faces, sound: Option<&Vec<f32>>| {
         let Some(sound) = sound else { return Ok(None) };
         Ok::<_, Failure>(expert::offset(&expert.lips(faces)?, &expert.voice(sound)?))

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     background,
     error::{Failure, Kind, Result},
-    media::{Media, Notice, Notices, Reader},
+    media::{Media, Notice, Notices, Reader, Track},
     render::{self, Watch},
 };
 
@@ -79,6 +79,7 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
     render::Options {
         video: job.folder.join("video"),
         audio: job.folder.join("audio"),
+        audio_track: Track::Default,
         output: job.result(),
         properties,
         engine: Some(engine),

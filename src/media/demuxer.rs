@@ -13,7 +13,8 @@ const DNXHR: &str = "video/x-gst-fourcc-AVdh";
 /// Makes every demuxer that `bin` comes to hold say what its file says. Call it before the bin starts.
 ///
 /// The demuxer of MP4 and MOV drops the range of the `colr` box and knows no mirrored picture. The colours of the box are
-/// given with their range where the file can be read; else those of the bitstream hold. It has no name for DNxHR either.
+/// given with their range where the file can be read; else those of the bitstream hold. It has no name for DNxHR either, and
+/// does not say which of several tracks is to be played.
 pub fn mend(bin: &gst::Bin) {
     bin.connect_deep_element_added(|_, _, element| {
         if element.type_().name() == "GstQTDemux" {
@@ -25,13 +26,6 @@ pub fn mend(bin: &gst::Bin) {
 fn mend_movie(demuxer: &gst::Element) {
     let known: Mutex<Option<HashMap<u32, Track>>> = Mutex::default();
     demuxer.connect_pad_added(move |demuxer, pad| {
-        if !pad.name().starts_with("video") {
-            return;
-        }
-        if let Some(caps) = pad.current_caps().filter(|caps| caps.structure(0).is_some_and(|s| s.name() == DNXHR)) {
-            // The decoder is chosen by what the pad says already.
-            let _ = pad.store_sticky_event(&gst::event::Caps::new(&colored(caps, &Track::default())));
-        }
         let mut known = known.lock();
         let tracks = known.get_or_insert_with(|| {
             let path = source(demuxer).and_then(|uri| glib::filename_from_uri(&uri).ok());
@@ -40,6 +34,16 @@ fn mend_movie(demuxer: &gst::Element) {
         // The stream's identifier ends with the number of its track.
         let number = pad.stream_id().and_then(|id| id.rsplit('/').next()?.parse().ok());
         let track = number.and_then(|number: u32| tracks.get(&number)).cloned().unwrap_or_default();
+        if track.enabled {
+            mark(pad);
+        }
+        if !pad.name().starts_with("video") {
+            return;
+        }
+        if let Some(caps) = pad.current_caps().filter(|caps| caps.structure(0).is_some_and(|s| s.name() == DNXHR)) {
+            // The decoder is chosen by what the pad says already.
+            let _ = pad.store_sticky_event(&gst::event::Caps::new(&colored(caps, &Track::default())));
+        }
         if let Some(orientation) = track.mirrored {
             tell_orientation(pad, orientation);
         }
@@ -52,6 +56,16 @@ fn mend_movie(demuxer: &gst::Element) {
             gst::PadProbeReturn::Ok
         });
     });
+}
+
+/// Marks a stream as one to be played, as other demuxers do.
+fn mark(pad: &gst::Pad) {
+    let Some(start) = pad.sticky_event::<gst::event::StreamStart>(0) else { return };
+    let builder = gst::event::StreamStart::builder(start.stream_id()).flags(gst::StreamFlags::SELECT);
+    let marked =
+        builder.seqnum(start.seqnum()).group_id_if_some(start.group_id()).stream_if_some(start.stream()).build();
+    // A pad that takes no events any more has no streams either.
+    let _ = pad.store_sticky_event(&marked);
 }
 
 /// The URI of what a demuxer reads.

@@ -6,8 +6,14 @@ mod demuxer;
 mod movie;
 mod notice;
 mod reader;
+mod sound;
+pub mod timeline;
+pub mod track;
+mod whole;
 
 pub use bus::{Outcome, check, describe};
 pub use demuxer::mend;
 pub use notice::{Notice, Notices};
 pub use reader::{Media, Reader, SOUND, plug};
+pub use sound::{Base, Sound};
+pub use track::Track;

@@ -1,5 +1,5 @@
-//! What the index of an MP4 or MOV file says of its video tracks and GStreamer's demuxer passes over: whether the codes
-//! span the full range, and whether the picture is mirrored.
+//! What the index of an MP4 or MOV file says of its tracks and GStreamer's demuxer passes over: which are to be played,
+//! whether the codes of a picture span the full range, and whether it is mirrored.
 
 use std::{
     collections::HashMap,
@@ -17,50 +17,85 @@ use super::boxes::{child, children, handler};
 const MAX_MOOV: u64 = 64 << 20;
 /// Boxes at the top of a file that are looked at: a fragmented file has two a fragment.
 const MAX_TOP: usize = 100_000;
+/// What such a file begins with.
+const FIRST: [&[u8]; 7] = [b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"];
 
-/// A video track, as far as its headers say.
+/// A track, as far as its headers say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Track {
+    /// Meant to be played unless the viewer chooses another.
+    pub enabled: bool,
     /// Of the `colr` box, where it says all of it.
     pub colorimetry: Option<VideoColorimetry>,
     /// Value of the tag `image-orientation` for a picture that is shown mirrored.
     pub mirrored: Option<&'static str>,
 }
 
-/// The video tracks of a file by their track number; none of one that is no such file.
+/// The tracks of a file by their track number; none of one that is no such file.
 pub fn tracks(path: &Path) -> HashMap<u32, Track> {
     let Some(moov) = index(path) else { return HashMap::new() };
     let traks = children(&moov, 8..moov.len()).filter(|(kind, _)| kind == b"trak").map(|(_, range)| range);
-    traks.filter(|trak| handler(&moov, trak.clone()) == Some(b"vide")).filter_map(|trak| track(&moov, trak)).collect()
+    traks.filter_map(|trak| track(&moov, trak)).collect()
 }
 
 /// The `moov` box of a file.
 fn index(path: &Path) -> Option<Vec<u8>> {
     let mut file = File::open(path).ok()?;
+    let (offset, size) = top(&mut file)?.index?;
+    let mut moov = vec![0; usize::try_from(size).ok().filter(|_| size <= MAX_MOOV)?];
+    file.seek(SeekFrom::Start(offset)).ok()?;
+    file.read_exact(&mut moov).ok()?;
+    Some(moov)
+}
+
+/// The boxes at the top of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Top {
+    /// Place and size of `moov`.
+    pub index: Option<(u64, u64)>,
+    /// A box is larger than what is left of the file.
+    pub cut: bool,
+}
+
+/// Looks at the boxes of a file; `None` of one that is no such file.
+pub fn top(file: &mut File) -> Option<Top> {
     // A pipe has no index to be looked up.
     let end = file.metadata().ok().filter(|meta| meta.is_file())?.len();
+    let mut top = Top::default();
     let mut offset = 0;
     for _ in 0..MAX_TOP {
+        if end - offset < 8 {
+            break;
+        }
         file.seek(SeekFrom::Start(offset)).ok()?;
         let mut head = [0; 16];
         file.read_exact(&mut head[..8]).ok()?;
+        if offset == 0 && !FIRST.contains(&&head[4..8]) {
+            return None;
+        }
         let mut size = u64::from(u32::from_be_bytes(head[..4].try_into().ok()?));
         let mut header = 8;
-        if size == 1 {
-            file.read_exact(&mut head[8..]).ok()?;
-            size = u64::from_be_bytes(head[8..].try_into().ok()?);
-            header = 16;
+        match size {
+            // It lasts to the end of the file.
+            0 => size = end - offset,
+            1 if end - offset >= 16 => {
+                file.read_exact(&mut head[8..]).ok()?;
+                size = u64::from_be_bytes(head[8..].try_into().ok()?);
+                header = 16;
+            }
+            _ => {}
         }
-        let next = offset.checked_add(size).filter(|next| size >= header && *next <= end)?;
-        if &head[4..8] == b"moov" {
-            let mut moov = vec![0; usize::try_from(size).ok().filter(|_| size <= MAX_MOOV && header == 8)?];
-            file.seek(SeekFrom::Start(offset)).ok()?;
-            file.read_exact(&mut moov).ok()?;
-            return Some(moov);
+        let next = offset.checked_add(size).filter(|_| size >= header);
+        let Some(next) = next.filter(|next| *next <= end) else {
+            top.cut = true;
+            break;
+        };
+        if &head[4..8] == b"moov" && header == 8 {
+            top.index = Some((offset, size));
         }
         offset = next;
     }
-    None
+    Some(top)
 }
 
 fn track(moov: &[u8], trak: Range<usize>) -> Option<(u32, Track)> {
@@ -71,8 +106,12 @@ fn track(moov: &[u8], trak: Range<usize>) -> Option<(u32, Track)> {
     let word = |at: usize| Some(i32::from_be_bytes(tkhd.get(at..at + 4)?.try_into().ok()?));
     let number = word(number)? as u32;
     let [a, b, c, d] = [word(matrix)?, word(matrix + 4)?, word(matrix + 12)?, word(matrix + 16)?];
+    let enabled = tkhd.get(11)? & 1 != 0;
+    if handler(moov, trak) != Some(b"vide") {
+        return Some((number, Track { enabled, ..Track::default() }));
+    }
     let colorimetry = colr(moov, body).and_then(colorimetry);
-    Some((number, Track { colorimetry, mirrored: mirrored([a, b, c, d].map(i32::signum)) }))
+    Some((number, Track { enabled, colorimetry, mirrored: mirrored([a, b, c, d].map(i32::signum)) }))
 }
 
 /// The signs of a track's matrix (ISO/IEC 14496-12, 8.3.2: x' = a x + c y, y' = b x + d y) as a tag, for the four that
@@ -160,5 +199,19 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), [0, 0, 0, 0]).unwrap();
         assert!(tracks(file.path()).is_empty());
+    }
+
+    #[test]
+    fn a_file_that_ends_within_a_box_is_cut() {
+        let whole = file([1, 0, 0, 1], b"");
+        let top = |bytes: &[u8]| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), bytes).unwrap();
+            super::top(&mut File::open(file.path()).unwrap())
+        };
+        let bytes = std::fs::read(whole.path()).unwrap();
+        assert!(top(&bytes).is_some_and(|top| !top.cut && top.index.is_some()));
+        assert_eq!(top(&bytes[..60]), Some(Top { index: None, cut: true }));
+        assert_eq!(top(b"RIFF----WAVE"), None);
     }
 }

@@ -1,13 +1,21 @@
 use std::{
     fs::File,
     io::Read,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use gst::{glib, prelude::*};
+use parking_lot::Mutex;
 
-use super::{Notices, bus};
+use super::{
+    Notices, bus,
+    timeline::{Nanos, SECOND, running_time},
+    track::{self, Track},
+    whole::{self, Missing},
+};
 use crate::{
     background,
     error::{Failure, Kind, Result},
@@ -21,6 +29,8 @@ const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of a file that are looked at to know what it is.
 const HEAD: u64 = 4096;
+/// Amplitude of sound that is more than the dither of silence, -72 dBFS.
+const HEARD: f32 = 2.5e-4;
 /// Decoded samples that may wait between the decoder and us.
 const QUEUE: u32 = 4;
 
@@ -73,22 +83,74 @@ pub struct Reader {
     /// The sample that opening decoded to see that the stream is there.
     first: Option<gst::Sample>,
     notices: Notices,
+    track: Track,
+    offers: Offers,
+    /// What ended the stream; what was decoded before that is given first.
+    failed: Option<Failure>,
+    /// How long the container says that the file is, and the running time that the samples have reached.
+    says: Option<gst::ClockTime>,
+    reached: Nanos,
 }
 
 impl Reader {
     /// Opens the file and decodes its first sample. What is chosen, converted or missing is told in `notices`.
     pub fn open(path: &Path, media: Media, notices: &Notices) -> Result<Self> {
-        Self::open_as(path, media, &media.converter(), &media.caps(), notices)
+        Self::open_track(path, media, &Track::Default, notices)
+    }
+
+    /// As [`open`](Self::open), of the track that is asked for.
+    pub fn open_track(path: &Path, media: Media, track: &Track, notices: &Notices) -> Result<Self> {
+        Self::open_as(path, media, track, &media.converter(), &media.caps(), notices)
     }
 
     /// The same stream of the same file from its beginning, as [`open`](Self::open) gives it.
     pub fn again(&self) -> Result<Self> {
-        Self::open(&self.path, self.media, &self.notices)
+        Self::open_track(&self.path, self.media, &self.track, &Notices::unheard())
     }
 
-    /// As [`open`](Self::open), with elements of the caller's own between the decoder and `caps`.
-    pub fn open_as(path: &Path, media: Media, converter: &str, caps: &gst::Caps, notices: &Notices) -> Result<Self> {
+    /// As [`open_track`](Self::open_track), with elements of the caller's own between the decoder and `caps`.
+    pub fn open_as(
+        path: &Path,
+        media: Media,
+        track: &Track,
+        converter: &str,
+        caps: &gst::Caps,
+        notices: &Notices,
+    ) -> Result<Self> {
         readable(path)?;
+        let reader = Self::start_as(path, media, track, converter, caps, notices)?;
+        let (choice, list) = {
+            let offers = reader.offers.lock();
+            (offers.choice.clone(), offers.list.clone())
+        };
+        let Some(choice) = choice else { return Ok(reader) };
+        // Of sound tracks that the file recommends alike, one that is silent throughout is not meant.
+        let mut alike = std::iter::once(choice.place).chain(choice.others.iter().copied());
+        let place = match media {
+            Media::Audio if !choice.others.is_empty() => alike.find(|place| sounds(path, *place)),
+            _ => None,
+        };
+        let place = place.unwrap_or(choice.place);
+        if list.contains(',') {
+            let kind = if media == Media::Audio { "sound" } else { "video" };
+            let file = path.display();
+            notices.tell("track", format!("{file}: of the {kind} tracks {list}, {} is taken", place + 1));
+        }
+        if place == choice.place {
+            return Ok(reader);
+        }
+        drop(reader);
+        Self::start_as(path, media, &Track::Number(place + 1), converter, caps, notices)
+    }
+
+    fn start_as(
+        path: &Path,
+        media: Media,
+        track: &Track,
+        converter: &str,
+        caps: &gst::Caps,
+        notices: &Notices,
+    ) -> Result<Self> {
         let pipeline = gst::Pipeline::new();
         background::adopt(&pipeline);
         super::mend(pipeline.upcast_ref());
@@ -101,20 +163,45 @@ impl Reader {
         source.link(&decoder)?;
         convert.link(&sink)?;
 
-        plug(&decoder, media, &convert.static_pad("sink").expect("a bin made with ghost pads"));
+        let head = convert.static_pad("sink").expect("a bin made with ghost pads");
+        let offers = plug(&decoder, media, track, &head);
         let bus = pipeline.bus().expect("a pipeline has a bus");
-        let mut reader =
-            Self { path: path.to_owned(), media, pipeline, sink, bus, first: None, notices: notices.clone() };
+        let mut reader = Self {
+            path: path.to_owned(),
+            media,
+            pipeline,
+            sink,
+            bus,
+            first: None,
+            notices: notices.clone(),
+            track: track.clone(),
+            offers,
+            failed: None,
+            says: None,
+            reached: 0,
+        };
         reader.pipeline.set_state(gst::State::Playing).map_err(|_| reader.failure_on_bus())?;
         reader.first = reader.pull()?;
         if reader.first.is_none() {
             return Err(reader.no_stream());
         }
+        reader.says = reader.duration();
         Ok(reader)
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether both read the same file.
+    pub fn same_file(&self, other: &Self) -> bool {
+        let identity = |path: &Path| path.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+        identity(&self.path).is_some_and(|own| identity(&other.path) == Some(own))
+    }
+
+    /// Running time of the first sample, as long as that has not been taken.
+    pub fn start(&self) -> Option<Nanos> {
+        running_time(self.first.as_ref()?)
     }
 
     /// The next sample; `None` at the end.
@@ -126,10 +213,43 @@ impl Reader {
             Some(sample) => Some(sample),
             None => self.pull()?,
         };
-        while let Some(message) = self.bus.pop_filtered(&[gst::MessageType::Element]) {
-            self.notices.take(&message, &format!("{}: ", self.path.display()));
+        self.listen();
+        match &sample {
+            Some(sample) => {
+                let duration = sample.buffer().and_then(gst::BufferRef::duration).map_or(0, gst::ClockTime::nseconds);
+                let end = running_time(sample).map(|time| time.saturating_add(duration as Nanos));
+                self.reached = self.reached.max(end.unwrap_or_default());
+            }
+            None => self.tell_if_cut(),
         }
         Ok(sample)
+    }
+
+    /// The stream has ended: was that the end of the recording?
+    fn tell_if_cut(&self) {
+        if whole::missing(&self.path) == Missing::Nothing {
+            return;
+        }
+        let reached = self.reached as f64 / SECOND as f64;
+        let says = self.says.map(|says| says.nseconds() as f64 / SECOND as f64).filter(|says| *says > reached + 0.05);
+        let whole = says.map_or(String::new(), |says| format!(" of {says:.1} s"));
+        self.notices.warn("cut-off", format!("{}: cut off at {reached:.1} s{whole}", self.path.display()));
+    }
+
+    /// Takes what the pipeline says.
+    fn listen(&mut self) {
+        while let Some(message) = self.bus.pop() {
+            match message.view() {
+                gst::MessageView::Error(error) => {
+                    self.failed = self.failed.take().or_else(|| Some(self.failure(error)))
+                }
+                gst::MessageView::Application(_) => self.failed = self.failed.take().or_else(|| Some(self.no_stream())),
+                gst::MessageView::Element(_) => {
+                    self.notices.take(&message, &format!("{}: ", self.path.display()));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// The format of what comes, from the first sample.
@@ -149,7 +269,7 @@ impl Reader {
         self.pipeline.seek_simple(gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE, position).is_ok()
     }
 
-    fn pull(&self) -> Result<Option<gst::Sample>> {
+    fn pull(&mut self) -> Result<Option<gst::Sample>> {
         let since = Instant::now();
         loop {
             if let Some(sample) = self.sink.try_pull_sample(POLL) {
@@ -158,15 +278,9 @@ impl Reader {
             if interrupt::requested() {
                 return Err(Failure::interrupted());
             }
-            while let Some(message) = self.bus.pop() {
-                match message.view() {
-                    gst::MessageView::Error(error) => return Err(self.failure(error)),
-                    gst::MessageView::Application(_) => return Err(self.no_stream()),
-                    gst::MessageView::Element(_) => {
-                        self.notices.take(&message, &format!("{}: ", self.path.display()));
-                    }
-                    _ => {}
-                }
+            self.listen();
+            if let Some(failure) = self.failed.take() {
+                return Err(failure);
             }
             if self.sink.is_eos() {
                 return Ok(None);
@@ -179,7 +293,12 @@ impl Reader {
     }
 
     fn no_stream(&self) -> Failure {
-        Failure::input(format!("{}: no {} in this file", self.path.display(), self.media.name()))
+        let path = self.path.display();
+        let kind = self.media.name();
+        match self.offers.lock().refused.take() {
+            Some(list) => Failure::input(format!("{path}: no {kind} track {}; it has {list}", self.track)),
+            None => Failure::input(format!("{path}: no {kind} in this file")),
+        }
     }
 
     fn failure(&self, error: &gst::message::Error) -> Failure {
@@ -201,27 +320,79 @@ impl Drop for Reader {
     }
 }
 
-/// Links the first stream of `media` that `decoder`, a decodebin, finds to `head`. Where there is none it posts an
-/// application message.
-pub fn plug(decoder: &gst::Element, media: Media, head: &gst::Pad) {
+/// What a decoder offers of one medium, and what was chosen of it.
+#[derive(Default)]
+pub struct Offered {
+    streams: Vec<track::Offered>,
+    choice: Option<track::Choice>,
+    /// The streams as people read them.
+    list: String,
+    /// The list where none was what was asked for.
+    refused: Option<String>,
+}
+
+type Offers = Arc<Mutex<Offered>>;
+
+/// Links the stream of `media` that is asked for, of those that `decoder`, a decodebin, finds, to `head`. Where there is
+/// none it posts an application message.
+pub fn plug(decoder: &gst::Element, media: Media, track: &Track, head: &gst::Pad) -> Offers {
     leave_others_undecoded(decoder, media);
     let wanted = format!("{}/x-raw", media.name());
-    let target = head.clone();
+    let offers = Offers::default();
+    let found = offers.clone();
     decoder.connect_pad_added(move |decoder, pad| {
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        let raw = caps.structure(0).is_some_and(|s| s.name() == wanted.as_str());
-        if raw && !target.is_linked() && pad.link(&target).is_err() {
-            let cause = format!("the {} has a format or a rate that is not taken", media.name());
-            // Nobody listens any more where this fails.
-            let _ = decoder.post_message(gst::message::Error::new(gst::StreamError::Format, &cause));
+        if caps.structure(0).is_some_and(|s| s.name() == wanted.as_str()) {
+            found.lock().streams.push(track::Offered::of(decoder, pad));
         }
     });
-    let head = head.clone();
+    let (head, track, found) = (head.clone(), track.clone(), offers.clone());
+    // Nothing flows before every stream is known.
     decoder.connect_no_more_pads(move |decoder| {
-        if !head.is_linked() {
-            decoder.post_message(gst::message::Application::new(gst::Structure::new_empty("no-stream"))).ok();
-        }
+        let chosen = {
+            let mut found = found.lock();
+            found.list = track::list(&found.streams);
+            match track::choose(&found.streams, &track) {
+                Ok(choice) => {
+                    let pad = found.streams[choice.place].pad.clone();
+                    found.choice = Some(choice);
+                    Some(pad)
+                }
+                Err(list) => {
+                    found.refused = Some(list).filter(|list| !list.is_empty());
+                    None
+                }
+            }
+        };
+        // Nobody listens any more where posting fails.
+        let _ = match chosen {
+            None => decoder.post_message(gst::message::Application::new(gst::Structure::new_empty("no-stream"))),
+            Some(pad) if pad.link(&head).is_err() => {
+                let cause = format!("the {} has a format or a rate that is not taken", media.name());
+                decoder.post_message(gst::message::Error::new(gst::StreamError::Format, &cause))
+            }
+            Some(_) => Ok(()),
+        };
     });
+    offers
+}
+
+/// Whether anything is heard in a sound track of a file, from 0 on.
+fn sounds(path: &Path, place: usize) -> bool {
+    let caps = gst::Caps::builder("audio/x-raw").field("format", "F32LE").field("layout", "interleaved").build();
+    let converter = Media::Audio.converter();
+    let track = Track::Number(place + 1);
+    let Ok(mut reader) = Reader::start_as(path, Media::Audio, &track, &converter, &caps, &Notices::unheard()) else {
+        return false;
+    };
+    while let Ok(Some(sample)) = reader.next_sample() {
+        let map = sample.buffer().and_then(|buffer| buffer.map_readable().ok());
+        let loud = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes).abs() > HEARD;
+        if map.is_some_and(|map| map.as_chunks::<4>().0.iter().any(loud)) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Streams of another medium end at their parser: nothing decodes what nobody reads. What would fetch more than the
@@ -277,6 +448,9 @@ fn readable(path: &Path) -> Result<()> {
     }
     if meta.is_file() && meta.len() == 0 {
         return Err(failure("is empty".into()));
+    }
+    if whole::missing(path) == Missing::Index {
+        return Err(failure("its index is missing: the recording was cut off".into()));
     }
     // Reading takes from a pipe what the decoder needs.
     match meta.is_file().then(|| animation(file)).flatten() {

@@ -19,7 +19,7 @@ use super::{looping::Frames, output::Length};
 use crate::{
     error::{Failure, Kind, Result},
     interrupt,
-    media::Reader,
+    media::{Base, Sound},
 };
 
 /// Longest piece of audio that is pushed at once: the graph works ahead in small steps.
@@ -75,13 +75,13 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub fn start(frames: Frames, speech: Reader, video: AppSrc, audio: AppSrc, looped: bool) -> Self {
+    pub fn start(frames: Frames, base: Base, speech: Sound, video: AppSrc, audio: AppSrc, looped: bool) -> Self {
         let shared = Arc::new(Shared::default());
         let (for_video, for_audio) = (shared.clone(), shared.clone());
         Self {
             shared,
             video: thread::spawn(move || {
-                let fed = feed_video(frames, &video, &for_video);
+                let fed = feed_video(frames, base, &video, &for_video);
                 for_video.update(|e| e.failed |= fed.is_err());
                 fed
             }),
@@ -117,25 +117,30 @@ impl Feed {
     }
 }
 
-/// Gives the time at which the last frame ends.
-fn feed_video(mut frames: Frames, out: &AppSrc, shared: &Shared) -> Result<ClockTime> {
+/// Gives the time at which the last frame ends. The first frame stands until the others begin.
+fn feed_video(mut frames: Frames, base: Base, out: &AppSrc, shared: &Shared) -> Result<ClockTime> {
+    let waits = ClockTime::from_nseconds(base.picture_waits.max(0) as u64);
     let mut end = ClockTime::ZERO;
-    while let Some(frame) = frames.next()? {
-        shared.update(|e| e.video = frame.pts + frame.duration);
-        let wanted = shared.wait(|e| {
-            if e.audio > frame.pts + if frame.pts.is_zero() { ClockTime::ZERO } else { LEAST } {
-                Some(true)
-            } else {
-                e.audio_ended.then_some(false)
+    let mut first = true;
+    'frames: while let Some(frame) = frames.next()? {
+        let mut from = if std::mem::take(&mut first) { ClockTime::ZERO } else { frame.pts + waits };
+        let until = frame.pts + waits + frame.duration;
+        while from < until {
+            // A frame that stands longer than its duration is shown again and again: its lips move.
+            let duration = if from + 2 * frame.duration > until { until - from } else { frame.duration };
+            shared.update(|e| e.video = from + duration);
+            let least = if from.is_zero() { ClockTime::ZERO } else { LEAST };
+            let wanted =
+                shared.wait(|e| if e.audio > from + least { Some(true) } else { e.audio_ended.then_some(false) })?;
+            if !wanted {
+                break 'frames;
             }
-        })?;
-        if !wanted {
-            break;
+            if !push(out, &frame.sample, from, duration)? {
+                return Ok(end);
+            }
+            from += duration;
+            end = from;
         }
-        if !push(out, &frame.sample, frame.pts, frame.duration)? {
-            return Ok(end);
-        }
-        end = frame.pts + frame.duration;
     }
     shared.update(|e| e.video_ended = true);
     // A graph that has stopped takes no end of stream either.
@@ -154,13 +159,10 @@ fn push(out: &AppSrc, sample: &gst::Sample, pts: ClockTime, duration: ClockTime)
     Ok(out.push_sample(&sample).is_ok())
 }
 
-fn feed_audio(mut speech: Reader, out: &AppSrc, shared: &Shared, looped: bool) -> Result<Length> {
+fn feed_audio(mut speech: Sound, out: &AppSrc, shared: &Shared, looped: bool) -> Result<Length> {
     let mut fed = Length::default();
     'samples: while let Some(sample) = speech.next_sample()? {
         let format = Format::of(&sample)?;
-        if fed.rate != 0 && fed.rate != format.rate {
-            return Err(Failure::input(format!("{}: the sample rate changes on the way", speech.path().display())));
-        }
         fed.rate = format.rate;
         let Some(buffer) = sample.buffer() else { continue };
         let total = buffer.size() / format.frame_bytes;

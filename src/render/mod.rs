@@ -40,7 +40,7 @@ use self::{
 pub use self::{output::AudioCodec, watch::Watch};
 use crate::{
     error::{Failure, Kind, Result},
-    media::{self, Media, Notice, Notices, Outcome, Reader},
+    media::{self, Base, Notice, Notices, Outcome, Sound, Track},
     untouched::{self, Untouched},
 };
 
@@ -55,6 +55,7 @@ const LOOKING: f32 = 0.1;
 pub struct Options {
     pub video: PathBuf,
     pub audio: PathBuf,
+    pub audio_track: Track,
     pub output: PathBuf,
     /// Properties of `lipsync` by name, as text; absent ones keep their defaults.
     pub properties: Vec<(&'static str, String)>,
@@ -122,8 +123,10 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let container = Container::of(&options.output)?;
     let codec = container.choose(options.audio_codec)?;
     refuse_overwriting_inputs(&options)?;
-    let speech = Reader::open(&options.audio, Media::Audio, &options.notices)?;
+    let mut speech = Sound::open(&options.audio, &options.audio_track, &options.notices)?;
     let frames = Frames::open(&options.video, options.looped, &options.notices)?;
+    let base = base(&frames, &speech, &options.notices);
+    speech.begin_at(base.sound);
     let engine = Engine::find(options.engine.as_deref().unwrap_or(DEFAULT_ENGINE))?;
     // A broken model is said now, not after the video has been looked at.
     engine.manifest().files.keys().try_for_each(|part| engine.file(part).map(drop))?;
@@ -144,7 +147,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let expected = expected_frames(&caps, &frames, &speech, options.looped);
     let graph = Pipeline::build(&options, container, codec, &caps, unfinished.path())?;
     let started = Instant::now();
-    let length = run(&graph, frames, speech, expected, &options)?;
+    let length = run(&graph, (frames, speech, base), expected, &options)?;
     let wall_seconds = started.elapsed().as_secs_f64();
     let stats = stats::of(&graph.lipsync);
     let untouched = untouched::of(&graph.lipsync.property::<gst::Structure>("stats"));
@@ -181,14 +184,19 @@ pub fn render(mut options: Options) -> Result<Summary> {
 pub(crate) const DEFAULT_ENGINE: &str = "compact";
 
 /// Runs the graph to its end; an error of the graph or of a file ends it early.
-fn run(graph: &Pipeline, frames: Frames, speech: Reader, expected: Option<u64>, options: &Options) -> Result<Length> {
+fn run(
+    graph: &Pipeline,
+    (frames, speech, base): (Frames, Sound, Base),
+    expected: Option<u64>,
+    options: &Options,
+) -> Result<Length> {
     let bus = graph.pipeline.bus().expect("a pipeline has a bus");
     let refused = graph.pipeline.set_state(gst::State::Playing).is_err();
     if refused {
         media::check(&bus, gst::ClockTime::ZERO, Kind::Engine)?;
         return Err(Failure::run("the graph refused to start"));
     }
-    let feed = Feed::start(frames, speech, graph.video.clone(), graph.audio.clone(), options.looped);
+    let feed = Feed::start(frames, base, speech, graph.video.clone(), graph.audio.clone(), options.looped);
     let mut progress = Progress::start("render", expected, options.quiet, &options.watch, LOOKING..1.0);
     let ended = loop {
         match media::check(&bus, POLL, Kind::Run) {
@@ -214,9 +222,24 @@ fn run(graph: &Pipeline, frames: Frames, speech: Reader, expected: Option<u64>, 
     ended.and(fed)
 }
 
-fn expected_frames(caps: &gst::Caps, frames: &Frames, speech: &Reader, looped: bool) -> Option<u64> {
+/// Two streams of one file keep their places; two files begin together.
+fn base(frames: &Frames, speech: &Sound, notices: &Notices) -> Base {
+    let own = Base::own(speech.start());
+    if !frames.reader().same_file(speech.reader()) {
+        return own;
+    }
+    let picture = frames.reader().start().unwrap_or_default();
+    Base::shared(picture, speech.start()).unwrap_or_else(|| {
+        let path = speech.reader().path().display();
+        let text = "picture and sound begin more than ten minutes apart: both are taken from their beginning";
+        notices.warn("apart", format!("{path}: {text}"));
+        own
+    })
+}
+
+fn expected_frames(caps: &gst::Caps, frames: &Frames, speech: &Sound, looped: bool) -> Option<u64> {
     let rate = caps.structure(0)?.get::<gst::Fraction>("framerate").ok().filter(|f| f.numer() > 0)?;
-    let audio = speech.duration()?;
+    let audio = speech.reader().duration()?;
     let length = if looped { audio } else { frames.reader().duration().map_or(audio, |video| video.min(audio)) };
     length.nseconds().mul_div_ceil(rate.numer() as u64, rate.denom() as u64 * 1_000_000_000)
 }

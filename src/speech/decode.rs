@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use gst::prelude::*;
 use gst_app::{AppSink, AppSinkCallbacks, AppSrc};
+use lipstream_engines::audio::Mono;
 use serde::Serialize;
 use tokio::{sync::mpsc, time};
 use utoipa::ToSchema;
@@ -24,7 +25,10 @@ use super::{
     format::Format,
     queue::{Cut, Full, Queue, RATE, Writer},
 };
-use crate::media;
+use crate::media::{
+    self,
+    timeline::{Timeline, running_time},
+};
 
 /// Bytes of the body that wait to be decoded.
 const AHEAD: u64 = 256 << 10;
@@ -236,7 +240,6 @@ impl Decoder {
             .field("format", "F32LE")
             .field("layout", "interleaved")
             .field("rate", RATE as i32)
-            .field("channels", 1)
             .build();
         let sink = AppSink::builder().caps(&wanted).sync(false).max_buffers(4).build();
         let convert =
@@ -250,7 +253,8 @@ impl Decoder {
                 let decoder = gst::ElementFactory::make("decodebin").build()?;
                 pipeline.add(&decoder)?;
                 source.link(&decoder)?;
-                media::plug(&decoder, media::Media::Audio, &convert.static_pad("sink").expect("a bin made with pads"));
+                let head = convert.static_pad("sink").expect("a bin made with pads");
+                media::plug(&decoder, media::Media::Audio, &media::Track::Default, &head);
             }
             Format::Raw { rate, channels, big_endian } => {
                 let mut caps = gst::Caps::builder("audio/x-raw")
@@ -278,14 +282,29 @@ impl Decoder {
 /// Sends what is decoded, waiting while the channel is full; when nobody listens any more the stream ends.
 fn callbacks(sink: &AppSink, sender: &mpsc::Sender<Piece>) {
     let (samples, end) = (sender.clone(), sender.clone());
+    let mut mono = Mono::new(RATE);
+    let mut timeline = None;
     sink.set_callbacks(
         AppSinkCallbacks::builder()
             .new_sample(move |sink| {
                 let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
                 let buffer = sample.buffer().ok_or(gst::FlowError::Error)?;
                 let map = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
+                let channels = sample.caps().and_then(|caps| gst_audio::AudioInfo::from_caps(caps).ok());
+                let channels = channels.ok_or(gst::FlowError::NotNegotiated)?.channels() as usize;
                 let piece = map.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-                samples.blocking_send(Piece::Samples(piece)).map_err(|_| gst::FlowError::Eos)?;
+                let piece = mono.mix(piece, channels);
+                let stamp = running_time(&sample);
+                let timeline = timeline.get_or_insert_with(|| Timeline::new(RATE, stamp.unwrap_or_default()));
+                let mut place = timeline.place(stamp, piece.len() as u64);
+                while place.silence > 0 {
+                    let count = place.silence.min(u64::from(RATE) / 10);
+                    place.silence -= count;
+                    let quiet = Piece::Samples(vec![0.0; count as usize]);
+                    samples.blocking_send(quiet).map_err(|_| gst::FlowError::Eos)?;
+                }
+                let piece = Piece::Samples(piece[place.skipped as usize..].to_vec());
+                samples.blocking_send(piece).map_err(|_| gst::FlowError::Eos)?;
                 Ok(gst::FlowSuccess::Ok)
             })
             .eos(move |_| {

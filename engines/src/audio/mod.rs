@@ -1,10 +1,12 @@
 //! From 16 kHz speech to feature windows: [`Mel`] is the streaming log-mel, [`Encoder`] the network that carries its
-//! state from hop to hop, [`Timeline`] where a video frame finds the features around its own time.
+//! state from hop to hop, [`Mono`] the mix of several channels, [`Timeline`] where a video frame finds the features around its own time.
 
 mod encoder;
 mod mel;
+mod mono;
 mod timeline;
 
 pub use encoder::Encoder;
 pub use mel::{BINS, FRAME_SAMPLES, HOP_SAMPLES, Mel, SAMPLE_RATE};
+pub use mono::Mono;
 pub use timeline::{Timeline, WindowSpec};

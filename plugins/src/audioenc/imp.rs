@@ -3,7 +3,7 @@ use std::sync::LazyLock;
 use gst::{glib, prelude::*, subclass::prelude::*};
 use lipstream_engines::{
     Result,
-    audio::{Encoder, SAMPLE_RATE},
+    audio::{Encoder, Mono, SAMPLE_RATE},
     manifest::Engine,
 };
 use parking_lot::Mutex;
@@ -19,6 +19,9 @@ use crate::{
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("lipaudioenc", gst::DebugColorFlags::empty(), Some("Lipstream audio encoder"))
 });
+
+/// Most channels that are mixed.
+const CHANNELS: i32 = 64;
 
 /// Properties; fixed while the element runs.
 #[derive(Clone, Debug)]
@@ -42,6 +45,8 @@ struct State {
     info: Option<gst_audio::AudioInfo>,
     /// Segment of the audio; features travel in running time, in a segment of their own.
     segment: gst::FormattedSegment<gst::ClockTime>,
+    /// Makes one channel of those that come.
+    mono: Option<Mono>,
     /// The features' segment has been sent since the start or the last flush.
     segment_sent: bool,
 }
@@ -140,7 +145,7 @@ impl ElementImpl for LipAudioEnc {
             gst::subclass::ElementMetadata::new(
                 "Lipstream audio encoder",
                 "Codec/Encoder/Audio",
-                "Turns 16 kHz mono speech into one feature vector a hop",
+                "Turns 16 kHz speech into one feature vector a hop",
                 "Lipstream",
             )
         });
@@ -152,7 +157,7 @@ impl ElementImpl for LipAudioEnc {
             let audio = gst_audio::AudioCapsBuilder::new_interleaved()
                 .format_list([gst_audio::AudioFormat::F32le, gst_audio::AudioFormat::S16le])
                 .rate(SAMPLE_RATE as i32)
-                .channels(1)
+                .channels_range(1..=CHANNELS)
                 .build();
             [("sink", gst::PadDirection::Sink, audio), ("src", gst::PadDirection::Src, features::any_caps())]
                 .into_iter()
@@ -199,7 +204,7 @@ impl LipAudioEnc {
         count(&self.stats.frames_in);
         let features = {
             let mut state = self.state.lock();
-            let State { hops: Some(hops), info: Some(info), segment, .. } = &mut *state else {
+            let State { hops: Some(hops), info: Some(info), segment, mono, .. } = &mut *state else {
                 return Err(gst::FlowError::NotNegotiated);
             };
             let gap = buffer.flags().contains(gst::BufferFlags::GAP);
@@ -210,8 +215,12 @@ impl LipAudioEnc {
             };
             let time = buffer.pts().and_then(|pts| segment.to_running_time(pts));
             self.stats.stage("encode").time(|| {
-                let samples =
-                    if gap { vec![0.0; buffer.size() / info.bpf() as usize] } else { samples(&buffer, info)? };
+                let samples = if gap {
+                    vec![0.0; buffer.size() / info.bpf() as usize]
+                } else {
+                    let mono = mono.get_or_insert_with(|| Mono::new(SAMPLE_RATE));
+                    mono.mix(samples(&buffer, info)?, info.channels() as usize)
+                };
                 hops.push(time, &samples)
             })
         };
@@ -270,6 +279,7 @@ impl LipAudioEnc {
                     if let Some(hops) = &mut state.hops {
                         hops.reset();
                     }
+                    state.mono = None;
                     state.segment = gst::FormattedSegment::new();
                     state.segment_sent = false;
                 }

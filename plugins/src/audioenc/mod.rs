@@ -1,8 +1,10 @@
-//! `lipaudioenc` turns 16 kHz mono speech into audio features, one [buffer](crate::features) a hop.
+//! `lipaudioenc` turns 16 kHz speech into audio features, one [buffer](crate::features) a hop.
 //!
 //! A feature's PTS is the running time of its hop's start. The encoder hears a little past the end of the hop, which
 //! the LATENCY query and the field `overhang` of the caps declare. Short holes in the audio are silence; after a long
 //! one the encoder starts over.
+//!
+//! Several channels are mixed to one in which no voice is lost, whatever their phases and wherever it is.
 //!
 //! A feature that heard no voice has the flag `GAP`: none of its audio, 5 ms by 5 ms, reaches an RMS of -52 dBFS (-58
 //! once voice has begun). It is a feature nevertheless, that of the silence that was heard.

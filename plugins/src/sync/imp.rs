@@ -233,7 +233,6 @@ impl LipSync {
         let heard = gst_audio::AudioCapsBuilder::new_interleaved()
             .format(gst_audio::AudioFormat::F32le)
             .rate(SAMPLE_RATE as i32)
-            .channels(1)
             .build();
         let filter = gst::ElementFactory::make("capsfilter").name("heard").property("caps", heard).build()?;
 
