@@ -176,17 +176,51 @@ async fn what_is_wrong_on_the_socket_is_answered_with_cause_and_cure() {
         let text = event["message"].as_str().unwrap_or_default();
         assert!(event["type"] == "error" && text.contains(says), "{event} should say {says}");
     };
+    refused(Message::text("{\"type\":\"speak_end\"}"), "before speak_end").await;
     refused(Message::binary(vec![0; 10]), "speak_start first").await;
     refused(Message::text("{\"type\":\"dance\"}"), "speak_start, speak_end or interrupt").await;
     refused(Message::text("no JSON"), "no command").await;
-    refused(Message::text("{\"type\":\"speak_start\",\"rate\":44100}"), "16000, 24000 or 48000").await;
+    refused(Message::text("{\"type\":\"speak_start\",\"rate\":44101}"), "24000, 32000, 44100, 48000").await;
+    refused(Message::text("{\"type\":\"speak_start\",\"rate\":\"24000\"}"), "no command").await;
     refused(Message::text("{\"type\":\"speak_start\",\"volume\":3}"), "volume").await;
     refused(Message::text(json!({"type": "speak_start", "utterance": "x".repeat(200)}).to_string()), "128").await;
-    refused(Message::text("{\"type\":\"speak_end\"}"), "before speak_end").await;
     refused(Message::text(" ".repeat(5000)), "4096 bytes").await;
     refused(Message::binary(vec![0; speech::MAX_MESSAGE + 1]), "smaller pieces").await;
     assert_eq!(client.event().await, Value::Null, "the connection ends");
     assert_eq!(session.speech().queued(), Duration::ZERO);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_start_is_one_error_however_much_sound_follows() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path(), 60);
+    let mut client = Client::connect(session.clone()).await;
+    client.command(json!({"type": "speak_start", "rate": 96_000})).await;
+    assert_eq!(client.event().await["type"], "error");
+    client.sound(&pcm(24_000), 480).await;
+    client.command(json!({"type": "speak_end"})).await;
+    client.command(json!({"type": "speak_start", "rate": 24000.0, "utterance": "next"})).await;
+    assert_eq!(client.event().await, json!({"type": "listening", "utterance": "next"}));
+    assert_eq!(session.speech().queued(), Duration::ZERO);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voice_of_every_rate_lasts_as_long_as_it_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path(), 60);
+    let mut client = Client::connect(session.clone()).await;
+    for rate in [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000] {
+        client.command(json!({"type": "speak_start", "rate": rate, "utterance": "a"})).await;
+        assert_eq!(client.event().await["type"], "listening");
+        client.sound(&pcm(rate / 2), 441).await;
+        client.command(json!({"type": "speak_end"})).await;
+        let near = |time: Duration| time.abs_diff(Duration::from_millis(500)) < Duration::from_millis(1);
+        until("the speech", || near(session.speech().queued())).await;
+        take(session.speech(), 24_960);
+        assert_eq!(client.event().await["type"], "speaking");
+        take(session.speech(), 480);
+        assert_eq!(client.event().await["type"], "idle");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@
 //! {"type": "interrupt"}
 //! ```
 //!
-//! `rate` is 16000, 24000 (as a rule) or 48000. To the client go what happens to the session's speech, whoever speaks,
+//! `rate` is 8000, 11025, 12000, 16000, 22050, 24000 (as a rule), 32000, 44100 or 48000. To the client go what happens to the session's speech, whoever speaks,
 //! and errors:
 //!
 //! ```json
@@ -22,7 +22,8 @@
 //!
 //! Sound may come faster than it is spoken: it is queued up to the session's bound, after which the socket is not read
 //! until there is space, commands in it neither; an interruption by HTTP gets through. Sound that comes slower is spoken
-//! as it comes. After an interruption, whoever made it, sound is thrown away until the next `speak_start`.
+//! as it comes. After an interruption, whoever made it, and after a `speak_start` that was refused, sound is thrown away
+//! until the next `speak_start`.
 
 use std::{
     sync::{
@@ -46,7 +47,7 @@ use tokio::{
 
 use super::{
     pcm::Pcm,
-    queue::{Cut, Event, STUCK, Writer},
+    queue::{Cut, Event, RATE, STUCK, Writer},
     upsample::{RATES, Upsampler},
 };
 use crate::session::Session;
@@ -77,7 +78,7 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
-    SpeakStart { rate: Option<u32>, utterance: Option<String> },
+    SpeakStart { rate: Option<serde_json::Number>, utterance: Option<String> },
     SpeakEnd {},
     Interrupt {},
 }
@@ -105,7 +106,7 @@ struct End {
 enum Utterance {
     None,
     Open(Box<Open>),
-    /// Interrupted: its sound is not wanted.
+    /// Interrupted or refused: its sound is not wanted.
     Cut,
 }
 
@@ -131,7 +132,7 @@ impl Open {
 
     /// Adds what the filter holds; the utterance is over when it is written.
     fn end(&mut self) {
-        let upsampler = std::mem::replace(&mut self.upsampler, Upsampler::new(RATES[2]).expect("a known rate"));
+        let upsampler = std::mem::replace(&mut self.upsampler, Upsampler::new(RATE).expect("a known rate"));
         self.waiting.drain(..self.at);
         self.at = 0;
         upsampler.finish(&mut self.waiting);
@@ -215,6 +216,7 @@ impl Client {
             Message::Text(text) => match Command::parse(&text) {
                 Ok(command) => self.command(command).await,
                 Err(e) => {
+                    self.refuse();
                     self.error(&format!("no command: {e}; send speak_start, speak_end or interrupt as JSON")).await
                 }
             },
@@ -229,6 +231,7 @@ impl Client {
             Utterance::Open(open) => open.add(bytes),
             Utterance::Cut => return Ok(()),
             Utterance::None => {
+                self.refuse();
                 return self.error("sound came outside of an utterance: send speak_start first").await;
             }
         }
@@ -262,17 +265,28 @@ impl Client {
         }
     }
 
-    async fn start(&mut self, rate: Option<u32>, id: Option<String>) -> Result<(), End> {
-        let rate = rate.unwrap_or(DEFAULT_RATE);
-        let Some(upsampler) = Upsampler::new(rate) else {
-            return self.error(&format!("rate: {rate} is not taken; send 16000, 24000 or 48000")).await;
+    /// Sound that may follow belongs to nothing: one error is enough.
+    fn refuse(&mut self) {
+        if matches!(self.utterance, Utterance::None) {
+            self.utterance = Utterance::Cut;
+        }
+    }
+
+    async fn start(&mut self, rate: Option<serde_json::Number>, id: Option<String>) -> Result<(), End> {
+        // One that is still open ends where it is.
+        self.utterance = Utterance::Cut;
+        // JSON knows one kind of numbers: 24000.0 is 24000.
+        let hertz = rate.as_ref().map_or(Some(f64::from(DEFAULT_RATE)), serde_json::Number::as_f64);
+        let known = RATES.into_iter().find(|known| hertz == Some(f64::from(*known)));
+        let Some(upsampler) = known.and_then(Upsampler::new) else {
+            let rate = rate.map_or_else(String::new, |rate| rate.to_string());
+            let rates = RATES.map(|rate| rate.to_string()).join(", ");
+            return self.error(&format!("rate: {rate} is not taken; send one of {rates}")).await;
         };
         let id = id.unwrap_or_else(|| format!("utterance-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         if id.is_empty() || id.len() > MAX_ID || id.chars().any(char::is_control) {
             return self.error(&format!("utterance: an id has 1 to {MAX_ID} bytes and no control characters")).await;
         }
-        // One that is still open ends where it is.
-        self.utterance = Utterance::None;
         match self.session.speech().writer(&id) {
             Ok(writer) => {
                 self.utterance = Utterance::Open(Box::new(Open {
@@ -286,10 +300,7 @@ impl Client {
                 }));
                 Ok(())
             }
-            Err(full) => {
-                self.utterance = Utterance::Cut;
-                self.error(&full.to_string()).await
-            }
+            Err(full) => self.error(&full.to_string()).await,
         }
     }
 
