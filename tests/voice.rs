@@ -224,6 +224,29 @@ async fn a_voice_of_every_rate_lasts_as_long_as_it_did() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sentences_as_files_one_after_the_other_are_all_spoken() {
+    gst::init().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut body = Vec::new();
+    for hz in [300, 600, 900] {
+        let file = folder.path().join("a.wav");
+        ffmpeg(&format!("-f lavfi -i sine=f={hz}:r=24000:d=0.5"), &file);
+        body.extend(std::fs::read(&file).unwrap());
+    }
+    let queue = Queue::new(Duration::from_secs(60));
+    let pieces = stream::iter(body.chunks(1000).map(|piece| Ok::<_, String>(Bytes::copy_from_slice(piece))));
+    let spoken = decode::stream("audio/wav", pieces, &queue, "a").await.unwrap();
+    assert!((spoken.seconds - 1.5).abs() < 0.001, "{spoken:?}");
+    let heard = take(&queue, 72_000);
+    for (i, hz) in [300.0, 600.0, 900.0].into_iter().enumerate() {
+        let part = &heard[i * 24_000 + 4_800..i * 24_000 + 19_200];
+        let signs: Vec<bool> = part.iter().map(|s| *s > 0.0).collect();
+        let crossings = signs.windows(2).filter(|w| w[0] != w[1]).count() as f64;
+        assert!((crossings / 0.3 / 2.0 - hz).abs() < 10.0, "part {i}: {crossings} crossings");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_vanishes_ends_its_utterance() {
     let folder = tempfile::tempdir().unwrap();
     let session = session(folder.path(), 60);

@@ -55,7 +55,7 @@ impl Timeline {
         let rate = i128::from(self.rate);
         let reached = (i128::from(self.next) * i128::from(SECOND) / rate) as i64;
         let off = stamp.map_or(0, |stamp| stamp.saturating_sub(self.zero).saturating_sub(reached));
-        let samples = |time: Nanos| (i128::from(time) * rate / i128::from(SECOND)) as u64;
+        let samples = |time: Nanos| ((i128::from(time) * rate + i128::from(SECOND) / 2) / i128::from(SECOND)) as u64;
         let mut place = Place::default();
         if off > LONGEST || (self.begun && off < -OVERLAP) {
             self.zero = self.zero.saturating_add(off);

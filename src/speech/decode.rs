@@ -23,6 +23,7 @@ use utoipa::ToSchema;
 
 use super::{
     format::Format,
+    joined::Joined,
     queue::{Cut, Full, Queue, RATE, Writer},
 };
 use crate::media::{
@@ -196,10 +197,20 @@ async fn feed<E: std::fmt::Display>(
     format: Format,
 ) -> Result<(), Error> {
     let mut rest = BytesMut::new();
+    let mut joined = (format == Format::Coded).then(Joined::default);
     loop {
         let next = time::timeout(BODY, body.next()).await.map_err(|_| Error::Timeout)?;
-        let Some(chunk) = next else { break };
-        rest.extend_from_slice(&chunk.map_err(|e| Error::Body(e.to_string()))?);
+        let last = next.is_none();
+        let chunk = next.transpose().map_err(|e| Error::Body(e.to_string()))?.unwrap_or_default();
+        match &mut joined {
+            Some(joined) => {
+                rest.extend_from_slice(&joined.push(&chunk).map_err(Error::Invalid)?);
+                if last {
+                    rest.extend_from_slice(&joined.finish());
+                }
+            }
+            None => rest.extend_from_slice(&chunk),
+        }
         let whole = rest.len() / format.frame_bytes() * format.frame_bytes();
         let mut whole = rest.split_to(whole).freeze();
         while !whole.is_empty() {
@@ -212,6 +223,9 @@ async fn feed<E: std::fmt::Display>(
                 // The decoder has ended or failed, and says so by itself.
                 return Ok(());
             }
+        }
+        if last {
+            break;
         }
     }
     // As above.
@@ -251,6 +265,12 @@ impl Decoder {
         match format {
             Format::Coded => {
                 let decoder = gst::ElementFactory::make("decodebin").build()?;
+                // The head of the first of several files knows nothing of the others' sound.
+                pipeline.connect_deep_element_added(|_, _, element| {
+                    if element.type_().name() == "GstWavParse" {
+                        element.set_property("ignore-length", true);
+                    }
+                });
                 pipeline.add(&decoder)?;
                 source.link(&decoder)?;
                 let head = convert.static_pad("sink").expect("a bin made with pads");

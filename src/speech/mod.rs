@@ -3,6 +3,7 @@
 pub mod decode;
 mod edges;
 mod format;
+mod joined;
 mod pcm;
 mod queue;
 mod socket;
