@@ -12,13 +12,21 @@ use crate::live::Place;
 /// Longest path and longest key that are looked at.
 const MAX_LENGTH: usize = 512;
 
-/// A stream key, which no message and no log shows.
+/// A stream key as it came in the URL, which no message and no log shows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(String);
 
 impl Key {
     pub fn matches(&self, expected: &str) -> bool {
-        self.0.as_bytes().ct_eq(expected.as_bytes()).into()
+        let same = |given: &str| bool::from(given.as_bytes().ct_eq(expected.as_bytes()));
+        // People paste keys as they are, and programs encode them: base64 has + / and =.
+        let decoded = |text: &str| -> String {
+            let pairs = format!("={text}");
+            url::form_urlencoded::parse(pairs.as_bytes())
+                .next()
+                .map_or_else(String::new, |(_, value)| value.into_owned())
+        };
+        same(&self.0) | same(&decoded(&self.0.replace('+', "%2B"))) | same(&decoded(&self.0))
     }
 }
 
@@ -51,7 +59,14 @@ impl Name {
         if app.len() + stream.len() > MAX_LENGTH {
             return Err(Error::Characters);
         }
+        // A slash in the key: the client has cut the address within it.
+        let cut = app.split_once('?').filter(|(path, _)| path.trim_matches('/').contains('/'));
+        let cut = cut.map(|(path, query)| (path, format!("{query}/{stream}")));
         let (app, app_query) = app.split_once('?').unwrap_or((app, ""));
+        let (app, stream, app_query) = match &cut {
+            Some((path, query)) => (*path, "", query.as_str()),
+            None => (app, stream, app_query),
+        };
         let (stream, stream_query) = stream.split_once('?').unwrap_or((stream, ""));
         let whole = format!("{}/{}", app.trim_matches('/'), stream.trim_matches('/'));
         let (first, path) = whole.split_once('/').unwrap_or((&whole, ""));
@@ -71,9 +86,10 @@ impl Name {
         }
         let key = [stream_query, app_query]
             .iter()
-            .flat_map(|query| url::form_urlencoded::parse(query.as_bytes()))
-            .find(|(name, value)| name == "key" && !value.is_empty())
-            .map(|(_, value)| Key(value.into_owned()));
+            .flat_map(|query| query.split('&'))
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(name, value)| *name == "key" && !value.is_empty())
+            .map(|(_, value)| Key(value.to_owned()));
         Ok(Self { path: path.to_owned(), key })
     }
 
@@ -113,6 +129,22 @@ mod tests {
             let key = name.key.as_ref().unwrap();
             assert!(key.matches("s cret") && !key.matches("s cre") && !key.matches("s creT"));
             assert!(!format!("{name:?}").contains("cret"));
+        }
+    }
+
+    #[test]
+    fn a_key_of_base64_works_as_it_is_and_encoded() {
+        let ways = [
+            ("live", "talk?key=ab+c/de=="),
+            ("live", "talk?key=ab%2Bc%2Fde%3D%3D"),
+            ("live?key=ab+c/de==", "talk"),
+            ("live/talk?key=ab+c", "de=="),
+        ];
+        for (app, stream) in ways {
+            let name = Name::new("live", app, stream).unwrap();
+            assert_eq!(name.publishes(), Some(("talk", Place::Main)), "{app} {stream}");
+            let key = name.key.expect("a key");
+            assert!(key.matches("ab+c/de==") && !key.matches("ab+c/de"), "{app} {stream}");
         }
     }
 
