@@ -339,6 +339,52 @@ async fn the_one_too_many_is_refused_with_the_reason_and_the_others_go_on() {
     manager.close();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_after_a_time_without_viewers_gets_nothing_older() {
+    let (manager, _folder) = manager(generous());
+    let session = manager.create(Spec::new("avatar", "avatar")).unwrap();
+    let codecs = [Codec::H264, Codec::Vp8, Codec::Aac, Codec::Opus];
+    let mut last = Duration::ZERO;
+    for away in [0, 1500, 1530, 1570, 1610] {
+        tokio::time::sleep(Duration::from_millis(away)).await;
+        let mut viewer = session.watch(&codecs).await.unwrap();
+        let packets = collect(&mut viewer, Duration::from_millis(700)).await;
+        let first = |codec| packets.iter().filter(|p| p.codec == codec).map(|p| p.pts).min().expect("a packet");
+        for codec in codecs {
+            let since = first(codec).saturating_sub(last);
+            assert!(away == 0 || since > Duration::from_millis(away - 800), "{codec}: {since:?} after {away} ms away");
+        }
+        last = packets.iter().map(|p| p.pts).max().unwrap();
+    }
+    manager.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_hears_that_the_machine_is_full() {
+    let (manager, _folder) = manager(Settings { load: 0.001, ..Settings::default() });
+    manager.create(Spec::new("stage", "relay")).unwrap();
+    let settings = lipstream::rtmp::Settings { bind: ([127, 0, 0, 1], 0).into(), ..Default::default() };
+    let server = lipstream::rtmp::Server::with_host(settings, manager.clone()).unwrap();
+    let url = format!("rtmp://{}/live/stage", server.local_addr());
+    let mut ffmpeg = tokio::process::Command::new("ffmpeg");
+    ffmpeg.args([
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=size=320x240:rate=25:duration=2",
+        "-c:v",
+        "libx264",
+        "-f",
+        "flv",
+    ]);
+    let output = ffmpeg.arg(url).output().await.unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && stderr.contains("the machine is full"), "{stderr}");
+    manager.close();
+}
+
 #[test]
 fn sessions_that_are_wrong_are_refused_with_what_is_wrong() {
     let (manager, _folder) = manager(generous());

@@ -38,6 +38,7 @@ impl Host for Manager {
                 return Err(Refusal::Invalid(format!("wrong stream key for session `{id}`")));
             }
         }
+        session.has_room()?;
         let inlet = session.publish(place, who)?;
         Ok(Guest { inlet, outlet: session.outlet().clone() })
     }

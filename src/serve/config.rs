@@ -99,8 +99,11 @@ section! {
         speech_seconds: u32 = 600, within(1..=3600);
         /// Most sessions, running or not.
         max_sessions: u32 = 64, within(1..=10_000);
-        /// Part of the machine's cores that sessions may use; what would need more is refused.
-        load: f64 = 0.85, within(0.05..=1.0);
+        /// Part of the machine's cores that sessions may use; what would need more is refused. Above 1 more are let in than
+        /// the machine holds by the prices of sessions that all speak.
+        load: f64 = 0.85, within(0.05..=1000.0);
+        /// Refuse sessions for the load of other programs too; false warns of it in the log.
+        count_others: bool = false, any;
         /// Sessions may pull from and push to loopback and private addresses.
         private_addresses: bool = false, any;
         /// Sessions may pull file:// URLs of this machine.
@@ -379,6 +382,7 @@ impl Config {
             speech: Duration::from_secs(sessions.speech_seconds.into()),
             max_sessions: sessions.max_sessions as usize,
             load: sessions.load,
+            count_others: sessions.count_others,
             private_addresses: sessions.private_addresses,
             files: sessions.files,
             engine: sessions.engine.clone(),

@@ -5,8 +5,8 @@
 //! than a session does. Where the device is left to us, the plain CPU provider is measured beside what `auto` takes, and
 //! sessions get the cheaper one: for a small engine that is often the CPU. While sessions run, the CPU time that the
 //! process really takes is compared with the prices of those that run, and prices go up where reality is dearer. A session
-//! is let in when the prices of all, the new one's and what other programs take fit into the part of the cores that the
-//! configuration gives.
+//! is let in when the prices of all and the new one's fit into the part of the cores that the configuration gives. What other
+//! programs take beside them is a warning, or a refusal where the configuration says so.
 
 use std::{
     sync::OnceLock,
@@ -61,15 +61,23 @@ struct Load {
 pub struct Meter {
     cores: f64,
     part: f64,
+    /// Whether the load of other programs refuses sessions.
+    count_others: bool,
     price: OnceLock<Price>,
     load: Mutex<Load>,
 }
 
 impl Meter {
     /// `part` is the part of the cores that sessions may use.
-    pub fn new(part: f64) -> Self {
+    pub fn new(part: f64, count_others: bool) -> Self {
         let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
-        Self { cores, part, price: OnceLock::new(), load: Mutex::new(Load { factor: 1.0, ..Load::default() }) }
+        Self {
+            cores,
+            part,
+            count_others,
+            price: OnceLock::new(),
+            load: Mutex::new(Load { factor: 1.0, ..Load::default() }),
+        }
     }
 
     /// Measures the cost of a frame on the first call, which takes one to four seconds. Before it a session costs all there
@@ -110,19 +118,31 @@ impl Meter {
         self.price.get().map_or(self.all(), |price| price.frame) * self.load.lock().factor * pixels * fps.min(120.0)
     }
 
-    /// Whether a session with such pictures fits beside those that run.
-    pub fn admit(&self, picture: Picture, running: &[Picture]) -> Result<(), Refusal> {
+    /// Whether a session with such pictures fits beside those that run; with a warning where it does, but other programs
+    /// take what it needs.
+    pub fn admit(&self, picture: Picture, running: &[Picture]) -> Result<Option<String>, Refusal> {
         let (cost, taken) = (self.cost(picture), self.taken(running));
         let others = self.load.lock().others;
         let room = self.cores * self.part;
         // Where no price could be measured, a first session tells why.
         let untried = running.is_empty() && self.price.get().is_some_and(|price| !price.measured);
         if untried || cost + taken + others <= room {
-            return Ok(());
+            return Ok(None);
         }
+        if cost + taken <= room && !self.count_others {
+            return Ok(Some(format!(
+                "the machine is busy: other programs take {others:.2} of {:.2} cores, and {} sessions may take {:.2}; frames \
+                 may come late or be dropped (frames_late, frames_dropped): end other programs, or lower sizes or rates",
+                self.cores,
+                running.len() + 1,
+                cost + taken
+            )));
+        }
+        let cure =
+            if self.count_others && cost + taken <= room { ", or set sessions.count_others = false" } else { "" };
         Err(Refusal::Full(format!(
             "the machine is full: {} sessions take {taken:.2} of {room:.2} cores, other programs {others:.2}, and this one \
-             would take {cost:.2}; end a session, lower its size or rate, or raise sessions.load",
+             would take {cost:.2}; end a session, lower its size or rate, or raise sessions.load{cure}",
             running.len()
         )))
     }
@@ -154,7 +174,7 @@ impl Meter {
             let load = self.load.lock();
             (load.own, load.others)
         };
-        let room = self.cores * self.part - taken - others;
+        let room = self.cores * self.part - taken - if self.count_others { others } else { 0.0 };
         Capacity {
             sessions: running.len(),
             cores: self.cores,
@@ -292,7 +312,8 @@ mod tests {
     use super::*;
 
     fn priced(price: f64) -> Meter {
-        let meter = Meter { cores: 2.0, part: 0.85, price: OnceLock::new(), load: Mutex::default() };
+        let meter =
+            Meter { cores: 2.0, part: 0.85, count_others: false, price: OnceLock::new(), load: Mutex::default() };
         meter.load.lock().factor = 1.0;
         meter.price.set(Price { frame: price, device: "cpu".into(), measured: true }).ok().unwrap();
         meter
@@ -300,7 +321,7 @@ mod tests {
 
     #[test]
     fn where_nothing_could_be_measured_one_session_is_tried() {
-        let meter = Meter::new(0.85);
+        let meter = Meter::new(0.85, true);
         meter.price.set(Price { frame: meter.all(), device: "auto".into(), measured: false }).ok().unwrap();
         meter.load.lock().others = 0.5;
         meter.admit(STANDARD, &[]).expect("it tells why it does not run");
@@ -326,10 +347,22 @@ mod tests {
     }
 
     #[test]
-    fn what_other_programs_take_is_not_given_away() {
-        let meter = priced(0.010);
-        meter.load.lock().others = 1.6;
-        assert!(matches!(meter.admit(STANDARD, &[]), Err(Refusal::Full(_))));
+    fn what_other_programs_take_is_a_warning_or_by_choice_a_refusal() {
+        let mut meter = priced(0.010);
+        assert_eq!(meter.admit(STANDARD, &[]).unwrap(), None);
+        meter.load.lock().others = 1.95;
+        let warning = meter.admit(STANDARD, &[]).unwrap().expect("a warning");
+        assert!(warning.contains("other programs take 1.95 of 2.00 cores") && warning.contains("0.25"), "{warning}");
+        assert_eq!((meter.report(&[]).sessions_left, meter.report(&[]).full), (6, None));
+        let refusal = meter.admit(STANDARD, &[STANDARD; 6]).unwrap_err().to_string();
+        assert!(!refusal.contains("count_others"), "sessions fill it themselves: {refusal}");
+        meter.count_others = true;
+        let refusal = meter.admit(STANDARD, &[]).unwrap_err().to_string();
+        assert!(
+            refusal.contains("other programs 1.95") && refusal.contains("sessions.count_others = false"),
+            "{refusal}"
+        );
+        assert_eq!(meter.report(&[]).sessions_left, 0);
     }
 
     #[test]

@@ -38,8 +38,10 @@ pub struct Settings {
     pub speech: Duration,
     /// Most sessions, running or not.
     pub max_sessions: usize,
-    /// Part of the machine's cores that sessions may use, 0..1.
+    /// Part of the machine's cores that sessions may use; above 1 more are let in than have room by their prices.
     pub load: f64,
+    /// Whether sessions are refused for the load of other programs.
+    pub count_others: bool,
     /// Whether sessions may read from and push to loopback and private addresses.
     pub private_addresses: bool,
     /// Whether sessions may read `file://` URLs.
@@ -57,6 +59,7 @@ impl Default for Settings {
             speech: Duration::from_secs(600),
             max_sessions: 64,
             load: 0.85,
+            count_others: false,
             private_addresses: false,
             files: false,
             engine: "compact".into(),
@@ -81,7 +84,7 @@ pub struct Manager {
 impl Manager {
     pub fn new(settings: Settings, avatars: Arc<avatar::Store>) -> Arc<Self> {
         let manager = Arc::new(Self {
-            meter: capacity::Meter::new(settings.load),
+            meter: capacity::Meter::new(settings.load, settings.count_others),
             settings,
             avatars,
             sessions: Mutex::default(),
@@ -201,8 +204,16 @@ impl Manager {
     ) -> Result<T, Refusal> {
         self.calibrate();
         let _door = self.door.lock();
-        self.meter.admit(picture, &self.running(Some(id)))?;
+        if let Some(warning) = self.meter.admit(picture, &self.running(Some(id)))? {
+            tracing::warn!("session `{id}`: {warning}");
+        }
         start()
+    }
+
+    /// Refuses where a graph would not be let in at this moment. Blocks for as long as measuring the first price takes.
+    pub(super) fn has_room(&self, id: &str, picture: Picture) -> Result<(), Refusal> {
+        self.calibrate();
+        self.meter.admit(picture, &self.running(Some(id))).map(|_| ())
     }
 
     /// Pictures of the sessions whose graphs run, without one.

@@ -187,6 +187,15 @@ impl Session {
         self.inlet(place, who)
     }
 
+    /// Refuses where its graph does not run and there is no room to start it: a publisher hears of it and not only its
+    /// viewers. Blocks for as long as measuring the first price takes.
+    pub fn has_room(&self) -> Result<(), Refusal> {
+        match self.manager.upgrade() {
+            Some(manager) if self.running().is_none() => manager.has_room(self.id(), self.picture()),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes a place whatever the graph says: for the sources that the session starts itself.
     pub(super) fn inlet(&self, place: Place, who: &str) -> Result<Inlet, Refusal> {
         if self.state.lock().ended {

@@ -50,9 +50,63 @@ pub struct Stage {
 /// The encoders of a graph; they do not keep it alive.
 struct Taps {
     pipeline: gst::glib::WeakRef<gst::Pipeline>,
+    gates: [Arc<Gate>; Codec::ALL.len()],
     /// Configured bit rates in the encoders' own units.
     h264_rate: u32,
     vp8_rate: i32,
+}
+
+/// Where a codec's encoder begins anew when its valve opens. Encoders and parsers keep the last frame that they got before
+/// the valve was shut, and give it when the next one comes.
+struct Gate {
+    /// Running time, in ns, of the first buffer since the valve opened; `u64::MAX` before it has come.
+    opened: AtomicU64,
+}
+
+impl Gate {
+    /// Running times are rounded on their way through an encoder.
+    const ROUNDING: u64 = 1_000_000;
+
+    fn new() -> Self {
+        Self { opened: AtomicU64::new(u64::MAX) }
+    }
+
+    fn open(&self) {
+        self.opened.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    fn entered(&self, running: u64) {
+        // Only the first since the valve opened counts: later ones find a time.
+        let _ = self.opened.compare_exchange(u64::MAX, running, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Whether what the encoder gives at `running` went in since the valve opened.
+    fn passes(&self, running: u64) -> bool {
+        running.saturating_add(Self::ROUNDING) >= self.opened.load(Ordering::Relaxed)
+    }
+
+    /// A gate that sees what goes through `valve`.
+    fn behind(valve: Option<gst::Element>) -> Arc<Self> {
+        let gate = Arc::new(Self::new());
+        // A graph of the user's without valves encodes all the time: nothing in it is stale.
+        let Some(pad) = valve.and_then(|valve| valve.static_pad("src")) else {
+            gate.entered(0);
+            return gate;
+        };
+        let seen = gate.clone();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            let segment = pad.sticky_event::<gst::event::Segment>(0);
+            if let Some(pts) = info.buffer().and_then(|buffer| buffer.pts())
+                && let Some(segment) =
+                    segment.as_ref().and_then(|event| event.segment().downcast_ref::<gst::ClockTime>())
+                && let Some(running) = segment.to_running_time(pts)
+            {
+                seen.entered(running.nseconds());
+            }
+            gst::PadProbeReturn::Ok
+        });
+        gate
+    }
 }
 
 impl Stage {
@@ -95,9 +149,10 @@ impl Stage {
             rests: AtomicU64::new(0),
         });
         stage.measure(&lipsync)?;
-        for codec in Codec::ALL {
+        let gates = Codec::ALL.map(|codec| Gate::behind(pipeline.by_name(&format!("{codec}-valve"))));
+        for (codec, gate) in Codec::ALL.into_iter().zip(&gates) {
             if let Some(sink) = pipeline.by_name(&format!("{codec}-out")).and_then(|e| e.downcast::<AppSink>().ok()) {
-                tap(&sink, codec, outlet);
+                tap(&sink, codec, outlet, gate.clone());
             }
         }
         pipeline.use_clock(Some(&house::clock()));
@@ -115,6 +170,7 @@ impl Stage {
         };
         let taps = Taps {
             pipeline: pipeline.downgrade(),
+            gates,
             h264_rate: number("h264-encoder", "bitrate") as u32,
             vp8_rate: number("vp8-encoder", "target-bitrate") as i32,
         };
@@ -242,6 +298,9 @@ impl Drop for Stage {
 impl Encoders for Taps {
     fn enable(&self, codec: Codec, on: bool) {
         if let Some(valve) = self.named(&format!("{codec}-valve")) {
+            if let Some(place) = Codec::ALL.iter().position(|known| *known == codec).filter(|_| on) {
+                self.gates[place].open();
+            }
             valve.set_property("drop", !on);
         }
     }
@@ -279,7 +338,7 @@ impl Taps {
 }
 
 /// Sends what an appsink gets to the outlet.
-fn tap(sink: &AppSink, codec: Codec, outlet: &Arc<Outlet>) {
+fn tap(sink: &AppSink, codec: Codec, outlet: &Arc<Outlet>, gate: Arc<Gate>) {
     let outlet = outlet.clone();
     let mut header = None;
     sink.set_callbacks(
@@ -295,7 +354,7 @@ fn tap(sink: &AppSink, codec: Codec, outlet: &Arc<Outlet>) {
                         header = Some(data);
                     }
                 }
-                if let Some(packet) = packet(codec, &sample) {
+                if let Some(packet) = packet(codec, &sample, &gate) {
                     outlet.publish(packet);
                 }
                 Ok(gst::FlowSuccess::Ok)
@@ -304,12 +363,15 @@ fn tap(sink: &AppSink, codec: Codec, outlet: &Arc<Outlet>) {
     );
 }
 
-/// A sample of an encoder as a packet; `None` for sound from before the running time's zero.
-fn packet(codec: Codec, sample: &gst::Sample) -> Option<Packet> {
+/// A sample of an encoder as a packet; `None` for what is from before the running time's zero or before the gate opened.
+fn packet(codec: Codec, sample: &gst::Sample, gate: &Gate) -> Option<Packet> {
     let buffer = sample.buffer()?;
     let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
     // x264enc counts from 1000 hours and says so in its segment.
     let running = segment.to_running_time(buffer.pts()?)?.nseconds();
+    if !gate.passes(running) {
+        return None;
+    }
     let delay = match codec {
         Codec::Aac => AAC_DELAY,
         Codec::Opus => OPUS_DELAY,

@@ -36,7 +36,7 @@ fn the_examples_in_the_printed_file_are_sessions() {
 #[test]
 fn a_wrong_value_is_named_with_what_is_allowed() {
     refused("[server]\nport = 70000", &[], &["server.port = 70000", "0..65535"]);
-    refused("[sessions]\nload = 1.5", &[], &["sessions.load = 1.5", "0.05..1"]);
+    refused("[sessions]\nload = 0.01", &[], &["sessions.load = 0.01", "0.05..1000"]);
     refused("[server]\nbind = \"here\"", &[], &["server.bind = \"here\"", "IP address"]);
     refused("[sessions]\ndevice = \"tpu\"", &[], &["sessions.device", "openvino"]);
     refused("[server]\ncors_origins = [\"https://a.example/path\"]", &[], &["server.cors_origins", "origin"]);
