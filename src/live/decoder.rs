@@ -33,6 +33,7 @@ struct State {
 impl Decoder {
     /// A decoder without streams.
     pub fn new(inlet: Inlet) -> Result<Self> {
+        crate::media::register();
         let pipeline = gst::Pipeline::new();
         let state: Arc<(Mutex<State>, Condvar)> = Arc::default();
         let (seen, bus) = (state.clone(), pipeline.bus().expect("a pipeline has a bus"));

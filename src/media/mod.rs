@@ -3,6 +3,7 @@
 pub mod boxes;
 mod bus;
 mod demuxer;
+mod elements;
 mod movie;
 mod notice;
 mod reader;
@@ -13,6 +14,7 @@ mod whole;
 
 pub use bus::{Outcome, check, describe};
 pub use demuxer::mend;
+pub use elements::register;
 pub use notice::{Notice, Notices};
 pub use reader::{Media, Reader, SOUND, plug};
 pub use sound::{Base, Sound};

@@ -151,6 +151,7 @@ impl Reader {
         caps: &gst::Caps,
         notices: &Notices,
     ) -> Result<Self> {
+        super::register();
         let pipeline = gst::Pipeline::new();
         background::adopt(&pipeline);
         super::mend(pipeline.upcast_ref());

@@ -94,6 +94,7 @@ impl Source {
 
     /// `paced` sources give their media faster than it is shown.
     fn run(inlet: &Arc<Inlet>, source: Option<gst::Element>, decoder: gst::Element, paced: bool) -> Result<Self> {
+        crate::media::register();
         let pipeline = gst::Pipeline::new();
         branch::hasten(pipeline.upcast_ref());
         crate::media::mend(pipeline.upcast_ref());

