@@ -1,9 +1,8 @@
 //! What GStreamer 1.22's demuxers lose of a file, put back where it is lost.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::OnceLock};
 
 use gst::{glib, prelude::*};
-use parking_lot::Mutex;
 
 use super::movie::{self, Track};
 
@@ -24,10 +23,9 @@ pub fn mend(bin: &gst::Bin) {
 }
 
 fn mend_movie(demuxer: &gst::Element) {
-    let known: Mutex<Option<HashMap<u32, Track>>> = Mutex::default();
+    let known = OnceLock::<HashMap<u32, Track>>::new();
     demuxer.connect_pad_added(move |demuxer, pad| {
-        let mut known = known.lock();
-        let tracks = known.get_or_insert_with(|| {
+        let tracks = known.get_or_init(|| {
             let path = source(demuxer).and_then(|uri| glib::filename_from_uri(&uri).ok());
             path.map(|(path, _)| movie::tracks(&path)).unwrap_or_default()
         });

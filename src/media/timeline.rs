@@ -62,7 +62,7 @@ impl Timeline {
         } else if off > ROUNDED {
             place.silence = samples(off);
         } else if off < -ROUNDED || (off < 0 && !self.begun) {
-            place.skipped = samples(-off).min(count);
+            place.skipped = samples(off.saturating_neg()).min(count);
         }
         self.begun |= place.skipped < count;
         self.next += place.silence + count - place.skipped;

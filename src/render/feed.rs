@@ -124,10 +124,13 @@ fn feed_video(mut frames: Frames, base: Base, out: &AppSrc, shared: &Shared) -> 
     let mut first = true;
     'frames: while let Some(frame) = frames.next()? {
         let mut from = if std::mem::take(&mut first) { ClockTime::ZERO } else { frame.pts + waits };
-        let until = frame.pts + waits + frame.duration;
+        // Time moves on, whatever a broken file claims.
+        let step = frame.duration.max(LEAST);
+        let until = (frame.pts + waits).saturating_add(step);
         while from < until {
             // A frame that stands longer than its duration is shown again and again: its lips move.
-            let duration = if from + 2 * frame.duration > until { until - from } else { frame.duration };
+            let left = until - from;
+            let duration = if left.saturating_sub(step) < step { left } else { step };
             shared.update(|e| e.video = from + duration);
             let least = if from.is_zero() { ClockTime::ZERO } else { LEAST };
             let wanted =
