@@ -10,14 +10,17 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PACKAGES=(
-    build-essential pkg-config ca-certificates unzip python3 python3-pip ffmpeg zlib1g
+    build-essential pkg-config libssl-dev ca-certificates unzip python3 python3-pip ffmpeg zlib1g
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
     gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-x
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-dev
 )
 
 # What only `make test` needs, to try real peers; tests whose peer is missing are skipped.
-TEST_PACKAGES=(nginx libnginx-mod-rtmp chromium)
+TEST_PACKAGES=(
+    nginx libnginx-mod-rtmp chromium firefox-esr
+    gstreamer1.0-nice python3-gi gir1.2-gst-plugins-bad-1.0 python3-venv
+)
 [ "${LIPSTREAM_SETUP_TESTS:-0}" = 0 ] || PACKAGES+=("${TEST_PACKAGES[@]}")
 
 # onnxruntime-openvino from PyPI: the shared libraries inside are what we want, its Python part is not installed.

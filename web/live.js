@@ -24,6 +24,11 @@ function gathered(peer) {
   });
 }
 
+// Why media does not come through though the server has answered.
+export const UNREACHED = "The server answered, but no media came through: no UDP packet gets from this browser to its media port. "
+  + "On the server's own machine check that no VPN or privacy setting stops WebRTC here; from another machine the server must listen "
+  + "on an address that this one reaches (server.bind, webrtc.public_ips) with its UDP ports open (webrtc.udp_port_min and _max). See docs/service.md.";
+
 async function connect(peer, path) {
   await peer.setLocalDescription(await peer.createOffer());
   await gathered(peer);

@@ -1,12 +1,14 @@
 // The operator page: one session is shown at a time, its state is asked for once a second.
 
 import { key, request, upload } from "./api.js";
-import { Player, Publisher } from "./live.js";
+import { Player, Publisher, UNREACHED } from "./live.js";
 import { Plot } from "./plots.js";
 import { Talk } from "./talk.js";
 import { setUpDialogs } from "./dialogs.js";
 
 const POLL = 1000;
+// Time for media to come, after which the page says what may stop it.
+const PATIENCE = 8000;
 const $ = (id) => document.getElementById(id);
 
 const CONTROLS = ["play", "speak-file", "talk", "microphone", "interrupt", "delete"];
@@ -363,14 +365,23 @@ function duration(seconds) {
 
 async function play() {
   stop();
+  let connected = false;
   const player = new Player(state.server?.ice_servers ?? [], (connection) => {
     if (state.player !== player) return;
-    state.note = { failed: "The connection failed; press Play to try again", disconnected: "The connection is gone" }[connection];
+    connected ||= connection === "connected";
+    const failed = connected ? "The connection failed; press Play to try again" : UNREACHED;
     if (connection === "failed") stop();
+    state.note = { failed, disconnected: "The connection is gone" }[connection];
     show();
   });
   state.player = player;
   state.note = undefined;
+  // Browsers take half a minute until they call it failed, and some never do.
+  setTimeout(() => {
+    if (state.player !== player || connected || state.note) return;
+    state.note = UNREACHED;
+    show();
+  }, PATIENCE);
   $("video").srcObject = player.stream;
   showPlay();
   try {
@@ -446,7 +457,7 @@ act("microphone", "The microphone is not open", async () => {
   const publisher = new Publisher(state.server?.ice_servers ?? [], (connection) => {
     if (connection !== "failed" || state.publisher !== publisher) return;
     endVoice();
-    tell(new Error("open it again"), { failed: "The connection of the microphone failed" });
+    tell(new Error(UNREACHED), { failed: "The connection of the microphone failed" });
     show();
   });
   await publisher.open(state.id);

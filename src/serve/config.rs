@@ -395,13 +395,15 @@ impl Config {
         self.webrtc.ice_servers.iter().filter_map(|server| ice_server(server)).collect()
     }
 
-    /// What WebRTC is told. It listens on loopback as long as all clients come from there: media passes no HTTP proxy.
+    /// What WebRTC is told. It hears this machine only, as long as all clients are there: media passes no HTTP proxy.
     pub fn webrtc(&self) -> webrtc::Settings {
         let own = &self.webrtc;
+        let this_machine = self.server.bind.is_loopback() && !self.public();
         let servers = self.ice_servers().into_iter();
         let server = |s: IceServer| webrtc::IceServer { urls: s.urls, username: s.username, credential: s.credential };
         webrtc::Settings {
-            bind: if self.server.bind.is_loopback() && !self.public() { vec![self.server.bind] } else { Vec::new() },
+            bind: if this_machine { vec![self.server.bind] } else { Vec::new() },
+            this_machine,
             ports: (own.udp_port_max > 0).then_some(own.udp_port_min..=own.udp_port_max),
             public: own.public_ips.clone(),
             ice_servers: servers.map(server).collect(),

@@ -19,8 +19,11 @@
 //!   that has fallen recovers only as fast as the encoder sends. str0m probes with padding up to a wanted rate.
 //!
 //! `webrtcbin` would bring GStreamer's own pay elements and a second jitter buffer a viewer, and libnice at run time.
+//!
+//! Its DTLS takes no RSA certificates; ours is OpenSSL's ([`dtls`](self)).
 
 mod alignment;
+mod dtls;
 mod negotiate;
 mod offer;
 mod peer;
@@ -32,6 +35,7 @@ mod settings;
 mod sockets;
 mod source_clock;
 mod status;
+mod tailor;
 mod timeline;
 
 #[doc(hidden)]

@@ -13,12 +13,14 @@ use str0m::{
     change::SdpOffer,
     format::{Codec as Format, PayloadParams},
     media::{Mid, Pt},
+    rtp::{Extension, ExtensionMap},
 };
 
 use super::{
-    Settings,
+    Settings, dtls,
     offer::{Offer, Want},
     sockets::Sockets,
+    tailor::with_refusals,
 };
 use crate::{http::Problem, live::Codec};
 
@@ -77,10 +79,13 @@ pub(super) fn answer(
 
 fn config(want: Want, video: bool, max_bitrate: u64) -> RtcConfig {
     let mut config = Rtc::builder()
+        .set_crypto_provider(dtls::provider())
         // The server answers checks and sends none: it works with candidates that a browser hides behind mDNS names,
         // and an offer cannot make it send packets to somebody else.
         .set_ice_lite(true)
         .clear_codecs()
+        // Without it a phone that turns sends its pictures upright; with it they would be turned by whoever shows them.
+        .set_extension_map(extensions())
         .enable_opus(true, false)
         .set_stats_interval(Some(Duration::from_secs(1)))
         .set_rtcp_report_interval_audio(Duration::from_secs(1))
@@ -96,6 +101,19 @@ fn config(want: Want, video: bool, max_bitrate: u64) -> RtcConfig {
         config = config.enable_bwe(Some(Bitrate::bps(FIRST_GUESS.min(max_bitrate))));
     }
     config
+}
+
+/// The library's extensions without the orientation of pictures (3GPP TS 26.114): a client that does not have it
+/// agreed turns the pictures before it encodes them.
+fn extensions() -> ExtensionMap {
+    let standard = ExtensionMap::standard();
+    let mut extensions = ExtensionMap::empty();
+    for (id, extension) in standard.iter() {
+        if *extension != Extension::VideoOrientation {
+            extensions.set(id, extension.clone());
+        }
+    }
+    extensions
 }
 
 fn agree(mut rtc: Rtc, offer: &Offer) -> Result<Agreed, Problem> {
@@ -142,7 +160,7 @@ pub(super) fn accept(rtc: &mut Rtc, offer: &Offer) -> Result<String, Problem> {
             .accept_offer(parsed)
             .map_err(|error| Problem::invalid(format!("the SDP offer cannot be answered: {error}")))?;
         drain(rtc)?;
-        Ok(in_one_stream(&answer.to_sdp_string()))
+        Ok(with_refusals(&in_one_stream(&answer.to_sdp_string()), &offer.refused))
     }));
     negotiated.unwrap_or_else(|_| Err(Problem::invalid("the SDP offer contradicts itself")))
 }

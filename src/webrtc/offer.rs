@@ -6,6 +6,7 @@ use std::{collections::HashMap, fmt};
 
 use str0m::Candidate;
 
+use super::tailor::{Refused, tailor};
 use crate::http::Problem;
 
 /// Largest offer, in bytes; Chromium's with all its codecs has 7 kB.
@@ -57,9 +58,12 @@ pub(super) enum Want {
 /// What an offer has, of what can be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Offer {
-    /// The text without candidates: a server that only answers checks needs none, and is so not made to send packets
-    /// to addresses that a stranger wrote down.
+    /// The text as the library is to see it (see [`tailor`](super::tailor)).
     pub sdp: String,
+    /// Sections that are answered with port 0.
+    pub refused: Vec<Refused>,
+    /// What was left out, in words.
+    pub left_out: Vec<String>,
     pub video: bool,
     pub audio: bool,
     pub ufrag: String,
@@ -84,12 +88,7 @@ impl Offer {
         let mut direction = None;
         let mut formats: HashMap<&str, &str> = HashMap::new();
         let mut fingerprints: Vec<bool> = Vec::new();
-        for line in lines {
-            if line.starts_with("a=candidate:") || line == "a=end-of-candidates" {
-                continue;
-            }
-            offer.sdp += line;
-            offer.sdp += "\r\n";
+        for &line in &lines {
             if let Some(media) = line.strip_prefix("m=") {
                 let mut words = media.split(' ');
                 let kind = words.next().unwrap_or_default().to_owned();
@@ -98,6 +97,9 @@ impl Offer {
                 if sections.len() > MAX_SECTIONS {
                     return Err(Bad::Unfit(format!("the SDP offer has more than {MAX_SECTIONS} media sections")));
                 }
+            } else if line == "a=bundle-only" {
+                // Port 0 is that of the bundle's first section here (RFC 8843, section 6).
+                sections.iter_mut().last().into_iter().for_each(|section| section.rejected = false);
             } else if let Some((attribute, value)) = format_line(line) {
                 let said = formats.entry(attribute).or_insert(value);
                 if *said != value {
@@ -123,6 +125,15 @@ impl Offer {
         if !fingerprints.is_empty() && !fingerprints.contains(&true) {
             return Err(Bad::Unfit("no `a=fingerprint` of the SDP offer is a whole sha-256".into()));
         }
+        let tailored = tailor(&lines);
+        if tailored.apart {
+            return Err(Bad::Unfit(
+                "the sections of the SDP offer are not all in one `a=group:BUNDLE`, and one port is served: bundle them \
+                 (`bundlePolicy: \"max-bundle\"`, `webrtcbin bundle-policy=max-bundle`)"
+                    .into(),
+            ));
+        }
+        (offer.sdp, offer.refused, offer.left_out) = (tailored.sdp, tailored.refused, tailored.left_out);
         offer.check(&sections, direction.as_deref(), want)
     }
 
@@ -142,12 +153,11 @@ impl Offer {
             match section.kind.as_str() {
                 "video" => self.video |= fits,
                 "audio" => self.audio |= fits,
-                other => {
-                    return Err(Bad::Unfit(format!(
-                        "the SDP offer has a section of `{other}`: only video and audio are served"
-                    )));
-                }
+                _ => {}
             }
+        }
+        if !sections.iter().any(|section| matches!(section.kind.as_str(), "video" | "audio")) {
+            return Err(Bad::Unfit("the SDP offer has no section of video or audio, which are what is served".into()));
         }
         match (self.video || self.audio, want) {
             (true, _) => Ok(self),
@@ -169,7 +179,7 @@ impl Offer {
                 sdp += "\r\n";
             }
         }
-        Self { sdp, ufrag: ufrag.to_owned(), ..*self }
+        Self { sdp, ufrag: ufrag.to_owned(), ..self.clone() }
     }
 }
 
@@ -284,9 +294,9 @@ fn lines<'a>(body: &'a [u8], limit: usize, what: &str) -> Result<Vec<&'a str>, B
 mod tests {
     use super::*;
 
-    const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
-        m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=recvonly\r\n\
-        a=candidate:1 1 udp 1 10.0.0.1 5 typ host\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=recvonly\r\n";
+    const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\
+        m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=recvonly\r\n\
+        a=candidate:1 1 udp 1 10.0.0.1 5 typ host\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:1\r\na=recvonly\r\n";
 
     #[test]
     fn an_offer_is_told_by_what_it_receives_or_sends() {
@@ -315,7 +325,7 @@ mod tests {
             (b"hello", "v=0"),
             (b"v=0\r\n", "no media section"),
             (b"v=0\r\nm=audio 9 x 1\r\n", "ice-ufrag"),
-            (b"v=0\r\na=ice-ufrag:abcd\r\nm=application 9 x y\r\n", "application"),
+            (b"v=0\r\na=ice-ufrag:abcd\r\nm=application 9 x y\r\n", "no section of video or audio"),
             (&[0xff, 0xfe], "UTF-8"),
             (long.as_bytes(), "line 2"),
             (many.as_bytes(), "more than 8"),

@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{MethodRouter, post},
 };
@@ -76,27 +76,44 @@ async fn play(
 async fn publish(
     State(server): State<Arc<Server>>,
     Path(session): Path<String>,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    publish_to(&server, &session, false, &headers, body).await
+    publish_to(&server, &session, false, &given_keys(&uri, &headers), &headers, body).await
 }
 
 async fn publish_voice(
     State(server): State<Arc<Server>>,
     Path(session): Path<String>,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    publish_to(&server, &session, true, &headers, body).await
+    publish_to(&server, &session, true, &given_keys(&uri, &headers), &headers, body).await
 }
 
-async fn publish_to(server: &Arc<Server>, session: &str, voice: bool, headers: &HeaderMap, body: Body) -> Response {
+async fn publish_to(
+    server: &Arc<Server>,
+    session: &str,
+    voice: bool,
+    keys: &[String],
+    headers: &HeaderMap,
+    body: Body,
+) -> Response {
     let opened = match read(headers, body, SDP, MAX_OFFER).await {
-        Ok(offer) => server.publish(session, voice, &offer).await,
+        Ok(offer) => server.publish(session, voice, keys, &offer).await,
         Err(problem) => Err(problem),
     };
     created(server, "whip", session, opened)
+}
+
+/// What may be the stream key: `?key=KEY`, as in RTMP, and the bearer token, where WHIP clients have a field for it.
+fn given_keys(uri: &Uri, headers: &HeaderMap) -> Vec<String> {
+    let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
+    let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key.trim().into());
+    query.filter(|(name, _)| name == "key").map(|(_, key)| key.into_owned()).chain(bearer).collect()
 }
 
 fn created(server: &Server, protocol: &str, session: &str, opened: Result<Opened, Problem>) -> Response {

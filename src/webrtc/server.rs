@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
+use axum::http::StatusCode;
 use parking_lot::Mutex;
+use subtle::ConstantTimeEq;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinHandle,
@@ -136,8 +138,16 @@ impl Server {
     }
 
     /// WHIP: answers an offer to publish to a session; `voice` for the voice where the session has a video too.
-    pub(super) async fn publish(self: &Arc<Self>, session: &str, voice: bool, body: &[u8]) -> Result<Opened, Problem> {
+    /// `keys` is what was given as the session's stream key.
+    pub(super) async fn publish(
+        self: &Arc<Self>,
+        session: &str,
+        voice: bool,
+        keys: &[String],
+        body: &[u8],
+    ) -> Result<Opened, Problem> {
         let session = self.manager.get(session)?;
+        check_key(&session, keys)?;
         let offer = Offer::read(body, Want::Publish)?;
         let (place, role) = place(&session, voice)?;
         if place == Place::Main && !offer.video {
@@ -190,6 +200,9 @@ impl Server {
         let opened = Opened { id: id.clone(), etag: link.etag.lock().clone(), answer: agreed.answer };
         self.peers.lock().insert(id.clone(), link);
         self.past.lock().opened += 1;
+        for what in &offer.left_out {
+            tracing::info!(peer = number, "WebRTC offer: {what}");
+        }
         let parts = Parts { number, rtc: agreed.rtc, offer, job, status, commands, close };
         let peer = Peer::new(parts, self.sockets.clone(), self.settings.clone());
         tracing::info!(peer = number, session = session.id(), ?role, "WebRTC peer opened");
@@ -282,6 +295,21 @@ fn permit(semaphore: &Arc<Semaphore>, who: &str, most: usize) -> Result<OwnedSem
         .clone()
         .try_acquire_owned()
         .map_err(|_| Problem::full(format!("there are {most} WebRTC {who} already, which is the most that is allowed")))
+}
+
+fn check_key(session: &Session, given: &[String]) -> Result<(), Problem> {
+    let Some(expected) = &session.spec().stream_key else { return Ok(()) };
+    if given.iter().any(|key| key.as_bytes().ct_eq(expected.as_bytes()).into()) {
+        return Ok(());
+    }
+    tracing::warn!(session = session.id(), "WHIP publisher without the session's stream key refused");
+    Err(Problem::new(
+        StatusCode::UNAUTHORIZED,
+        format!(
+            "session `{}` wants its stream key: add ?key=KEY to the URL, or send `Authorization: Bearer KEY`",
+            session.id()
+        ),
+    ))
 }
 
 /// Where a publisher goes in a session.

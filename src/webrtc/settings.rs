@@ -18,6 +18,9 @@ pub struct IceServer {
 pub struct Settings {
     /// Addresses to listen on; empty takes loopback and the addresses of the default routes.
     pub bind: Vec<IpAddr>,
+    /// All clients are on this machine: media is offered at its other addresses too, and what comes from elsewhere is
+    /// dropped. Firefox and libnice use no loopback address.
+    pub this_machine: bool,
     /// UDP ports of which the first free one is taken: all peers share it. `None` lets the system choose.
     pub ports: Option<RangeInclusive<u16>>,
     /// Addresses under which clients reach the server where they are not its own: behind NAT, in a container.
@@ -39,6 +42,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             bind: vec![IpAddr::from([127, 0, 0, 1])],
+            this_machine: false,
             ports: None,
             public: Vec::new(),
             ice_servers: Vec::new(),

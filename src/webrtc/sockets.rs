@@ -2,6 +2,10 @@
 //!
 //! A datagram belongs to the peer whose ICE name its STUN request carries (the user name is `ours:theirs`, RFC 8445
 //! section 7.2.2); other datagrams to the peer that has proven to own their source address. Everything else is dropped.
+//!
+//! A server for this machine alone listens at the machine's other addresses too: Firefox and libnice take no part on
+//! loopback. It hears no other machine there. A request from an address that is not this machine's own is dropped, and
+//! the system drops what comes over a network under an address of this machine.
 
 use std::{
     collections::HashMap,
@@ -48,6 +52,7 @@ struct Port {
 pub(super) struct Sockets {
     ports: Vec<Port>,
     table: RwLock<Table>,
+    this_machine: bool,
     stray: AtomicU64,
 }
 
@@ -60,7 +65,10 @@ struct Table {
 impl Sockets {
     /// Binds the sockets. To be called inside the runtime.
     pub fn bind(settings: &Settings) -> Result<Self> {
-        let addresses = if settings.bind.is_empty() { local_addresses() } else { settings.bind.clone() };
+        let mut addresses = settings.bind.clone();
+        if addresses.is_empty() || settings.this_machine {
+            addresses.extend(local_addresses().into_iter().filter(|address| !settings.bind.contains(address)));
+        }
         let sockets = match &settings.ports {
             None => bind_all(&addresses, 0),
             Some(range) => range.clone().find_map(|port| bind_all(&addresses, port).ok()).ok_or_else(|| {
@@ -79,7 +87,9 @@ impl Sockets {
             let io = |error: io::Error| Failure::run(format!("cannot listen for WebRTC: {error}"));
             let local = socket.local_addr().map_err(io)?;
             let candidate = match settings.public.iter().find(|public| public.is_ipv4() == local.is_ipv4()) {
-                Some(public) if !local.ip().is_loopback() => SocketAddr::new(*public, local.port()),
+                Some(public) if !local.ip().is_loopback() && !settings.this_machine => {
+                    SocketAddr::new(*public, local.port())
+                }
                 _ => local,
             };
             if candidate.ip().is_unspecified() {
@@ -93,7 +103,7 @@ impl Sockets {
                 ports.push(Port { socket: UdpSocket::from_std(socket).map_err(io)?, candidate });
             }
         }
-        Ok(Self { ports, table: RwLock::default(), stray: AtomicU64::new(0) })
+        Ok(Self { ports, table: RwLock::default(), this_machine: settings.this_machine, stray: AtomicU64::new(0) })
     }
 
     /// Addresses that peers are told of.
@@ -139,7 +149,10 @@ impl Sockets {
         let inbox = {
             let table = self.table.read();
             let named = name(data).and_then(|name| table.names.get(&name));
-            named.or_else(|| table.sources.get(&source)).map(|(_, inbox)| inbox.clone())
+            // A source that is known was looked at when it was new.
+            let known = table.sources.get(&source);
+            let may = known.is_some() || !self.this_machine || is_own(source.ip());
+            named.filter(|_| may).or(known).map(|(_, inbox)| inbox.clone())
         };
         let Some(inbox) = inbox else {
             self.stray.fetch_add(1, Ordering::Relaxed);
@@ -200,6 +213,11 @@ fn name(data: &[u8]) -> Option<String> {
     message.is_binding_request().then(|| message.split_username().map(|(ours, _)| ours.to_owned()))?
 }
 
+/// Whether an address is one of this machine's: only those can be bound.
+fn is_own(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback() || StdSocket::bind((address, 0)).is_ok()
+}
+
 fn bind_all(addresses: &[IpAddr], port: u16) -> io::Result<Vec<StdSocket>> {
     addresses.iter().map(|address| StdSocket::bind((*address, port))).collect()
 }
@@ -255,6 +273,34 @@ mod tests {
         assert!(Sockets::bind(&wildcard).is_err(), "no peer can be told of 0.0.0.0");
         let sockets = Sockets::bind(&Settings { public: vec![public], ..wildcard }).expect("any");
         assert_eq!(sockets.candidates().next().expect("one").ip(), public);
+    }
+
+    #[tokio::test]
+    async fn a_server_for_this_machine_is_at_its_other_addresses_and_hears_no_other_machine() {
+        let sockets = Sockets::bind(&Settings { this_machine: true, ..settings() }).expect("own addresses");
+        let told: Vec<IpAddr> = sockets.candidates().map(|candidate| candidate.ip()).collect();
+        assert_eq!(told, local_addresses(), "loopback first");
+        let (inbox, mut datagrams) = mpsc::channel(8);
+        sockets.listen("abcd", 7, inbox);
+        let request = request("abcd:efgh");
+        let from = |ip: IpAddr| sockets.dispatch(SocketAddr::new(told[0], 1), SocketAddr::new(ip, 9), &request);
+        from(IpAddr::from([198, 51, 100, 7]));
+        from("2001:db8::7".parse().expect("an address"));
+        assert_eq!(sockets.stray(), 2);
+        assert!(datagrams.try_recv().is_err(), "another machine is heard");
+        told.iter().for_each(|own| from(*own));
+        told.iter().for_each(|own| assert_eq!(datagrams.try_recv().expect("heard").source.ip(), *own));
+    }
+
+    /// A STUN request with a user name.
+    fn request(name: &str) -> Vec<u8> {
+        let padded = name.len().next_multiple_of(4);
+        let mut data = vec![0, 1, 0, (4 + padded) as u8, 0x21, 0x12, 0xa4, 0x42];
+        data.extend([0; 12]);
+        data.extend([0, 6, 0, name.len() as u8]);
+        data.extend(name.bytes());
+        data.resize(20 + 4 + padded, 0);
+        data
     }
 
     #[tokio::test]

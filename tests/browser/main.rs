@@ -1,14 +1,16 @@
-//! `lipstream serve` with a real Chromium: WHEP and WHIP as a browser does them. Candidates are hidden behind mDNS names,
+//! `lipstream serve` with a real Chromium and a real Firefox: WHEP and WHIP as a browser does them. Candidates are hidden behind mDNS names,
 //! as they are by default where a page has no camera.
 
 mod chromium;
 #[path = "../common/mod.rs"]
 mod common;
+mod firefox;
 
 use std::sync::{Mutex, PoisonError};
 
 use chromium::Chromium;
 use common::service::Service;
+use firefox::Firefox;
 use serde_json::Value;
 
 fn number(stats: &Value, name: &str) -> f64 {
@@ -96,4 +98,55 @@ fn a_camera_and_a_microphone_go_in_by_whip() {
     println!("{heard}");
     assert!(number(&heard, "energy") > 0.0, "{heard}");
     assert_eq!(browser.run("voice.stop()"), 200);
+}
+
+/// Firefox takes no part on loopback: the default configuration is reached at another address of this machine.
+#[test]
+fn firefox_plays_and_publishes_at_the_default_configuration() {
+    if !firefox::installed() {
+        return;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let service = Service::start("");
+    let mut browser = Firefox::open(&service.url, "");
+    assert_eq!(browser.run(include_str!("client.js").trim().trim_end_matches(';')), "ready");
+    browser.run("whep('/whep/demo').then((c) => { window.viewer = c; })");
+    let seen = browser.run("sleep(1000).then(() => watch(viewer, 4))");
+    println!("{seen}");
+    assert!(number(&seen, "fps") > 15.0 && number(&seen, "firstFrameMs") < 10_000.0, "{seen}");
+    assert!(seen["packets"][1].as_i64() > Some(100), "sound comes: {seen}");
+    assert_eq!(browser.run("viewer.stop()"), 200);
+
+    let spec = r#"{ "id": "studio", "graph": "relay" }"#;
+    let (status, text) = service.send("POST", "/api/v1/sessions", "application/json", spec.as_bytes());
+    assert_eq!(status, 201, "{text}");
+    let state = browser.run(
+        "whip('/whip/studio', { audio: true, video: { width: 320, height: 240 } })
+            .then((c) => { window.publisher = c; return c.state; })",
+    );
+    assert_eq!(state, "connected");
+    browser.run("whep('/whep/studio').then((c) => { window.viewer = c; })");
+    let seen = browser.run("sleep(2000).then(() => watch(viewer, 3))");
+    println!("{seen}");
+    assert!(number(&seen, "fps") > 10.0, "{seen}");
+    assert_eq!(service.session("studio")["publishing"], true);
+    assert_eq!(browser.run("publisher.stop()"), 200);
+}
+
+/// A browser that may send no UDP: the page says what is wrong and what helps, not "Not playing".
+#[test]
+fn the_page_says_why_no_media_comes() {
+    if !firefox::installed() {
+        return;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let service = Service::start("");
+    let mut browser = Firefox::open(&service.url, "user_pref(\"media.peerconnection.ice.relay_only\", true);");
+    browser
+        .run("new Promise((done) => setTimeout(done, 2000)).then(() => { document.getElementById('play').click(); })");
+    let note = browser.run(
+        "new Promise((done) => setTimeout(done, 12000)).then(() => document.getElementById('screen-note').textContent)",
+    );
+    let note = note.as_str().unwrap();
+    assert!(note.contains("no media came through") && note.contains("webrtc.public_ips"), "{note}");
 }

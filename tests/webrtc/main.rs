@@ -1,5 +1,6 @@
 //! WHIP and WHEP with a real peer over loopback.
 
+mod clients;
 mod house;
 mod peer;
 mod play;

@@ -35,7 +35,7 @@ fn a_bad_request_is_refused_with_its_cause() {
     let house = House::new(Settings::default());
     let play = Peer::new(PLAY).offer.clone();
     let other = play.replace("H264/90000", "H265/90000").replace("opus/48000/2", "speex/48000");
-    let data = play.clone() + "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n";
+    let apart = play.replace("a=group:BUNDLE", "a=group:LS");
     let sdp: &[(&str, &str)] = &[("content-type", SDP)];
     let html: &[(&str, &str)] = &[("content-type", SDP), ("accept", "text/html")];
     let cases: [(&str, Headers, &str, u16, &str); 11] = [
@@ -46,7 +46,7 @@ fn a_bad_request_is_refused_with_its_cause() {
         ("/whep/relay", sdp, "", 400, "empty"),
         ("/whep/relay", sdp, "v=0\r\nhello", 422, "no media section"),
         ("/whep/relay", sdp, &other, 406, "H264, VP8"),
-        ("/whep/relay", sdp, &data, 422, "application"),
+        ("/whep/relay", sdp, &apart, 422, "max-bundle"),
         ("/whip/relay", sdp, &play, 422, "a=sendonly"),
         ("/whip/relay/voice", sdp, &play, 422, "a=sendonly"),
         ("/whip/nobody", sdp, &play, 404, "nobody"),

@@ -81,9 +81,9 @@ fn a_public_url_needs_keys_and_opens_webrtc_to_other_machines() {
     let public = "[server]\npublic_url = \"https://lips.example\"";
     refused(public, &[], &["server.public_url", "auth.keys", "allow_open"]);
     let config = load(&format!("{public}\n[auth]\nkeys = [\"0123456789abcdef\"]"), &[]).expect("is allowed");
-    assert!(config.webrtc().bind.is_empty(), "media passes no proxy");
+    assert!(config.webrtc().bind.is_empty() && !config.webrtc().this_machine, "media passes no proxy");
     let config = load("[server]\npublic_url = \"https://127.0.0.1:8443\"", &[]).expect("a proxy for this machine only");
-    assert_eq!(config.webrtc().bind, [config.server.bind]);
+    assert_eq!((config.webrtc().bind, config.webrtc().this_machine), (vec![config.server.bind], true));
 }
 
 #[test]
