@@ -49,8 +49,9 @@ pipe.set_state(Gst.State.PLAYING)
 if mode == "whip":
     time.sleep(1.0)
 p = Gst.Promise.new(); w.emit("create-offer", None, p); p.wait()
-made = p  # It owns the offer.
-offer = made.get_reply().get_value("offer")
+
+reply = p.get_reply()  # It owns the offer.
+offer = reply.get_value("offer")
 p = Gst.Promise.new(); w.emit("set-local-description", offer, p); p.wait()
 for _ in range(100):
     if w.get_property("ice-gathering-state") == GstWebRTC.WebRTCICEGatheringState.COMPLETE: break
