@@ -23,6 +23,7 @@
 //! Its DTLS takes no RSA certificates; ours is OpenSSL's ([`dtls`](self)).
 
 mod alignment;
+mod codecs;
 mod dtls;
 mod negotiate;
 mod offer;

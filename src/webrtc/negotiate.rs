@@ -17,7 +17,7 @@ use str0m::{
 };
 
 use super::{
-    Settings, dtls,
+    Settings, codecs, dtls,
     offer::{Offer, Want},
     sockets::Sockets,
     tailor::with_refusals,
@@ -67,7 +67,7 @@ pub(super) fn answer(
     want: Want,
     video: bool,
 ) -> Result<Agreed, Problem> {
-    let mut rtc = config(want, video, settings.max_bitrate.into()).build(Instant::now());
+    let mut rtc = config(offer, want, video, settings.max_bitrate.into()).build(Instant::now());
     for address in sockets.candidates() {
         let candidate = Candidate::host(address, "udp")
             .map_err(|error| Problem::internal(format!("the candidate {address}: {error}")))?;
@@ -77,16 +77,14 @@ pub(super) fn answer(
     agree(rtc, offer)
 }
 
-fn config(want: Want, video: bool, max_bitrate: u64) -> RtcConfig {
+fn config(offer: &Offer, want: Want, video: bool, max_bitrate: u64) -> RtcConfig {
     let mut config = Rtc::builder()
         .set_crypto_provider(dtls::provider())
         // The server answers checks and sends none: it works with candidates that a browser hides behind mDNS names,
         // and an offer cannot make it send packets to somebody else.
         .set_ice_lite(true)
-        .clear_codecs()
         // Without it a phone that turns sends its pictures upright; with it they would be turned by whoever shows them.
         .set_extension_map(extensions())
-        .enable_opus(true, false)
         .set_stats_interval(Some(Duration::from_secs(1)))
         .set_rtcp_report_interval_audio(Duration::from_secs(1))
         .set_rtcp_report_interval_video(Duration::from_secs(1))
@@ -94,9 +92,7 @@ fn config(want: Want, video: bool, max_bitrate: u64) -> RtcConfig {
         .set_send_buffer_video(HISTORY_VIDEO)
         .set_reordering_timeout_audio(Some(REORDER_AUDIO))
         .set_reordering_size_video(REORDER_VIDEO);
-    if video {
-        config = config.enable_h264(true).enable_vp8(true);
-    }
+    codecs::configure(config.codec_config(), &offer.sdp, video);
     if want == Want::Play {
         config = config.enable_bwe(Some(Bitrate::bps(FIRST_GUESS.min(max_bitrate))));
     }
@@ -141,7 +137,7 @@ fn agree(mut rtc: Rtc, offer: &Offer) -> Result<Agreed, Problem> {
 pub fn read_offer(body: &[u8]) {
     for want in [Want::Play, Want::Publish] {
         let Ok(offer) = Offer::read(body, want) else { continue };
-        let rtc = config(want, true, FIRST_GUESS).build(Instant::now());
+        let rtc = config(&offer, want, true, FIRST_GUESS).build(Instant::now());
         if let Ok(mut agreed) = agree(rtc, &offer) {
             // Whether it may is not the point.
             let _ = accept(&mut agreed.rtc, &offer.restarted("wxyz", "ABCDEFGHIJKLMNOPQRSTUV"));

@@ -147,12 +147,10 @@ impl Sockets {
 
     fn dispatch(&self, destination: SocketAddr, source: SocketAddr, data: &[u8]) {
         let inbox = {
+            let name = name(data).filter(|_| !self.this_machine || is_own(source.ip()));
             let table = self.table.read();
-            let named = name(data).and_then(|name| table.names.get(&name));
-            // A source that is known was looked at when it was new.
-            let known = table.sources.get(&source);
-            let may = known.is_some() || !self.this_machine || is_own(source.ip());
-            named.filter(|_| may).or(known).map(|(_, inbox)| inbox.clone())
+            let named = name.and_then(|name| table.names.get(&name));
+            named.or_else(|| table.sources.get(&source)).map(|(_, inbox)| inbox.clone())
         };
         let Some(inbox) = inbox else {
             self.stray.fetch_add(1, Ordering::Relaxed);
@@ -292,14 +290,17 @@ mod tests {
         told.iter().for_each(|own| assert_eq!(datagrams.try_recv().expect("heard").source.ip(), *own));
     }
 
-    /// A STUN request with a user name.
+    /// A STUN request with a user name, and with a priority and a signature of nothing, without which it is none.
     fn request(name: &str) -> Vec<u8> {
         let padded = name.len().next_multiple_of(4);
-        let mut data = vec![0, 1, 0, (4 + padded) as u8, 0x21, 0x12, 0xa4, 0x42];
+        let mut data = vec![0, 1, 0, (4 + padded + 8 + 24) as u8, 0x21, 0x12, 0xa4, 0x42];
         data.extend([0; 12]);
         data.extend([0, 6, 0, name.len() as u8]);
         data.extend(name.bytes());
-        data.resize(20 + 4 + padded, 0);
+        data.resize(24 + padded, 0);
+        data.extend([0, 0x24, 0, 4, 0, 0, 0, 1]);
+        data.extend([0, 8, 0, 20]);
+        data.extend([0; 20]);
         data
     }
 

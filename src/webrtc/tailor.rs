@@ -10,7 +10,8 @@
 //!   stranger wrote down.
 //!
 //! H.264 without `profile-level-id` is read as constrained baseline: the default of RFC 6184 is baseline, whose other
-//! tools no encoder makes.
+//! tools no encoder makes. Opus without its two channels, which RFC 7587 demands and `webrtcbin` leaves out where caps
+//! are written by hand, is Opus.
 
 /// What H.264 is, where an offer does not say.
 const PROFILE: &str = "profile-level-id=42e01f";
@@ -152,6 +153,8 @@ fn media(section: &[&str], left_out: &mut Vec<String>) -> Vec<String> {
             let separator = if bare.trim().is_empty() { "" } else { ";" };
             let known = section.iter().any(|other| is_h264(other, line));
             lines.push(if known { format!("{line}{separator}{PROFILE}") } else { line.to_owned() });
+        } else if opus_without_channels(line) {
+            lines.push(format!("{line}/2"));
         } else {
             lines.push(line.to_owned());
             if let Some(number) = h264_number(line)
@@ -164,10 +167,19 @@ fn media(section: &[&str], left_out: &mut Vec<String>) -> Vec<String> {
     lines
 }
 
+fn opus_without_channels(line: &str) -> bool {
+    named(line).is_some_and(|(_, name)| name.eq_ignore_ascii_case("opus/48000"))
+}
+
 /// The payload type that a line calls H.264.
 fn h264_number(line: &str) -> Option<&str> {
-    let (number, name) = line.strip_prefix("a=rtpmap:")?.split_once(' ')?;
+    let (number, name) = named(line)?;
     name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("H264/")).then_some(number)
+}
+
+/// A payload type and what a line calls it.
+fn named(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("a=rtpmap:")?.split_once(' ')
 }
 
 /// The parameters of a format line.
@@ -186,7 +198,7 @@ mod tests {
 
     const OFFER: &str = "v=0\na=group:BUNDLE d 0 1\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\na=ice-ufrag:abcd\n\
         a=ice-pwd:0123456789012345678901\na=mid:d\na=candidate:1 1 udp 1 10.0.0.1 5 typ host\nm=audio 0 x 111\na=mid:0\n\
-        a=bundle-only\nm=video 0 x 96 97 98\na=bundle-only\na=mid:1\na=rtpmap:96 H264/90000\na=rtpmap:97 h264/90000\n\
+        a=rtpmap:111 OPUS/48000\na=bundle-only\nm=video 0 x 96 97 98\na=bundle-only\na=mid:1\na=rtpmap:96 H264/90000\na=rtpmap:97 h264/90000\n\
         a=fmtp:97 packetization-mode=1\na=rtpmap:98 VP8/90000\na=fmtp:98 x=1\na=rid:h send\na=simulcast:send h;l\n";
 
     #[test]
@@ -196,7 +208,7 @@ mod tests {
         assert_eq!(
             tailored.sdp.replace("\r\n", "\n"),
             "v=0\na=group:BUNDLE 0 1\na=ice-ufrag:abcd\na=ice-pwd:0123456789012345678901\nm=audio 9 x 111\na=mid:0\n\
-             m=video 9 x 96 97 98\na=mid:1\na=rtpmap:96 H264/90000\na=fmtp:96 profile-level-id=42e01f\n\
+             a=rtpmap:111 OPUS/48000/2\nm=video 9 x 96 97 98\na=mid:1\na=rtpmap:96 H264/90000\na=fmtp:96 profile-level-id=42e01f\n\
              a=rtpmap:97 h264/90000\na=fmtp:97 packetization-mode=1;profile-level-id=42e01f\na=rtpmap:98 VP8/90000\n\
              a=fmtp:98 x=1\n"
         );

@@ -1,5 +1,5 @@
-//! `lipstream serve` with a real Chromium and a real Firefox: WHEP and WHIP as a browser does them. Candidates are hidden behind mDNS names,
-//! as they are by default where a page has no camera.
+//! `lipstream serve` with a real Chromium and a real Firefox: WHEP and WHIP as a browser does them. Candidates are
+//! hidden behind mDNS names, as they are by default where a page has no camera.
 
 mod chromium;
 #[path = "../common/mod.rs"]
