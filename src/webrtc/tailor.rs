@@ -88,8 +88,14 @@ pub(super) fn tailor(lines: &[&str]) -> Tailored {
     tailored
 }
 
-/// Puts the refusals into an answer, each in its place.
+/// Puts the refusals into an answer, each in its place, with the transport of a section that is served: aiortc wants
+/// one in every section.
 pub(super) fn with_refusals(answer: &str, refused: &[Refused]) -> String {
+    let starts = |line: &&str| line.starts_with("m=");
+    let first = answer.lines().skip_while(|line| !starts(line)).skip(1).take_while(|line| !starts(line));
+    let is_transport = |line: &&str| TRANSPORT.iter().any(|start| line.starts_with(start));
+    let mut transport = String::new();
+    first.filter(is_transport).for_each(|line| push(&mut transport, line));
     let mut parts: Vec<String> = vec![String::new()];
     for line in answer.lines() {
         if line.starts_with("m=") {
@@ -101,7 +107,7 @@ pub(super) fn with_refusals(answer: &str, refused: &[Refused]) -> String {
     }
     for refused in refused {
         // The first part is the session's.
-        parts.insert((refused.index + 1).min(parts.len()), refused.lines.clone());
+        parts.insert((refused.index + 1).min(parts.len()), refused.lines.clone() + &transport);
     }
     parts.concat()
 }
@@ -214,11 +220,12 @@ mod tests {
         );
         assert!(!tailored.apart);
         assert_eq!(tailored.left_out.len(), 2, "{:?}", tailored.left_out);
-        let answer = with_refusals("v=0\r\nm=audio 9 x 111\r\nm=video 9 x 96\r\n", &tailored.refused);
+        let answer =
+            with_refusals("v=0\r\nm=audio 9 x 111\r\na=setup:passive\r\nm=video 9 x 96\r\n", &tailored.refused);
         assert_eq!(
             answer.replace("\r\n", "\n"),
             "v=0\nm=application 0 UDP/DTLS/SCTP webrtc-datachannel\nc=IN IP4 0.0.0.0\na=mid:d\na=inactive\n\
-             m=audio 9 x 111\nm=video 9 x 96\n"
+             a=setup:passive\nm=audio 9 x 111\na=setup:passive\nm=video 9 x 96\n"
         );
     }
 
