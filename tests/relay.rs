@@ -107,3 +107,70 @@ async fn a_relay_goes_on_while_its_publisher_comes_and_goes() {
         assert!(times(&packets(pushed.to_str().unwrap()), "video").len() > 60);
     }
 }
+
+/// Pictures without a face, which cost little.
+fn publish_pattern(size: &str, rate: &str, url: &str) -> Running {
+    Running::ffmpeg(&format!(
+        "-re -f lavfi -i testsrc2=size={size}:rate={rate} -f lavfi -i sine=frequency=440 -c:v libx264 -preset ultrafast \
+         -tune zerolatency -g 30 -pix_fmt yuv420p -c:a aac -f flv {url}"
+    ))
+}
+
+/// The rate that the metadata of a stream says.
+async fn told_rate(url: &str) -> f64 {
+    let mut probe = tokio::process::Command::new("ffprobe");
+    probe.args([
+        "-v",
+        "error",
+        "-select_streams",
+        "v",
+        "-show_entries",
+        "stream=avg_frame_rate",
+        "-of",
+        "csv=p=0",
+        url,
+    ]);
+    let output = tokio::time::timeout(PATIENCE, probe.output()).await.unwrap().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (frames, seconds) = text.trim().split_once('/').unwrap();
+    frames.parse::<f64>().unwrap() / seconds.parse::<f64>().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_says_what_its_publisher_sends_and_counts_nothing_without_one() {
+    let service = Service::start(
+        "[sessions]\ndemo = false\n[[session]]\nid = \"stage\"\ngraph = \"relay\"\nalways_on = true\n\
+         params = { preset = \"ultrafast\" }\n",
+    );
+    let (input, output) = (format!("{}/stage", service.rtmp), format!("{}/stage/synced", service.rtmp));
+    for (size, rate, fps) in [("320x240", "30000/1001", 29.97), ("480x270", "60", 60.0)] {
+        let publisher = publish_pattern(size, rate, &input);
+        let running = || service.session("stage")["phase"] == "running";
+        eventually(PATIENCE, "the publisher is shown", running);
+        let told = told_rate(&output).await;
+        assert!((told - fps).abs() < 0.01, "the metadata says {told} fps");
+        let state = service.session("stage");
+        let source = &state["source"];
+        assert!((source["fps"].as_f64().unwrap() - fps).abs() < 0.01, "{source}");
+        assert_eq!(format!("{}x{}", source["width"], source["height"]), size, "{source}");
+        let (video, audio) = (source["video_codec"].as_str().unwrap(), source["audio_codec"].as_str().unwrap());
+        assert!(video.contains("H.264") && audio.contains("AAC"), "{source}");
+        assert_eq!((&source["sample_rate"], &source["channels"]), (&44_100.into(), &1.into()), "{source}");
+        assert!(source["seen_ms_ago"].as_f64().unwrap() < 500.0, "{source}");
+        assert_eq!((&state["width"], &state["height"]), (&320.into(), &240.into()), "the first one's size stays");
+
+        drop(publisher);
+        eventually(PATIENCE, "the publisher is gone", || service.session("stage")["publishing"] == false);
+        // What waits is still played.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let before = service.session("stage");
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let after = service.session("stage");
+        assert_eq!(after["phase"], "waiting", "{after}");
+        for counter in ["frames_held", "samples_missing"] {
+            assert_eq!(before[counter], after[counter], "{counter}");
+        }
+        assert!(after["source"]["seen_ms_ago"].as_f64().unwrap() > 1500.0, "{after}");
+    }
+    assert_eq!(service.session("stage")["restarts"], 0);
+}

@@ -285,6 +285,60 @@ async fn codecs_that_are_not_supported_are_named() {
     }
 }
 
+/// Kind, time and data of the tags of an FLV file.
+fn tags(file: &[u8]) -> Vec<(u8, u32, Vec<u8>)> {
+    let (mut at, mut tags) = (13, Vec::new());
+    let number = |at: usize, size: usize| file[at..at + size].iter().fold(0u32, |n, byte| n << 8 | u32::from(*byte));
+    while at + 11 <= file.len() {
+        let size = number(at + 1, 3) as usize;
+        tags.push((file[at], number(at + 4, 3), file[at + 11..at + 11 + size].to_vec()));
+        at += 11 + size + 4;
+    }
+    tags
+}
+
+/// An encoder that begins before its picture parameters are known, sends a second track, and has telephone sound.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_header_other_tracks_and_telephone_sound_are_no_reason_to_end() {
+    let studio = Studio::open();
+    let server = serve(&studio);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.flv");
+    let encoded = "-f lavfi -i testsrc2=size=320x240:rate=25:duration=2 -c:v libx264 -preset ultrafast -bf 0 -g 5";
+    let (code, stderr) = Running::ffmpeg(&format!("{encoded} {}", file.display())).end(PATIENCE).await;
+    assert_eq!(code, 0, "{stderr}");
+    let mut peer = Peer::publish(&server, "talk").await;
+    assert_eq!(peer.status().await.unwrap().0, "NetStream.Publish.Start");
+    // mu-law: a tone of 400 Hz, as loud as it gets every ten samples.
+    let tone: Vec<u8> = (0..160).map(|n| if n / 10 % 2 == 0 { 0x80 } else { 0x00 }).collect();
+    let mut whole = None;
+    for (kind, time, tag) in tags(&std::fs::read(&file).unwrap()).into_iter().filter(|tag| tag.0 == kind::VIDEO) {
+        if tag[..2] == [0x17, 0] {
+            let sps = usize::from(u16::from_be_bytes([tag[11], tag[12]]));
+            peer.link.send(kind, 1, 0, bytes::Bytes::copy_from_slice(&tag[..13 + sps]));
+            whole = Some(tag);
+            continue;
+        }
+        if let Some(tag) = whole.take_if(|_| time >= 400) {
+            peer.link.send(kind, 1, time, tag.into());
+        }
+        let aside = [b"\x96\x01avc1\x01\x00\x00\x00", &tag[5..]].concat();
+        peer.link.send(kind, 1, time, aside.into());
+        peer.link.send(kind, 1, time, tag.into());
+        for part in [0, 20] {
+            peer.link.send(kind::AUDIO, 1, time + part, [&[0x82], &tone[..]].concat().into());
+        }
+        peer.flush().await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    eventually(PATIENCE, "pictures after the whole header, and sound", || {
+        let seen = studio.main.seen();
+        seen.frames.len() > 20 && seen.samples > 80_000
+    });
+    assert!(studio.main.seen().loudest > 0.5, "{}", studio.main.seen().loudest);
+    assert_eq!(server.stats().publishers, 1, "it publishes on");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_does_not_take_the_server_down() {
     let studio = Studio::open();

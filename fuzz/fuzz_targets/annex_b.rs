@@ -6,8 +6,8 @@ use lipstream::rtmp::avc;
 
 fuzz_target!(|data: &[u8]| {
     if let Some(config) = avc::from_annex_b(data).config {
-        assert!(avc::is_record(&config));
+        assert_eq!(avc::record_kind(&config), avc::Record::Whole);
     }
-    let _ = avc::is_record(data);
-    let _ = avc::picture_size(data);
+    let _ = avc::record_kind(data);
+    let _ = avc::picture(data);
 });

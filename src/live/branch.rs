@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gst::prelude::*;
 use gst_app::{AppSink, AppSinkCallbacks};
 
-use super::inlet::{CHANNELS, Inlet, Picture, RATE};
+use super::inlet::{CHANNELS, Description, Inlet, Picture, RATE};
 use crate::{
     error::{Failure, Result},
     media::SOUND,
@@ -21,7 +21,7 @@ pub(crate) const VIDEO: &str = "lippicture name=picture default-colors=true ! vi
 /// Sound in a session's format.
 pub(crate) fn audio() -> String {
     format!(
-        "{SOUND} ! audioconvert ! audioresample \
+        "{SOUND} name=sound ! audioconvert ! audioresample \
          ! capsfilter caps=audio/x-raw,format=F32LE,layout=interleaved,rate={RATE},channels={CHANNELS} \
          ! appsink name=sink sync=false async=false max-buffers=8"
     )
@@ -33,6 +33,7 @@ pub(crate) fn connect_video(bin: &gst::Bin, inlet: &Arc<Inlet>) -> Result<()> {
     if let Some(wanted) = inlet.format() {
         scale(&front, wanted);
     }
+    watch(&front, inlet);
     let inlet = inlet.clone();
     sink.set_callbacks(
         AppSinkCallbacks::builder()
@@ -68,6 +69,7 @@ pub(crate) fn connect_video(bin: &gst::Bin, inlet: &Arc<Inlet>) -> Result<()> {
 
 /// Leads the sound of a `bin` that ends in [`audio`] into the inlet.
 pub(crate) fn connect_audio(bin: &gst::Bin, inlet: &Arc<Inlet>) -> Result<()> {
+    watch(&named(bin, "sound")?, inlet);
     let inlet = inlet.clone();
     sink(bin)?.set_callbacks(
         AppSinkCallbacks::builder()
@@ -94,6 +96,40 @@ pub(crate) fn hasten(bin: &gst::Bin) {
             element.set_property_from_str("thread-type", "slice");
         }
     });
+}
+
+/// Tells the inlet what comes into `element`.
+fn watch(element: &gst::Element, inlet: &Arc<Inlet>) {
+    let Some(pad) = element.static_pad("sink") else { return };
+    let inlet = inlet.clone();
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        match info.event().map(|event| event.view()) {
+            Some(gst::EventView::Caps(caps)) => {
+                caps.caps().structure(0).and_then(format).into_iter().for_each(|what| inlet.describe(what));
+            }
+            Some(gst::EventView::Tag(tags)) => {
+                if let Some(codec) = tags.tag().get::<gst::tags::VideoCodec>() {
+                    inlet.describe(Description::VideoCodec(codec.get().to_owned()));
+                }
+                if let Some(codec) = tags.tag().get::<gst::tags::AudioCodec>() {
+                    inlet.describe(Description::AudioCodec(codec.get().to_owned()));
+                }
+            }
+            _ => {}
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// What caps of raw media say.
+fn format(caps: &gst::StructureRef) -> Option<Description> {
+    let number = |name: &str| caps.get::<i32>(name).ok().and_then(|value| u32::try_from(value).ok());
+    if caps.name().starts_with("audio/") {
+        return Some(Description::Sound(number("rate")?, number("channels")?));
+    }
+    let fps = caps.get::<gst::Fraction>("framerate").ok();
+    let fps = fps.map_or((0, 1), |fps| (fps.numer().max(0) as u32, fps.denom().max(1) as u32));
+    Some(Description::Picture(Picture { width: number("width")?, height: number("height")?, fps }))
 }
 
 /// The source's own time of a sample: its running time in the source's pipeline.

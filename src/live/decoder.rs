@@ -7,7 +7,10 @@ use gst::prelude::*;
 use gst_app::{AppSrc, AppStreamType};
 use parking_lot::{Condvar, Mutex};
 
-use super::{branch, inlet::Inlet};
+use super::{
+    branch,
+    inlet::{Description, Inlet},
+};
 use crate::error::{Failure, Result};
 
 /// Encoded data of one stream that may wait for its decoder; more is a peer that sends faster than this machine
@@ -57,6 +60,7 @@ impl Decoder {
 
     /// Sets the format of the video, or changes it mid-stream: `video/x-h264`, `video/x-h265`, `video/x-vp8`, ...
     pub fn video_caps(&mut self, caps: &gst::Caps) -> Result<()> {
+        self.inlet.describe(Description::VideoCodec(codec(caps)));
         if let Some(source) = &self.video {
             source.set_caps(Some(caps));
             return Ok(());
@@ -69,6 +73,7 @@ impl Decoder {
 
     /// Sets the format of the sound, or changes it mid-stream: `audio/mpeg, mpegversion=4`, `audio/x-opus`, ...
     pub fn audio_caps(&mut self, caps: &gst::Caps) -> Result<()> {
+        self.inlet.describe(Description::AudioCodec(codec(caps)));
         if let Some(source) = &self.audio {
             source.set_caps(Some(caps));
             return Ok(());
@@ -145,6 +150,11 @@ impl Drop for Decoder {
     }
 }
 
+/// A format's name for people.
+fn codec(caps: &gst::Caps) -> String {
+    gst_pbutils::functions::pb_utils_get_codec_description(caps).to_string()
+}
+
 /// Parser and decoder of a format, the first of which is named `first`. A chain that is known from the start begins to
 /// work with the first packet; decodebin would look at the data first, and it can come to a standstill when a second
 /// stream joins a pipeline that is about to play.
@@ -161,6 +171,8 @@ fn chain(caps: &gst::Caps) -> Result<String> {
             _ => ("aacparse name=first ! ", &["avdec_aac", "faad", "fdkaacdec"]),
         },
         "audio/x-opus" => ("opusparse name=first ! ", &["opusdec", "avdec_opus"]),
+        "audio/x-alaw" => ("", &["alawdec", "avdec_pcm_alaw"]),
+        "audio/x-mulaw" => ("", &["mulawdec", "avdec_pcm_mulaw"]),
         _ => return Err(Failure::run(format!("{format} cannot be decoded"))),
     };
     let decoder = decoders

@@ -22,6 +22,7 @@ pub trait Intake: Send + Sync {
     fn video(&self, source: u64, picture: Picture, frame: gst::Buffer, at: Duration);
     fn audio(&self, source: u64, samples: &[f32], at: Duration);
     fn restart(&self, source: u64);
+    fn describe(&self, source: u64, what: Description);
     fn end(&self, source: u64);
 }
 
@@ -32,6 +33,17 @@ pub struct Picture {
     pub height: u32,
     /// Frames a second as a fraction; 0/1 where it varies or is not known.
     pub fps: (u32, u32),
+}
+
+/// What a source sends, as it sends it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Description {
+    VideoCodec(String),
+    /// Before it is brought to the session's size, upright and with square pixels.
+    Picture(Picture),
+    AudioCodec(String),
+    /// Rate in Hz and channels.
+    Sound(u32, u32),
 }
 
 /// A source's hold on a session; dropping it ends the source. The session goes on without it: it holds the last frame
@@ -59,6 +71,11 @@ impl Inlet {
     /// Sound: interleaved stereo at 48 kHz, -1..1, of which the first sample is at the source's own time `at`.
     pub fn audio(&self, samples: &[f32], at: Duration) {
         self.intake.audio(self.source, samples, at);
+    }
+
+    /// Says what the source sends; may be said again.
+    pub fn describe(&self, what: Description) {
+        self.intake.describe(self.source, what);
     }
 
     /// The source's timestamps begin anew.

@@ -16,7 +16,7 @@ mod viewer;
 
 pub use self::{
     decoder::Decoder,
-    inlet::{CHANNELS, Inlet, Intake, Picture, Place, RATE},
+    inlet::{CHANNELS, Description, Inlet, Intake, Picture, Place, RATE},
     outlet::{Encoders, Outlet},
     packet::{Codec, Packet},
     viewer::Viewer,

@@ -252,6 +252,7 @@ mod tests {
         }
         fn video(&self, _: u64, _: Picture, _: gst::Buffer, _: Duration) {}
         fn audio(&self, _: u64, _: &[f32], _: Duration) {}
+        fn describe(&self, _: u64, _: crate::live::Description) {}
         fn restart(&self, _: u64) {}
         fn end(&self, _: u64) {}
     }

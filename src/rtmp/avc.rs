@@ -17,8 +17,17 @@ pub struct AccessUnit {
     pub data: Bytes,
     /// `AVCDecoderConfigurationRecord` where the unit has both parameter sets.
     pub config: Option<Bytes>,
-    /// Width and height by the SPS.
-    pub size: Option<(u32, u32)>,
+    /// By the SPS.
+    pub picture: Option<Picture>,
+}
+
+/// What an SPS says of the pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picture {
+    pub width: u32,
+    pub height: u32,
+    /// Frames a second as a fraction, where the rate is fixed or at least told.
+    pub fps: Option<(u32, u32)>,
 }
 
 /// NAL units between start codes of three or four bytes.
@@ -58,8 +67,8 @@ pub fn from_annex_b(annex_b: &[u8]) -> AccessUnit {
             }
         }
     }
-    let size = sps.first().and_then(|sps| picture_size(sps));
-    AccessUnit { data: data.freeze(), config: record(&sps, &pps), size }
+    let picture = sps.first().and_then(|sps| picture(sps));
+    AccessUnit { data: data.freeze(), config: record(&sps, &pps), picture }
 }
 
 /// The configuration record of parameter sets, with four bytes of length before each unit.
@@ -83,22 +92,44 @@ fn record(sps: &[&[u8]], pps: &[&[u8]]) -> Option<Bytes> {
     Some(out.freeze())
 }
 
-/// Whether a configuration record that a peer sent is whole: version 1, at least one SPS and PPS, all within it.
-pub fn is_record(record: &[u8]) -> bool {
-    let sets = |at: usize, mask: u8| -> Option<usize> {
+/// What a configuration record that a peer sent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Version 1, at least one SPS and PPS, all within it.
+    Whole,
+    /// It has no SPS or no PPS: encoders that begin before their parameters are known send another.
+    Lacking,
+    Broken,
+}
+
+pub fn record_kind(record: &[u8]) -> Record {
+    // How many sets there are, and where they end.
+    let sets = |at: usize, mask: u8| -> Option<(u8, usize)> {
         let count = record.get(at)? & mask;
         let mut at = at + 1;
         for _ in 0..count {
             let length = usize::from(u16::from_be_bytes([*record.get(at)?, *record.get(at + 1)?]));
             at += 2 + length;
         }
-        (count > 0 && at <= record.len()).then_some(at)
+        (at <= record.len()).then_some((count, at))
     };
-    record.first() == Some(&1) && sets(5, 0x1F).and_then(|at| sets(at, 0xFF)).is_some()
+    if record.first() != Some(&1) {
+        return Record::Broken;
+    }
+    match sets(5, 0x1F) {
+        Some((0, _)) => Record::Lacking,
+        Some((_, at)) if at == record.len() => Record::Lacking,
+        Some((_, at)) => match sets(at, 0xFF) {
+            Some((0, _)) => Record::Lacking,
+            Some(_) => Record::Whole,
+            None => Record::Broken,
+        },
+        None => Record::Broken,
+    }
 }
 
-/// Width and height of the pictures after an SPS (7.3.2.1.1), cropping applied.
-pub fn picture_size(sps: &[u8]) -> Option<(u32, u32)> {
+/// The pictures after an SPS (7.3.2.1.1), cropping applied.
+pub fn picture(sps: &[u8]) -> Option<Picture> {
     let payload = unescape(sps.get(1..)?);
     let mut bits = Bits { data: &payload, at: 0 };
     let profile = bits.read(8)?;
@@ -152,8 +183,35 @@ pub fn picture_size(sps: &[u8]) -> Option<(u32, u32)> {
         across = bits.unsigned()?.checked_add(bits.unsigned()?)?.checked_mul(x)?;
         down = bits.unsigned()?.checked_add(bits.unsigned()?)?.checked_mul(y * (2 - frames_only))?;
     }
-    let size = (width.checked_sub(across)?, height.checked_sub(down)?);
-    (1..=16384).contains(&size.0).then_some(size).filter(|size| (1..=16384).contains(&size.1))
+    let (width, height) = (width.checked_sub(across)?, height.checked_sub(down)?);
+    let bounds = 1..=16384;
+    let fps = rate(&mut bits);
+    (bounds.contains(&width) && bounds.contains(&height)).then_some(Picture { width, height, fps })
+}
+
+/// The rate in the usability information (annex E.1.1), of which `bits` has not read anything. A tick is half a frame.
+fn rate(bits: &mut Bits) -> Option<(u32, u32)> {
+    const EXTENDED_SHAPE: u32 = 255;
+    (bits.read(1)? == 1).then_some(())?;
+    if bits.read(1)? == 1 && bits.read(8)? == EXTENDED_SHAPE {
+        bits.read(32)?;
+    }
+    if bits.read(1)? == 1 {
+        bits.read(1)?;
+    }
+    if bits.read(1)? == 1 {
+        bits.read(4)?;
+        if bits.read(1)? == 1 {
+            bits.read(24)?;
+        }
+    }
+    if bits.read(1)? == 1 {
+        bits.unsigned()?;
+        bits.unsigned()?;
+    }
+    (bits.read(1)? == 1).then_some(())?;
+    let (tick, scale) = (bits.read(32)?, bits.read(32)?);
+    Some((scale, tick.checked_mul(2)?)).filter(|(frames, seconds)| *frames > 0 && *seconds > 0)
 }
 
 /// Removes the bytes that keep start codes out of a payload (7.4.1).
@@ -219,7 +277,7 @@ impl Bits<'_> {
 mod tests {
     use super::*;
 
-    /// x264, constrained baseline, 640x360.
+    /// x264, constrained baseline, 640x360, 25 fps.
     const SPS_640X360: [u8; 24] = [
         0x67, 0x42, 0xC0, 0x1E, 0xD9, 0x00, 0xA0, 0x2F, 0xF9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01, 0x00, 0x00,
         0x03, 0x00, 0x32, 0x0F, 0x16, 0x2E,
@@ -234,11 +292,17 @@ mod tests {
         ]);
         let split = from_annex_b(&unit);
         assert_eq!(&split.data[..], [0, 0, 0, 7, 0x65, 0x88, 0x84, 0, 0, 3, 1]);
-        assert_eq!(split.size, Some((640, 360)));
+        assert_eq!(split.picture, Some(Picture { width: 640, height: 360, fps: Some((50, 2)) }));
         let record = split.config.unwrap();
         assert_eq!(record[..6], [1, 0x42, 0xC0, 0x1E, 0xFF, 0xE1]);
-        assert!(is_record(&record));
-        assert!(!is_record(&record[..record.len() - 1]));
+        assert_eq!(record_kind(&record), Record::Whole);
+        assert_eq!(record_kind(&record[..record.len() - 1]), Record::Broken);
+        assert_eq!(record_kind(b"no record"), Record::Broken);
+        // Without its PPS, with and without the number of them.
+        let sps = 8 + SPS_640X360.len();
+        assert_eq!(record_kind(&record[..sps]), Record::Lacking);
+        assert_eq!(record_kind(&[&record[..sps], &[0][..]].concat()), Record::Lacking);
+        assert_eq!(record_kind(&[1, 0x42, 0xC0, 0x1E, 0xFF, 0xE0, 0]), Record::Lacking);
     }
 
     #[test]

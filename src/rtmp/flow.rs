@@ -19,7 +19,7 @@ pub struct Out {
     pub data: Bytes,
 }
 
-/// Turns packets into messages: the first is metadata, then the sequence headers and a key frame at 0. Picture and sound
+/// Turns packets into messages: the first is metadata, again where the pictures change, then the sequence headers and a key frame at 0. Picture and sound
 /// are on one offset, and neither runs back.
 #[derive(Default)]
 pub struct Flow {
@@ -30,6 +30,8 @@ pub struct Flow {
     video: Option<i64>,
     audio: Option<i64>,
     config: Bytes,
+    /// What the last metadata said.
+    picture: Option<avc::Picture>,
     header: Bytes,
     sound: bool,
 }
@@ -55,8 +57,9 @@ impl Flow {
                 let time = self.video.map_or(time, |last| time.max(last + 1));
                 self.video = Some(time);
                 let mut push = |kind, data| out.push(Out { kind, timestamp: time as u32, data });
-                if first {
-                    push(kind::DATA, amf::encode(&flv::metadata(unit.size, self.sound)));
+                if first || unit.picture.is_some_and(|picture| self.picture != Some(picture)) {
+                    push(kind::DATA, amf::encode(&flv::metadata(unit.picture, self.sound)));
+                    self.picture = unit.picture;
                 }
                 if let Some(config) = unit.config.filter(|config| *config != self.config) {
                     push(kind::VIDEO, flv::avc_config(&config));

@@ -3,7 +3,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::amf::Value;
+use super::{amf::Value, avc::Picture};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
@@ -15,6 +15,9 @@ pub enum Codec {
     Aac,
     Opus,
     Mp3,
+    /// G.711 (RFC 3551, 4.5.14): 8 kHz.
+    ALaw,
+    MuLaw,
 }
 
 /// What a tag holds. `None` of a parser is a tag without media: metadata, an end, an empty tag.
@@ -28,8 +31,12 @@ pub enum Tag {
         key: bool,
         /// Milliseconds from decoding to showing, for pictures that come out of order.
         composition: i32,
+        /// Of sound that has no configuration of its own; 0 where it has.
+        channels: u8,
         data: Bytes,
     },
+    /// A packet of other tracks than the first, the number of one of them.
+    Aside(u8),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,10 +45,8 @@ pub enum Error {
     Short,
     #[error("video as {0} is not supported: send H.264, or H.265, AV1 or VP9 by Enhanced RTMP")]
     Video(String),
-    #[error("audio as {0} is not supported: send AAC, or Opus by Enhanced RTMP")]
+    #[error("audio as {0} is not supported: send AAC, MP3 or G.711, or Opus by Enhanced RTMP")]
     Audio(String),
-    #[error("several tracks in one RTMP stream are not supported: send one video and one audio track")]
-    Tracks,
 }
 
 /// Packet types of Enhanced RTMP.
@@ -72,10 +77,11 @@ pub fn video(mut data: Bytes) -> Result<Option<Tag>, Error> {
         };
     }
     let kind = mod_ex(&mut data, first & 0x0F)?;
-    if kind == packet::MULTITRACK_VIDEO {
-        return Err(Error::Tracks);
-    }
-    let codec = match four(&mut data)? {
+    let (kind, four) = match track(kind, packet::MULTITRACK_VIDEO, &mut data)? {
+        Track::First(kind, four) => (kind, four),
+        Track::Other(number) => return Ok(Some(Tag::Aside(number))),
+    };
+    let codec = match four {
         four if &four == b"avc1" => Codec::H264,
         four if &four == b"hvc1" => Codec::H265,
         four if &four == b"av01" => Codec::Av1,
@@ -108,12 +114,15 @@ pub fn audio(mut data: Bytes) -> Result<Option<Tag>, Error> {
             Err(_) => Ok(None),
         },
         2 | 14 => Ok(frame(Codec::Mp3, true, 0, data)),
+        7 => Ok(sound(Codec::ALaw, first, data)),
+        8 => Ok(sound(Codec::MuLaw, first, data)),
         9 => {
             let kind = mod_ex(&mut data, first & 0x0F)?;
-            if kind == packet::MULTITRACK_AUDIO {
-                return Err(Error::Tracks);
-            }
-            let codec = match four(&mut data)? {
+            let (kind, four) = match track(kind, packet::MULTITRACK_AUDIO, &mut data)? {
+                Track::First(kind, four) => (kind, four),
+                Track::Other(number) => return Ok(Some(Tag::Aside(number))),
+            };
+            let codec = match four {
                 four if &four == b"mp4a" => Codec::Aac,
                 four if &four == b"Opus" => Codec::Opus,
                 four if &four == b".mp3" => Codec::Mp3,
@@ -140,7 +149,53 @@ fn legacy(mut data: Bytes, codec: Codec, key: bool) -> Result<Option<Tag>, Error
 }
 
 fn frame(codec: Codec, key: bool, composition: i32, data: Bytes) -> Option<Tag> {
-    (!data.is_empty()).then_some(Tag::Frame { codec, key, composition, data })
+    (!data.is_empty()).then_some(Tag::Frame { codec, key, composition, channels: 0, data })
+}
+
+/// A packet of a codec that says no more of itself than the tag's first byte.
+fn sound(codec: Codec, first: u8, data: Bytes) -> Option<Tag> {
+    let channels = 1 + (first & 1);
+    (!data.is_empty()).then_some(Tag::Frame { codec, key: true, composition: 0, channels, data })
+}
+
+enum Track {
+    /// The packet's type and codec.
+    First(u8, [u8; 4]),
+    Other(u8),
+}
+
+/// Reads a packet's codec; leaves of several tracks the data of the first, whose number is 0.
+fn track(kind: u8, several: u8, data: &mut Bytes) -> Result<Track, Error> {
+    const ONE: u8 = 0;
+    const MANY_CODECS: u8 = 2;
+    if kind != several {
+        return Ok(Track::First(kind, four(data)?));
+    }
+    let header = data.try_get_u8().map_err(|_| Error::Short)?;
+    let (layout, kind) = (header >> 4, header & 0x0F);
+    let mut codec = if layout == MANY_CODECS { [0; 4] } else { four(data)? };
+    let mut other = None;
+    while data.has_remaining() {
+        if layout == MANY_CODECS {
+            codec = four(data)?;
+        }
+        let number = data.try_get_u8().map_err(|_| Error::Short)?;
+        let size = match layout {
+            ONE => data.remaining(),
+            _ if data.remaining() < 3 => return Err(Error::Short),
+            _ => data.get_uint(3) as usize,
+        };
+        if data.remaining() < size {
+            return Err(Error::Short);
+        }
+        let own = data.split_to(size);
+        if number == 0 {
+            *data = own;
+            return Ok(Track::First(kind, codec));
+        }
+        other = Some(number);
+    }
+    other.map(Track::Other).ok_or(Error::Short)
 }
 
 /// A signed number of 24 bits.
@@ -194,7 +249,6 @@ fn audio_name(codec: u8) -> String {
         0 | 3 => "PCM".into(),
         1 => "ADPCM".into(),
         4..=6 => "Nellymoser".into(),
-        7 | 8 => "G.711".into(),
         11 => "Speex".into(),
         _ => format!("codec {codec}"),
     }
@@ -223,12 +277,15 @@ pub fn aac_frame(packet: &[u8]) -> Bytes {
 }
 
 /// `onMetaData` of what we send.
-pub fn metadata(size: Option<(u32, u32)>, sound: bool) -> Vec<Value> {
+pub fn metadata(picture: Option<Picture>, sound: bool) -> Vec<Value> {
     let mut fields = vec![("videocodecid".to_owned(), Value::Number(7.0))];
     let mut number = |name: &str, value: f64| fields.push((name.to_owned(), Value::Number(value)));
-    if let Some((width, height)) = size {
+    if let Some(Picture { width, height, fps }) = picture {
         number("width", width.into());
         number("height", height.into());
+        if let Some((frames, seconds)) = fps {
+            number("framerate", f64::from(frames) / f64::from(seconds));
+        }
     }
     if sound {
         number("audiocodecid", 10.0);
@@ -279,7 +336,7 @@ mod tests {
         let config = avc_config(&[1, 66, 0, 30]);
         assert_eq!(video(config), Ok(Some(Tag::Config { codec: Codec::H264, data: bytes(&[1, 66, 0, 30]) })));
         let late = video(bytes(&[0x27, 1, 0xFF, 0xFF, 0xD8, 9, 9]));
-        let frame = Tag::Frame { codec: Codec::H264, key: false, composition: -40, data: bytes(&[9, 9]) };
+        let frame = Tag::Frame { codec: Codec::H264, key: false, composition: -40, channels: 0, data: bytes(&[9, 9]) };
         assert_eq!(late, Ok(Some(frame)));
         assert_eq!(
             audio(aac_config(&[0x11, 0x90])),
@@ -292,7 +349,7 @@ mod tests {
     #[test]
     fn enhanced_tags_are_read() {
         let frame = video(bytes(b"\x91hvc1\x00\x00\x28data"));
-        let expected = Tag::Frame { codec: Codec::H265, key: true, composition: 40, data: bytes(b"data") };
+        let expected = Tag::Frame { codec: Codec::H265, key: true, composition: 40, channels: 0, data: bytes(b"data") };
         assert_eq!(frame, Ok(Some(expected.clone())));
         // The same behind a modifier: nanoseconds, three bytes.
         assert_eq!(video(bytes(b"\x97\x02abc\x01hvc1\x00\x00\x28data")), Ok(Some(expected)));
@@ -305,7 +362,34 @@ mod tests {
         assert!(video(bytes(&[0x12, 0])).unwrap_err().to_string().contains("Sorenson H.263"));
         assert!(audio(bytes(&[0xB6, 0])).unwrap_err().to_string().contains("Speex"));
         assert!(audio(bytes(b"\x91fLaC")).unwrap_err().to_string().contains("`fLaC`"));
-        assert_eq!(video(bytes(b"\x96\x00")), Err(Error::Tracks));
+    }
+
+    #[test]
+    fn the_first_of_several_tracks_is_used() {
+        let data = |tag: Result<Option<Tag>, Error>| match tag {
+            Ok(Some(Tag::Frame { codec, data, .. })) => Ok((codec, data)),
+            other => Err(other),
+        };
+        let first = Ok((Codec::H264, bytes(b"data")));
+        assert_eq!(data(video(bytes(b"\x96\x01avc1\x00\x00\x00\x00data"))), first);
+        assert_eq!(video(bytes(b"\x96\x01avc1\x02\x00\x00\x00data")), Ok(Some(Tag::Aside(2))));
+        let many = b"\x96\x11avc1\x01\x00\x00\x04\x00\x00\x00x\x00\x00\x00\x07\x00\x00\x00data";
+        assert_eq!(data(video(bytes(many))), first);
+        let codecs = b"\x96\x21hvc1\x01\x00\x00\x04\x00\x00\x00xavc1\x00\x00\x00\x07\x00\x00\x00data";
+        assert_eq!(data(video(bytes(codecs))), first);
+        let sound = b"\x95\x21Opus\x01\x00\x00\x01xmp4a\x00\x00\x00\x02ab";
+        assert_eq!(data(audio(bytes(sound))), Ok((Codec::Aac, bytes(b"ab"))));
+        for cut in 1..many.len() {
+            assert!(!matches!(video(bytes(&many[..cut])), Ok(Some(Tag::Frame { .. }))), "{cut}");
+        }
+    }
+
+    #[test]
+    fn telephone_sound_is_read() {
+        for (first, codec, channels) in [(0x72, Codec::ALaw, 1), (0x82, Codec::MuLaw, 1), (0x83, Codec::MuLaw, 2)] {
+            let frame = Tag::Frame { codec, key: true, composition: 0, channels, data: bytes(&[5, 5]) };
+            assert_eq!(audio(bytes(&[first, 5, 5])), Ok(Some(frame)));
+        }
     }
 
     #[test]

@@ -122,10 +122,10 @@ fn pictures() {
         let unit = avc::from_annex_b(bytes);
         assert!(unit.data.len() <= 2 * bytes.len() + 4);
         if let Some(config) = unit.config {
-            assert!(avc::is_record(&config), "{config:02x?}");
+            assert!(avc::record_kind(&config) == avc::Record::Whole, "{config:02x?}");
         }
-        avc::is_record(bytes);
-        if let Some((width, height)) = avc::picture_size(bytes) {
+        avc::record_kind(bytes);
+        if let Some(avc::Picture { width, height, .. }) = avc::picture(bytes) {
             assert!((1..=16384).contains(&width) && (1..=16384).contains(&height));
         }
     });

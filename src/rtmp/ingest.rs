@@ -31,6 +31,9 @@ pub struct Ingest {
     /// A picture was dropped: those up to the next key frame would be broken.
     skipping: bool,
     dropped: u64,
+    /// Whether it was said that tracks beside the first are not used, and that a header is waited for.
+    aside: bool,
+    waiting: bool,
 }
 
 #[derive(Default)]
@@ -54,6 +57,8 @@ impl Ingest {
             audio: Track::default(),
             skipping: false,
             dropped: 0,
+            aside: false,
+            waiting: false,
         })
     }
 
@@ -61,7 +66,7 @@ impl Ingest {
     pub fn video(&mut self, timestamp: u32, tag: Bytes) -> Result<(), Problem> {
         match self.read(flv::video(tag))? {
             Some(Tag::Config { codec, data }) => self.set_video(codec, data),
-            Some(Tag::Frame { codec, key, composition, data }) => {
+            Some(Tag::Frame { codec, key, composition, data, .. }) => {
                 if self.video.codec != Some(codec) {
                     // VP8 needs no configuration; others cannot be decoded without theirs.
                     if !matches!(codec, Codec::Vp8 | Codec::Vp9) {
@@ -78,6 +83,7 @@ impl Ingest {
                 self.dropped += u64::from(self.skipping);
                 Ok(())
             }
+            Some(Tag::Aside(number)) => self.pass_over(number),
             None => Ok(()),
         }
     }
@@ -86,17 +92,19 @@ impl Ingest {
     pub fn audio(&mut self, timestamp: u32, tag: Bytes) -> Result<(), Problem> {
         match self.read(flv::audio(tag))? {
             Some(Tag::Config { codec, data }) => self.set_audio(codec, data),
-            Some(Tag::Frame { codec, data, .. }) => {
-                if self.audio.codec != Some(codec) {
+            Some(Tag::Frame { codec, channels, data, .. }) => {
+                let bare = Bytes::copy_from_slice(if channels == 0 { &[] } else { std::slice::from_ref(&channels) });
+                if self.audio.codec != Some(codec) || (channels > 0 && self.audio.config != bare) {
                     if codec == Codec::Aac {
                         return Ok(());
                     }
-                    self.set_audio(codec, Bytes::new())?;
+                    self.set_audio(codec, bare)?;
                 }
                 let placed = self.place(timestamp);
                 self.dropped += u64::from(!self.decoder.push_audio(data, placed.time()));
                 Ok(())
             }
+            Some(Tag::Aside(number)) => self.pass_over(number),
             None => Ok(()),
         }
     }
@@ -124,6 +132,15 @@ impl Ingest {
         }
     }
 
+    fn pass_over(&mut self, number: u8) -> Result<(), Problem> {
+        if !std::mem::replace(&mut self.aside, true) {
+            tracing::warn!(
+                "an RTMP publisher sends several tracks: the first is used, track {number} and others are not"
+            );
+        }
+        Ok(())
+    }
+
     fn place(&mut self, timestamp: u32) -> super::timeline::Placed {
         let placed = self.timeline.place(timestamp, Instant::now());
         if placed.restarted {
@@ -138,6 +155,14 @@ impl Ingest {
         }
         if self.video.codec.is_some_and(|old| old != codec) {
             return Err(Problem("the video's codec changed in the middle of the stream: publish anew".into()));
+        }
+        if codec == Codec::H264 && avc::record_kind(&config) == avc::Record::Lacking {
+            if !std::mem::replace(&mut self.waiting, true) {
+                tracing::warn!(
+                    "an RTMP publisher's H.264 sequence header has no parameter sets: a whole one is waited for"
+                );
+            }
+            return Ok(());
         }
         self.decoder.video_caps(&video_caps(codec, &config)?).map_err(|error| Problem(error.to_string()))?;
         self.video = Track { codec: Some(codec), config };
@@ -160,7 +185,7 @@ impl Ingest {
 fn video_caps(codec: Codec, config: &Bytes) -> Result<gst::Caps, Problem> {
     let caps = match codec {
         Codec::H264 => {
-            if !avc::is_record(config) {
+            if avc::record_kind(config) != avc::Record::Whole {
                 return Err(Problem("the H.264 sequence header is broken".into()));
             }
             gst::Caps::builder("video/x-h264").field("stream-format", "avc").field("alignment", "au")
@@ -169,7 +194,9 @@ fn video_caps(codec: Codec, config: &Bytes) -> Result<gst::Caps, Problem> {
         Codec::Av1 => gst::Caps::builder("video/x-av1").field("stream-format", "obu-stream").field("alignment", "tu"),
         Codec::Vp9 => gst::Caps::builder("video/x-vp9"),
         Codec::Vp8 => gst::Caps::builder("video/x-vp8"),
-        Codec::Aac | Codec::Opus | Codec::Mp3 => return Err(Problem("sound in a video message".into())),
+        Codec::Aac | Codec::Opus | Codec::Mp3 | Codec::ALaw | Codec::MuLaw => {
+            return Err(Problem("sound in a video message".into()));
+        }
     };
     Ok(match codec {
         Codec::H264 | Codec::H265 | Codec::Av1 => caps.field("codec_data", gst::Buffer::from_slice(config.clone())),
@@ -200,6 +227,11 @@ fn audio_caps(codec: Codec, config: &Bytes) -> Result<gst::Caps, Problem> {
                 .field("channels", i32::from(channels))
         }
         Codec::Mp3 => gst::Caps::builder("audio/mpeg").field("mpegversion", 1).field("layer", 3),
+        Codec::ALaw | Codec::MuLaw => {
+            let name = if codec == Codec::ALaw { "audio/x-alaw" } else { "audio/x-mulaw" };
+            let channels = config.first().copied().unwrap_or(1);
+            gst::Caps::builder(name).field("rate", 8000).field("channels", i32::from(channels))
+        }
         _ => return Err(Problem("video in an audio message".into())),
     }
     .build())

@@ -199,7 +199,7 @@ async fn serve<S: Host>(socket: TcpStream, peer: SocketAddr, settings: Arc<Setti
         Ok(()) => tracing::debug!("RTMP peer {peer} left"),
         Err(connection::End::Refused(reason)) => {
             shared.rejected.fetch_add(1, Relaxed);
-            tracing::info!("RTMP refuses {peer}: {reason}");
+            tracing::warn!("RTMP refuses {peer}: {reason}");
         }
         Err(connection::End::Lost(reason)) => tracing::info!("RTMP peer {peer} is gone: {reason}"),
     }

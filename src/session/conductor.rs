@@ -87,6 +87,7 @@ impl Conductor {
             desk: desk.clone(),
             cast,
             base: if voice == Voice::Source { Place::Main } else { Place::Voice },
+            picture: None,
             next_frame: None,
             shown: None,
             next_stretch: None,
@@ -127,6 +128,8 @@ struct Work {
     cast: Cast,
     /// Whose sound is heard while nothing is spoken.
     base: Place,
+    /// What the graph was told of live frames.
+    picture: Option<Picture>,
     /// An avatar's next frame, decoded ahead: when, what, how long.
     next_frame: Option<(Nanos, gst::Buffer, Nanos)>,
     shown: Option<Shown>,
@@ -197,9 +200,10 @@ impl Work {
     fn live(&mut self, now: Nanos) -> Nanos {
         let interval = self.deck.interval().unwrap_or(INTERVAL);
         while let Some(frame) = self.deck.frame(now) {
-            if self.shown.is_none() {
-                let Some(picture) = self.deck.picture() else { break };
+            let Some(picture) = self.deck.picture() else { break };
+            if self.picture != Some(picture) {
                 self.stage.set_picture(picture);
+                self.picture = Some(picture);
             }
             // What is due before, or with, a frame that has been shown in its place already is not shown.
             if self.shown.as_ref().is_none_or(|shown| frame.at > shown.at + MS) {
@@ -214,7 +218,8 @@ impl Work {
             }
             let at = if now - next > LAPSE { now } else { next };
             let buffer = shown.buffer.clone();
-            self.desk.held.fetch_add(1, Ordering::Relaxed);
+            // Without a publisher there is nothing else to show.
+            self.desk.held.fetch_add(u64::from(self.deck.holds(Place::Main)), Ordering::Relaxed);
             self.show(buffer, at, interval);
         }
         let missed = self.shown.as_ref().map(|shown| shown.at + interval + GRACE.max(interval / 2));

@@ -13,7 +13,7 @@ use super::{
     timemap::{Mapped, TimeMap},
     track::Track,
 };
-use crate::live::{CHANNELS, Intake, Picture, Place, RATE};
+use crate::live::{CHANNELS, Description, Intake, Picture, Place, RATE};
 
 /// Most frames that wait: more come from a source that sends faster than real time.
 const MAX_FRAMES: usize = 64;
@@ -35,10 +35,26 @@ struct Source {
     who: String,
     map: TimeMap,
     sound: Track,
+    sent: Sent,
+}
+
+/// What a source sends, or sent last.
+#[derive(Clone, Debug, Default)]
+pub struct Sent {
+    pub who: String,
+    pub video_codec: Option<String>,
+    pub picture: Option<Picture>,
+    pub audio_codec: Option<String>,
+    /// Rate in Hz and channels.
+    pub sound: Option<(u32, u32)>,
+    /// House time at which the last of it came.
+    pub seen: Option<Nanos>,
 }
 
 #[derive(Default)]
 struct State {
+    /// Of the session, for the log.
+    name: String,
     main: Source,
     voice: Source,
     picture: Option<Picture>,
@@ -60,6 +76,17 @@ pub struct Deck {
 }
 
 impl Deck {
+    /// For the session of this name.
+    pub fn new(name: &str) -> Self {
+        Self { state: Mutex::new(State { name: name.to_owned(), ..State::default() }), ..Self::default() }
+    }
+
+    /// What the source of a place sends, or the one before sent; `None` where there was none.
+    pub fn sent(&self, place: Place) -> Option<Sent> {
+        let mut state = self.state.lock();
+        Some(state.place(place).sent.clone()).filter(|sent| !sent.who.is_empty())
+    }
+
     /// Takes a place; `Err` names who has it.
     pub fn claim(&self, place: Place, who: &str) -> Result<u64, String> {
         let mut state = self.state.lock();
@@ -70,6 +97,7 @@ impl Deck {
         }
         source.id = id;
         source.who = who.to_owned();
+        source.sent = Sent { who: who.to_owned(), ..Sent::default() };
         source.map.restart();
         source.sound.clear();
         if place == Place::Main {
@@ -202,9 +230,14 @@ impl Intake for Deck {
         if state.main.id != source {
             return;
         }
-        let size = *state.picture.get_or_insert(picture);
+        state.main.sent.seen = Some(now);
+        let size = state.picture.get_or_insert(picture);
         if (size.width, size.height) != (picture.width, picture.height) {
             return self.drop_frame();
+        }
+        // Another source, or the same after a change of its settings, may have another rate.
+        if picture.fps.0 > 0 {
+            size.fps = picture.fps;
         }
         let mapped = state.main.map.arrive(house::nanos(at), 0, now);
         let time = mapped.time();
@@ -239,6 +272,7 @@ impl Intake for Deck {
         let playing = state.playing;
         let is_main = state.main.id == source;
         let Some(source) = state.source(source) else { return };
+        source.sent.seen = Some(now);
         let mapped = source.map.arrive(house::nanos(at), length, now);
         let jumped = matches!(mapped, Mapped::Jump(_));
         if jumped {
@@ -264,10 +298,36 @@ impl Intake for Deck {
         }
     }
 
+    fn describe(&self, source: u64, what: Description) {
+        let mut state = self.state.lock();
+        let name = state.name.clone();
+        let shown = state.picture.filter(|_| state.main.id == source);
+        let Some(source) = state.source(source) else { return };
+        let (sent, who) = (&mut source.sent, &source.who);
+        match what {
+            Description::VideoCodec(codec) => sent.video_codec = Some(codec),
+            Description::AudioCodec(codec) => sent.audio_codec = Some(codec),
+            Description::Sound(rate, channels) => sent.sound = Some((rate, channels)),
+            Description::Picture(picture) => {
+                if sent.picture != Some(picture) {
+                    let Picture { width, height, fps: (frames, seconds) } = picture;
+                    let kept = shown.filter(|shown| (shown.width, shown.height) != (width, height));
+                    let scaled = kept.map(|shown| format!(", scaled to {}x{}", shown.width, shown.height));
+                    let scaled = scaled.unwrap_or_default();
+                    tracing::info!("session `{name}`: {who} sends {width}x{height} at {frames}/{seconds} fps{scaled}");
+                }
+                sent.picture = Some(picture);
+            }
+        }
+    }
+
     fn end(&self, source: u64) {
         let mut state = self.state.lock();
+        let name = state.name.clone();
         if let Some(source) = state.source(source) {
+            tracing::info!("session `{name}`: {} is gone", source.who);
             (source.id, source.who) = (0, String::new());
+            source.sound.end();
         }
     }
 }

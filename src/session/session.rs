@@ -114,7 +114,7 @@ impl Session {
         let session = Arc::new(Self {
             outlet: Outlet::new(BIT_RATE_FLOOR),
             speech: speech::Queue::new(settings.speech),
-            deck: Arc::default(),
+            deck: Arc::new(Deck::new(&spec.id)),
             links: Links::new(&spec, manager)?,
             graph,
             service,
@@ -432,6 +432,13 @@ impl Session {
         self.state.lock().running.is_some().then(|| self.picture())
     }
 
+    /// Frames a second of what it shows, where that is known.
+    pub fn rate(&self) -> Option<f64> {
+        let picture = self.avatar.as_ref().map(|avatar| avatar.picture).or_else(|| self.deck.picture());
+        let (frames, seconds) = picture.map(|picture| picture.fps).filter(|fps| fps.0 > 0)?;
+        Some(f64::from(frames) / f64::from(seconds.max(1)))
+    }
+
     fn picture(&self) -> Picture {
         let known = self.avatar.as_ref().map(|avatar| avatar.picture).or_else(|| self.deck.picture());
         known.unwrap_or(super::capacity::STANDARD)
@@ -482,6 +489,13 @@ impl Session {
         (status.pushes, status.pull) = self.links.status();
         let changed = self.state.lock().changed.clone();
         status.params = self.params(&changed);
+        let source = |place| {
+            let sent = self.deck.sent(place)?;
+            Some(status::Source::new(sent, self.deck.interval().filter(|_| place == Place::Main)))
+        };
+        (status.source, status.voice_source) = (source(Place::Main), source(Place::Voice));
+        // The graph goes on without its source: it shows the last picture.
+        let fed = self.avatar.is_some() || status.publishing;
         let base = if self.service.voice == Voice::Source { Place::Main } else { Place::Voice };
         status.samples_missing = self.deck.missing(base);
         status.av_offset_ms = 0.0 - self.deck.sound_offset(base) as f64 / MS as f64;
@@ -492,7 +506,7 @@ impl Session {
             status.restarts = state.restarts;
             status.flush_ms = state.flush.map(|flush| flush.as_secs_f64() * 1e3);
             status.phase = Some(match &state.running {
-                Some(running) if running.conductor.desk.showing.load(Ordering::Relaxed) => Phase::Running,
+                Some(running) if running.conductor.desk.showing.load(Ordering::Relaxed) && fed => Phase::Running,
                 Some(_) => Phase::Waiting,
                 None if state.again.is_some() => Phase::Restarting,
                 None => Phase::Idle,

@@ -6,6 +6,10 @@ use lipstream_engines::stats::{BUCKETS_US, Totals};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::{
+    deck::Sent,
+    house::{self, MS, Nanos, SECOND},
+};
 use crate::untouched;
 
 /// Where a session is in its life.
@@ -39,6 +43,9 @@ pub struct Status {
     pub voice: Option<super::Voice>,
     pub publishing: bool,
     pub publishing_voice: bool,
+    /// Who publishes, or who did last.
+    pub source: Option<Source>,
+    pub voice_source: Option<Source>,
     pub viewers: usize,
     pub width: u32,
     pub height: u32,
@@ -47,13 +54,14 @@ pub struct Status {
     /// Seconds since the graph started.
     pub uptime: f64,
     pub frames: u64,
-    /// Held: the last frame again, because none came. Late: shown with an older mouth. Dropped: never shown.
+    /// Held: the last frame again, because the publisher sent none. Late: shown with an older mouth. Dropped: never shown.
     pub frames_held: u64,
     pub frames_late: u64,
     pub frames_dropped: u64,
     /// Frames that keep their own mouth although another was wanted, by reason: `no-face`, `cut-off` (by the picture's edge),
     /// `too-small`, `turned-away`, `covered`, `unclear`, `late`. Reasons that there were none of are left out.
     pub frames_untouched: BTreeMap<String, u64>,
+    /// Sample periods of silence, at 48 kHz, because the publisher sent no sound.
     pub samples_missing: u64,
     /// From voice in to lips out, inside the graph.
     pub latency_ms: f64,
@@ -78,6 +86,42 @@ pub struct Status {
     pub pushes: Vec<Push>,
     /// The URL that it reads.
     pub pull: Option<Push>,
+}
+
+/// What a source sends, before it is brought to the session's size and rate. What is not known is null.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Source {
+    /// `RTMP 192.0.2.7:51234`, `a WHIP client`, ...
+    pub who: String,
+    pub video_codec: Option<String>,
+    pub width: Option<u32>,
+    pub height: Option<u32>,
+    /// By the source's own word; measured where it says none.
+    pub fps: Option<f64>,
+    pub audio_codec: Option<String>,
+    pub sample_rate: Option<u32>,
+    pub channels: Option<u32>,
+    /// Since the last picture or sound of it came.
+    pub seen_ms_ago: Option<f64>,
+}
+
+impl Source {
+    /// `interval` is the measured time between frames.
+    pub(super) fn new(sent: Sent, interval: Option<Nanos>) -> Self {
+        let said = sent.picture.map(|picture| picture.fps).filter(|fps| fps.0 > 0);
+        let measured = || Some(SECOND as f64 / interval.filter(|interval| *interval > 0)? as f64);
+        Self {
+            who: sent.who,
+            video_codec: sent.video_codec,
+            width: sent.picture.map(|picture| picture.width),
+            height: sent.picture.map(|picture| picture.height),
+            fps: said.map(|(frames, seconds)| f64::from(frames) / f64::from(seconds)).or_else(measured),
+            audio_codec: sent.audio_codec,
+            sample_rate: sent.sound.map(|(rate, _)| rate),
+            channels: sent.sound.map(|(_, channels)| channels),
+            seen_ms_ago: sent.seen.map(|seen| (house::now() - seen) as f64 / MS as f64),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, ToSchema)]

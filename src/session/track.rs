@@ -33,6 +33,8 @@ pub struct Track {
     head: i64,
     /// Whether anything has come since the track was cleared.
     anchored: bool,
+    /// Whether the source has gone: what follows is not missed.
+    ended: bool,
     /// Whether the last frame taken was sound.
     sounding: bool,
     /// Where the sound is against where its timestamps say, smoothed, in sample periods.
@@ -51,6 +53,7 @@ impl Default for Track {
             frames: VecDeque::new(),
             head: 0,
             anchored: false,
+            ended: false,
             sounding: false,
             error: 0.0,
             missing: 0,
@@ -63,6 +66,11 @@ impl Track {
     pub fn clear(&mut self) {
         let missing = self.missing;
         *self = Self { missing, sounding: self.sounding, ..Self::default() };
+    }
+
+    /// The source has gone: what waits is still played.
+    pub fn end(&mut self) {
+        self.ended = true;
     }
 
     /// Adds interleaved samples, of which the first plays at house time `at`.
@@ -100,7 +108,7 @@ impl Track {
         let start = (self.head - from).clamp(0, wanted) as usize;
         let count = self.frames.len().min(wanted as usize - start);
         if count == 0 {
-            self.missing += if self.anchored { wanted as u64 } else { 0 };
+            self.missing += if self.anchored && !self.ended { wanted as u64 } else { 0 };
             self.sounding = false;
             return false;
         }
@@ -116,7 +124,7 @@ impl Track {
         if !self.sounding {
             ramp(sound, true);
         }
-        self.missing += (wanted as usize - count) as u64;
+        self.missing += if self.ended { 0 } else { (wanted as usize - count) as u64 };
         true
     }
 
@@ -272,6 +280,20 @@ mod tests {
         let steps = out.windows(2).map(|w| (w[1] - w[0]).abs()).fold(0.0, f32::max);
         assert!(steps < 0.02, "{steps}");
         assert!(track.missing() >= 1440);
+    }
+
+    #[test]
+    fn nothing_is_missed_of_a_source_that_has_gone() {
+        let mut track = Track::default();
+        track.push(&tone(0, 4800), SECOND);
+        track.end();
+        let out = listen(&mut track, 48_000, 9600);
+        assert!(out[2000..4000].iter().any(|s| s.abs() > 0.4), "what waited is played");
+        assert_eq!(track.missing(), 0);
+        track.clear();
+        track.push(&tone(0, 4800), SECOND);
+        listen(&mut track, 48_000, 9600);
+        assert_eq!(track.missing(), 4800, "the next source's is");
     }
 
     #[test]

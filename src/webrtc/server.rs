@@ -27,6 +27,7 @@ use super::{
     publish::Publish,
     sockets::Sockets,
     status::{PeerStatus, Role, Totals},
+    tailor::with_rate,
 };
 use crate::{
     error::Result,
@@ -131,8 +132,11 @@ impl Server {
         let session = self.manager.get(session)?;
         let offer = Offer::read(body, Want::Play)?;
         let permit = permit(&self.viewers, "viewers", self.settings.max_viewers)?;
-        let agreed = negotiate::answer(&self.settings, &self.sockets, &offer, Want::Play, true)?;
+        let mut agreed = negotiate::answer(&self.settings, &self.sockets, &offer, Want::Play, true)?;
         let viewer = session.watch(&agreed.codecs()).await?;
+        if let Some(fps) = session.rate() {
+            agreed.answer = with_rate(&agreed.answer, fps);
+        }
         let job = Job::Play(Box::new(Play::new(viewer, agreed.video, agreed.audio)));
         Ok(self.open(&session, Role::Viewer, offer, agreed, job, permit))
     }

@@ -112,6 +112,20 @@ pub(super) fn with_refusals(answer: &str, refused: &[Refused]) -> String {
     parts.concat()
 }
 
+/// Says the rate of the pictures, in frames a second, in the answer's section of video (RFC 8866, section 6.13).
+pub(super) fn with_rate(answer: &str, fps: f64) -> String {
+    let mut text = String::with_capacity(answer.len() + 24);
+    let mut video = false;
+    for line in answer.lines() {
+        video = if line.starts_with("m=") { line.starts_with("m=video ") } else { video };
+        push(&mut text, line);
+        if video && line.starts_with("a=mid:") {
+            push(&mut text, &format!("a=framerate:{}", (fps * 1000.0).round() / 1000.0));
+        }
+    }
+    text
+}
+
 fn push(text: &mut String, line: &str) {
     *text += line;
     *text += "\r\n";
@@ -227,6 +241,13 @@ mod tests {
             "v=0\nm=application 0 UDP/DTLS/SCTP webrtc-datachannel\nc=IN IP4 0.0.0.0\na=mid:d\na=inactive\n\
              a=setup:passive\nm=audio 9 x 111\na=setup:passive\nm=video 9 x 96\n"
         );
+    }
+
+    #[test]
+    fn the_rate_is_in_the_section_of_video() {
+        let answer = "v=0\r\nm=audio 9 x 1\r\na=mid:0\r\nm=video 9 x 2\r\na=mid:1\r\n";
+        let expected = answer.to_owned() + "a=framerate:29.97\r\n";
+        assert_eq!(with_rate(answer, 30_000.0 / 1001.0), expected);
     }
 
     #[test]

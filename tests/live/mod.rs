@@ -178,6 +178,7 @@ impl Intake for Counter {
         seen.sound = Some((begin, end));
         seen.loudest = samples.iter().fold(seen.loudest, |most, sample| most.max(sample.abs()));
     }
+    fn describe(&self, _: u64, _: lipstream::live::Description) {}
     fn restart(&self, _: u64) {
         self.seen.lock().restarts += 1;
     }
