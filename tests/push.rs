@@ -170,6 +170,42 @@ async fn rtmp_and_srt_are_read_and_read_again_after_they_were_gone() {
     assert!(status.connected && status.reconnects == 1 && seen.restarts >= 1 && seen.ends == 0, "{status:?}");
 }
 
+/// A transport stream whose programme has pictures only, and then pictures and sound.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_programme_that_changes_is_read_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = "-f lavfi -i testsrc2=size=320x240:rate=25:duration=2";
+    let encoded = "-c:v libx264 -preset ultrafast -g 25 -bf 0 -pix_fmt yuv420p -muxdelay 0 -f mpegts";
+    let at = |name: &str| folder.path().join(name);
+    for arguments in [
+        format!("{picture} {encoded} {}", at("a.ts").display()),
+        format!(
+            "{picture} -f lavfi -i sine=duration=2 {encoded} -c:a aac -output_ts_offset 2 -tables_version 1 {}",
+            at("b.ts").display()
+        ),
+    ] {
+        let (code, stderr) = Running::ffmpeg(&arguments).end(PATIENCE).await;
+        assert_eq!(code, 0, "{stderr}");
+    }
+    let joined = [std::fs::read(at("a.ts")).unwrap(), std::fs::read(at("b.ts")).unwrap()].concat();
+    std::fs::write(at("both.ts"), joined).unwrap();
+    let port = free_port();
+    let mut sender = tokio::process::Command::new("gst-launch-1.0")
+        .args(["-q", "filesrc", &format!("location={}", at("both.ts").display())])
+        .args(["!", "tsparse", "set-timestamps=true", "alignment=7", "!", "srtsink", "wait-for-connection=true"])
+        .arg(format!("uri=srt://127.0.0.1:{port}?mode=listener"))
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let counter = Arc::new(Counter::default());
+    let url = format!("srt://127.0.0.1:{port}?latency=80");
+    let _pull = Pull::start(counter.inlet(), &url, pull_settings()).unwrap();
+    eventually(PATIENCE, "the end of the stream", || counter.seen().frames.len() > 85);
+    let seen = counter.seen();
+    assert!(seen.samples > 60_000 && seen.loudest > 0.05, "{} samples, {}", seen.samples, seen.loudest);
+    let _ = sender.kill().await;
+}
+
 /// Serves the files of a folder by HTTP.
 fn http(folder: PathBuf) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();

@@ -121,20 +121,36 @@ impl Source {
             }
             gst::BusSyncReply::Drop
         });
-        let taken = Arc::new((AtomicBool::new(false), AtomicBool::new(false)));
-        let (weak, fed, inlet) = (pipeline.downgrade(), shared.clone(), inlet.clone());
+        let branches: Arc<[Mutex<Option<Branch>>; 2]> = Arc::default();
+        let (weak, fed, inlet, taken) = (pipeline.downgrade(), shared.clone(), inlet.clone(), branches.clone());
         decoder.connect_pad_added(move |_, pad| {
             let Some(pipeline) = weak.upgrade() else { return };
             let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
             let Some(kind) = caps.structure(0).map(|s| s.name().as_str()) else { return };
             let video = kind.starts_with("video/");
-            // The first of each kind; a source may have several languages.
-            let place = if video { &taken.0 } else { &taken.1 };
-            if !(video || kind.starts_with("audio/")) || place.swap(true, Ordering::Relaxed) {
+            if !(video || kind.starts_with("audio/")) {
                 return;
             }
-            if let Err(failure) = attach(&pipeline, pad, video, paced, &inlet, &fed) {
-                fed.failure.lock().get_or_insert(failure.to_string());
+            // The first of each kind; a source may have several languages.
+            let mut place = taken[usize::from(video)].lock();
+            if place.is_some() {
+                return;
+            }
+            match attach(&pipeline, pad, video, paced, &inlet, &fed) {
+                Ok(bin) => *place = Some(Branch { pad: pad.clone(), bin }),
+                Err(failure) => {
+                    fed.failure.lock().get_or_insert(failure.to_string());
+                }
+            }
+        });
+        // A transport stream whose programme changes ends its pads and adds others.
+        let weak = pipeline.downgrade();
+        decoder.connect_pad_removed(move |_, pad| {
+            for place in branches.iter() {
+                let gone = place.lock().take_if(|branch| branch.pad == *pad);
+                if let (Some(branch), Some(pipeline)) = (gone, weak.upgrade()) {
+                    branch.remove(&pipeline);
+                }
             }
         });
         let source = Self { pipeline, shared };
@@ -166,6 +182,21 @@ impl Drop for Source {
     }
 }
 
+/// What takes a pad of the decoder.
+struct Branch {
+    pad: gst::Pad,
+    bin: gst::Bin,
+}
+
+impl Branch {
+    fn remove(self, pipeline: &gst::Pipeline) {
+        // Neither fails on a bin that is the pipeline's own; its queue's thread ends with it.
+        let _ = self.bin.set_locked_state(true);
+        let _ = self.bin.set_state(gst::State::Null);
+        let _ = pipeline.remove(&self.bin);
+    }
+}
+
 fn attach(
     pipeline: &gst::Pipeline,
     pad: &gst::Pad,
@@ -173,7 +204,7 @@ fn attach(
     paced: bool,
     inlet: &Arc<Inlet>,
     fed: &Arc<Shared>,
-) -> Result<()> {
+) -> Result<gst::Bin> {
     let description = format!("queue ! {}", if video { branch::VIDEO.to_owned() } else { branch::audio() });
     let bin = gst::parse::bin_from_description(&description, true)
         .map_err(|e| Failure::run(format!("{}; `lipstream doctor` says what is missing", e.message())))?;
@@ -196,7 +227,8 @@ fn attach(
         fed.delivers.store(true, Ordering::Relaxed);
         gst::PadProbeReturn::Ok
     });
-    pad.link(&sink).map(drop).map_err(|error| Failure::run(format!("the decoder cannot be linked: {error}")))
+    pad.link(&sink).map_err(|error| Failure::run(format!("the decoder cannot be linked: {error}")))?;
+    Ok(bin)
 }
 
 /// Keeps a decoder to what its own URL gives. A playlist or a session description names further addresses, which nobody

@@ -18,18 +18,22 @@ pub struct Guest {
 /// The sessions, as the protocol sees them. Whoever implements the protocol anew needs only this.
 pub trait Host: Send + Sync + 'static {
     /// Takes a place for the publisher `who`. May block for as long as a graph takes to start.
-    fn publish(&self, name: &Name, who: &str) -> Result<Guest, Refusal>;
+    fn publish(self: &Arc<Self>, name: &Name, who: &str) -> Result<Guest, Refusal>;
 
     /// Watches H.264 and AAC.
     fn watch(&self, name: &Name) -> impl Future<Output = Result<Viewer, Refusal>> + Send;
 }
 
 impl Host for Manager {
-    fn publish(&self, name: &Name, who: &str) -> Result<Guest, Refusal> {
+    fn publish(self: &Arc<Self>, name: &Name, who: &str) -> Result<Guest, Refusal> {
         let (id, place) = name.publishes().ok_or_else(|| {
             Refusal::Invalid(format!("`{}` cannot be published to: use SESSION or SESSION/voice", name.path))
         })?;
-        let session = self.get(id)?;
+        let matches = |key: &str| name.key.as_ref().is_some_and(|given| given.matches(key));
+        let session = match place {
+            Place::Main => self.for_publisher(id, matches)?,
+            Place::Voice => self.get(id)?,
+        };
         if let Some(expected) = &session.spec().stream_key {
             let given = name.key.as_ref().ok_or_else(|| {
                 Refusal::Invalid(format!("session `{id}` wants its stream key: add ?key=KEY to the stream's name"))

@@ -13,7 +13,7 @@ use crate::{
     error::{Failure, Result},
     http::IceServer,
     jobs,
-    session::{self, Spec},
+    session::{self, OnPublish, Spec},
     webrtc,
 };
 
@@ -104,6 +104,11 @@ section! {
         load: f64 = 0.85, within(0.05..=1000.0);
         /// Refuse sessions for the load of other programs too; false warns of it in the log.
         count_others: bool = false, any;
+        /// What becomes of publishers to names that no session has: "refuse", or a graph, of which a session begins and ends
+        /// with its publisher. "auto" is relay where only this machine reaches RTMP or a publish_key is set, else refuse.
+        on_publish: String = "auto".into(), path_part;
+        /// Key that such publishers must add to the URL as ?key=KEY; "" asks for none.
+        publish_key: Option<Secret> = None, any;
         /// Sessions may pull from and push to loopback and private addresses.
         private_addresses: bool = false, any;
         /// Sessions may pull file:// URLs of this machine.
@@ -293,6 +298,18 @@ impl Config {
         }
     }
 
+    fn on_publish(&self) -> OnPublish {
+        let key = self.sessions.publish_key.as_ref().map(|key| key.0.clone());
+        let trusted =
+            key.is_some() || (self.rtmp.bind.is_loopback() && self.server.bind.is_loopback() && !self.public());
+        match self.sessions.on_publish.as_str() {
+            "refuse" => OnPublish::Refuse,
+            "auto" if !trusted => OnPublish::Refuse,
+            "auto" => OnPublish::Begin { graph: "relay".into(), key },
+            graph => OnPublish::Begin { graph: graph.to_owned(), key },
+        }
+    }
+
     fn open_or_has_keys(&self) -> bool {
         self.auth.allow_open || !self.auth.keys.is_empty() || self.auth.keys_file.is_some()
     }
@@ -383,6 +400,7 @@ impl Config {
             max_sessions: sessions.max_sessions as usize,
             load: sessions.load,
             count_others: sessions.count_others,
+            on_publish: self.on_publish(),
             private_addresses: sessions.private_addresses,
             files: sessions.files,
             engine: sessions.engine.clone(),

@@ -24,7 +24,7 @@ use crate::{
     http, interrupt, jobs, memory,
     metrics::Metrics,
     rtmp,
-    session::{Manager, Refusal, Spec},
+    session::{Manager, OnPublish, Refusal, Spec, Video},
     webrtc,
 };
 
@@ -69,6 +69,13 @@ async fn serve(config: Config) -> Result<()> {
     let (folder, own, kept) = (config.renders_folder()?, avatars.clone(), config.renders()?);
     let renders = blocking(move || jobs::Store::open(&folder, kept, own)).await?;
     let manager = Manager::new(config.manager(), avatars);
+    if let OnPublish::Begin { graph, .. } = &manager.settings().on_publish {
+        let wrong = |cause: String| Failure::usage(format!("sessions.on_publish = \"{graph}\": {cause}"));
+        let (_, service) = manager.graph(graph).map_err(|refusal| wrong(refusal.to_string()))?;
+        if service.video != Video::Publish {
+            return Err(wrong("a session of this graph takes no publisher".into()));
+        }
+    }
     for spec in config.specs() {
         create(&manager, spec).await?;
     }

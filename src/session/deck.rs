@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -63,13 +63,15 @@ struct State {
     /// Between the source's frames, smoothed.
     interval: Option<Nanos>,
     next: u64,
+    /// When the last source left.
+    left: Option<Instant>,
     /// Whether a graph takes from the deck; without one nothing is kept.
     playing: bool,
 }
 
 /// See the module. Sources put in from their own threads, the conductor takes.
-#[derive(Default)]
 pub struct Deck {
+    made: Instant,
     state: Mutex<State>,
     arrival: Condvar,
     dropped: AtomicU64,
@@ -78,7 +80,12 @@ pub struct Deck {
 impl Deck {
     /// For the session of this name.
     pub fn new(name: &str) -> Self {
-        Self { state: Mutex::new(State { name: name.to_owned(), ..State::default() }), ..Self::default() }
+        Self {
+            made: Instant::now(),
+            state: Mutex::new(State { name: name.to_owned(), ..State::default() }),
+            arrival: Condvar::new(),
+            dropped: AtomicU64::new(0),
+        }
     }
 
     /// What the source of a place sends, or the one before sent; `None` where there was none.
@@ -110,6 +117,14 @@ impl Deck {
 
     pub fn holds(&self, place: Place) -> bool {
         self.state.lock().place(place).id != 0
+    }
+
+    /// Since when no source holds a place; `None` while one does.
+    pub fn unheld(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        let held = state.main.id != 0 || state.voice.id != 0;
+        let since = state.left.map_or(self.made.elapsed(), |left| left.elapsed());
+        (!held).then_some(since)
     }
 
     /// A graph begins or stops to take.
@@ -328,6 +343,7 @@ impl Intake for Deck {
             tracing::info!("session `{name}`: {} is gone", source.who);
             (source.id, source.who) = (0, String::new());
             source.sound.end();
+            state.left = Some(Instant::now());
         }
     }
 }

@@ -46,9 +46,23 @@ pub struct Settings {
     pub private_addresses: bool,
     /// Whether sessions may read `file://` URLs.
     pub files: bool,
+    /// What becomes of publishers to names that no session has.
+    pub on_publish: OnPublish,
     /// `engine` and `device` where a session does not say.
     pub engine: String,
     pub device: String,
+}
+
+/// What becomes of a publisher to a name that no session has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnPublish {
+    Refuse,
+    /// A session of this graph begins, for publishers that give the key where there is one. It ends when its publisher
+    /// and its viewers have gone.
+    Begin {
+        graph: String,
+        key: Option<String>,
+    },
 }
 
 impl Default for Settings {
@@ -62,6 +76,7 @@ impl Default for Settings {
             count_others: false,
             private_addresses: false,
             files: false,
+            on_publish: OnPublish::Refuse,
             engine: "compact".into(),
             device: "auto".into(),
         }
@@ -143,6 +158,38 @@ impl Manager {
             session.end();
             return Err(refusal);
         }
+        Ok(session)
+    }
+
+    /// The session that somebody wants to publish to: one of this name, or one that begins with its publisher. `matches`
+    /// compares what was given as a key.
+    pub fn for_publisher(
+        self: &Arc<Self>,
+        id: &str,
+        matches: impl FnOnce(&str) -> bool,
+    ) -> Result<Arc<Session>, Refusal> {
+        let OnPublish::Begin { graph, key } = &self.settings.on_publish else { return self.get(id) };
+        if let Ok(session) = self.get(id) {
+            return Ok(session);
+        }
+        if let Some(key) = key
+            && !matches(key)
+        {
+            return Err(Refusal::Invalid(format!(
+                "there is no session `{id}`, and one begins for those only who give the publish key: add ?key=KEY"
+            )));
+        }
+        let session = match self.create(Spec { with_publisher: true, ..Spec::new(id, graph) }) {
+            Ok(session) => session,
+            // Another publisher was faster.
+            Err(Refusal::Conflict(_)) => return self.get(id),
+            Err(refusal) => return Err(refusal),
+        };
+        session.has_room().inspect_err(|_| {
+            // It may be gone already.
+            let _ = self.remove(id);
+        })?;
+        tracing::info!("session `{id}` begins with its publisher");
         Ok(session)
     }
 
@@ -230,6 +277,11 @@ fn look_after(manager: &Weak<Manager>) {
         let Some(manager) = manager.upgrade().filter(|m| !m.stop.load(Ordering::Relaxed)) else { return };
         for session in manager.list() {
             session.look_after();
+            if session.is_left() {
+                tracing::info!("session `{}` ends: its publisher and viewers are gone", session.id());
+                // Somebody may have ended it.
+                let _ = manager.remove(session.id());
+            }
         }
         if sampled.elapsed() >= SAMPLE {
             sampled = Instant::now();

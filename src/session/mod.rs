@@ -17,7 +17,7 @@ mod timemap;
 mod track;
 
 pub use self::{
-    manager::{Manager, Settings},
+    manager::{Manager, OnPublish, Settings},
     session::Session,
     spec::{Spec, Video, Voice},
     status::{Capacity, Phase, Push, Status},

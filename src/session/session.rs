@@ -385,6 +385,15 @@ impl Session {
         self.stop(None);
     }
 
+    /// Whether a session that began with its publisher has neither publisher nor viewers, for as long as a graph waits
+    /// for viewers: a publisher may come back.
+    pub(super) fn is_left(&self) -> bool {
+        let Some(manager) = self.manager.upgrade().filter(|_| self.spec.with_publisher) else { return false };
+        let idle = self.spec.idle(manager.settings().idle);
+        self.deck.unheld().is_some_and(|since| since > idle)
+            && self.outlet.unwatched().is_some_and(|since| since > idle)
+    }
+
     /// What is due: a restart, an end for want of viewers, a beginning for a session that is always on.
     pub(super) fn look_after(self: &Arc<Self>) {
         let (failure, healthy, runs, again, ended) = {

@@ -80,6 +80,10 @@ pub struct Spec {
     /// Seconds without viewers after which the graph stops; the default is the server's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_seconds: Option<u32>,
+    /// It began with its publisher and ends when that and the viewers have gone.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub with_publisher: bool,
 }
 
 impl Spec {
@@ -95,6 +99,7 @@ impl Spec {
             stream_key: None,
             always_on: false,
             idle_seconds: None,
+            with_publisher: false,
         }
     }
 

@@ -16,9 +16,9 @@ use crate::untouched;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// No graph runs; it starts with the first viewer or publisher.
+    /// No graph runs; it starts with the first viewer.
     Idle,
-    /// Waits for a publisher.
+    /// The graph runs and waits for a publisher; it shows the last picture where there was one.
     Waiting,
     Running,
     /// A fault stopped the graph; it starts again after a pause.

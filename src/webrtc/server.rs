@@ -141,6 +141,17 @@ impl Server {
         Ok(self.open(&session, Role::Viewer, offer, agreed, job, permit))
     }
 
+    /// The session that is published to, or one that begins with its publisher: that measures and builds a graph, which
+    /// takes longer than a task may keep its thread.
+    async fn for_publisher(&self, session: &str, keys: &[String]) -> Result<Arc<Session>, Problem> {
+        if let Ok(session) = self.manager.get(session) {
+            return Ok(session);
+        }
+        let (manager, session, keys) = (self.manager.clone(), session.to_owned(), keys.to_vec());
+        let begun = tokio::task::spawn_blocking(move || manager.for_publisher(&session, |key| given(&keys, key))).await;
+        Ok(begun.map_err(|error| Problem::internal(error.to_string()))??)
+    }
+
     /// WHIP: answers an offer to publish to a session; `voice` for the voice where the session has a video too.
     /// `keys` is what was given as the session's stream key.
     pub(super) async fn publish(
@@ -150,9 +161,9 @@ impl Server {
         keys: &[String],
         body: &[u8],
     ) -> Result<Opened, Problem> {
-        let session = self.manager.get(session)?;
-        check_key(&session, keys)?;
         let offer = Offer::read(body, Want::Publish)?;
+        let session = if voice { self.manager.get(session)? } else { self.for_publisher(session, keys).await? };
+        check_key(&session, keys)?;
         let (place, role) = place(&session, voice)?;
         if place == Place::Main && !offer.video {
             return Err(Problem::invalid(format!(
@@ -301,9 +312,13 @@ fn permit(semaphore: &Arc<Semaphore>, who: &str, most: usize) -> Result<OwnedSem
         .map_err(|_| Problem::full(format!("there are {most} WebRTC {who} already, which is the most that is allowed")))
 }
 
-fn check_key(session: &Session, given: &[String]) -> Result<(), Problem> {
-    let Some(expected) = &session.spec().stream_key else { return Ok(()) };
-    if given.iter().any(|key| key.as_bytes().ct_eq(expected.as_bytes()).into()) {
+/// Whether one of what was given is the key.
+fn given(keys: &[String], key: &str) -> bool {
+    keys.iter().any(|given| given.as_bytes().ct_eq(key.as_bytes()).into())
+}
+
+fn check_key(session: &Session, keys: &[String]) -> Result<(), Problem> {
+    if session.spec().stream_key.as_deref().is_none_or(|key| given(keys, key)) {
         return Ok(());
     }
     tracing::warn!(session = session.id(), "WHIP publisher without the session's stream key refused");

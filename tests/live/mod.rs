@@ -201,7 +201,7 @@ impl Studio {
 }
 
 impl Host for Studio {
-    fn publish(&self, name: &Name, _: &str) -> Result<Guest, Refusal> {
+    fn publish(self: &Arc<Self>, name: &Name, _: &str) -> Result<Guest, Refusal> {
         let inlet = match name.publishes() {
             Some(("talk", Place::Main)) => self.main.inlet(),
             Some(("talk", Place::Voice)) => self.voice.inlet(),

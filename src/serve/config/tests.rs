@@ -113,3 +113,19 @@ fn turn_servers_carry_their_user() {
         refused(&format!("[webrtc]\nice_servers = [\"{bad}\"]"), &[], &["webrtc.ice_servers", "turn:USER"]);
     }
 }
+
+#[test]
+fn publishers_to_new_names_are_taken_where_only_this_machine_or_a_key_lets_them_in() {
+    let begin = |key: Option<&str>| OnPublish::Begin { graph: "relay".into(), key: key.map(str::to_owned) };
+    let open = "[auth]\nallow_open = true\n[rtmp]\nbind = \"0.0.0.0\"\n[sessions]\n";
+    for (text, expected) in [
+        (String::new(), begin(None)),
+        (open.to_owned(), OnPublish::Refuse),
+        (format!("{open}publish_key = \"0123456789abcdef\""), begin(Some("0123456789abcdef"))),
+        (format!("{open}on_publish = \"relay\""), begin(None)),
+        ("[sessions]\non_publish = \"refuse\"".into(), OnPublish::Refuse),
+    ] {
+        assert_eq!(load(&text, &[]).expect("allowed").manager().on_publish, expected, "{text}");
+    }
+    refused("[sessions]\npublish_key = \"short\"", &[], &["sessions.publish_key", "16 to 256"]);
+}
