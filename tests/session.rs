@@ -299,6 +299,22 @@ async fn an_avatar_speaks_falls_silent_when_interrupted_and_idles() {
     assert!(during.face, "{during:?}");
     let fps = intervals(&idle, Codec::H264).len() as f64 / 2.0;
     assert!(fps > 18.0, "{fps}");
+
+    // Somebody else speaks right after an interruption: that it is through is told in its time all the same.
+    let mut first = session.speech().writer("first").unwrap();
+    first.add(&speech(4)).unwrap();
+    collect(&mut viewer, Duration::from_secs(1)).await;
+    let interrupting = tokio::spawn({
+        let session = session.clone();
+        async move { session.interrupt().await }
+    });
+    while !first.is_cut() {
+        tokio::task::yield_now().await;
+    }
+    let mut second = session.speech().writer("second").unwrap();
+    second.add(&speech(4)).unwrap();
+    let took = interrupting.await.unwrap().unwrap();
+    assert!(took < Duration::from_secs(1) && session.speech().queued() > Duration::from_secs(2), "{took:?}");
     manager.close();
 }
 

@@ -102,6 +102,7 @@ async fn an_agent_speaks_over_the_socket_in_pieces_of_any_size() {
         heard.push(take(session.speech(), 24_480));
         assert_eq!(client.event().await, json!({"type": "speaking", "utterance": id}));
         take(session.speech(), 480);
+        assert_eq!(client.event().await, json!({"type": "ended", "utterance": id, "spoken_ms": 500.0}));
         assert_eq!(client.event().await, json!({"type": "idle"}));
     }
     assert!(heard[0][480..23_000].iter().any(|s| s.abs() > 0.3));
@@ -152,14 +153,15 @@ async fn an_interruption_flushes_and_what_is_under_way_is_not_spoken() {
     // Still under way when the command was sent; no error, no sound.
     client.sound(&pcm(9600), 4800).await;
     client.command(json!({"type": "speak_end"})).await;
-    for wanted in ["listening", "speaking", "flushed"] {
+    for wanted in ["listening", "speaking", "ended", "idle", "flushed"] {
         let event = client.event().await;
         assert_eq!(event["type"], wanted, "{event}");
+        let ended = json!({"type": "ended", "utterance": "long", "spoken_ms": 100.0, "cut": "interrupted"});
+        assert!(wanted != "ended" || event == ended, "{event}");
         assert!(wanted != "flushed" || event["ms"].as_f64().is_some_and(|ms| (0.0..2000.0).contains(&ms)));
     }
     // What fades out, and then nothing.
     (0..2).for_each(|_| drop(take(session.speech(), 960)));
-    assert_eq!(client.event().await["type"], "idle");
     client.command(json!({"type": "speak_start", "rate": 48_000, "utterance": "next"})).await;
     assert_eq!(client.event().await["utterance"], "next");
     assert_eq!(session.speech().queued(), Duration::ZERO);
@@ -219,6 +221,8 @@ async fn a_voice_of_every_rate_lasts_as_long_as_it_did() {
         take(session.speech(), 24_960);
         assert_eq!(client.event().await["type"], "speaking");
         take(session.speech(), 480);
+        let ended = client.event().await;
+        assert!((ended["spoken_ms"].as_f64().unwrap() - 500.0).abs() < 1.0, "{ended}");
         assert_eq!(client.event().await["type"], "idle");
     }
 }

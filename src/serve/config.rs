@@ -97,6 +97,8 @@ section! {
         idle_seconds: u32 = 30, within(1..=86_400);
         /// Seconds of speech that may wait in a session.
         speech_seconds: u32 = 600, within(1..=3600);
+        /// Seconds for which speech waits while nobody watches its session; then it is dropped, and `ended` says so.
+        speech_kept_seconds: u32 = 30, within(1..=86_400);
         /// Most sessions, running or not.
         max_sessions: u32 = 64, within(1..=10_000);
         /// Part of the machine's cores that sessions may use; what would need more is refused. Above 1 more are let in than
@@ -397,6 +399,7 @@ impl Config {
             graphs: sessions.graphs.clone(),
             idle: Duration::from_secs(sessions.idle_seconds.into()),
             speech: Duration::from_secs(sessions.speech_seconds.into()),
+            speech_kept: Duration::from_secs(sessions.speech_kept_seconds.into()),
             max_sessions: sessions.max_sessions as usize,
             load: sessions.load,
             count_others: sessions.count_others,

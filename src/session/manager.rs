@@ -36,6 +36,8 @@ pub struct Settings {
     pub idle: Duration,
     /// Speech that may wait in a session.
     pub speech: Duration,
+    /// How long speech waits for a session that does not run.
+    pub speech_kept: Duration,
     /// Most sessions, running or not.
     pub max_sessions: usize,
     /// Part of the machine's cores that sessions may use; above 1 more are let in than have room by their prices.
@@ -71,6 +73,7 @@ impl Default for Settings {
             graphs: None,
             idle: Duration::from_secs(30),
             speech: Duration::from_secs(600),
+            speech_kept: Duration::from_secs(30),
             max_sessions: 64,
             load: 0.85,
             count_others: false,

@@ -222,7 +222,7 @@ impl Session {
             let at_rest = || {
                 let moved = |shown| stage.meter.last_shown().is_some_and(|now| now >= shown + CLOSING);
                 let rested = stage.rests.load(Ordering::Relaxed) > rests || shown.is_none_or(moved);
-                rested && !self.speech.speaking()
+                rested && !self.speech.fading()
             };
             while !at_rest() && began.elapsed() < PATIENCE {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -416,8 +416,11 @@ impl Session {
             return;
         }
         let watched = self.outlet.unwatched().is_none();
-        let manager = self.manager.upgrade();
-        let idle = manager.map_or(Duration::ZERO, |m| self.spec.idle(m.settings().idle));
+        let Some(manager) = self.manager.upgrade() else { return };
+        if !runs {
+            self.speech.drop_unheard(manager.settings().speech_kept);
+        }
+        let idle = self.spec.idle(manager.settings().idle);
         if runs && !self.spec.always_on && self.outlet.unwatched().is_some_and(|since| since > idle) {
             tracing::info!("session `{}`: nobody watches, its graph stops", self.id());
             self.stop(None);

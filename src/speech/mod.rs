@@ -9,7 +9,7 @@ mod queue;
 mod socket;
 mod upsample;
 
-pub use queue::{Cut, Event, Full, Queue, Writer};
+pub use queue::{Cause, Cut, Event, Full, Queue, Writer};
 pub use socket::{MAX_MESSAGE, socket, upgrade};
 #[doc(hidden)]
 pub use {format::Format, pcm::Pcm, socket::Command, upsample::Upsampler};

@@ -26,8 +26,15 @@ const RESERVE: usize = RATE as usize;
 const REFILL: usize = RATE as usize / 10;
 /// and how long that is waited for: 200 ms.
 const HELD: usize = RATE as usize / 5;
+/// How long the sound of an utterance is gathered before its first sample is taken: 80 ms, so that what comes at the pace
+/// of speech, in pieces that are not quite even, does not break off,
+const GATHERED: usize = RATE as usize * 2 / 25;
+/// unless so much is there that it comes faster than it is spoken: 200 ms.
+const PLENTY: usize = RATE as usize / 5;
 
-/// What happens to the speech, in order.
+/// What happens to the speech, in order: of each utterance `listening`, `speaking` where a sample of it is heard, `ended`;
+/// `idle` after the last `ended` of what was queued; after an interruption `flushed`, behind the `ended` of all utterances
+/// that it cut and behind `idle`.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
@@ -35,15 +42,39 @@ pub enum Event {
     Listening { utterance: String },
     /// The first sample of an utterance was taken.
     Speaking { utterance: String },
-    /// The last sample of what was queued was taken, or an utterance ended without any.
+    /// An utterance is over: so many milliseconds of it were given to the graph.
+    Ended {
+        utterance: String,
+        spoken_ms: f64,
+        /// Why not all of it was.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cut: Option<Cause>,
+    },
+    /// Nothing is queued or spoken.
     Idle,
     /// An interruption is through: the queue is empty and the mouth at rest after so many milliseconds.
     Flushed { ms: f64 },
 }
 
-/// The speech was interrupted, or its sound stayed away; what was to follow is not wanted.
+/// Why an utterance was not spoken to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// By an interruption.
+    Interrupted,
+    /// No sound of it came for 30 s.
+    Stalled,
+    /// Nobody watched the session for as long as speech is kept (`sessions.speech_kept_seconds`).
+    Unheard,
+}
+
+/// The utterance was cut: what was to follow is not wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the speech was interrupted, or no sound of it came for {} s", STUCK.as_secs())]
+#[error(
+    "the speech was interrupted, or no sound of it came for {} s, or nobody watched the session for as long as speech is \
+     kept (sessions.speech_kept_seconds)",
+    STUCK.as_secs()
+)]
 pub struct Cut;
 
 /// An open utterance at the front that has got no sound for so long is cut: others wait behind it.
@@ -57,20 +88,49 @@ pub struct Full;
 struct Utterance {
     id: String,
     samples: VecDeque<f32>,
-    started: bool,
+    /// How many of its samples have been taken.
+    spoken: usize,
     finished: bool,
     /// It ran dry: it goes on when enough has come to last a little.
     dry: bool,
     /// Samples of time that it has waited so, with some sound at hand.
     held: usize,
+    opened: Instant,
     /// When it last got sound, or was opened.
     fed: Instant,
 }
 
 impl Utterance {
+    fn new(id: &str) -> Self {
+        let now = Instant::now();
+        Self {
+            id: id.to_owned(),
+            samples: VecDeque::new(),
+            spoken: 0,
+            finished: false,
+            dry: false,
+            held: 0,
+            opened: now,
+            fed: now,
+        }
+    }
+
+    fn started(&self) -> bool {
+        self.spoken > 0
+    }
+
     fn ready(&self) -> bool {
-        let enough = !self.dry || self.finished || self.samples.len() >= REFILL || self.held >= HELD;
+        let (enough, patience) = match (self.started(), self.dry) {
+            (false, _) => (PLENTY, GATHERED),
+            (true, true) => (REFILL, HELD),
+            (true, false) => (0, 0),
+        };
+        let enough = self.finished || self.samples.len() >= enough || self.held >= patience;
         enough && !self.samples.is_empty()
+    }
+
+    fn ended(&self, cut: Option<Cause>) -> Event {
+        Event::Ended { utterance: self.id.clone(), spoken_ms: self.spoken as f64 * 1e3 / f64::from(RATE), cut }
     }
 }
 
@@ -122,16 +182,7 @@ impl Queue {
             }
             let number = state.next;
             state.next += 1;
-            let new = Utterance {
-                id: utterance.to_owned(),
-                samples: VecDeque::new(),
-                started: false,
-                finished: false,
-                dry: false,
-                held: 0,
-                fed: Instant::now(),
-            };
-            state.utterances.push_back((number, new));
+            state.utterances.push_back((number, Utterance::new(utterance)));
             number
         };
         self.tell(Event::Listening { utterance: utterance.to_owned() });
@@ -154,15 +205,47 @@ impl Queue {
 
     /// Empties the queue and cuts all open utterances. Returns how much was thrown away.
     pub fn interrupt(&self) -> Duration {
-        let thrown = {
+        self.drop_where(Cause::Interrupted, |_| true)
+    }
+
+    /// Cuts what has waited for longer than `kept` while nothing was taken.
+    pub fn drop_unheard(&self, kept: Duration) {
+        if self.untouched().is_none_or(|since| since > kept) {
+            self.drop_where(Cause::Unheard, |utterance| utterance.opened.elapsed() > kept);
+        }
+    }
+
+    /// What was cut or has ended is still fading out.
+    pub fn fading(&self) -> bool {
+        self.state.lock().edges.fading()
+    }
+
+    fn drop_where(&self, cause: Cause, unwanted: impl Fn(&Utterance) -> bool) -> Duration {
+        let mut events = Vec::new();
+        let before = {
             let mut state = self.state.lock();
             let State { utterances, edges, .. } = &mut *state;
-            edges.cut(utterances.front().map(|(_, current)| &current.samples));
-            utterances.clear();
-            std::mem::take(&mut state.queued)
+            if let Some((_, current)) = utterances.front().filter(|(_, current)| unwanted(current)) {
+                edges.cut(Some(&current.samples));
+            }
+            let (any, before) = (!utterances.is_empty() || state.speaking, state.queued);
+            state.utterances.retain(|(_, utterance)| {
+                let cut = unwanted(utterance);
+                if cut {
+                    events.push(utterance.ended(Some(cause)));
+                }
+                !cut
+            });
+            state.queued = state.utterances.iter().map(|(_, utterance)| utterance.samples.len()).sum();
+            state.speaking = state.utterances.iter().any(|(_, utterance)| utterance.started());
+            if any && state.utterances.is_empty() {
+                events.push(Event::Idle);
+            }
+            before - state.queued
         };
         self.space.notify_waiters();
-        Duration::from_secs_f64(thrown as f64 / RATE as f64)
+        events.into_iter().for_each(|event| self.tell(event));
+        Duration::from_secs_f64(before as f64 / RATE as f64)
     }
 
     /// Fills `out` with the next samples of speech, silence where there is none. Returns whether any of it is speech.
@@ -184,25 +267,28 @@ impl State {
         while filled < out.len() {
             let Some((_, current)) = self.utterances.front_mut() else { break };
             if !current.ready() {
-                if current.finished || (current.samples.is_empty() && current.fed.elapsed() > STUCK) {
+                let stalled = current.samples.is_empty() && current.fed.elapsed() > STUCK;
+                if current.finished || stalled {
+                    events.push(current.ended((stalled && !current.finished).then_some(Cause::Stalled)));
                     self.edges.stop();
                     self.utterances.pop_front();
                     continue;
                 }
-                current.dry = current.started;
+                current.dry = current.started();
                 if !current.samples.is_empty() {
                     current.held += out.len() - filled;
                 }
                 break;
             }
             (current.dry, current.held, speech) = (false, 0, true);
-            if !std::mem::replace(&mut current.started, true) {
+            if !current.started() {
                 events.push(Event::Speaking { utterance: current.id.clone() });
             }
             let count = current.samples.len().min(out.len() - filled);
             let spoken = &mut out[filled..filled + count];
             spoken.iter_mut().zip(current.samples.drain(..count)).for_each(|(target, sample)| *target = sample);
             self.edges.speak(spoken);
+            current.spoken += count;
             self.queued -= count;
             filled += count;
         }
@@ -210,11 +296,11 @@ impl State {
             out[filled..].fill(0.0);
             self.edges.rest(&mut out[filled..]);
         }
-        let active = speech || self.edges.fading() || self.utterances.iter().any(|(_, u)| u.started);
-        if self.speaking && !active {
+        let ended = events.iter().any(|event| matches!(event, Event::Ended { .. }));
+        if ended && self.utterances.is_empty() {
             events.push(Event::Idle);
         }
-        self.speaking = active;
+        self.speaking = self.utterances.iter().any(|(_, utterance)| utterance.started());
         speech
     }
 }
@@ -268,21 +354,22 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let silent = {
+        let mut events = Vec::new();
+        {
             let mut state = self.queue.state.lock();
             let Some(place) = state.utterances.iter().position(|(number, _)| *number == self.number) else { return };
             let own = &mut state.utterances[place].1;
             own.finished = true;
             // Without a sample there is nothing to take: it must not wait for a session to run.
-            let empty = !own.started && own.samples.is_empty();
-            if empty {
+            if !own.started() && own.samples.is_empty() {
+                events.push(own.ended(None));
                 state.utterances.remove(place);
+                if state.utterances.is_empty() {
+                    events.push(Event::Idle);
+                }
             }
-            empty && state.utterances.is_empty() && !state.speaking
-        };
-        if silent {
-            self.queue.tell(Event::Idle);
         }
+        events.into_iter().for_each(|event| self.queue.tell(event));
     }
 }
 

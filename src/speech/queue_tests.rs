@@ -40,7 +40,7 @@ fn scene(pieces: &[usize]) -> Vec<f32> {
     }
     let mut out = taken(&queue, pieces, 2960);
     let mut writer = queue.writer("b").unwrap();
-    writer.add(&tone(2000)).unwrap();
+    writer.add(&tone(PLENTY)).unwrap();
     out.extend(taken(&queue, pieces, 960));
     queue.interrupt();
     out.extend(taken(&queue, pieces, 960));
@@ -81,10 +81,18 @@ fn an_interruption_empties_the_queue_and_cuts_its_writers() {
     taken(&queue, &[480], 960);
     assert!(!queue.speaking());
     drop(writer);
-    let utterance = || "a".to_owned();
-    let expected =
-        [Event::Listening { utterance: utterance() }, Event::Speaking { utterance: utterance() }, Event::Idle];
-    assert_eq!(told(&mut events), expected);
+    assert_eq!(names(told(&mut events)), ["listening a", "speaking a", "ended a 100 Some(Interrupted)", "idle"]);
+}
+
+fn names(events: Vec<Event>) -> Vec<String> {
+    let name = |event| match event {
+        Event::Listening { utterance } => format!("listening {utterance}"),
+        Event::Speaking { utterance } => format!("speaking {utterance}"),
+        Event::Ended { utterance, spoken_ms, cut } => format!("ended {utterance} {spoken_ms} {cut:?}"),
+        Event::Idle => "idle".into(),
+        Event::Flushed { .. } => "flushed".into(),
+    };
+    events.into_iter().map(name).collect()
 }
 
 #[test]
@@ -95,20 +103,88 @@ fn utterances_are_spoken_in_order_and_idle_comes_last() {
     let mut second = queue.writer("2").unwrap();
     second.add(&[0.25; 480]).unwrap();
     first.add(&[0.5; 480]).unwrap();
-    drop(second);
-    taken(&queue, &[480], 480);
-    drop(first);
-    let out = taken(&queue, &[480], 1440);
-    assert!(out[RAMP..480].iter().all(|s| *s == 0.25));
-    let names: Vec<_> = told(&mut events)
-        .into_iter()
-        .map(|event| match event {
-            Event::Listening { utterance } => format!("listening {utterance}"),
-            Event::Speaking { utterance } => format!("speaking {utterance}"),
-            other => format!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(names, ["listening 1", "listening 2", "speaking 1", "speaking 2", "Idle"]);
+    drop((first, second));
+    let out = taken(&queue, &[480], 1920);
+    assert!(out[480 + RAMP..960].iter().all(|s| *s == 0.25));
+    let expected =
+        ["listening 1", "listening 2", "speaking 1", "ended 1 10 None", "speaking 2", "ended 2 10 None", "idle"];
+    assert_eq!(names(told(&mut events)), expected);
+}
+
+#[test]
+fn an_interruption_says_of_each_utterance_how_far_it_came() {
+    let queue = queue(10.0);
+    let mut events = queue.events();
+    let mut writers = ["1", "2", "3"].map(|id| queue.writer(id).unwrap());
+    writers.iter_mut().take(2).for_each(|writer| assert_eq!(writer.add(&tone(48_000)), Ok(48_000)));
+    taken(&queue, &[960], 24_000);
+    told(&mut events);
+    queue.interrupt();
+    let cut = |id, ms| format!("ended {id} {ms} Some(Interrupted)");
+    assert_eq!(names(told(&mut events)), [cut("1", 500), cut("2", 0), cut("3", 0), "idle".into()]);
+    assert!(queue.fading() && !queue.speaking());
+    // Another speaks at once: what was cut has faded out all the same.
+    let mut next = queue.writer("4").unwrap();
+    next.add(&tone(48_000)).unwrap();
+    taken(&queue, &[960], 960);
+    assert!(!queue.fading() && queue.speaking());
+    assert_eq!(names(told(&mut events)), ["listening 4", "speaking 4"]);
+}
+
+#[test]
+fn speech_that_comes_at_its_own_pace_has_no_hole() {
+    for piece in [960, 2880, 4800] {
+        let queue = queue(10.0);
+        let mut writer = queue.writer("a").unwrap();
+        let mut heard = Vec::new();
+        // Each piece comes when the one before is over, every other one 20 ms late.
+        let (mut due, mut sent) = (0, 0);
+        for now in (0..96_000).step_by(960) {
+            if now >= due && sent < 48_000 {
+                writer.add(&vec![0.5; piece]).unwrap();
+                sent += piece;
+                due = sent + if sent / piece % 2 == 0 { 0 } else { 960 };
+            }
+            heard.extend(taken(&queue, &[960], 960));
+        }
+        let begin = heard.iter().position(|s| *s > 0.0).unwrap();
+        assert!((2880..=4800).contains(&begin), "{piece}: gathered for {begin}");
+        let length = heard[begin..].iter().position(|s| *s == 0.0).unwrap();
+        assert!(length >= 48_000, "{piece}: a hole after {length}");
+    }
+}
+
+#[test]
+fn what_comes_faster_than_it_is_spoken_is_spoken_at_once() {
+    let queue = queue(10.0);
+    let mut writer = queue.writer("a").unwrap();
+    writer.add(&tone(PLENTY)).unwrap();
+    assert!(queue.take(&mut [0.0; 480]));
+}
+
+#[test]
+fn what_nobody_hears_is_dropped_by_its_age() {
+    let queue = queue(10.0);
+    let kept = Duration::from_secs(30);
+    let mut events = queue.events();
+    let mut writer = queue.writer("old").unwrap();
+    writer.add(&tone(48_000)).unwrap();
+    let mut new = queue.writer("new").unwrap();
+    new.add(&tone(480)).unwrap();
+    queue.drop_unheard(kept);
+    assert_eq!(queue.queued(), Duration::from_millis(1010));
+    let Some(before) = Instant::now().checked_sub(kept + Duration::from_secs(1)) else { return };
+    queue.state.lock().utterances[0].1.opened = before;
+    // A session that takes speaks all of it in its turn.
+    queue.take(&mut [0.0; 480]);
+    queue.drop_unheard(kept);
+    assert!(!writer.is_cut());
+    told(&mut events);
+    queue.state.lock().taken = Some(before);
+    queue.drop_unheard(kept);
+    assert!(writer.is_cut() && !new.is_cut());
+    assert_eq!(names(told(&mut events)), ["ended old 10 Some(Unheard)"]);
+    assert_eq!(queue.queued(), Duration::from_millis(10));
 }
 
 #[test]
@@ -116,7 +192,7 @@ fn an_utterance_without_sound_is_over_at_once() {
     let queue = queue(10.0);
     let mut events = queue.events();
     drop(queue.writer("a").unwrap());
-    assert_eq!(told(&mut events), [Event::Listening { utterance: "a".into() }, Event::Idle]);
+    assert_eq!(names(told(&mut events)), ["listening a", "ended a 0 None", "idle"]);
 }
 
 #[test]
@@ -124,9 +200,9 @@ fn one_that_runs_dry_goes_on_once_there_is_enough() {
     let queue = queue(10.0);
     let mut events = queue.events();
     let mut writer = queue.writer("a").unwrap();
-    writer.add(&[0.5; 480]).unwrap();
-    let out = taken(&queue, &[480], 960);
-    assert!(steepest(&out) < 0.01 && out[960 - 1] == 0.0);
+    writer.add(&[0.5; PLENTY]).unwrap();
+    let out = taken(&queue, &[480], PLENTY + 480);
+    assert!(steepest(&out) < 0.01 && out[PLENTY + 480 - 1] == 0.0);
     writer.add(&[0.5; 480]).unwrap();
     assert!(!queue.take(&mut [0.0; 480]), "10 ms would break off again");
     writer.add(&vec![0.5; REFILL]).unwrap();
@@ -142,8 +218,8 @@ fn the_last_bit_of_one_that_ran_dry_is_not_kept_back() {
     for finish in [true, false] {
         let queue = queue(10.0);
         let mut writer = queue.writer("a").unwrap();
-        writer.add(&[0.5; 480]).unwrap();
-        taken(&queue, &[480], 960);
+        writer.add(&[0.5; PLENTY]).unwrap();
+        taken(&queue, &[480], PLENTY + 480);
         writer.add(&[0.5; 480]).unwrap();
         let _open = (!finish).then_some(writer);
         let out = taken(&queue, &[480], HELD + 960);
@@ -171,9 +247,9 @@ fn a_full_queue_lets_the_utterance_in_front_have_its_sound() {
     let mut slow = queue.writer("slow").unwrap();
     let mut eager = queue.writer("eager").unwrap();
     assert_eq!(eager.add(&tone(200_000)), Ok(96_000));
-    assert_eq!(slow.add(&tone(480)), Ok(480));
+    assert_eq!(slow.add(&tone(PLENTY)), Ok(PLENTY));
     assert!(queue.take(&mut [0.0; 480]));
-    assert_eq!(slow.add(&tone(96_000)), Ok(RESERVE));
+    assert_eq!(slow.add(&tone(96_000)), Ok(RESERVE - PLENTY + 480));
     assert_eq!(eager.add(&tone(480)), Ok(0));
 }
 
@@ -182,6 +258,7 @@ fn what_is_no_number_is_silence_and_nothing_is_louder_than_full() {
     let queue = queue(2.0);
     let mut writer = queue.writer("a").unwrap();
     writer.add(&[f32::NAN, f32::INFINITY, -7.0, 7.0].repeat(120)).unwrap();
+    drop(writer);
     let out = taken(&queue, &[480], 960);
     assert!(out.iter().all(|s| s.is_finite() && s.abs() <= 1.0));
     assert_eq!(out[RAMP..RAMP + 4], [0.0, 0.0, -1.0, 1.0]);
@@ -214,6 +291,7 @@ fn an_utterance_whose_sound_stays_away_does_not_keep_others_waiting() {
     let mut absent = queue.writer("absent").unwrap();
     let mut next = queue.writer("next").unwrap();
     next.add(&tone(480)).unwrap();
+    drop(next);
     assert!(!queue.take(&mut [0.0; 480]));
     let Some(before) = Instant::now().checked_sub(STUCK + Duration::from_secs(1)) else { return };
     queue.state.lock().utterances[0].1.fed = before;

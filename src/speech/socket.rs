@@ -9,12 +9,13 @@
 //! {"type": "interrupt"}
 //! ```
 //!
-//! `rate` is 8000, 11025, 12000, 16000, 22050, 24000 (as a rule), 32000, 44100 or 48000. To the client go what happens to the session's speech, whoever speaks,
-//! and errors:
+//! `rate` is 8000, 11025, 12000, 16000, 22050, 24000 (as a rule), 32000, 44100 or 48000. To the client go what happens to
+//! the session's speech, whoever speaks, in the order that [`Event`] tells, and errors:
 //!
 //! ```json
 //! {"type": "listening", "utterance": "answer-7"}
 //! {"type": "speaking", "utterance": "answer-7"}
+//! {"type": "ended", "utterance": "answer-7", "spoken_ms": 1840.0, "cut": "interrupted"}
 //! {"type": "idle"}
 //! {"type": "flushed", "ms": 41.5}
 //! {"type": "error", "message": "..."}
@@ -22,8 +23,8 @@
 //!
 //! Sound may come faster than it is spoken: it is queued up to the session's bound, after which the socket is not read
 //! until there is space, commands in it neither; an interruption by HTTP gets through. Sound that comes slower is spoken
-//! as it comes. After an interruption, whoever made it, and after a `speak_start` that was refused, sound is thrown away
-//! until the next `speak_start`.
+//! as it comes, 80 ms after its first piece, so that it does not break off. After an interruption, whoever made it, and
+//! after a `speak_start` that was refused, sound is thrown away until the next `speak_start`.
 
 use std::{
     sync::{

@@ -38,7 +38,7 @@ pub async fn list(State(app): State<Arc<App>>) -> Json<Vec<Status>> {
     Json(app.manager.list().iter().map(|session| session.status()).collect())
 }
 
-/// Create a session. It starts when it is watched or published to, at once where it is always on.
+/// Create a session. It starts when it is watched, at once where it is always on.
 #[utoipa::path(
     post, path = "/sessions", tag = "sessions", request_body = Spec,
     responses(

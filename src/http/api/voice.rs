@@ -100,7 +100,7 @@ fn made_up() -> String {
     format!("speech-{:x}", now.as_micros())
 }
 
-/// Speak and be told over a WebSocket: 16-bit samples go up, `listening`, `speaking`, `idle` and `flushed` come down.
+/// Speak and be told over a WebSocket: 16-bit samples go up, `listening`, `speaking`, `ended`, `idle` and `flushed` come down.
 /// A browser, which can set no header, gives its key as a second subprotocol: `lipstream, bearer.<key in base64url>`.
 #[utoipa::path(
     get, path = "/sessions/{id}/audio", tag = "speech",
