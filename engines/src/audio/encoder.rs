@@ -5,7 +5,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{BINS, Mel};
+use super::{BINS, Mel, band::Band, gate::Gate, mel::FLOOR};
 use crate::{
     Error, Result,
     manifest::{AudioSection, Engine},
@@ -20,12 +20,15 @@ const SETTLED_HOPS: usize = 400;
 /// however long the stream is.
 ///
 /// The model has inputs `mel` f32 `[1, hop / 10 ms, 80]` (normalised) and `state` f32 `[1, S]`, and outputs `feature`
-/// f32 `[1, F]` and `next_state` f32 `[1, S]`.
+/// f32 `[1, F]` and `next_state` f32 `[1, S]`. Of speech whose high or low
+/// frequencies were taken it hears what they let expect, and steady sounds, hum and the noise of a room, as silence.
 pub struct Encoder {
     model: Arc<Model>,
     section: AudioSection,
     name: String,
     mel: Mel,
+    band: Band,
+    gate: Gate,
     /// Normalised mel frames of the hop that is being gathered, `[frames * 80]`.
     hop: Vec<f32>,
     hop_len: usize,
@@ -60,6 +63,8 @@ impl Encoder {
             quiet_hops: 0,
             name: engine.manifest().name.clone(),
             mel: Mel::new(),
+            band: Band::default(),
+            gate: Gate::default(),
             hop: Vec::with_capacity(frames * BINS),
             hop_len: frames * BINS,
             state: vec![0.0; state],
@@ -94,9 +99,9 @@ impl Encoder {
     pub fn push(&mut self, samples: &[f32], sink: &mut impl FnMut(&[f32])) -> Result<()> {
         self.samples += samples.len() as u64;
         let quiet = quiet(&self.section);
-        let Self { mel, section, hop, hop_len, model, state, last, quiet_hops, hops, .. } = self;
+        let Self { mel, band, gate, section, hop, hop_len, model, state, last, quiet_hops, hops, .. } = self;
         mel.push(samples, &mut |frame| {
-            hop.extend(frame.iter().map(|y| (y - section.mel_mean) / section.mel_std));
+            hop.extend(gate.pass(&band.fill(frame)).iter().map(|y| (y - section.mel_mean) / section.mel_std));
             if hop.len() < *hop_len {
                 return Ok(());
             }
@@ -131,6 +136,8 @@ impl Encoder {
     /// Forgets everything heard.
     pub fn reset(&mut self) {
         self.mel.reset();
+        self.band = Band::default();
+        self.gate = Gate::default();
         self.hop.clear();
         self.state.fill(0.0);
         (self.samples, self.hops, self.quiet_hops) = (0, 0, 0);
@@ -139,6 +146,7 @@ impl Encoder {
     /// What was heard so far was silence, and the state what lasting silence leaves; time goes on.
     pub fn hush(&mut self) {
         self.mel.hush();
+        self.gate = Gate::default();
         self.hop.fill(quiet(&self.section));
         self.state.clone_from(&self.settled.state);
     }
@@ -180,7 +188,7 @@ impl Settled {
 
 /// What every bin of a normalised mel frame is in silence.
 fn quiet(section: &AudioSection) -> f32 {
-    (1e-6f32.ln() - section.mel_mean) / section.mel_std
+    (FLOOR.ln() - section.mel_mean) / section.mel_std
 }
 
 fn step(model: &Model, hop: &[f32], state: &mut Vec<f32>) -> Result<Vec<f32>> {

@@ -12,7 +12,8 @@ pub const HOP_SAMPLES: usize = 160;
 pub const BINS: usize = 80;
 
 const FFT: usize = 512;
-const FLOOR: f32 = 1e-6;
+/// Least energy of a bin.
+pub(super) const FLOOR: f32 = 1e-6;
 
 /// Streaming log-mel: frame `m` covers samples `[160 m, 160 m + 400)`, periodic Hann window, zero-padded FFT of 512,
 /// power spectrum, 80 triangular filters of peak 1 over 0..8000 Hz on the mel scale of HTK (`2595 log10(1 + f / 700)`,

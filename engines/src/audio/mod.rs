@@ -1,7 +1,9 @@
 //! From 16 kHz speech to feature windows: [`Mel`] is the streaming log-mel, [`Encoder`] the network that carries its
 //! state from hop to hop, [`Mono`] the mix of several channels, [`Timeline`] where a video frame finds the features around its own time.
 
+mod band;
 mod encoder;
+mod gate;
 mod mel;
 mod mono;
 mod timeline;
