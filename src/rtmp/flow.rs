@@ -56,11 +56,13 @@ impl Flow {
                 let time = self.place(packet.pts, now);
                 let time = self.video.map_or(time, |last| time.max(last + 1));
                 self.video = Some(time);
-                let mut push = |kind, data| out.push(Out { kind, timestamp: time as u32, data });
                 if first || unit.picture.is_some_and(|picture| self.picture != Some(picture)) {
-                    push(kind::DATA, amf::encode(&flv::metadata(unit.picture, self.sound)));
+                    // At 0 wherever it comes: libavformat takes what has a time for subtitles, and waits for more of them.
+                    let data = amf::encode(&flv::metadata(unit.picture, self.sound));
+                    out.push(Out { kind: kind::DATA, timestamp: 0, data });
                     self.picture = unit.picture;
                 }
+                let mut push = |kind, data| out.push(Out { kind, timestamp: time as u32, data });
                 if let Some(config) = unit.config.filter(|config| *config != self.config) {
                     push(kind::VIDEO, flv::avc_config(&config));
                     self.config = config;
@@ -150,6 +152,24 @@ mod tests {
         let first = after[0].1;
         assert!((3001..4000).contains(&first), "{after:?}");
         assert_eq!(after.iter().map(|(_, time)| time - first).collect::<Vec<_>>(), [0, 20, 40]);
+    }
+
+    #[test]
+    fn metadata_come_again_with_other_pictures_at_no_time() {
+        // x264's SPS of 640x360 at 25 fps.
+        let sps = [
+            0x67, 0x42, 0xC0, 0x1E, 0xD9, 0x00, 0xA0, 0x2F, 0xF9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01, 0x00, 0x00,
+            0x03, 0x00, 0x32, 0x0F, 0x16, 0x2E,
+        ];
+        let start = [0, 0, 0, 1];
+        let pictures = [&start[..], &sps, &start, &[0x68, 0xCB, 0x83], &start, &[0x65, 0x88]].concat();
+        let other = |pts| packet(Codec::H264, pts, true, pictures.clone());
+        let sent = sent(&mut Flow::new(false), &[video(0, true), video(40, false), other(80), other(120)]);
+        use kind::{DATA, VIDEO};
+        assert_eq!(
+            sent,
+            [(DATA, 0), (VIDEO, 0), (VIDEO, 0), (VIDEO, 40), (DATA, 0), (VIDEO, 80), (VIDEO, 80), (VIDEO, 120)]
+        );
     }
 
     #[test]
