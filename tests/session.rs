@@ -13,6 +13,7 @@ use lipstream::{
     avatar,
     live::{CHANNELS, Codec, Inlet, Packet, Picture, Place, RATE},
     session::{Manager, Phase, Refusal, Settings, Spec},
+    speech::{Cause, Event},
 };
 
 const SIZE: (u32, u32) = (320, 240);
@@ -315,6 +316,27 @@ async fn an_avatar_speaks_falls_silent_when_interrupted_and_idles() {
     second.add(&speech(4)).unwrap();
     let took = interrupting.await.unwrap().unwrap();
     assert!(took < Duration::from_secs(1) && session.speech().queued() > Duration::from_secs(2), "{took:?}");
+    manager.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn speech_that_nobody_hears_is_dropped_and_that_is_told() {
+    let kept = Duration::from_millis(500);
+    let (manager, _folder) = manager(Settings { speech_kept: kept, ..generous() });
+    let session = manager.create(Spec::new("avatar", "avatar")).unwrap();
+    let mut events = session.speech().events();
+    let mut writer = session.speech().writer("greeting").unwrap();
+    writer.add(&speech(4)).unwrap();
+    tokio::time::sleep(kept / 2).await;
+    assert!(!writer.is_cut(), "it waits for a viewer");
+    let until = Instant::now() + Duration::from_secs(5);
+    while !writer.is_cut() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let told: Vec<Event> = std::iter::from_fn(|| events.try_recv().ok()).collect();
+    let ended = Event::Ended { utterance: "greeting".into(), spoken_ms: 0.0, cut: Some(Cause::Unheard) };
+    assert_eq!(told, [Event::Listening { utterance: "greeting".into() }, ended, Event::Idle]);
+    assert_eq!(session.speech().queued(), Duration::ZERO);
     manager.close();
 }
 

@@ -4,7 +4,8 @@ pub mod boxes;
 mod bus;
 mod demuxer;
 mod elements;
-mod movie;
+#[doc(hidden)]
+pub mod movie;
 mod notice;
 mod reader;
 mod sound;

@@ -33,9 +33,14 @@ pub struct Track {
 
 /// The tracks of a file by their track number; none of one that is no such file.
 pub fn tracks(path: &Path) -> HashMap<u32, Track> {
-    let Some(moov) = index(path) else { return HashMap::new() };
-    let traks = children(&moov, 8..moov.len()).filter(|(kind, _)| kind == b"trak").map(|(_, range)| range);
-    traks.filter_map(|trak| track(&moov, trak)).collect()
+    index(path).map(|moov| tracks_of(&moov)).unwrap_or_default()
+}
+
+/// The tracks of a `moov` box, its header included.
+pub fn tracks_of(moov: &[u8]) -> HashMap<u32, Track> {
+    let traks =
+        children(moov, 8.min(moov.len())..moov.len()).filter(|(kind, _)| kind == b"trak").map(|(_, range)| range);
+    traks.filter_map(|trak| track(moov, trak)).collect()
 }
 
 /// The `moov` box of a file.
@@ -213,5 +218,28 @@ mod tests {
         assert!(top(&bytes).is_some_and(|top| !top.cut && top.index.is_some()));
         assert_eq!(top(&bytes[..60]), Some(Top { index: None, cut: true }));
         assert_eq!(top(b"RIFF----WAVE"), None);
+    }
+
+    #[test]
+    fn broken_indexes_are_no_panic() {
+        let nclx = *b"nclx\0\x01\0\x01\0\x06\x80";
+        let whole = std::fs::read(file([-1, 0, 0, 1], &nclx).path()).unwrap();
+        let moov = &whole[12 + 108..];
+        assert_eq!(tracks_of(moov).len(), 1);
+        (0..moov.len()).for_each(|cut| drop(tracks_of(&moov[..cut])));
+        let mut state = 1u32;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as usize % below
+        };
+        for _ in 0..50_000 {
+            let mut broken = moov.to_vec();
+            for _ in 0..1 + random(4) {
+                let at = random(broken.len());
+                // Sizes matter most: large, small, off by a little.
+                broken[at] = [0, 1, 7, 8, 0x7F, 0xFF, random(256) as u8][random(7)];
+            }
+            drop(tracks_of(&broken));
+        }
     }
 }

@@ -374,6 +374,8 @@ mod tests {
             x = std::hint::black_box(x.wrapping_mul(3) + 1);
         }
         assert!(own_cpu().unwrap() >= before.0 + Duration::from_millis(30));
-        assert!(busy_cpu().unwrap() > before.1);
+        // What a nice program takes is not counted.
+        let nice = rustix::process::nice(0).is_ok_and(|nice| nice > 0);
+        assert!(nice || busy_cpu().unwrap() > before.1);
     }
 }

@@ -42,7 +42,8 @@ pub enum Event {
     Listening { utterance: String },
     /// The first sample of an utterance was taken.
     Speaking { utterance: String },
-    /// An utterance is over: so many milliseconds of it were given to the graph.
+    /// An utterance is over: so many milliseconds of it were given to the graph, which shows them about 100 ms later. Of
+    /// one that was interrupted, viewers have not heard what was still in the graph.
     Ended {
         utterance: String,
         spoken_ms: f64,
@@ -168,23 +169,21 @@ impl Queue {
         self.events.subscribe()
     }
 
+    /// Called with the state locked where the event is of it: events are told in the order in which things happen.
     pub(crate) fn tell(&self, event: Event) {
-        // No receiver is no error.
+        // No receiver is no error; none is waited for.
         let _ = self.events.send(event);
     }
 
     /// Opens an utterance, spoken after those before it.
     pub fn writer(self: &Arc<Self>, utterance: &str) -> Result<Writer, Full> {
-        let number = {
-            let mut state = self.state.lock();
-            if state.utterances.len() >= MAX_UTTERANCES {
-                return Err(Full);
-            }
-            let number = state.next;
-            state.next += 1;
-            state.utterances.push_back((number, Utterance::new(utterance)));
-            number
-        };
+        let mut state = self.state.lock();
+        if state.utterances.len() >= MAX_UTTERANCES {
+            return Err(Full);
+        }
+        let number = state.next;
+        state.next += 1;
+        state.utterances.push_back((number, Utterance::new(utterance)));
         self.tell(Event::Listening { utterance: utterance.to_owned() });
         Ok(Writer { queue: self.clone(), number })
     }
@@ -221,40 +220,40 @@ impl Queue {
     }
 
     fn drop_where(&self, cause: Cause, unwanted: impl Fn(&Utterance) -> bool) -> Duration {
-        let mut events = Vec::new();
-        let before = {
-            let mut state = self.state.lock();
-            let State { utterances, edges, .. } = &mut *state;
-            if let Some((_, current)) = utterances.front().filter(|(_, current)| unwanted(current)) {
-                edges.cut(Some(&current.samples));
+        let mut state = self.state.lock();
+        let State { utterances, edges, .. } = &mut *state;
+        if let Some((_, current)) = utterances.front().filter(|(_, current)| unwanted(current)) {
+            edges.cut(Some(&current.samples));
+        }
+        let before = state.queued;
+        let any = !state.utterances.is_empty();
+        state.utterances.retain(|(_, utterance)| {
+            let cut = unwanted(utterance);
+            if cut {
+                self.tell(utterance.ended(Some(cause)));
             }
-            let (any, before) = (!utterances.is_empty() || state.speaking, state.queued);
-            state.utterances.retain(|(_, utterance)| {
-                let cut = unwanted(utterance);
-                if cut {
-                    events.push(utterance.ended(Some(cause)));
-                }
-                !cut
-            });
-            state.queued = state.utterances.iter().map(|(_, utterance)| utterance.samples.len()).sum();
-            state.speaking = state.utterances.iter().any(|(_, utterance)| utterance.started());
-            if any && state.utterances.is_empty() {
-                events.push(Event::Idle);
-            }
-            before - state.queued
-        };
+            !cut
+        });
+        state.queued = state.utterances.iter().map(|(_, utterance)| utterance.samples.len()).sum();
+        state.speaking = state.utterances.iter().any(|(_, utterance)| utterance.started());
+        if any && state.utterances.is_empty() {
+            self.tell(Event::Idle);
+        }
+        let thrown = before - state.queued;
+        drop(state);
         self.space.notify_waiters();
-        events.into_iter().for_each(|event| self.tell(event));
-        Duration::from_secs_f64(before as f64 / RATE as f64)
+        Duration::from_secs_f64(thrown as f64 / RATE as f64)
     }
 
     /// Fills `out` with the next samples of speech, silence where there is none. Returns whether any of it is speech.
     /// Never waits.
     pub fn take(&self, out: &mut [f32]) -> bool {
         let mut events = Vec::new();
-        let speech = self.state.lock().take(out, &mut events);
-        self.space.notify_waiters();
+        let mut state = self.state.lock();
+        let speech = state.take(out, &mut events);
         events.into_iter().for_each(|event| self.tell(event));
+        drop(state);
+        self.space.notify_waiters();
         speech
     }
 }
@@ -354,22 +353,18 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let mut events = Vec::new();
-        {
-            let mut state = self.queue.state.lock();
-            let Some(place) = state.utterances.iter().position(|(number, _)| *number == self.number) else { return };
-            let own = &mut state.utterances[place].1;
-            own.finished = true;
-            // Without a sample there is nothing to take: it must not wait for a session to run.
-            if !own.started() && own.samples.is_empty() {
-                events.push(own.ended(None));
-                state.utterances.remove(place);
-                if state.utterances.is_empty() {
-                    events.push(Event::Idle);
-                }
+        let mut state = self.queue.state.lock();
+        let Some(place) = state.utterances.iter().position(|(number, _)| *number == self.number) else { return };
+        let own = &mut state.utterances[place].1;
+        own.finished = true;
+        // Without a sample there is nothing to take: it must not wait for a session to run.
+        if !own.started() && own.samples.is_empty() {
+            self.queue.tell(own.ended(None));
+            state.utterances.remove(place);
+            if state.utterances.is_empty() {
+                self.queue.tell(Event::Idle);
             }
         }
-        events.into_iter().for_each(|event| self.queue.tell(event));
     }
 }
 
