@@ -21,8 +21,8 @@ use openssl::{
     pkey::PKey,
     srtp::SrtpProfileId,
     ssl::{
-        HandshakeError, MidHandshakeSslStream, ShutdownState, Ssl, SslContext, SslMethod, SslOptions, SslStream,
-        SslVerifyMode, SslVersion,
+        self, ErrorCode, HandshakeError, MidHandshakeSslStream, ShutdownState, Ssl, SslContext, SslMethod, SslOptions,
+        SslStream, SslVerifyMode, SslVersion,
     },
     x509::{X509, X509Builder, X509NameBuilder},
 };
@@ -176,12 +176,20 @@ impl State {
         let (next, done) = match outcome {
             Ok(stream) => (Self::Connected(stream), true),
             Err(HandshakeError::WouldBlock(stream)) => (Self::Handshake(stream), false),
+            // A flight that is sent again, because its answer has stayed away, clears the mark that there was nothing to
+            // read: OpenSSL then tells neither a cause nor that it waits.
+            Err(HandshakeError::Failure(stream)) if is_no_cause(stream.error()) => (Self::Handshake(stream), false),
             Err(HandshakeError::SetupFailure(error)) => return Err(failed("set-up", &error)),
             Err(HandshakeError::Failure(stream)) => return Err(failed("handshake", stream.error())),
         };
         *self = next;
         Ok(done)
     }
+}
+
+/// Reads and writes of [`Wire`] fail in no other way.
+fn is_no_cause(error: &ssl::Error) -> bool {
+    error.code() == ErrorCode::SYSCALL && error.io_error().is_none() && error.ssl_error().is_none()
 }
 
 /// The library's error has no text: the log has it.
@@ -355,5 +363,58 @@ impl DtlsInstance for Dtls {
             self.collect();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(active: bool) -> Box<dyn DtlsInstance> {
+        let cert = OpenSsl.generate_certificate().unwrap();
+        let mut instance = OpenSsl.new_dtls(&cert, Instant::now(), DtlsVersion::Dtls12, None).unwrap();
+        instance.set_active(active);
+        instance
+    }
+
+    /// Datagrams that an instance sends, and whether it is connected.
+    fn poll(instance: &mut dyn DtlsInstance) -> (Vec<Vec<u8>>, bool) {
+        let (mut sent, mut connected, mut buffer) = (Vec::new(), false, vec![0; RECORD]);
+        loop {
+            match instance.poll_output(&mut buffer) {
+                DtlsOutput::Packet(packet) => sent.push(packet.to_vec()),
+                DtlsOutput::Connected => connected = true,
+                DtlsOutput::Timeout(_) => return (sent, connected),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn flights_that_are_lost_are_sent_again() {
+        let (mut client, mut server) = (instance(true), instance(false));
+        let (mut done, mut lost) = ((false, false), (0, 0));
+        let start = Instant::now();
+        while done != (true, true) {
+            assert!(start.elapsed() < Duration::from_secs(20), "{done:?}, {lost:?} lost");
+            // The first flight of each is lost.
+            let (sent, connected) = poll(&mut *client);
+            done.0 |= connected;
+            for packet in sent {
+                match lost.0 {
+                    0 => lost.0 = 1,
+                    _ => server.handle_packet(&packet).unwrap(),
+                }
+            }
+            let (sent, connected) = poll(&mut *server);
+            done.1 |= connected;
+            let drop_all = lost.1 == 0 && !sent.is_empty();
+            lost.1 += usize::from(drop_all);
+            sent.iter().filter(|_| !drop_all).for_each(|packet| client.handle_packet(packet).unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+            client.handle_timeout(Instant::now()).unwrap();
+            server.handle_timeout(Instant::now()).unwrap();
+        }
+        assert_eq!(lost, (1, 1));
     }
 }
