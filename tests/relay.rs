@@ -177,7 +177,7 @@ async fn a_session_says_what_its_publisher_sends_and_counts_nothing_without_one(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_begins_and_ends_with_a_publisher_to_any_name() {
-    let service = Service::start("[sessions]\ndemo = false\nidle_seconds = 1\npublish_key = \"ab+c/de01234567==\"\n");
+    let service = Service::start("[sessions]\ndemo = false\nidle_seconds = 5\npublish_key = \"ab+c/de01234567==\"\n");
     let list = || service.send("GET", "/api/v1/sessions", "", b"").1;
     let refused = publish_pattern("320x240", "25", &format!("{}/fresh?key=wrong+one", service.rtmp));
     let (code, stderr) = refused.end(PATIENCE).await;
@@ -188,7 +188,14 @@ async fn a_session_begins_and_ends_with_a_publisher_to_any_name() {
     eventually(PATIENCE, "the session", || list().contains("fresh"));
     let told = told_rate(&format!("{}/fresh/synced", service.rtmp)).await;
     assert_eq!(told, 25.0);
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    drop(publisher);
+    eventually(PATIENCE, "its publisher is gone", || service.session("fresh")["publishing"] == false);
+    let refused = publish_pattern("320x240", "25", &format!("{}/fresh", service.rtmp));
+    let (code, stderr) = refused.end(PATIENCE).await;
+    assert!(code != 0 && stderr.contains("stream key"), "the key guards it for others too: {stderr}");
+    let publisher = publish_pattern("320x240", "25", &format!("{}/fresh?key=ab+c/de01234567==", service.rtmp));
+    eventually(PATIENCE, "it is published to again", || service.session("fresh")["publishing"] == true);
+    tokio::time::sleep(Duration::from_millis(6500)).await;
     assert!(list().contains("fresh"), "it stays without viewers while it is published to");
     drop(publisher);
     eventually(PATIENCE, "the session's end", || !list().contains("fresh"));

@@ -110,6 +110,8 @@ impl Deck {
         if place == Place::Main {
             state.frames.clear();
             state.interval = None;
+            // The size stays, the rate is the new source's.
+            state.picture.iter_mut().for_each(|picture| picture.fps = (0, 1));
         }
         state.next = id;
         Ok(id)
@@ -328,8 +330,9 @@ impl Intake for Deck {
                     let Picture { width, height, fps: (frames, seconds) } = picture;
                     let kept = shown.filter(|shown| (shown.width, shown.height) != (width, height));
                     let scaled = kept.map(|shown| format!(", scaled to {}x{}", shown.width, shown.height));
-                    let scaled = scaled.unwrap_or_default();
-                    tracing::info!("session `{name}`: {who} sends {width}x{height} at {frames}/{seconds} fps{scaled}");
+                    let (scaled, rate) = (scaled.unwrap_or_default(), format!(" at {frames}/{seconds} fps"));
+                    let rate = if frames > 0 { rate } else { String::new() };
+                    tracing::info!("session `{name}`: {who} sends {width}x{height}{rate}{scaled}");
                 }
                 sent.picture = Some(picture);
             }

@@ -182,7 +182,9 @@ impl Manager {
                 "there is no session `{id}`, and one begins for those only who give the publish key: add ?key=KEY"
             )));
         }
-        let session = match self.create(Spec { with_publisher: true, ..Spec::new(id, graph) }) {
+        // The key guards the session for those who come after this one.
+        let spec = Spec { with_publisher: true, stream_key: key.clone(), ..Spec::new(id, graph) };
+        let session = match self.create(spec) {
             Ok(session) => session,
             // Another publisher was faster.
             Err(Refusal::Conflict(_)) => return self.get(id),
