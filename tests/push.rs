@@ -108,7 +108,7 @@ async fn private_addresses_are_neither_pushed_to_nor_read() {
     assert!(listener.accept().is_err(), "something has connected");
     let files = pull::Settings { files: false, ..pull_settings() };
     assert!(Pull::start(counter.inlet(), "file:///etc/passwd", files).is_err());
-    assert!(Push::start(broadcast.outlet.clone(), "http://127.0.0.1/", push_settings()).is_err());
+    assert!(Push::start(broadcast.outlet.clone(), "ftp://127.0.0.1/", push_settings()).is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

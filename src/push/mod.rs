@@ -1,4 +1,4 @@
-//! Pushes a session's output to other servers, by RTMP, RTMPS or SRT.
+//! Pushes a session's output to other servers, by RTMP, RTMPS, SRT or WHIP.
 //!
 //! RTMP is our own client (see [`crate::rtmp`]), not `rtmp2sink`: it shares the session's packets without a pipeline,
 //! connects to the very address that was checked, and a server's refusal reaches the status in its own words. SRT is
@@ -9,6 +9,7 @@
 
 mod rtmp;
 mod srt;
+mod whip;
 
 use std::{
     future::Future,
@@ -25,13 +26,15 @@ use crate::{
     session::{self, Refusal, Session},
 };
 
-/// Codecs of every push.
+/// Codecs of a push, and of one by WHIP.
 const CODECS: [Codec; 2] = [Codec::H264, Codec::Aac];
+const WHIP_CODECS: [Codec; 2] = [Codec::H264, Codec::Opus];
 /// A connection that lasted this long makes the next pause the shortest again.
 const STEADY: Duration = Duration::from_secs(20);
 
 /// What may be pushed to, with the customary ports.
-pub const SCHEMES: &[(&str, u16)] = &[("rtmp", 1935), ("rtmps", 443), ("srt", 9000)];
+pub const SCHEMES: &[(&str, u16)] =
+    &[("rtmp", 1935), ("rtmps", 443), ("srt", 9000), ("whip", 80), ("whips", 443), ("http", 80), ("https", 443)];
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -177,7 +180,9 @@ async fn keep_pushing(source: impl Source, url: String, settings: Settings, repo
 
 /// Pushes until the connection breaks; `Ok` at the end of the session.
 async fn push_once(source: &impl Source, url: &str, settings: &Settings, report: &Report) -> Result<(), String> {
-    let mut viewer = source.watch(&CODECS).await.map_err(|refusal| refusal.to_string())?;
+    let whip = url.starts_with("http") || url.starts_with("whip");
+    let codecs = if whip { &WHIP_CODECS } else { &CODECS };
+    let mut viewer = source.watch(codecs).await.map_err(|refusal| refusal.to_string())?;
     let first = loop {
         match viewer.recv().await {
             Some(packet) if packet.codec.is_video() => break packet,
@@ -190,6 +195,7 @@ async fn push_once(source: &impl Source, url: &str, settings: &Settings, report:
         address::check(url, SCHEMES, settings.private_addresses).await.map_err(|refused| refused.to_string())?;
     match checked.url.scheme() {
         "srt" => srt::push(&checked, settings, feed, report).await,
+        "whip" | "whips" | "http" | "https" => whip::push(&checked, settings, feed, report).await,
         _ => rtmp::push(&checked, settings, feed, report).await,
     }
 }

@@ -71,7 +71,7 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// To the first address that answers, of those that were checked.
-async fn connect(checked: &Checked, settings: &Settings) -> Result<TcpStream, String> {
+pub(super) async fn connect(checked: &Checked, settings: &Settings) -> Result<TcpStream, String> {
     let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in &checked.addresses {
         match timeout(settings.patience, TcpStream::connect(address)).await {
@@ -104,7 +104,7 @@ fn target(checked: &Checked) -> Result<Target, String> {
 }
 
 /// Certificates are checked against Mozilla's roots.
-fn tls() -> Arc<rustls::ClientConfig> {
+pub(super) fn tls() -> Arc<rustls::ClientConfig> {
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)

@@ -14,7 +14,7 @@ const MAX_VALUE: usize = 2048;
 const MAX_PUSHES: usize = 8;
 /// A week, in seconds.
 const MAX_IDLE: u32 = 604_800;
-const PUSH_SCHEMES: [&str; 3] = ["rtmp", "rtmps", "srt"];
+const PUSH_SCHEMES: [&str; 7] = ["rtmp", "rtmps", "srt", "whip", "whips", "http", "https"];
 const PULL_SCHEMES: [&str; 9] = ["rtmp", "rtmps", "srt", "rtsp", "rtsps", "rtspt", "http", "https", "file"];
 
 /// Whether `name` can be part of a URL and of a metric as it is.
@@ -65,7 +65,7 @@ pub struct Spec {
     /// URL to read, for graphs that pull.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull: Option<String>,
-    /// RTMP and SRT URLs to which the output is pushed while the session runs.
+    /// RTMP, SRT and WHIP URLs (`whip://` is by HTTP, `whips://` by HTTPS) to which the output is pushed while the session runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub push: Vec<String>,
     /// Name under which RTMP clients play it, besides `KEY/synced`.

@@ -45,6 +45,14 @@ pub(super) fn configure(config: &mut CodecConfig, sdp: &str, video: bool) {
     }
 }
 
+/// Sets what is offered to a server: one H.264, in both framings of packets, and Opus.
+pub(super) fn offered(config: &mut CodecConfig) {
+    configure(config, "", false);
+    for (number, again, (many, profile)) in [(102, 103, H264[0]), (104, 105, H264[1])] {
+        config.add_h264(Pt::from(number), Some(Pt::from(again)), many, profile);
+    }
+}
+
 /// The payload types of an offer's sections.
 fn numbers(sdp: &str) -> impl Iterator<Item = u8> {
     let sections = sdp.lines().filter(|line| line.starts_with("m="));

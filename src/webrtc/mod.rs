@@ -23,6 +23,7 @@
 //! Its DTLS takes no RSA certificates; ours is OpenSSL's ([`dtls`](self)).
 
 mod alignment;
+mod caller;
 mod codecs;
 mod dtls;
 mod negotiate;
@@ -39,6 +40,7 @@ mod status;
 mod tailor;
 mod timeline;
 
+pub(crate) use self::caller::Caller;
 #[doc(hidden)]
 pub use self::{negotiate::read_offer, offer::read_fragment};
 pub use self::{

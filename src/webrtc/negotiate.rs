@@ -34,7 +34,7 @@ pub(super) const REORDER_AUDIO: Duration = Duration::from_millis(60);
 /// Frames that may wait for a frame before them.
 const REORDER_VIDEO: usize = 10;
 /// First guess of a viewer's bandwidth, in bit/s: a 720p stream. Too little would blur the first seconds of everyone.
-const FIRST_GUESS: u64 = 2_500_000;
+pub(super) const FIRST_GUESS: u64 = 2_500_000;
 
 /// A stream of an answer.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +101,7 @@ fn config(offer: &Offer, want: Want, video: bool, max_bitrate: u64) -> RtcConfig
 
 /// The library's extensions without the orientation of pictures (3GPP TS 26.114): a client that does not have it
 /// agreed turns the pictures before it encodes them.
-fn extensions() -> ExtensionMap {
+pub(super) fn extensions() -> ExtensionMap {
     let standard = ExtensionMap::standard();
     let mut extensions = ExtensionMap::empty();
     for (id, extension) in standard.iter() {
@@ -213,7 +213,7 @@ fn sections(answer: &str) -> Vec<Mid> {
 }
 
 /// What is sent in a section: H.264 before VP8, and of H.264 what is nearest to constrained baseline with FU-A.
-fn track(rtc: &mut Rtc, mid: Mid) -> Option<Track> {
+pub(super) fn track(rtc: &mut Rtc, mid: Mid) -> Option<Track> {
     let writer = rtc.writer(mid)?;
     let best =
         writer.payload_params().filter_map(|params| Some((rank(params)?, *params))).min_by_key(|(rank, _)| *rank);

@@ -3,6 +3,7 @@
 use std::{path::Path, process::Command};
 
 use lipstream::{
+    push::{self, Push},
     session::Spec,
     webrtc::{Role, Settings},
 };
@@ -124,6 +125,40 @@ fn webrtcbin_plays() {
     let Some(said) = webrtcbin(&house, "whep") else { return };
     println!("{said}");
     assert!(said.contains("video") && said.contains("audio"), "{said}");
+}
+
+/// What one session shows is published to another by WHIP, as to an SFU.
+#[test]
+fn a_session_is_pushed_by_whip() {
+    let house = House::new(Settings::default());
+    let _feed = Feed::start(&house.outlet("relay"), SHOW);
+    let mut spec = Spec::new("sfu", "relay");
+    spec.stream_key = Some("ab+c/de==".into());
+    house.manager.create(spec).unwrap();
+    let settings = push::Settings { private_addresses: true, ..push::Settings::default() };
+    let start = |user: &str, settings: &push::Settings| {
+        let url = format!("whip://{user}{}/whip/sfu", house.address);
+        house.enter(|| Push::start(house.outlet("relay"), &url, settings.clone()).unwrap())
+    };
+    let publisher = |house: &House| house.server.peers().into_iter().find(|peer| peer.role == Role::Publisher);
+
+    let wrong = start("wrong-key@", &settings);
+    house.until("a refusal", |_| wrong.status().error.is_some());
+    let status = format!("{:?}", wrong.status());
+    assert!(status.contains("401") && !status.contains("wrong-key"), "{status}");
+    drop(wrong);
+    let public = start("", &push::Settings { private_addresses: false, ..settings.clone() });
+    house.until("a refusal", |_| public.status().error.is_some());
+    assert!(public.status().error.unwrap().contains("not a public address"));
+    drop(public);
+
+    let push = start("ab%2Bc%2Fde%3D%3D@", &settings);
+    house.until("media", |house| {
+        publisher(house).is_some_and(|peer| peer.counters.frames > 20 && peer.counters.sounds > 50)
+    });
+    assert!(push.status().connected, "{:?}", push.status());
+    drop(push);
+    house.until("its end at the server", |house| publisher(house).is_none());
 }
 
 #[test]

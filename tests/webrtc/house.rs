@@ -97,6 +97,12 @@ impl House {
         self.manager.get(session).unwrap().outlet().clone()
     }
 
+    /// Within the server's runtime.
+    pub fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _inside = self.runtime.enter();
+        work()
+    }
+
     /// Waits until `holds`.
     pub fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let start = Instant::now();
