@@ -33,7 +33,7 @@ use crate::{
     error::Result,
     http::Problem,
     live::{Decoder, Place},
-    session::{Manager, Session, Video, Voice},
+    session::{Manager, OnPublish, Session, Video, Voice},
 };
 
 /// Requests that may wait for one peer's task.
@@ -161,6 +161,9 @@ impl Server {
         keys: &[String],
         body: &[u8],
     ) -> Result<Opened, Problem> {
+        if self.manager.settings().on_publish == OnPublish::Refuse {
+            self.manager.get(session)?;
+        }
         let offer = Offer::read(body, Want::Publish)?;
         let session = if voice { self.manager.get(session)? } else { self.for_publisher(session, keys).await? };
         check_key(&session, keys)?;
