@@ -143,3 +143,38 @@ fn long_silence_costs_nothing_and_speech_after_it_is_heard() {
     let far = heard.last().unwrap().iter().zip(encoder.silence()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(far > 0.2, "{far}");
 }
+
+/// Syllables of a buzz of 140 Hz whose harmonics lie between two frequencies, two seconds.
+fn buzz(low: f32, high: f32) -> Vec<f32> {
+    let tau = std::f32::consts::TAU;
+    let harmonics: Vec<f32> = (1..57).map(|k| 140.0 * k as f32).filter(|hz| (low..high).contains(hz)).collect();
+    let wave = |t: f32| harmonics.iter().map(|hz| (tau * hz * t).sin() * (140.0 / hz).powf(0.8)).sum::<f32>();
+    (0..32_000).map(|n| n as f32 / 16_000.0).map(|t| 0.1 * wave(t) * (tau * 2.0 * t).sin().powi(2)).collect()
+}
+
+/// How far the second second of features is from others, in the mean.
+fn apart(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
+    let far = |(a, b): (&Vec<f32>, &Vec<f32>)| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
+    a.iter().zip(b).skip(50).map(far).sum::<f32>() / (a.len() - 50) as f32
+}
+
+#[test]
+fn a_narrow_voice_is_heard_as_a_whole_one() {
+    let mut encoder = encoder();
+    let mut hear = |samples: Vec<f32>| features(&mut encoder, std::iter::once(samples));
+    let (whole, narrow, silence) = (hear(buzz(0.0, 7900.0)), hear(buzz(320.0, 3300.0)), hear(vec![0.0; 32_000]));
+    let (off, speech) = (apart(&narrow, &whole), apart(&silence, &whole));
+    println!("{off} of {speech}");
+    assert!(off < 0.5 * speech, "{off} of {speech}");
+}
+
+#[test]
+fn lasting_hum_is_heard_as_silence() {
+    let mut encoder = encoder();
+    let hum = |n: u32| 0.01 * (std::f32::consts::TAU * 50.0 * n as f32 / 16_000.0).sin();
+    let heard = features(&mut encoder, std::iter::once((0..16 * 10_000).map(hum).collect()));
+    let last = &heard[heard.len() - 10];
+    let off = last.iter().zip(encoder.silence()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    // The encoder remembers the first half second a little, in which it might have been a voice.
+    assert!(off < 0.4, "{off}");
+}
