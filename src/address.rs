@@ -156,6 +156,13 @@ pub fn masked(url: &Url) -> String {
     format!("{}://{host}{port}{path}/***", url.scheme())
 }
 
+/// What `%` and `+` stand for in a part of a URL's query (WHATWG's form encoding).
+pub fn decoded(text: &str) -> String {
+    let pairs = format!("={text}");
+    let value = url::form_urlencoded::parse(pairs.as_bytes()).next();
+    value.map_or_else(String::new, |(_, value)| value.into_owned())
+}
+
 /// [`masked`] for what may be no URL.
 pub fn masked_text(text: &str) -> String {
     Url::parse(text).map_or_else(|_| "(not a URL)".to_owned(), |url| masked(&url))

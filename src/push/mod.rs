@@ -7,16 +7,19 @@
 //! A push is a viewer like others: it connects when there is something to send, comes back after a pause when the
 //! connection breaks, and the session notices nothing.
 
+mod dial;
 mod rtmp;
 mod srt;
 mod whip;
 
 use std::{
     future::Future,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -35,6 +38,9 @@ const STEADY: Duration = Duration::from_secs(20);
 /// What may be pushed to, with the customary ports.
 pub const SCHEMES: &[(&str, u16)] =
     &[("rtmp", 1935), ("rtmps", 443), ("srt", 9000), ("whip", 80), ("whips", 443), ("http", 80), ("https", 443)];
+
+/// Those that are by WHIP.
+const WHIP_SCHEMES: [&str; 4] = ["whip", "whips", "http", "https"];
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -165,9 +171,11 @@ async fn keep_pushing(source: impl Source, url: String, settings: Settings, repo
     let mut pause = shortest;
     while !source.outlet().is_closed() {
         let began = Instant::now();
-        match push_once(&source, &url, &settings, &report).await {
-            Ok(()) => return report.ended(),
-            Err(error) => report.lost(&error),
+        // The WebRTC library asserts a few things that a server can break.
+        match AssertUnwindSafe(push_once(&source, &url, &settings, &report)).catch_unwind().await {
+            Ok(Ok(())) => return report.ended(),
+            Ok(Err(error)) => report.lost(&error),
+            Err(_) => report.lost("it failed; the log says why"),
         }
         if began.elapsed() >= STEADY {
             pause = shortest;
@@ -180,7 +188,8 @@ async fn keep_pushing(source: impl Source, url: String, settings: Settings, repo
 
 /// Pushes until the connection breaks; `Ok` at the end of the session.
 async fn push_once(source: &impl Source, url: &str, settings: &Settings, report: &Report) -> Result<(), String> {
-    let whip = url.starts_with("http") || url.starts_with("whip");
+    let (parsed, _, _) = address::parse(url, SCHEMES).map_err(|refused| refused.to_string())?;
+    let whip = WHIP_SCHEMES.contains(&parsed.scheme());
     let codecs = if whip { &WHIP_CODECS } else { &CODECS };
     let mut viewer = source.watch(codecs).await.map_err(|refusal| refusal.to_string())?;
     let first = loop {
@@ -195,7 +204,7 @@ async fn push_once(source: &impl Source, url: &str, settings: &Settings, report:
         address::check(url, SCHEMES, settings.private_addresses).await.map_err(|refused| refused.to_string())?;
     match checked.url.scheme() {
         "srt" => srt::push(&checked, settings, feed, report).await,
-        "whip" | "whips" | "http" | "https" => whip::push(&checked, settings, feed, report).await,
+        _ if whip => whip::push(&checked, settings, feed, report).await,
         _ => rtmp::push(&checked, settings, feed, report).await,
     }
 }

@@ -1,16 +1,17 @@
 //! A push by WHIP (RFC 9725), to an SFU or another server that takes WebRTC.
 
+use std::net::{SocketAddr, UdpSocket};
+
 use axum::body::{Body, to_bytes};
 use hyper::{Method, Request, StatusCode, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::timeout,
-};
-use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+use tokio::time::timeout;
 
-use super::{Feed, Report, Settings, rtmp};
-use crate::{address::Checked, webrtc};
+use super::{Feed, Report, Settings, dial};
+use crate::{
+    address::{self, Checked},
+    webrtc,
+};
 
 /// Largest answer that is read.
 const MAX_ANSWER: usize = 64 << 10;
@@ -51,47 +52,66 @@ impl Drop for Resource {
 pub(super) async fn push(checked: &Checked, settings: &Settings, feed: Feed, report: &Report) -> Result<(), String> {
     let url = &checked.url;
     let token = url.password().filter(|password| !password.is_empty()).or(Some(url.username()));
-    let token = token.filter(|token| !token.is_empty()).map(percent_decoded);
+    let token = token.filter(|token| !token.is_empty()).map(|token| address::decoded(&token.replace('+', "%2B")));
+    let secrets = [token.clone(), url.path_segments().and_then(|mut parts| parts.next_back()).map(str::to_owned)];
     let endpoint = Endpoint { checked: checked.clone(), settings: settings.clone(), token };
-    let from = rtmp::connect(checked, settings).await?.local_addr().map_err(|error| error.to_string())?.ip();
-    let (caller, offer) = webrtc::Caller::offer(from).await?;
+    let pushed = publish(endpoint, feed, report).await;
+    // Some servers repeat what they refuse.
+    pushed.map_err(|error| {
+        let secrets = secrets.iter().flatten().filter(|secret| !secret.is_empty());
+        secrets.fold(error, |error, secret| error.replace(secret, "***"))
+    })
+}
+
+async fn publish(endpoint: Endpoint, feed: Feed, report: &Report) -> Result<(), String> {
+    let (url, private) = (endpoint.checked.url.clone(), endpoint.settings.private_addresses);
+    let from = source(&endpoint.checked.addresses)?;
+    let (caller, offer) = webrtc::Caller::offer(from.ip()).await?;
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
     let path = if url.path().is_empty() { "/" } else { url.path() };
     let answer = endpoint.ask(Method::POST, &format!("{path}{query}"), offer).await?;
     if answer.status != StatusCode::CREATED {
-        let said = answer.body.lines().next().unwrap_or_default().chars().take(200).collect::<String>();
+        let said: String = answer.body.lines().next().unwrap_or_default().chars().take(200).collect();
         return Err(format!("the server refuses: {} {said}", answer.status));
     }
-    let base = url.join(answer.location.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
-    // Another host was not checked.
-    let same = base.host_str() == url.host_str() && base.port() == url.port();
-    let path = if same { base.path().to_owned() } else { url.path().to_owned() };
-    let _resource = Resource { endpoint, path };
+    // One at another host cannot be deleted: its address was not checked.
+    let location = answer.location.and_then(|location| url.join(&location).ok());
+    let location = location.filter(|at| at.host_str() == url.host_str() && at.port() == url.port());
+    let _resource = location.map(|at| {
+        let query = at.query().map(|query| format!("?{query}")).unwrap_or_default();
+        Resource { endpoint, path: format!("{}{query}", at.path()) }
+    });
     let Feed { first, viewer } = feed;
     let first = first.ok_or("nothing to send")?;
-    let call = caller.answer(&answer.body, settings.private_addresses, viewer, first)?;
+    let call = caller.answer(&answer.body, private, viewer, first)?;
     call.run(&webrtc::Settings::default(), || report.connected()).await
+}
+
+/// The address of this machine from which the first of `addresses` that has a route is reached. Connecting a UDP socket
+/// sends nothing.
+fn source(addresses: &[SocketAddr]) -> Result<SocketAddr, String> {
+    let from = |to: &SocketAddr| {
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any).ok()?;
+        socket.connect(to).ok()?;
+        socket.local_addr().ok()
+    };
+    addresses.iter().find_map(from).ok_or_else(|| "no route to the server".into())
 }
 
 impl Endpoint {
     /// A request on a connection of its own, to the addresses that were checked.
     async fn ask(&self, method: Method, path: &str, body: String) -> Result<Answer, String> {
         let work = async {
-            let socket = rtmp::connect(&self.checked, &self.settings).await?;
-            if matches!(self.checked.url.scheme(), "https" | "whips") {
-                let name = ServerName::try_from(self.checked.host.clone()).map_err(|error| error.to_string())?;
-                let socket = TlsConnector::from(rtmp::tls()).connect(name, socket).await;
-                self.exchange(socket.map_err(|error| format!("TLS: {error}"))?, method, path, body).await
-            } else {
-                self.exchange(socket, method, path, body).await
-            }
+            let socket = dial::connect(&self.checked, &self.settings).await?;
+            self.exchange(socket, method, path, body).await
         };
         timeout(self.settings.patience, work).await.map_err(|_| "the server did not answer in time".to_owned())?
     }
 
-    async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    async fn exchange(
         &self,
-        socket: S,
+        socket: Box<dyn dial::Stream>,
         method: Method,
         path: &str,
         body: String,
@@ -116,11 +136,4 @@ impl Endpoint {
         let body = to_bytes(Body::new(body), MAX_ANSWER).await.map_err(|error| format!("the answer: {error}"))?;
         Ok(Answer { status: head.status, location, body: String::from_utf8_lossy(&body).into_owned() })
     }
-}
-
-/// What `%` stands for in a part of a URL.
-fn percent_decoded(text: &str) -> String {
-    let pairs = format!("={}", text.replace('+', "%2B"));
-    let decoded = url::form_urlencoded::parse(pairs.as_bytes()).next();
-    decoded.map_or_else(String::new, |(_, value)| value.into_owned())
 }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use subtle::ConstantTimeEq;
 
-use crate::live::Place;
+use crate::{address::decoded, live::Place};
 
 /// Longest path and longest key that are looked at.
 const MAX_LENGTH: usize = 512;
@@ -20,12 +20,6 @@ impl Key {
     pub fn matches(&self, expected: &str) -> bool {
         let same = |given: &str| bool::from(given.as_bytes().ct_eq(expected.as_bytes()));
         // People paste keys as they are, and programs encode them: base64 has + / and =.
-        let decoded = |text: &str| -> String {
-            let pairs = format!("={text}");
-            url::form_urlencoded::parse(pairs.as_bytes())
-                .next()
-                .map_or_else(String::new, |(_, value)| value.into_owned())
-        };
         same(&self.0) | same(&decoded(&self.0.replace('+', "%2B"))) | same(&decoded(&self.0))
     }
 }

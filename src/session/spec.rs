@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Refusal;
-use crate::graph::Service;
+use crate::{graph::Service, pull, push};
 
 const MAX_PARAMS: usize = 64;
 /// Longest parameter or URL, in bytes.
@@ -14,8 +14,6 @@ const MAX_VALUE: usize = 2048;
 const MAX_PUSHES: usize = 8;
 /// A week, in seconds.
 const MAX_IDLE: u32 = 604_800;
-const PUSH_SCHEMES: [&str; 7] = ["rtmp", "rtmps", "srt", "whip", "whips", "http", "https"];
-const PULL_SCHEMES: [&str; 9] = ["rtmp", "rtmps", "srt", "rtsp", "rtsps", "rtspt", "http", "https", "file"];
 
 /// Whether `name` can be part of a URL and of a metric as it is.
 pub fn is_name(name: &str) -> bool {
@@ -123,7 +121,9 @@ impl Spec {
             let Some(parsed) = parsed else {
                 return invalid(key, "must be a URL, such as rtmp://host/app/key");
             };
-            let allowed: &[&str] = if key == "push" { &PUSH_SCHEMES } else { &PULL_SCHEMES };
+            // A file is pulled without a port.
+            let (remote, local) = if key == "push" { (push::SCHEMES, None) } else { (pull::SCHEMES, Some("file")) };
+            let allowed: Vec<&str> = remote.iter().map(|(scheme, _)| *scheme).chain(local).collect();
             if !allowed.contains(&parsed.scheme()) {
                 return invalid(key, &format!("scheme `{}` is none of {}", parsed.scheme(), allowed.join(", ")));
             }
