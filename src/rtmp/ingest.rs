@@ -93,12 +93,13 @@ impl Ingest {
         match self.read(flv::audio(tag))? {
             Some(Tag::Config { codec, data }) => self.set_audio(codec, data),
             Some(Tag::Frame { codec, channels, data, .. }) => {
-                let bare = Bytes::copy_from_slice(if channels == 0 { &[] } else { std::slice::from_ref(&channels) });
-                if self.audio.codec != Some(codec) || (channels > 0 && self.audio.config != bare) {
+                // Of what has no configuration the channels are one.
+                let own = if channels == 0 { &[] } else { std::slice::from_ref(&channels) };
+                if self.audio.codec != Some(codec) || (channels > 0 && self.audio.config != own) {
                     if codec == Codec::Aac {
                         return Ok(());
                     }
-                    self.set_audio(codec, bare)?;
+                    self.set_audio(codec, Bytes::copy_from_slice(own))?;
                 }
                 let placed = self.place(timestamp);
                 self.dropped += u64::from(!self.decoder.push_audio(data, placed.time()));

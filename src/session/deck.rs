@@ -32,7 +32,6 @@ pub struct Frame {
 struct Source {
     /// The source that holds the place; 0 is none.
     id: u64,
-    who: String,
     map: TimeMap,
     sound: Track,
     sent: Sent,
@@ -63,15 +62,15 @@ struct State {
     /// Between the source's frames, smoothed.
     interval: Option<Nanos>,
     next: u64,
-    /// When the last source left.
+    /// When the last source left; before there was one, when the deck was made.
     left: Option<Instant>,
     /// Whether a graph takes from the deck; without one nothing is kept.
     playing: bool,
 }
 
 /// See the module. Sources put in from their own threads, the conductor takes.
+#[derive(Default)]
 pub struct Deck {
-    made: Instant,
     state: Mutex<State>,
     arrival: Condvar,
     dropped: AtomicU64,
@@ -81,10 +80,8 @@ impl Deck {
     /// For the session of this name.
     pub fn new(name: &str) -> Self {
         Self {
-            made: Instant::now(),
-            state: Mutex::new(State { name: name.to_owned(), ..State::default() }),
-            arrival: Condvar::new(),
-            dropped: AtomicU64::new(0),
+            state: Mutex::new(State { name: name.to_owned(), left: Some(Instant::now()), ..State::default() }),
+            ..Self::default()
         }
     }
 
@@ -100,10 +97,9 @@ impl Deck {
         let id = state.next + 1;
         let source = state.place(place);
         if source.id != 0 {
-            return Err(source.who.clone());
+            return Err(source.sent.who.clone());
         }
         source.id = id;
-        source.who = who.to_owned();
         source.sent = Sent { who: who.to_owned(), ..Sent::default() };
         source.map.restart();
         source.sound.clear();
@@ -125,8 +121,7 @@ impl Deck {
     pub fn unheld(&self) -> Option<Duration> {
         let state = self.state.lock();
         let held = state.main.id != 0 || state.voice.id != 0;
-        let since = state.left.map_or(self.made.elapsed(), |left| left.elapsed());
-        (!held).then_some(since)
+        state.left.filter(|_| !held).map(|left| left.elapsed())
     }
 
     /// A graph begins or stops to take.
@@ -320,7 +315,7 @@ impl Intake for Deck {
         let name = state.name.clone();
         let shown = state.picture.filter(|_| state.main.id == source);
         let Some(source) = state.source(source) else { return };
-        let (sent, who) = (&mut source.sent, &source.who);
+        let sent = &mut source.sent;
         match what {
             Description::VideoCodec(codec) => sent.video_codec = Some(codec),
             Description::AudioCodec(codec) => sent.audio_codec = Some(codec),
@@ -332,6 +327,7 @@ impl Intake for Deck {
                     let scaled = kept.map(|shown| format!(", scaled to {}x{}", shown.width, shown.height));
                     let (scaled, rate) = (scaled.unwrap_or_default(), format!(" at {frames}/{seconds} fps"));
                     let rate = if frames > 0 { rate } else { String::new() };
+                    let who = &sent.who;
                     tracing::info!("session `{name}`: {who} sends {width}x{height}{rate}{scaled}");
                 }
                 sent.picture = Some(picture);
@@ -343,8 +339,8 @@ impl Intake for Deck {
         let mut state = self.state.lock();
         let name = state.name.clone();
         if let Some(source) = state.source(source) {
-            tracing::info!("session `{name}`: {} is gone", source.who);
-            (source.id, source.who) = (0, String::new());
+            tracing::info!("session `{name}`: {} is gone", source.sent.who);
+            source.id = 0;
             source.sound.end();
             state.left = Some(Instant::now());
         }
