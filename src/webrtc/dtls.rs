@@ -371,8 +371,11 @@ mod tests {
     use super::*;
 
     fn instance(active: bool) -> Box<dyn DtlsInstance> {
-        let cert = OpenSsl.generate_certificate().unwrap();
-        let mut instance = OpenSsl.new_dtls(&cert, Instant::now(), DtlsVersion::Dtls12, None).unwrap();
+        with(&OpenSsl.generate_certificate().unwrap(), active)
+    }
+
+    fn with(cert: &DtlsCert, active: bool) -> Box<dyn DtlsInstance> {
+        let mut instance = OpenSsl.new_dtls(cert, Instant::now(), DtlsVersion::Dtls12, None).unwrap();
         instance.set_active(active);
         instance
     }
@@ -416,5 +419,34 @@ mod tests {
             server.handle_timeout(Instant::now()).unwrap();
         }
         assert_eq!(lost, (1, 1));
+    }
+
+    fn rsa(bits: u32) -> DtlsCert {
+        let key = PKey::from_rsa(openssl::rsa::Rsa::generate(bits).unwrap()).unwrap();
+        let mut builder = X509Builder::new().unwrap();
+        builder.set_pubkey(&key).unwrap();
+        builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+        builder.sign(&key, MessageDigest::sha256()).unwrap();
+        DtlsCert { certificate: builder.build().to_der().unwrap(), private_key: key.private_key_to_der().unwrap() }
+    }
+
+    #[test]
+    fn a_peer_with_an_rsa_certificate_is_taken() {
+        let (mut client, mut server) = (with(&rsa(2048), true), instance(false));
+        let mut done = (false, false);
+        client.handle_timeout(Instant::now()).unwrap();
+        for _ in 0..20 {
+            let (sent, connected) = poll(&mut *client);
+            done.0 |= connected;
+            sent.iter().for_each(|packet| server.handle_packet(packet).unwrap());
+            let (sent, connected) = poll(&mut *server);
+            done.1 |= connected;
+            sent.iter().for_each(|packet| client.handle_packet(packet).unwrap());
+        }
+        assert_eq!(done, (true, true));
+        // Of 1024 bits OpenSSL makes no use itself, at Debian's level of security.
+        let weak = OpenSsl.new_dtls(&rsa(1024), Instant::now(), DtlsVersion::Dtls12, None);
+        assert!(weak.is_err());
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! A server for this machine alone listens at the machine's other addresses too: Firefox and libnice take no part on
 //! loopback. It hears no other machine there. A request from an address that is not this machine's own is dropped, and
-//! the system drops what comes over a network under an address of this machine.
+//! the system drops what comes over a network under an IPv4 address of this machine.
 
 use std::{
     collections::HashMap,
