@@ -175,21 +175,25 @@ fn the_default_track_is_heard_else_the_first_that_sounds() {
     assert!(errors.contains("b.mkv: no audio track number 4; it has 1 (de), 2 (en), 3 (fr)"), "{errors}");
 }
 
+/// Renders the first seconds of the demo's person, small, with a voice; gives the pictures.
+fn demo_says(folder: &Path, seconds: f64) -> impl Fn(&Path) -> Luma {
+    let video = folder.join("video.mp4");
+    let cut = format!("-i {} -an -t {seconds}", demo_video().display());
+    ffmpeg(&format!("{cut} -vf scale=640:360 -c:v libx264 -preset ultrafast"), &video);
+    move |voice| {
+        let out = folder.join("out.mkv");
+        render(folder, &video, voice, &out, &["--crf", "8"]);
+        Luma::of(&out, folder)
+    }
+}
+
 #[test]
 fn the_mouth_moves_alike_in_every_layout() {
     let folder = tempfile::tempdir().unwrap();
     let f = folder.path();
-    let (video, voice) = (f.join("video.mp4"), f.join("mono.wav"));
-    ffmpeg(
-        &format!("-i {} -an -t 1.6 -vf scale=640:360 -c:v libx264 -preset ultrafast", demo_video().display()),
-        &video,
-    );
+    let voice = f.join("mono.wav");
     ffmpeg(&format!("-ss 1 -t 1.6 -i {} -ac 1 -ar 48000", demo_audio().display()), &voice);
-    let rendered = |voice: &Path| {
-        let out = f.join("out.mkv");
-        render(f, &video, voice, &out, &["--crf", "8"]);
-        Luma::of(&out, f)
-    };
+    let rendered = demo_says(f, 1.6);
     let still = f.join("still.wav");
     ffmpeg("-f lavfi -i anullsrc=r=48000:cl=mono -t 1.6", &still);
     let (mono, still) = (rendered(&voice), rendered(&still));
@@ -251,13 +255,8 @@ fn a_recording_that_was_cut_off_is_said_to_be() {
 fn a_room_without_a_voice_leaves_the_mouth_at_rest() {
     let folder = tempfile::tempdir().unwrap();
     let f = folder.path();
-    let (video, voice, still) = (f.join("video.mp4"), f.join("voice.wav"), f.join("still.wav"));
-    ffmpeg(&format!("-i {} -an -t 3 -vf scale=640:360 -c:v libx264 -preset ultrafast", demo_video().display()), &video);
-    let rendered = |voice: &Path| {
-        let out = f.join("out.mkv");
-        render(f, &video, voice, &out, &["--crf", "8"]);
-        Luma::of(&out, f)
-    };
+    let (voice, still) = (f.join("voice.wav"), f.join("still.wav"));
+    let rendered = demo_says(f, 3.0);
     ffmpeg(&format!("-ss 1 -t 3 -i {} -ac 1 -ar 48000", demo_audio().display()), &voice);
     ffmpeg("-f lavfi -i anullsrc=r=48000:cl=mono -t 3", &still);
     let still = rendered(&still);
@@ -281,13 +280,8 @@ fn a_room_without_a_voice_leaves_the_mouth_at_rest() {
 fn a_telephone_voice_moves_the_mouth_as_far() {
     let folder = tempfile::tempdir().unwrap();
     let f = folder.path();
-    let (video, still) = (f.join("video.mp4"), f.join("still.wav"));
-    ffmpeg(&format!("-i {} -an -t 3 -vf scale=640:360 -c:v libx264 -preset ultrafast", demo_video().display()), &video);
-    let rendered = |voice: &Path| {
-        let out = f.join("out.mkv");
-        render(f, &video, voice, &out, &["--crf", "8"]);
-        Luma::of(&out, f)
-    };
+    let still = f.join("still.wav");
+    let rendered = demo_says(f, 3.0);
     ffmpeg("-f lavfi -i anullsrc=r=48000:cl=mono -t 3", &still);
     let still = rendered(&still);
     let apart = |other: &Luma| (5..73).map(|i| still.difference(i, other, i, (0.3, 0.3, 0.4, 0.6))).sum::<f64>();

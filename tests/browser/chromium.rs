@@ -6,14 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{net::TcpStream, runtime::Runtime};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+
+use crate::wire::{PATIENCE, Wire};
 
 const PROGRAM: &str = "/usr/bin/chromium";
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Whether there is a Chromium; says so where there is none.
 pub fn installed() -> bool {
@@ -27,10 +25,8 @@ pub fn installed() -> bool {
 /// A browser with one page.
 pub struct Chromium {
     child: Child,
-    runtime: Runtime,
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    wire: Wire,
     page: String,
-    next: u64,
     _profile: TempDir,
 }
 
@@ -59,9 +55,8 @@ impl Chromium {
             assert!(start.elapsed() < PATIENCE, "Chromium does not open its DevTools port");
             std::thread::sleep(Duration::from_millis(50));
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (socket, _) = runtime.block_on(tokio_tungstenite::connect_async(address)).unwrap();
-        let mut browser = Self { child, runtime, socket, page: String::new(), next: 1, _profile: profile };
+        let wire = Wire::open(&address);
+        let mut browser = Self { child, wire, page: String::new(), _profile: profile };
         let target = browser.call("Target.createTarget", json!({ "url": url }));
         let target = target["targetId"].as_str().unwrap().to_owned();
         let attached = browser.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true }));
@@ -83,27 +78,13 @@ impl Chromium {
     }
 
     fn call(&mut self, method: &str, params: Value) -> Value {
-        let id = self.next;
-        self.next += 1;
-        let mut message = json!({ "id": id, "method": method, "params": params });
+        let mut message = json!({ "method": method, "params": params });
         if !self.page.is_empty() {
             message["sessionId"] = json!(self.page);
         }
-        let socket = &mut self.socket;
-        self.runtime.block_on(async {
-            socket.send(Message::text(message.to_string())).await.unwrap();
-            let answer = async {
-                loop {
-                    let Message::Text(text) = socket.next().await.unwrap().unwrap() else { continue };
-                    let answer: Value = serde_json::from_str(&text).unwrap();
-                    if answer["id"] == id {
-                        assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
-                        return answer["result"].clone();
-                    }
-                }
-            };
-            tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| panic!("{method}: no answer"))
-        })
+        let answer = self.wire.ask(message);
+        assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
+        answer["result"].clone()
     }
 }
 

@@ -4,17 +4,14 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
-use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{net::TcpStream, runtime::Runtime};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+
+use crate::wire::Wire;
 
 const PROGRAM: &str = "/usr/bin/firefox-esr";
-const PATIENCE: Duration = Duration::from_secs(90);
 /// A camera and a microphone that are made up, without a question, and a picture that plays by itself.
 const PREFERENCES: &str = r#"
 user_pref("media.navigator.streams.fake", true);
@@ -41,10 +38,8 @@ pub fn installed() -> bool {
 /// A browser with one page.
 pub struct Firefox {
     child: Child,
-    runtime: Runtime,
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    wire: Wire,
     context: String,
-    next: u64,
     _profile: TempDir,
 }
 
@@ -66,10 +61,8 @@ impl Firefox {
             .find_map(|line| line.split_once("WebDriver BiDi listening on ").map(|(_, address)| address.to_owned()))
             .expect("Firefox opens its WebDriver port");
         std::thread::spawn(move || lines.for_each(drop));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (socket, _) =
-            runtime.block_on(tokio_tungstenite::connect_async(format!("{}/session", address.trim()))).unwrap();
-        let mut browser = Self { child, runtime, socket, context: String::new(), next: 1, _profile: profile };
+        let wire = Wire::open(&format!("{}/session", address.trim()));
+        let mut browser = Self { child, wire, context: String::new(), _profile: profile };
         browser.call("session.new", json!({ "capabilities": {} }));
         let tree = browser.call("browsingContext.getTree", json!({}));
         browser.context = tree["contexts"][0]["context"].as_str().unwrap().to_owned();
@@ -95,24 +88,9 @@ impl Firefox {
     }
 
     fn call(&mut self, method: &str, params: Value) -> Value {
-        let id = self.next;
-        self.next += 1;
-        let message = json!({ "id": id, "method": method, "params": params });
-        let socket = &mut self.socket;
-        self.runtime.block_on(async {
-            socket.send(Message::text(message.to_string())).await.unwrap();
-            let answer = async {
-                loop {
-                    let Message::Text(text) = socket.next().await.unwrap().unwrap() else { continue };
-                    let answer: Value = serde_json::from_str(&text).unwrap();
-                    if answer["id"] == id {
-                        assert_eq!(answer["type"], "success", "{method}: {answer}");
-                        return answer["result"].clone();
-                    }
-                }
-            };
-            tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| panic!("{method}: no answer"))
-        })
+        let answer = self.wire.ask(json!({ "method": method, "params": params }));
+        assert_eq!(answer["type"], "success", "{method}: {answer}");
+        answer["result"].clone()
     }
 }
 

@@ -5,6 +5,7 @@ mod chromium;
 #[path = "../common/mod.rs"]
 mod common;
 mod firefox;
+mod wire;
 
 use std::sync::{Mutex, PoisonError};
 
