@@ -3,7 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use lipstream_engines::runtime::{Device, Precision};
+use lipstream_engines::{
+    runtime::{Device, Precision},
+    schedule,
+};
 
 use crate::{
     adapt, doctor, engines,
@@ -85,8 +88,8 @@ struct Render {
     /// auto, fp32, tf32, fp16, bf16 or int8
     #[arg(long, default_value = "auto")]
     precision: Precision,
-    /// Denoise steps a frame
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=8))]
+    /// Denoise steps a frame, in place of the engine's own number
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=*schedule::STEPS.end() as i64))]
     steps: Option<u32>,
     /// Look for faces every so many frames; they are followed in between
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "FRAMES")]

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use lipstream_engines::{manifest::Engine, runtime};
+use lipstream_engines::{manifest::Package, runtime};
 use serde::Serialize;
 
 use crate::error::Result;
@@ -149,12 +149,12 @@ fn providers() -> Vec<Finding> {
 }
 
 fn models() -> Vec<Finding> {
-    let check = |engine: Engine| -> lipstream_engines::Result<String> {
+    let check = |engine: Package| -> lipstream_engines::Result<String> {
         let parts: Vec<_> = engine.manifest().files.keys().collect();
         parts.iter().try_for_each(|part| engine.file(part).map(drop))?;
         Ok(format!("{} files, sha256 verified ({})", parts.len(), engine.location()))
     };
-    Engine::installed()
+    Package::installed()
         .into_iter()
         .map(|(name, engine)| Finding::of(format!("engine {name}"), engine.and_then(check).map_err(|e| e.to_string())))
         .collect()

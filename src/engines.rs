@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use lipstream_engines::{
-    manifest::{Engine, Family},
+    manifest::{Family, Package},
     runtime,
 };
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::{error::Result, session::Refusal};
 /// Refuses what is not the name of an installed engine. Elsewhere a path is opened as one, and whoever asks over the
 /// network must not choose the files of this machine that are loaded.
 pub fn check_name(name: &str) -> Result<(), Refusal> {
-    let installed = Engine::installed();
+    let installed = Package::installed();
     if installed.iter().any(|(known, engine)| known == name && engine.is_ok()) {
         return Ok(());
     }
@@ -48,7 +48,7 @@ pub fn installed() -> Vec<Row> {
         Ok(engine) => row(&engine, &device),
         Err(error) => broken(name, lipstream_engines::Error::to_string(&error)),
     };
-    Engine::installed().into_iter().map(row).collect()
+    Package::installed().into_iter().map(row).collect()
 }
 
 pub fn list(json: bool) -> Result<ExitCode> {
@@ -67,7 +67,7 @@ fn device() -> String {
     works.map_or_else(|| "none works".into(), |a| a.device.to_string())
 }
 
-fn row(engine: &Engine, device: &str) -> Row {
+fn row(engine: &Package, device: &str) -> Row {
     let m = engine.manifest();
     Row {
         name: m.name.clone(),

@@ -152,7 +152,7 @@ fn a_wrong_command_line_is_a_usage_error() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [
         &["render"][..],
-        &["render", "--video", "a", "--audio", "b", "-o", "c.mp4", "--steps", "9"],
+        &["render", "--video", "a", "--audio", "b", "-o", "c.mp4", "--steps", "51"],
         &["render", "--video", "a", "--audio", "b", "-o", "c.mp4", "--device", "gpu"],
         &["nonsense"],
     ] {

@@ -12,7 +12,7 @@ mod table;
 use std::{fs, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use lipstream_engines::{manifest::Engine, runtime};
+use lipstream_engines::{manifest::Package, runtime};
 use serde::Serialize;
 
 /// Throughput of Lipstream on this machine
@@ -67,8 +67,8 @@ fn main() -> ExitCode {
 
 fn measure(arguments: &Arguments) -> Result<(), String> {
     gst::init().map_err(|e| e.to_string())?;
-    let engine = Engine::find(&arguments.engine).map_err(|e| e.to_string())?;
-    let tracker = Engine::find("tracker").map_err(|e| e.to_string())?;
+    let engine = Package::find(&arguments.engine).map_err(|e| e.to_string())?;
+    let tracker = Package::find("tracker").map_err(|e| e.to_string())?;
     let devices = if arguments.device.is_empty() {
         runtime::survey().iter().filter(|a| a.works.is_ok()).map(|a| a.device).collect()
     } else {

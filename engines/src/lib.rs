@@ -5,22 +5,23 @@
 //! 1. [`tracker`] finds faces in a [`image::FrameView`] and follows 111 landmarks of each ([`geometry::landmarks`]).
 //! 2. [`audio`] turns 16 kHz speech into one feature vector a hop, the same whatever the size of the pieces.
 //! 3. [`bank`] keeps a person's own frames that span the mouth's shapes.
-//! 4. [`denoise`] turns noise into the latent of a mouth, a few steps each, in batches shared by all streams, and
-//!    renders a latent as a [`denoise::Patch`].
+//! 4. [`engine`] makes the mouth, in batches shared by all streams: `compact` turns noise into the latent of a mouth in a
+//!    few steps of a [`schedule`], and renders it as an [`engine::Patch`].
 //! 5. [`image::paste`] blends the patch into the frame.
 //!
 //! [`manifest`] says what a model is, [`runtime`] runs it, [`ruler`] measures what came out.
 
 pub mod audio;
 pub mod bank;
-pub mod denoise;
 mod embedded;
+pub mod engine;
 mod error;
 pub mod geometry;
 pub mod image;
 pub mod manifest;
 pub mod ruler;
 pub mod runtime;
+pub mod schedule;
 pub mod stats;
 pub mod tracker;
 

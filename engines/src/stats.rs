@@ -12,7 +12,7 @@ const LONGEST_US: u64 = 60_000_000;
 pub const BUCKETS_US: [u64; 10] = [250, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 80_000, 160_000];
 
 /// Times of one stage: percentiles to two significant digits, and fixed buckets that add up over elements.
-pub struct Stage(Mutex<Times>);
+pub struct Timer(Mutex<Times>);
 
 struct Times {
     histogram: Histogram<u32>,
@@ -39,7 +39,7 @@ pub struct Totals {
     pub buckets: [u64; BUCKETS_US.len() + 1],
 }
 
-impl Default for Stage {
+impl Default for Timer {
     fn default() -> Self {
         let histogram = Histogram::new_with_max(LONGEST_US, 2);
         Self(Mutex::new(Times {
@@ -50,7 +50,7 @@ impl Default for Stage {
     }
 }
 
-impl Stage {
+impl Timer {
     pub fn record(&self, time: Duration) {
         let us = u64::try_from(time.as_micros()).unwrap_or(LONGEST_US).clamp(1, LONGEST_US);
         let bucket = BUCKETS_US.partition_point(|bound| u128::from(*bound) * 1000 < time.as_nanos());
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn buckets_hold_their_bounds_and_add_up() {
-        let stage = Stage::default();
+        let stage = Timer::default();
         for us in [100, 250, 251, 1_000, 39_999, 40_000, 200_000] {
             stage.record(Duration::from_micros(us));
         }
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn percentiles_of_known_times() {
-        let stage = Stage::default();
+        let stage = Timer::default();
         assert_eq!(stage.percentiles(), Percentiles::default());
         (1..=100).for_each(|ms| stage.record(Duration::from_millis(ms)));
         let p = stage.percentiles();

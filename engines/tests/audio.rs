@@ -1,14 +1,14 @@
 use lipstream_engines::{
-    audio::{BINS, Encoder, Mel},
-    denoise::Noise,
-    manifest::Engine,
+    audio::{BINS, Encoder, FrontEnd as _, Mel},
+    engine::Noise,
+    manifest::Package,
     runtime::{Device, Options},
 };
 use safetensors::SafeTensors;
 
 fn encoder() -> Encoder {
     let options = Options { device: Device::Cpu, ..Options::default() };
-    Encoder::new(&Engine::find("compact").unwrap(), &options).unwrap()
+    Encoder::new(&Package::find("compact").unwrap(), &options).unwrap()
 }
 
 /// Noise that rises and falls like syllables, one second.

@@ -2,31 +2,33 @@
 
 mod common;
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use common::{BT709, Picture};
 use lipstream_engines::{
     bank::{BankConfig, ReferenceBank},
-    denoise::{self, Denoiser, Identity, Patch, Scene},
+    engine::{self, Actor, Engine, Identity, LATENT, Noise, Patch, Scene, Shown, Work, complete},
     geometry::{Point, Rect, landmarks},
     image::{ColorSpace, Format},
-    manifest::Engine,
-    runtime::{Device, Options},
+    manifest::Package,
+    runtime::{Device, Options, Tensor},
     tracker::Face,
 };
 
 const SIZE: (usize, usize) = (320, 320);
 const SIDE: usize = 256;
+/// Numbers in one latent.
+const LATENTS: usize = 12;
 
 fn options() -> Options {
     Options { device: Device::Cpu, ..Default::default() }
 }
 
 /// The shipped engine, or a copy of it whose manifest names no refinement.
-fn engine(refined: bool) -> std::sync::Arc<dyn Denoiser> {
-    let shipped = Engine::find("compact").unwrap();
+fn engine(refined: bool) -> Arc<dyn Engine> {
+    let shipped = Package::find("compact").unwrap();
     if refined {
-        return denoise::load(&shipped, &options()).unwrap();
+        return engine::load(&shipped, &options()).unwrap();
     }
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/compact");
     let folder = tempfile::tempdir().unwrap();
@@ -36,11 +38,11 @@ fn engine(refined: bool) -> std::sync::Arc<dyn Denoiser> {
     let manifest = fs::read_to_string(source.join("engine.toml")).unwrap();
     let sections = manifest.split("\n\n").filter(|s| !s.starts_with("[files.refine]"));
     fs::write(folder.path().join("engine.toml"), sections.collect::<Vec<_>>().join("\n\n")).unwrap();
-    denoise::load(&Engine::open(folder.path()).unwrap(), &options()).unwrap()
+    engine::load(&Package::open(folder.path()).unwrap(), &options()).unwrap()
 }
 
 /// A level face of `side` px from crop edge to crop edge that opens its mouth by `open` crops.
-fn face(engine: &dyn Denoiser, side: f32, open: f32) -> Face {
+fn face(engine: &Arc<dyn Engine>, side: f32, open: f32) -> Face {
     let alignment = &engine.spec().alignment;
     let mut points = vec![Point::new(0.5, 0.5); landmarks::COUNT];
     for (a, p) in alignment.anchors.iter().zip(&alignment.points) {
@@ -71,21 +73,43 @@ fn face(engine: &dyn Denoiser, side: f32, open: f32) -> Face {
     }
 }
 
-fn render(engine: &dyn Denoiser, format: Format, openings: &[f32]) -> Patch {
+fn render(engine: &Arc<dyn Engine>, format: Format, openings: &[f32]) -> Patch {
     render_of(engine, 200.0, openings, |open| common::noise(format, SIZE, (open * 1000.0) as u64))
 }
 
 /// A mouth of somebody whose face is `side` px large, whom `picture` shows with that opening.
-fn render_of(engine: &dyn Denoiser, side: f32, openings: &[f32], picture: impl Fn(f32) -> Picture) -> Patch {
+fn render_of(engine: &Arc<dyn Engine>, side: f32, openings: &[f32], picture: impl Fn(f32) -> Picture) -> Patch {
     let identity = known(engine, side, openings, picture);
-    let mut latent = vec![0.0; engine.spec().latent];
-    latent[0] = 1.5;
     let face = face(engine, side, 0.02);
-    let scene = Scene { face: &face, gain: 1.0, last: None, heard: None, time: None, gap: Duration::ZERO };
-    engine.render(&latent, &identity, &scene).unwrap().expect("a patch")
+    show(engine, actor(engine).as_mut(), 1.5, &scene(&face, &identity))
 }
 
-fn known(engine: &dyn Denoiser, side: f32, openings: &[f32], picture: impl Fn(f32) -> Picture) -> Identity {
+fn actor(engine: &Arc<dyn Engine>) -> Box<dyn Actor> {
+    engine.clone().actor(0, None).unwrap()
+}
+
+fn scene<'a>(face: &'a Face, identity: &'a Identity) -> Scene<'a> {
+    Scene { face, identity, gain: 1.0, time: None, gap: Duration::ZERO }
+}
+
+/// What an actor shows of the motion whose first number is `motion` and the others nothing.
+fn show(engine: &Arc<dyn Engine>, actor: &mut dyn Actor, motion: f32, scene: &Scene) -> Patch {
+    let mut latent = vec![0.0; LATENTS];
+    latent[0] = motion;
+    let mut work = Work::new(Noise::default()).with(LATENT, Tensor { shape: vec![1, LATENTS], data: latent });
+    loop {
+        match actor.show(work, scene).unwrap() {
+            Shown::Patch(patch) => return patch,
+            Shown::Nothing => panic!("a patch"),
+            Shown::More(more) => {
+                work = more;
+                complete(engine.as_ref(), &mut work).unwrap();
+            }
+        }
+    }
+}
+
+fn known(engine: &Arc<dyn Engine>, side: f32, openings: &[f32], picture: impl Fn(f32) -> Picture) -> Identity {
     let config = BankConfig { capacity: 8, side: engine.spec().crop, alignment: engine.spec().alignment.clone() };
     let mut bank = ReferenceBank::new(config);
     for open in openings {
@@ -104,8 +128,8 @@ fn it_changes_the_mouth_and_nothing_else() {
     let (plain, refined) = (engine(false), engine(true));
     for format in [Format::Rgb, Format::I420] {
         for openings in [&[0.0, 0.04, 0.08][..], &[0.03]] {
-            let before = render(plain.as_ref(), format, openings);
-            let after = render(refined.as_ref(), format, openings);
+            let before = render(&plain, format, openings);
+            let after = render(&refined, format, openings);
             assert_eq!(before.mask, after.mask);
             assert_eq!(after.pixels.space == ColorSpace::Rgb, format == Format::Rgb);
             let changed: Vec<usize> = (0..SIDE * SIDE)
@@ -124,7 +148,7 @@ fn it_changes_the_mouth_and_nothing_else() {
 #[test]
 fn it_is_the_same_for_the_same_frame() {
     let engine = engine(true);
-    let [a, b] = [0, 1].map(|_| render(engine.as_ref(), Format::Nv12, &[0.0, 0.05]));
+    let [a, b] = [0, 1].map(|_| render(&engine, Format::Nv12, &[0.0, 0.05]));
     assert_eq!(a.pixels, b.pixels);
     assert_eq!(a.pixels.space, BT709);
 }
@@ -146,7 +170,7 @@ fn luma(patch: &Patch) -> Vec<(f32, f32)> {
 #[test]
 fn larger_crops_show_the_same_mouth_with_more_of_its_detail() {
     let [small, large] =
-        ["compact", "compact-hd"].map(|n| denoise::load(&Engine::find(n).unwrap(), &options()).unwrap());
+        ["compact", "compact-hd"].map(|n| engine::load(&Package::find(n).unwrap(), &options()).unwrap());
     assert_eq!((small.spec().crop, large.spec().crop), (SIDE, 2 * SIDE));
     // Skin with slow changes, and, on a face of 800 px, with lines of 5 px: 1.6 pixels of the small crop.
     for (side, lines) in [(200.0, 0.0), (800.0, 30.0)] {
@@ -155,9 +179,8 @@ fn larger_crops_show_the_same_mouth_with_more_of_its_detail() {
             let slow = 130.0 + 40.0 * (x / side * 9.0).sin() + 30.0 * (y / side * 7.0).cos();
             [slow + lines * (x * std::f32::consts::TAU / 5.0).sin(); 3]
         };
-        let shown = [&small, &large].map(|e| {
-            luma(&render_of(e.as_ref(), side, &[0.0, 0.04, 0.08], |_| Picture::new(Format::Rgb, size, paint)))
-        });
+        let shown = [&small, &large]
+            .map(|e| luma(&render_of(e, side, &[0.0, 0.04, 0.08], |_| Picture::new(Format::Rgb, size, paint))));
         let covered = |i: &usize| shown.iter().all(|s| s[*i].0 > 0.0);
         let both: Vec<usize> = (0..SIDE * SIDE).filter(covered).collect();
         assert!(both.len() > 5000, "{} pixels", both.len());
@@ -177,28 +200,20 @@ fn larger_crops_show_the_same_mouth_with_more_of_its_detail() {
 fn after_a_pause_the_mouth_opens_as_far_as_before_it() {
     let engine = engine(true);
     let slow = |x: f32, y: f32| [130.0 + 40.0 * (x / 9.0).sin() + 30.0 * (y / 7.0).cos(); 3];
-    let identity = known(engine.as_ref(), 200.0, &[0.0, 0.04, 0.08], |_| Picture::new(Format::Rgb, SIZE, slow));
-    let face = face(engine.as_ref(), 200.0, 0.02);
-    let mut scene = Scene { face: &face, gain: 1.0, last: None, heard: None, time: None, gap: Duration::ZERO };
+    let identity = known(&engine, 200.0, &[0.0, 0.04, 0.08], |_| Picture::new(Format::Rgb, SIZE, slow));
+    let face = face(&engine, 200.0, 0.02);
+    let scene = scene(&face, &identity);
     // A mouth that hardly moves around half open, as one does whose voice the engine does not know well.
-    let half = |i: usize| {
-        let mut latent = vec![0.0; engine.spec().latent];
-        latent[0] = 1.0 + 0.2 * (i as f32 * 0.9).sin();
-        latent
-    };
-    let mut last: Option<Patch> = None;
+    let half = |i: usize| 1.0 + 0.2 * (i as f32 * 0.9).sin();
+    let (mut ongoing, mut paused) = (actor(&engine), actor(&engine));
     for i in 0..120 {
-        last = engine.render(&half(i), &identity, &Scene { last: last.as_ref(), ..scene }).unwrap();
+        show(&engine, ongoing.as_mut(), half(i), &scene);
+        show(&engine, paused.as_mut(), half(i), &scene);
     }
-    let last = last.unwrap();
-    let mut wide = half(0);
-    wide[0] = 1.4;
-    let fresh = engine.render(&wide, &identity, &scene).unwrap().unwrap();
-    scene.heard = last.memory.as_deref();
-    let after = engine.render(&wide, &identity, &scene).unwrap().unwrap();
-    scene.heard = None;
-    scene.last = Some(&last);
-    let ongoing = engine.render(&wide, &identity, &scene).unwrap().unwrap();
+    paused.forget();
+    let fresh = show(&engine, actor(&engine).as_mut(), 1.4, &scene);
+    let after = show(&engine, paused.as_mut(), 1.4, &scene);
+    let ongoing = show(&engine, ongoing.as_mut(), 1.4, &scene);
     let apart = |a: &Patch, b: &Patch| {
         let pairs = a.mask.iter().zip(b.mask.iter());
         pairs.map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>()

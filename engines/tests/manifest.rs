@@ -1,6 +1,6 @@
 use std::{fs, path::Path};
 
-use lipstream_engines::manifest::{Engine, Manifest};
+use lipstream_engines::manifest::{Manifest, Package};
 
 const FILES: [&str; 4] = ["engine.toml", "audio.onnx", "motion.onnx", "basis.safetensors"];
 
@@ -27,7 +27,7 @@ fn refused(from: &str, to: &str) -> String {
 
 #[test]
 fn what_is_shipped_is_whole() {
-    for (name, engine) in Engine::installed() {
+    for (name, engine) in Package::installed() {
         let engine = engine.unwrap();
         for part in engine.manifest().files.keys() {
             engine.file(part).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -42,7 +42,7 @@ fn the_engine_for_large_faces_is_the_other_one_with_larger_crops() {
     let own = |line: &&str| !["#", "name = ", "description = ", "crop = "].iter().any(|start| line.starts_with(start));
     let same = |text: &str| text.lines().filter(own).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(same(&large), same(&compact()));
-    let engine = Engine::open(&models.join("compact-hd")).unwrap();
+    let engine = Package::open(&models.join("compact-hd")).unwrap();
     assert_eq!((engine.manifest().name.as_str(), engine.manifest().geometry.crop), ("compact-hd", 512));
     for part in engine.manifest().files.keys() {
         engine.file(part).unwrap();
@@ -59,7 +59,7 @@ fn errors_name_the_manifest_the_key_and_the_cause() {
         ("look_ahead_ms = 80", "look_ahead_ms = 20", "audio.look_ahead_ms", "20 is less than"),
         ("shape = [12]", "shape = [0]", "latent.shape", "[0] must hold"),
         ("shape = [12]", "shape = [4294967296, 4294967296]", "latent.shape", "must hold"),
-        ("steps = 2", "steps = 9", "scheduler.steps", "9 is outside 1..8"),
+        ("steps = 2", "steps = 51", "scheduler.steps", "51 is outside 1..50"),
         ("prediction = \"velocity\"", "prediction = \"epsilon\"", "scheduler.prediction", "a flow predicts"),
         ("path = \"audio.onnx\"", "path = \"../../etc/passwd\"", "files.audio.path", "beside the manifest"),
         ("[files.motion]", "[files.movement]", "files.motion", "is missing"),
@@ -80,7 +80,7 @@ fn a_changed_file_is_refused_with_both_hashes() {
     let mut bytes = fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, bytes).unwrap();
-    let engine = Engine::open(folder.path()).unwrap();
+    let engine = Package::open(folder.path()).unwrap();
     engine.file("audio").unwrap();
     let error = engine.file("motion").unwrap_err().to_string();
     let expected = &engine.manifest().files["motion"].sha256;
@@ -91,9 +91,9 @@ fn a_changed_file_is_refused_with_both_hashes() {
 fn a_missing_file_is_named() {
     let folder = copy();
     fs::remove_file(folder.path().join("audio.onnx")).unwrap();
-    let error = Engine::open(folder.path()).unwrap().file("audio").unwrap_err().to_string();
+    let error = Package::open(folder.path()).unwrap().file("audio").unwrap_err().to_string();
     assert!(error.contains("audio.onnx") && error.contains("No such file"), "{error}");
-    let error = Engine::find("no-such-engine").unwrap_err().to_string();
+    let error = Package::find("no-such-engine").unwrap_err().to_string();
     assert!(error.contains("`no-such-engine`") && error.contains("lipstream engines"), "{error}");
 }
 
@@ -102,16 +102,16 @@ fn a_manifest_that_lies_about_a_model_is_refused() {
     let folder = copy();
     let text = compact().replacen("shape = [12]", "shape = [10]", 1);
     fs::write(folder.path().join("engine.toml"), text).unwrap();
-    let engine = Engine::open(folder.path()).unwrap();
-    let error = lipstream_engines::denoise::load(&engine, &Default::default()).err().unwrap().to_string();
+    let engine = Package::open(folder.path()).unwrap();
+    let error = lipstream_engines::engine::load(&engine, &Default::default()).err().unwrap().to_string();
     assert!(error.contains("`basis`") && error.contains("expected f32 [168, 10]"), "{error}");
     assert!(error.contains("[168, 12]"), "{error}");
 }
 
 #[test]
 fn an_engine_that_makes_no_faces_is_no_lip_sync_engine() {
-    let error = lipstream_engines::denoise::load(&Engine::find("expert").unwrap(), &Default::default());
+    let error = lipstream_engines::engine::load(&Package::find("expert").unwrap(), &Default::default());
     assert!(error.err().unwrap().to_string().contains("`expert` judges sync"));
-    let error = lipstream_engines::denoise::load(&Engine::find("tracker").unwrap(), &Default::default());
+    let error = lipstream_engines::engine::load(&Package::find("tracker").unwrap(), &Default::default());
     assert!(error.err().unwrap().to_string().contains("`tracker` follows faces"));
 }

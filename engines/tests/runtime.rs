@@ -1,12 +1,12 @@
 //! The runtime with the models that are built in. Needs libonnxruntime (`make setup`).
 
 use lipstream_engines::{
-    manifest::Engine,
+    manifest::Package,
     runtime::{Device, Input, Model, Options, Precision, survey},
 };
 
 fn motion(options: &Options) -> lipstream_engines::Result<std::sync::Arc<Model>> {
-    Model::load("motion", &Engine::find("compact")?.file("motion")?, options)
+    Model::load("motion", &Package::find("compact")?.file("motion")?, options)
 }
 
 fn on(device: Device) -> Options {
@@ -89,7 +89,7 @@ fn bytes_that_are_no_model_are_an_error() {
 
 #[test]
 fn equal_models_are_loaded_once() {
-    let bytes = Engine::find("compact").unwrap().file("motion").unwrap();
+    let bytes = Package::find("compact").unwrap().file("motion").unwrap();
     let load = |device| Model::shared("motion", &bytes, &on(device)).unwrap();
     let first = load(Device::Cpu);
     assert!(std::sync::Arc::ptr_eq(&first, &load(Device::Cpu)));

@@ -4,7 +4,7 @@ mod common;
 
 use common::{BT709, Picture};
 use lipstream_engines::{
-    denoise::Patch,
+    engine::Patch,
     geometry::{Point, Similarity},
     image::{ColorSpace, Crop, Format, Matrix, Range, paste},
 };
@@ -30,7 +30,7 @@ fn disc(side: usize, radius: f32, feather: f32) -> Vec<u8> {
 }
 
 fn patch(pixels: Crop, mask: Vec<u8>, to_crop: &Similarity) -> Patch {
-    Patch { pixels: pixels.into(), mask: mask.into(), to_frame: to_crop.inverse().unwrap(), opacity: 1.0, memory: None }
+    Patch { pixels: pixels.into(), mask: mask.into(), to_frame: to_crop.inverse().unwrap(), opacity: 1.0 }
 }
 
 /// Dark background with one bright Gaussian dot.

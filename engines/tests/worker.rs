@@ -1,4 +1,4 @@
-//! The worker with a model that answers what it was asked: order, batches, flush, bounds.
+//! The worker with stages that answer what they were asked: order, batches, flush, bounds, faults.
 
 use std::{
     sync::{Arc, mpsc},
@@ -9,200 +9,306 @@ use lipstream_engines::{
     Error, Result,
     audio::WindowSpec,
     bank::ReferenceBank,
-    denoise::{Conditions, Denoiser, Identity, Job, Patch, Scene, Spec, Stream, WaitError, Worker},
-    manifest::Engine,
+    engine::{
+        Actor, Engine, Identity, Noise, Spec, Stage, StageKind, Stream, SubmitError, Ticket, WaitError, Work, Worker,
+    },
+    manifest::{Family, Package},
+    runtime::Tensor,
 };
 use parking_lot::Mutex;
 
-/// Moves every latent by its own conditioning each step, and notes what it saw. Steps wait for `gate`.
-struct Counting {
-    spec: Spec,
-    seen: Mutex<Vec<Vec<f32>>>,
-    gate: Mutex<mpsc::Receiver<bool>>,
+/// What a stage is told to do by the test.
+enum Order {
+    Run,
+    Fail,
+    Panic,
 }
 
-impl Denoiser for Counting {
+/// Adds 1 to every value, and notes what it saw. Runs wait for `gate`.
+struct Adding {
+    kind: StageKind,
+    seen: Arc<Mutex<Vec<(StageKind, Vec<f32>)>>>,
+    gate: Arc<Mutex<mpsc::Receiver<Order>>>,
+}
+
+impl Stage for Adding {
+    fn kind(&self) -> StageKind {
+        self.kind
+    }
+    fn inputs(&self) -> &[&'static str] {
+        &["value"]
+    }
+    fn sizes(&self) -> &[usize] {
+        &[1, 2, 4]
+    }
+    fn run(&self, batch: &mut [Work]) -> Result<()> {
+        let values = batch.iter().map(|work| work.tensor("value").map(|t| t.data[0])).collect::<Result<_>>()?;
+        self.seen.lock().push((self.kind, values));
+        match self.gate.lock().recv_timeout(Duration::from_secs(20)) {
+            Ok(Order::Run) => {
+                for work in batch {
+                    let value = work.tensor("value")?.data[0];
+                    work.put("value", tensor(value + 1.0));
+                }
+                Ok(())
+            }
+            Ok(Order::Panic) => panic!("on purpose"),
+            _ => Err(Error::invalid("the model broke")),
+        }
+    }
+}
+
+struct Fake {
+    spec: Spec,
+    stages: Vec<Box<dyn Stage>>,
+}
+
+impl Engine for Fake {
     fn spec(&self) -> &Spec {
         &self.spec
+    }
+    fn stages(&self) -> &[Box<dyn Stage>] {
+        &self.stages
+    }
+    fn lanes(&self) -> usize {
+        1
     }
     fn prepare(&self, _: &ReferenceBank) -> Result<Identity> {
         Ok(Arc::new(()))
     }
-    fn condition(&self, _: &Conditions) -> Result<Vec<f32>> {
-        Ok(Vec::new())
+    fn actor(self: Arc<Self>, _: u64, _: Option<usize>) -> Result<Box<dyn Actor>> {
+        Err(Error::invalid("has no actors"))
     }
-    fn step(&self, latents: &[f32], timesteps: &[f32], conditions: &[f32]) -> Result<Vec<f32>> {
-        assert_eq!(latents.len(), timesteps.len());
-        self.seen.lock().push(conditions.to_vec());
-        match self.gate.lock().recv_timeout(Duration::from_secs(20)) {
-            Ok(true) => Ok(conditions.to_vec()),
-            _ => Err(Error::invalid("the model broke")),
+}
+
+fn tensor(value: f32) -> Tensor {
+    Tensor { shape: vec![1, 1], data: vec![value] }
+}
+
+const FIRST: StageKind = StageKind::Step;
+const SECOND: StageKind = StageKind::Refine;
+
+/// A worker of two stages, what they saw, and what lets them run.
+struct Rig {
+    worker: Arc<Worker>,
+    seen: Arc<Mutex<Vec<(StageKind, Vec<f32>)>>>,
+    gate: mpsc::Sender<Order>,
+}
+
+impl Rig {
+    fn new(batch: usize, timeout: Duration, queue: usize) -> Self {
+        let spec = Spec {
+            name: "fake".into(),
+            family: Family::Compact,
+            front_end: "none".into(),
+            window: WindowSpec {
+                hop: Duration::from_millis(20),
+                overhang: Duration::ZERO,
+                taps: vec![0],
+                look_ahead: Duration::ZERO,
+                dims: 1,
+                silence: vec![0.0].into(),
+            },
+            steps: Some(1),
+            passes: 1,
+            references: false,
+            crop: 256,
+            alignment: Package::find("compact").unwrap().manifest().geometry.alignment.clone(),
+            gflop: 0.0,
+        };
+        let (gate, orders) = mpsc::channel();
+        let (seen, orders) = (Arc::<Mutex<_>>::default(), Arc::new(Mutex::new(orders)));
+        let stage = |kind| Box::new(Adding { kind, seen: seen.clone(), gate: orders.clone() }) as Box<dyn Stage>;
+        let engine = Arc::new(Fake { spec, stages: vec![stage(FIRST), stage(SECOND)] });
+        Self { worker: Arc::new(Worker::start(engine, batch, timeout, queue)), seen, gate }
+    }
+
+    fn open(&self, runs: usize) {
+        (0..runs).for_each(|_| self.gate.send(Order::Run).unwrap());
+    }
+
+    /// Submits a frame and waits until a stage is busy with it, so that what follows is certain to queue.
+    fn occupy(&self, stream: &Stream) -> Ticket {
+        let before = self.seen.lock().len();
+        let ticket = stream.submit(work(99.0, &[0])).unwrap();
+        while self.seen.lock().len() == before {
+            std::thread::yield_now();
         }
+        ticket
     }
-    fn render(&self, _: &[f32], _: &Identity, _: &Scene) -> Result<Option<Patch>> {
-        Ok(None)
+
+    fn values(&self) -> Vec<Vec<f32>> {
+        self.seen.lock().iter().map(|(_, values)| values.clone()).collect()
     }
 }
 
-/// A worker for latents of one number; the model takes a step each time the sender says so.
-fn worker(batch: usize, timeout: Duration, queue: usize) -> (Arc<Worker>, Arc<Counting>, mpsc::Sender<bool>) {
-    let manifest = Engine::find("compact").unwrap().manifest().clone();
-    let spec = Spec {
-        name: "counting".into(),
-        latent: 1,
-        conditioning: 1,
-        window: WindowSpec {
-            hop: Duration::from_millis(20),
-            overhang: Duration::ZERO,
-            taps: vec![0],
-            look_ahead: Duration::ZERO,
-            dims: 1,
-            silence: vec![0.0].into(),
-        },
-        past: 0,
-        schedule: manifest.scheduler.unwrap(),
-        crop: 256,
-        alignment: manifest.geometry.alignment,
-        batch_sizes: vec![1, 2, 4],
-        noise_correlation: 0.0,
-        temperature: 0.0,
-        gflop: 0.0,
-    };
-    let (open, gate) = mpsc::channel();
-    let model = Arc::new(Counting { spec, seen: Mutex::default(), gate: Mutex::new(gate) });
-    (Arc::new(Worker::start(model.clone(), batch, timeout, queue)), model, open)
+fn work(value: f32, stages: &[usize]) -> Work {
+    let mut work = Work::new(Noise::default()).with("value", tensor(value));
+    stages.iter().for_each(|stage| work.pass(*stage));
+    work
 }
 
-fn job(value: f32, steps: usize) -> Job {
-    Job { conditioning: vec![value], steps }
+fn value(work: Work) -> f32 {
+    work.tensor("value").unwrap().data[0]
 }
 
-fn open(gate: &mpsc::Sender<bool>, steps: usize) {
-    (0..steps).for_each(|_| gate.send(true).unwrap());
-}
-
-/// Submits a frame and waits until the model is busy with it, so that what follows is certain to queue.
-fn occupy(stream: &Stream, model: &Counting) -> lipstream_engines::denoise::Ticket {
-    let before = model.seen.lock().len();
-    let ticket = stream.submit(job(99.0, 1)).unwrap();
-    while model.seen.lock().len() == before {
-        std::thread::yield_now();
-    }
-    ticket
-}
-
-#[test]
-fn steps_of_many_streams_share_a_batch_and_each_gets_its_own() {
-    let (worker, model, gate) = worker(4, Duration::ZERO, 16);
-    let streams: Vec<Stream> = (0..4).map(|i| worker.stream(i)).collect();
-    let busy = occupy(&streams[0], &model);
-    let tickets: Vec<_> = streams.iter().enumerate().map(|(i, s)| s.submit(job(i as f32 + 1.0, 2)).unwrap()).collect();
-    open(&gate, 3);
-    busy.wait(None).unwrap();
-    for (i, ticket) in tickets.into_iter().enumerate() {
-        // Two half steps along a flow whose velocity is the conditioning.
-        assert_eq!(*ticket.wait(None).unwrap(), [i as f32 + 1.0]);
-    }
-    assert_eq!(model.seen.lock()[1..], [vec![1.0, 2.0, 3.0, 4.0], vec![1.0, 2.0, 3.0, 4.0]]);
-    let stats = worker.stats();
-    assert_eq!((stats.batches, stats.steps, stats.streams, stats.queued), (3, 9, 4, 0));
-}
-
-#[test]
-fn a_batch_is_padded_to_a_size_that_is_compiled() {
-    let (worker, model, gate) = worker(4, Duration::ZERO, 16);
-    let stream = worker.stream(0);
-    let busy = occupy(&stream, &model);
-    let tickets: Vec<_> = (1..=3).map(|i| stream.submit(job(i as f32, 1)).unwrap()).collect();
-    open(&gate, 2);
-    busy.wait(None).unwrap();
-    tickets.into_iter().for_each(|t| drop(t.wait(None).unwrap()));
-    assert_eq!(model.seen.lock()[1], [1.0, 2.0, 3.0, 0.0]);
-}
-
-#[test]
-fn frames_of_a_stream_finish_in_order_whatever_their_steps() {
-    let (worker, model, gate) = worker(2, Duration::ZERO, 16);
-    let stream = worker.stream(0);
-    let busy = occupy(&stream, &model);
-    let slow = stream.submit(job(1.0, 4)).unwrap();
-    let quick = stream.submit(job(2.0, 1)).unwrap();
-    open(&gate, 4);
-    busy.wait(None).unwrap();
-    // The busy step and three of the four of the slow frame: the quick one must not have overtaken it.
-    let slow = match slow.wait(Some(Duration::from_millis(50))) {
+fn pending(ticket: Ticket) -> Ticket {
+    match ticket.wait(Some(Duration::from_millis(50))) {
         Err(WaitError::Timeout(ticket)) => ticket,
         other => panic!("{other:?}"),
-    };
-    let quick = match quick.wait(Some(Duration::from_millis(50))) {
-        Err(WaitError::Timeout(ticket)) => ticket,
-        other => panic!("overtaken: {other:?}"),
-    };
-    open(&gate, 2);
+    }
+}
+
+#[test]
+fn frames_of_many_streams_share_the_batches_of_every_stage() {
+    let rig = Rig::new(4, Duration::ZERO, 16);
+    let streams: Vec<Stream> = (0..4).map(|_| rig.worker.stream()).collect();
+    let busy = rig.occupy(&streams[0]);
+    let frames = (1..5).map(|i| work(10.0 * i as f32, &[0, 1]));
+    let tickets: Vec<_> = streams.iter().zip(frames).map(|(s, work)| s.submit(work).unwrap()).collect();
+    rig.open(3);
+    busy.wait(None).unwrap();
+    for (i, ticket) in tickets.into_iter().enumerate() {
+        assert_eq!(value(ticket.wait(None).unwrap()), 10.0 * (i + 1) as f32 + 2.0);
+    }
+    let (first, second) = (vec![10.0, 20.0, 30.0, 40.0], vec![11.0, 21.0, 31.0, 41.0]);
+    assert_eq!(rig.seen.lock()[1..], [(FIRST, first), (SECOND, second)]);
+    let stats = rig.worker.stats();
+    let counts: Vec<_> = stats.stages.iter().map(|s| (s.kind, s.batches, s.items)).collect();
+    assert_eq!(counts, [(FIRST, 2, 5), (SECOND, 1, 4)]);
+    assert_eq!((stats.streams, stats.queued), (4, 0));
+}
+
+#[test]
+fn other_shapes_and_other_stages_have_batches_of_their_own() {
+    let rig = Rig::new(4, Duration::ZERO, 16);
+    let streams: Vec<Stream> = (0..4).map(|_| rig.worker.stream()).collect();
+    let busy = rig.occupy(&streams[3]);
+    let wide = Work::new(Noise::default()).with("value", Tensor { shape: vec![1, 2], data: vec![2.0, 0.0] });
+    let mut wide = wide;
+    wide.pass(0);
+    let tickets =
+        [(0, work(1.0, &[0])), (1, wide), (2, work(3.0, &[1]))].map(|(i, work)| streams[i].submit(work).unwrap());
+    rig.open(4);
+    busy.wait(None).unwrap();
+    tickets.map(|ticket| ticket.wait(None).unwrap());
+    assert_eq!(rig.values()[1..], [vec![1.0], vec![2.0], vec![3.0]]);
+}
+
+#[test]
+fn frames_of_a_stream_finish_in_order_whatever_they_have_to_pass() {
+    let rig = Rig::new(2, Duration::ZERO, 16);
+    let stream = rig.worker.stream();
+    let busy = rig.occupy(&stream);
+    let slow = stream.submit(work(1.0, &[0, 0, 0, 0])).unwrap();
+    let quick = stream.submit(work(2.0, &[0])).unwrap();
+    rig.open(4);
+    busy.wait(None).unwrap();
+    // The busy frame and three stages of the slow one: the quick one must not have overtaken it.
+    let (slow, quick) = (pending(slow), pending(quick));
+    rig.open(1);
     slow.wait(None).unwrap();
-    assert_eq!(*quick.wait(None).unwrap(), [2.0]);
+    assert_eq!(value(quick.wait(None).unwrap()), 3.0);
+}
+
+#[test]
+fn a_frame_that_has_more_to_pass_goes_before_later_ones_of_its_stream() {
+    let rig = Rig::new(1, Duration::ZERO, 16);
+    let stream = rig.worker.stream();
+    rig.open(1);
+    let mut first = stream.submit(work(1.0, &[0])).unwrap().wait(None).unwrap();
+    let busy = rig.occupy(&stream);
+    let later = stream.submit(work(5.0, &[0])).unwrap();
+    first.pass(1);
+    let first = stream.submit(first).unwrap();
+    rig.open(2);
+    busy.wait(None).unwrap();
+    assert_eq!(value(first.wait(None).unwrap()), 3.0);
+    let later = pending(later);
+    rig.open(1);
+    later.wait(None).unwrap();
 }
 
 #[test]
 fn a_flush_empties_one_stream_and_leaves_the_others() {
-    let (worker, model, gate) = worker(2, Duration::ZERO, 16);
-    let (mine, other) = (worker.stream(0), worker.stream(1));
-    let busy = occupy(&mine, &model);
-    let queued: Vec<_> = (0..3).map(|_| mine.submit(job(1.0, 1)).unwrap()).collect();
-    let kept = other.submit(job(7.0, 1)).unwrap();
+    let rig = Rig::new(2, Duration::ZERO, 16);
+    let (mine, other) = (rig.worker.stream(), rig.worker.stream());
+    let busy = rig.occupy(&mine);
+    let queued: Vec<_> = (0..3).map(|_| mine.submit(work(1.0, &[0, 1])).unwrap()).collect();
+    let kept = other.submit(work(7.0, &[0])).unwrap();
     assert_eq!(mine.flush(), 3);
     queued.into_iter().for_each(|t| assert!(matches!(t.wait(None), Err(WaitError::Flushed))));
-    open(&gate, 2);
-    // The step that was running when the flush came belongs to the past as well.
+    rig.open(2);
+    // What was running when the flush came belongs to the past as well.
     assert!(matches!(busy.wait(None), Err(WaitError::Flushed)));
-    assert_eq!(*kept.wait(None).unwrap(), [7.0]);
-    open(&gate, 1);
-    assert_eq!(*mine.submit(job(5.0, 1)).unwrap().wait(None).unwrap(), [5.0]);
+    assert_eq!(value(kept.wait(None).unwrap()), 8.0);
+    rig.open(1);
+    assert_eq!(value(mine.submit(work(5.0, &[0])).unwrap().wait(None).unwrap()), 6.0);
 }
 
 #[test]
-fn the_queue_is_bounded() {
-    let (worker, model, gate) = worker(1, Duration::ZERO, 2);
-    let stream = worker.stream(0);
-    let busy = occupy(&stream, &model);
-    let held: Vec<_> = (0..2).map(|_| stream.submit(job(1.0, 1)).unwrap()).collect();
-    let error = stream.submit(job(1.0, 1)).unwrap_err().to_string();
-    assert!(error.contains("full (2 frames)"), "{error}");
-    open(&gate, 3);
+fn a_full_queue_an_ended_worker_and_work_that_does_not_fit_are_told_apart() {
+    let rig = Rig::new(1, Duration::ZERO, 2);
+    let stream = rig.worker.stream();
+    let busy = rig.occupy(&stream);
+    let held: Vec<_> = (0..2).map(|_| stream.submit(work(1.0, &[0])).unwrap()).collect();
+    let error = stream.submit(work(1.0, &[0])).unwrap_err();
+    assert!(matches!(error, SubmitError::QueueFull(2)) && error.to_string().contains("full (2 frames)"), "{error}");
+    rig.open(3);
     busy.wait(None).unwrap();
     held.into_iter().for_each(|t| drop(t.wait(None).unwrap()));
+    let misfits = [
+        (work(0.0, &[2]), "stage 2 of 2"),
+        (
+            {
+                let mut work = Work::new(Noise::default());
+                work.pass(0);
+                work
+            },
+            "`value` is missing",
+        ),
+        (work(0.0, &[0]).with("value", Tensor { shape: vec![1, 3], data: vec![0.0] }), "[1, 3] and 1 numbers"),
+    ];
+    for (misfit, cause) in misfits {
+        let error = stream.submit(misfit).unwrap_err();
+        assert!(matches!(error, SubmitError::DoesNotFit { .. }) && error.to_string().contains(cause), "{error}");
+    }
 }
 
 #[test]
 fn a_batch_waits_for_the_other_streams_but_not_for_ever() {
-    let (worker, model, gate) = worker(4, Duration::from_millis(30), 16);
-    let (first, second) = (worker.stream(0), worker.stream(1));
-    open(&gate, 2);
+    let rig = Rig::new(4, Duration::from_millis(30), 16);
+    let (first, second) = (rig.worker.stream(), rig.worker.stream());
+    rig.open(2);
     // Alone, a frame goes after the timeout; with one of every stream there is nobody to wait for.
-    first.submit(job(1.0, 1)).unwrap().wait(Some(Duration::from_secs(10))).unwrap();
-    let (a, b) = (first.submit(job(1.0, 1)).unwrap(), second.submit(job(2.0, 1)).unwrap());
+    first.submit(work(1.0, &[0])).unwrap().wait(Some(Duration::from_secs(10))).unwrap();
+    let (a, b) = (first.submit(work(1.0, &[0])).unwrap(), second.submit(work(2.0, &[0])).unwrap());
     a.wait(None).unwrap();
     b.wait(None).unwrap();
-    assert_eq!(*model.seen.lock(), [vec![1.0], vec![1.0, 2.0]]);
+    assert_eq!(rig.values(), [vec![1.0], vec![1.0, 2.0]]);
 }
 
 #[test]
-fn a_broken_step_fails_its_frames_and_the_worker_goes_on() {
-    let (worker, _, gate) = worker(1, Duration::ZERO, 4);
-    let stream = worker.stream(0);
-    gate.send(false).unwrap();
-    let error = stream.submit(job(1.0, 1)).unwrap().wait(None).unwrap_err().to_string();
-    assert_eq!(error, "the model broke");
-    gate.send(true).unwrap();
-    stream.submit(job(1.0, 1)).unwrap().wait(None).unwrap();
+fn a_stage_that_fails_or_panics_fails_its_own_frames_and_the_worker_goes_on() {
+    let rig = Rig::new(4, Duration::ZERO, 8);
+    let streams: Vec<Stream> = (0..3).map(|_| rig.worker.stream()).collect();
+    for (order, cause) in [(Order::Fail, "the model broke"), (Order::Panic, "a stage panicked: on purpose")] {
+        let busy = rig.occupy(&streams[2]);
+        let tickets: Vec<_> = streams[..2].iter().map(|s| s.submit(work(1.0, &[0, 1])).unwrap()).collect();
+        rig.gate.send(Order::Run).unwrap();
+        rig.gate.send(order).unwrap();
+        busy.wait(None).unwrap();
+        for ticket in tickets {
+            let error = ticket.wait(None).unwrap_err();
+            assert!(matches!(error, WaitError::Failed(_)) && error.to_string() == cause, "{error}");
+        }
+        rig.open(2);
+        assert_eq!(value(streams[0].submit(work(1.0, &[0, 1])).unwrap().wait(None).unwrap()), 3.0);
+    }
 }
 
 #[test]
-fn a_job_that_does_not_fit_is_refused() {
-    let (worker, _, _gate) = worker(1, Duration::ZERO, 4);
-    let stream = worker.stream(0);
-    let error = stream.submit(Job { conditioning: vec![0.0; 3], steps: 1 }).unwrap_err().to_string();
-    assert!(error.contains("conditioning: expected 1, found 3"), "{error}");
-    let error = stream.submit(job(0.0, 9)).unwrap_err().to_string();
-    assert!(error.contains("9 is outside 1..8"), "{error}");
+fn work_with_nothing_to_pass_is_finished() {
+    let rig = Rig::new(1, Duration::ZERO, 1);
+    assert_eq!(value(rig.worker.stream().submit(work(4.0, &[])).unwrap().wait(None).unwrap()), 4.0);
 }

@@ -11,7 +11,8 @@ pub struct FeaturesInfo {
     pub rate: gst::Fraction,
     /// Numbers in one feature vector.
     pub dims: usize,
-    /// Name of the engine whose encoder made them: features of another encoder mean nothing to an engine.
+    /// What made them, as [`lipstream_engines::audio::FrontEnd::key`] says: features of another front-end mean nothing to an
+    /// engine.
     pub encoder: String,
     /// Audio that a feature needs after the start of its hop.
     pub overhang: gst::ClockTime,

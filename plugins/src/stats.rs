@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use gst::{glib, prelude::*};
-use lipstream_engines::stats::Stage;
+use lipstream_engines::stats::Timer;
 
 /// Counters of one element; `N` named stages.
 pub struct Stats<const N: usize> {
@@ -14,7 +14,7 @@ pub struct Stats<const N: usize> {
     pub dropped: AtomicU64,
     /// Frames that could not wait for their result.
     pub late: AtomicU64,
-    stages: [(&'static str, Stage); N],
+    stages: [(&'static str, Timer); N],
 }
 
 impl<const N: usize> Stats<N> {
@@ -25,12 +25,12 @@ impl<const N: usize> Stats<N> {
             passed_through: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             late: AtomicU64::new(0),
-            stages: stages.map(|name| (name, Stage::default())),
+            stages: stages.map(|name| (name, Timer::default())),
         }
     }
 
     /// The stage of that name, one of those that the element was made with.
-    pub fn stage(&self, name: &str) -> &Stage {
+    pub fn stage(&self, name: &str) -> &Timer {
         self.stages.iter().find(|(n, _)| *n == name).map(|(_, s)| s).expect("a stage that the element has")
     }
 

@@ -9,7 +9,7 @@ use gst_check::Harness;
 use gst_video::{VideoFormat, VideoInfo, prelude::*};
 use gstlipstream::meta::PatchMeta;
 use lipstream_engines::{
-    denoise::Patch,
+    engine::Patch,
     geometry::Similarity,
     image::{ColorSpace, Crop, Matrix, Range},
 };
@@ -29,7 +29,6 @@ fn a_patch(info: &VideoInfo, x: f32, y: f32) -> Patch {
         mask,
         to_frame: Similarity { a: 80.0, b: 0.0, tx: x, ty: y },
         opacity: 1.0,
-        memory: None,
     }
 }
 

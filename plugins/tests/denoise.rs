@@ -291,8 +291,8 @@ fn latency_is_that_of_the_slower_stream_and_its_own() {
     let mut b = Bench::new(&[("batch-timeout", "5"), ("steps", "3"), ("scheduling-policy", "throughput")]);
     b.video.set_live(true);
     b.features.set_live(true);
-    // Look-ahead, computing, three batch windows, and two more frames on their way.
-    assert_eq!(b.video.query_latency(), Some(ms(45 + 20 + 3 * 5 + 2 * 40)));
+    // Look-ahead, computing, a batch window for each of three steps and for the refinement, and two more frames on their way.
+    assert_eq!(b.video.query_latency(), Some(ms(45 + 20 + 4 * 5 + 2 * 40)));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use common::{a_face, frame, frame_with, init, ms, video_info};
 use gst_video::VideoFormat;
 use gstlipstream::meta::{PatchMeta, face, patch};
 use lipstream_engines::{
-    denoise::Patch,
+    engine::Patch,
     geometry::{Point, Similarity},
     image::{ColorSpace, Crop},
 };
@@ -19,7 +19,6 @@ fn a_patch(to_frame: Similarity) -> Patch {
         mask: vec![255; 16].into(),
         to_frame,
         opacity: 1.0,
-        memory: None,
     }
 }
 

@@ -154,6 +154,12 @@ fn no_order_of_states_flushes_and_ends_locks_up() {
         let pauses: Vec<u64> = (0..20).map(|_| random.below(40)).collect();
         let (busy, inner) = (pipeline.clone(), bin.clone());
         let worker = std::thread::spawn(move || {
+            let ends = std::cell::RefCell::new(Vec::new());
+            // An end waits for what comes before it, which a paused pipeline holds.
+            let end = |pad: &str| {
+                let pad = inner.static_pad(pad).unwrap();
+                ends.borrow_mut().push(std::thread::spawn(move || pad.send_event(gst::event::Eos::new())));
+            };
             for (order, pause) in orders.into_iter().zip(pauses) {
                 let _ = tell.send(order);
                 let state = |state| assert!(busy.set_state(state).is_ok());
@@ -170,13 +176,16 @@ fn no_order_of_states_flushes_and_ends_locks_up() {
                     6 => flush("video_sink"),
                     7 => flush("audio_sink"),
                     8 => inner.emit_by_name("interrupt", &[]),
-                    9 => drop(inner.static_pad("video_sink").unwrap().send_event(gst::event::Eos::new())),
-                    10 => drop(inner.static_pad("audio_sink").unwrap().send_event(gst::event::Eos::new())),
+                    9 => end("video_sink"),
+                    10 => end("audio_sink"),
                     _ => drop(inner.property::<gst::Structure>("stats")),
                 }
                 std::thread::sleep(std::time::Duration::from_millis(pause));
             }
             busy.set_state(gst::State::Null).unwrap();
+            ends.into_inner().into_iter().for_each(|end| {
+                end.join().unwrap();
+            });
         });
         until("every order is carried out", || worker.is_finished());
         worker.join().unwrap();

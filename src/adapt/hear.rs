@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use lipstream_engines::{
-    audio::{Encoder, SAMPLE_RATE, Timeline},
-    denoise::{
-        Conditions, Denoiser as _, Identity, Schedule,
+    audio::{SAMPLE_RATE, Timeline, front_end},
+    engine::{
+        Engine as _, Identity,
         compact::{Compact, Pair},
     },
-    manifest::Engine,
+    manifest::Package,
     ruler::series,
     runtime,
-    tracker::Face,
 };
 use serde::Serialize;
 
@@ -61,19 +60,18 @@ pub fn stretches(engine: &Compact, identity: &Identity, seen: &Seen) -> Result<V
 pub struct Speech<'a> {
     engine: &'a Compact,
     timeline: Timeline,
-    schedule: Schedule,
     seconds: f64,
 }
 
 impl<'a> Speech<'a> {
     /// `samples` are mono at 16 kHz, from the video's first frame on.
-    pub fn new(engine: &Engine, compact: &'a Compact, device: &runtime::Options, samples: &[f32]) -> Result<Self> {
+    pub fn new(engine: &Package, compact: &'a Compact, device: &runtime::Options, samples: &[f32]) -> Result<Self> {
         let samples = &samples[..samples.len().min(LONGEST * SAMPLE_RATE as usize)];
         let spec = compact.spec();
-        if spec.past > 0 {
+        if compact.looks_back() {
             return Err(Failure::run(format!("engine `{}` looks at its own past, which is not adapted", spec.name)));
         }
-        let mut encoder = Encoder::new(engine, device)?;
+        let mut encoder = front_end(engine, device)?;
         let hop = spec.window.hop.as_nanos() as u64;
         let capacity = samples.len() / (SAMPLE_RATE as usize / 1000) / spec.window.hop.as_millis().max(1) as usize;
         let mut timeline = Timeline::new(spec.window.clone(), capacity + 8);
@@ -85,9 +83,8 @@ impl<'a> Speech<'a> {
         encoder.push(samples, &mut take)?;
         encoder.finish(&mut take)?;
         timeline.end();
-        let schedule = Schedule::new(&spec.schedule, 0)?;
         let seconds = samples.len() as f64 / f64::from(SAMPLE_RATE);
-        Ok(Self { engine: compact, timeline, schedule, seconds })
+        Ok(Self { engine: compact, timeline, seconds })
     }
 
     fn within(&self, time: f64) -> bool {
@@ -100,33 +97,7 @@ impl<'a> Speech<'a> {
 
     /// The latents of audio windows, without noise.
     fn latents(&self, windows: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
-        let spec = self.engine.spec();
-        let most = spec.batch_sizes.last().copied().unwrap_or(1);
-        let mut latents = Vec::with_capacity(windows.len());
-        let nobody: Identity = std::sync::Arc::new(());
-        let face = Face {
-            track_id: 0,
-            rect: Default::default(),
-            points: [].into(),
-            confidence: 0.0,
-            yaw: 0.0,
-            occluded: false,
-        };
-        for batch in windows.chunks(most) {
-            let mut conditions = Vec::with_capacity(most * spec.conditioning);
-            for audio in batch {
-                let asked = Conditions { face: &face, frame: None, identity: &nobody, audio, past: &[] };
-                conditions.extend(self.engine.condition(&asked)?);
-            }
-            conditions.resize(most * spec.conditioning, 0.0);
-            let mut made = vec![0.0; most * spec.latent];
-            for step in self.schedule.steps() {
-                let prediction = self.engine.step(&made, &vec![step.timestep; most], &conditions)?;
-                step.apply(&mut made, &prediction, || 0.0);
-            }
-            latents.extend(made.chunks_exact(spec.latent).take(batch.len()).map(<[f32]>::to_vec));
-        }
-        Ok(latents)
+        Ok(self.engine.heard(windows)?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use gst::ClockTime;
 use lipstream_engines::{
     bank::{BankConfig, ReferenceBank, shows_mouth},
-    denoise::{Denoiser as _, compact::Compact},
+    engine::{Engine as _, compact::Compact},
     geometry::{Point, Rect},
     tracker::Face,
 };

@@ -17,11 +17,11 @@ use std::{
 };
 
 use lipstream_engines::{
-    denoise::{
-        Denoiser as _,
+    engine::{
+        Engine as _,
         compact::{self, Agreement, Compact},
     },
-    manifest::{Engine, Family},
+    manifest::{Family, Package},
     runtime,
 };
 use serde::Serialize;
@@ -141,8 +141,8 @@ pub fn adapt(options: &Options) -> Result<Summary> {
     })
 }
 
-fn general(name: &str) -> Result<Engine> {
-    let engine = Engine::find(name)?;
+fn general(name: &str) -> Result<Package> {
+    let engine = Package::find(name)?;
     let manifest = engine.manifest();
     if manifest.family != Family::Compact {
         let family = manifest.family;
@@ -155,7 +155,7 @@ fn general(name: &str) -> Result<Engine> {
 }
 
 fn motion(
-    engine: &Engine,
+    engine: &Package,
     compact: &Compact,
     options: &Options,
     seen: &look::Seen,

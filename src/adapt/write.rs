@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lipstream_engines::manifest::Engine;
+use lipstream_engines::manifest::Package;
 
 use super::shown;
 use crate::error::{Failure, Result};
@@ -50,7 +50,7 @@ impl Drop for Unfinished {
 }
 
 /// Writes `general` with the person's `bank` and, where it is known, their range in `person`.
-pub fn engine(general: &Engine, folder: &Path, name: &str, bank: &[u8], person: Option<&[u8]>) -> Result<()> {
+pub fn engine(general: &Package, folder: &Path, name: &str, bank: &[u8], person: Option<&[u8]>) -> Result<()> {
     let failure = |cause: &dyn std::fmt::Display| Failure::output(format!("{}: {cause}", shown(folder)));
     let beside = |kind: &str| {
         let own = folder.file_name().unwrap_or_default().to_string_lossy();

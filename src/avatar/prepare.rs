@@ -6,7 +6,7 @@ use std::{
 };
 
 use gst_video::VideoInfo;
-use lipstream_engines::{bank::ReferenceBank, manifest::Engine, runtime, tracker::Face};
+use lipstream_engines::{bank::ReferenceBank, manifest::Package, runtime, tracker::Face};
 
 use super::{
     Rejection,
@@ -232,7 +232,7 @@ fn convert(video: &Path, wish: &Wish, shape: Shape, expected: f64, progress: &mu
     let mut encoder = jpeg::Encoder::new(&info)?;
     let mut watcher = gather::Watcher::new(runtime::Options::default(), FACES)?;
     let bank = match wish.bank {
-        Some(_) => Some(ReferenceBank::new(gather::config(&Engine::find(DEFAULT_ENGINE)?))),
+        Some(_) => Some(ReferenceBank::new(gather::config(&Package::find(DEFAULT_ENGINE)?))),
         None => None,
     };
     let mut seen =

@@ -22,7 +22,7 @@ use std::{
     },
 };
 
-use lipstream_engines::{bank::ReferenceBank, manifest::Engine, runtime};
+use lipstream_engines::{bank::ReferenceBank, manifest::Package, runtime};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -167,7 +167,7 @@ impl Avatar {
 /// Whether the bank was gathered as `engine` wants it: an engine may have changed since, and an adapted one has its own.
 fn fits(bank: &Path, engine: &str) -> bool {
     let check = || {
-        let engine = Engine::find(engine)?;
+        let engine = Package::find(engine)?;
         ReferenceBank::load(bank)?.check(&gather::config(&engine))?;
         Ok(!engine.is_adapted())
     };
@@ -279,7 +279,7 @@ impl Store {
         let mut hasher = DefaultHasher::new();
         DEMO_VIDEO.hash(&mut hasher);
         FORMAT.hash(&mut hasher);
-        gather::hash_makers(&Engine::find(DEFAULT_ENGINE)?, &mut hasher)?;
+        gather::hash_makers(&Package::find(DEFAULT_ENGINE)?, &mut hasher)?;
         let folder = cache.join(format!("{DEMO}-{:016x}", hasher.finish()));
         let _one = self.demo.lock();
         if let Ok(avatar) = Avatar::open(&folder, DEMO) {

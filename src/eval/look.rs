@@ -5,7 +5,7 @@ use std::path::Path;
 use lipstream_engines::{
     geometry::{Alignment, Point, Similarity, landmarks},
     image::{ColorSpace, Crop, FrameView, Range},
-    manifest::Engine,
+    manifest::Package,
     ruler::series,
     runtime,
 };
@@ -225,7 +225,7 @@ fn brightness(crop: &Crop) -> Vec<f32> {
 
 /// How the built-in engine aligns a face.
 fn alignment() -> Result<Alignment> {
-    Ok(Engine::find("compact")?.manifest().geometry.alignment.clone())
+    Ok(Package::find("compact")?.manifest().geometry.alignment.clone())
 }
 
 /// Distance of the outer eye corners in the unit crop; what an alignment without them has on the whole.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use lipstream_engines::{
     geometry::{Point, landmarks},
-    manifest::Engine,
+    manifest::Package,
     ruler::{
         expert::{self, Expert},
         picture::{self, Flicker, Seam},
@@ -194,7 +194,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 /// Asks the expert of the video, and of the one that says the same; their curves.
 fn sync(options: &Options, seen: &Seen, said: Option<(&Seen, &Path)>, figures: &mut Figures) -> Result<Vec<Vec<f64>>> {
-    let expert = Expert::load(&Engine::find(&options.expert)?, &options.device)?;
+    let expert = Expert::load(&Package::find(&options.expert)?, &options.device)?;
     let heard = match &options.audio {
         Some(path) => Some(sound::samples(path, &options.audio_track, 0.0, &options.notices)?),
         None => sound::samples_if_any(&options.video, &options.audio_track, seen.start, &options.notices)?,

@@ -15,7 +15,7 @@ use std::{
 use lipstream_engines::{
     bank::{self, BankConfig, ReferenceBank, Refusal},
     image::FrameView,
-    manifest::Engine,
+    manifest::Package,
     runtime,
     tracker::{Face, Tracker, TrackerConfig},
 };
@@ -40,7 +40,7 @@ const STEP: Duration = Duration::from_millis(40);
 /// The bank of the person in `video`, from the cache where it is there; `None` where there is no single person.
 pub fn bank(
     video: &Path,
-    engine: &Engine,
+    engine: &Package,
     device: runtime::Options,
     quiet: bool,
     watch: &Watch,
@@ -78,7 +78,7 @@ pub fn bank(
 }
 
 /// Changes when the file, the engine, the tracker or this program does.
-fn file_name(video: &Path, engine: &Engine) -> Result<String> {
+fn file_name(video: &Path, engine: &Package) -> Result<String> {
     let failure = |e: std::io::Error| Failure::input(format!("{}: {e}", video.display()));
     let path = video.canonicalize().map_err(failure)?;
     let meta = path.metadata().map_err(failure)?;
@@ -89,9 +89,9 @@ fn file_name(video: &Path, engine: &Engine) -> Result<String> {
 }
 
 /// What decides about a bank besides the pictures: the engine, the tracker and this program.
-pub(crate) fn hash_makers(engine: &Engine, hasher: &mut impl Hasher) -> Result<()> {
+pub(crate) fn hash_makers(engine: &Package, hasher: &mut impl Hasher) -> Result<()> {
     (env!("CARGO_PKG_VERSION"), bank::RULES).hash(hasher);
-    for manifest in [engine.manifest(), Engine::find("tracker")?.manifest()] {
+    for manifest in [engine.manifest(), Package::find("tracker")?.manifest()] {
         (&manifest.name, &manifest.version).hash(hasher);
         manifest.files.iter().for_each(|(part, file)| (part, &file.sha256).hash(hasher));
     }
@@ -99,7 +99,7 @@ pub(crate) fn hash_makers(engine: &Engine, hasher: &mut impl Hasher) -> Result<(
 }
 
 /// Banks as `engine` wants them.
-pub(crate) fn config(engine: &Engine) -> BankConfig {
+pub(crate) fn config(engine: &Package) -> BankConfig {
     BankConfig {
         // As many as an element keeps of a live stream.
         capacity: gstlipstream::denoise::CAPACITY,

@@ -23,7 +23,7 @@ use std::{
 
 use gst::{glib, prelude::*};
 use lipstream_engines::{
-    manifest::Engine,
+    manifest::Package,
     runtime::{self, Device},
 };
 use serde::Serialize;
@@ -127,14 +127,14 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let frames = Frames::open(&options.video, options.looped, &options.notices)?;
     let base = base(&frames, &speech, &options.notices);
     speech.begin_at(base.sound);
-    let engine = Engine::find(options.engine.as_deref().unwrap_or(DEFAULT_ENGINE))?;
+    let engine = Package::find(options.engine.as_deref().unwrap_or(DEFAULT_ENGINE))?;
     // A broken model is said now, not after the video has been looked at.
     engine.manifest().files.keys().try_for_each(|part| engine.file(part).map(drop))?;
     let unfinished = Unfinished::create(&options.output)?;
 
     let gathering = Instant::now();
     // An adapted engine brings its own.
-    if options.reference_bank.is_none() && options.gather && !engine.is_adapted() {
+    if options.reference_bank.is_none() && options.gather && !engine.is_adapted() && engine.gathers() {
         options.reference_bank =
             gather::bank(&options.video, &engine, options.device, options.quiet, &options.watch, &options.notices)?;
     }
@@ -244,10 +244,9 @@ fn expected_frames(caps: &gst::Caps, frames: &Frames, speech: &Sound, looped: bo
     length.nseconds().mul_div_ceil(rate.numer() as u64, rate.denom() as u64 * 1_000_000_000)
 }
 
-/// What `auto` stands for on this machine for the engine's own network.
-fn device_taken(asked: &runtime::Options, engine: &Engine) -> Device {
-    let bytes = engine.file("motion").map_or(0, |file| file.len());
-    runtime::taken(asked.device, asked.precision, bytes).unwrap_or(asked.device)
+/// What `auto` stands for on this machine for the engine's largest network.
+fn device_taken(asked: &runtime::Options, engine: &Package) -> Device {
+    runtime::taken(asked.device, asked.precision, engine.largest() as usize).unwrap_or(asked.device)
 }
 
 /// `VmHWM` of this process, where the system has it.

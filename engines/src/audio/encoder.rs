@@ -4,11 +4,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 
-use super::{BINS, Mel, band::Band, gate::Gate, mel::FLOOR};
+use super::{BINS, FrontEnd, Mel, band::Band, gate::Gate, mel::FLOOR};
 use crate::{
     Error, Result,
-    manifest::{AudioSection, Engine},
+    manifest::{AudioSection, Package},
     runtime::{Input, Model, Options},
 };
 
@@ -25,7 +26,7 @@ const SETTLED_HOPS: usize = 400;
 pub struct Encoder {
     model: Arc<Model>,
     section: AudioSection,
-    name: String,
+    key: String,
     mel: Mel,
     band: Band,
     gate: Gate,
@@ -45,7 +46,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// Loads the `audio` part of an engine.
-    pub fn new(engine: &Engine, options: &Options) -> Result<Self> {
+    pub fn new(engine: &Package, options: &Options) -> Result<Self> {
         let section = engine
             .manifest()
             .audio
@@ -61,7 +62,7 @@ impl Encoder {
             settled,
             last: Vec::new(),
             quiet_hops: 0,
-            name: engine.manifest().name.clone(),
+            key: key(engine, &section),
             mel: Mel::new(),
             band: Band::default(),
             gate: Gate::default(),
@@ -73,30 +74,26 @@ impl Encoder {
             section,
         })
     }
+}
 
-    /// The engine's name.
-    pub fn name(&self) -> &str {
-        &self.name
+impl FrontEnd for Encoder {
+    fn key(&self) -> &str {
+        &self.key
     }
 
-    /// Numbers in one feature.
-    pub fn dims(&self) -> usize {
+    fn dims(&self) -> usize {
         self.section.features
     }
 
-    /// Time from one feature to the next.
-    pub fn hop(&self) -> Duration {
+    fn hop(&self) -> Duration {
         Duration::from_millis(self.section.hop_ms.into())
     }
 
-    /// Audio that must have arrived after a hop's start before its feature exists.
-    pub fn overhang(&self) -> Duration {
+    fn overhang(&self) -> Duration {
         Duration::from_millis(self.section.overhang_ms().into())
     }
 
-    /// Takes 16 kHz mono samples in -1..1, any number of them, and calls `sink` with each feature that they complete.
-    /// The first feature after a reset belongs to the hop that starts with the first sample.
-    pub fn push(&mut self, samples: &[f32], sink: &mut impl FnMut(&[f32])) -> Result<()> {
+    fn push(&mut self, samples: &[f32], sink: &mut dyn FnMut(&[f32])) -> Result<()> {
         self.samples += samples.len() as u64;
         let quiet = quiet(&self.section);
         let Self { mel, band, gate, section, hop, hop_len, model, state, last, quiet_hops, hops, .. } = self;
@@ -116,8 +113,7 @@ impl Encoder {
         })
     }
 
-    /// Ends the stream: every hop that has begun is given, as if silence followed, and the state is reset.
-    pub fn finish(&mut self, sink: &mut impl FnMut(&[f32])) -> Result<()> {
+    fn finish(&mut self, sink: &mut dyn FnMut(&[f32])) -> Result<()> {
         let hop_samples = u64::from(self.section.hop_ms) * 16;
         let missing = self.samples.div_ceil(hop_samples).saturating_sub(self.hops);
         let end = (self.hops + missing) * hop_samples + u64::from(self.section.overhang_ms()) * 16;
@@ -133,8 +129,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Forgets everything heard.
-    pub fn reset(&mut self) {
+    fn reset(&mut self) {
         self.mel.reset();
         self.band = Band::default();
         self.gate = Gate::default();
@@ -143,18 +138,25 @@ impl Encoder {
         (self.samples, self.hops, self.quiet_hops) = (0, 0, 0);
     }
 
-    /// What was heard so far was silence, and the state what lasting silence leaves; time goes on.
-    pub fn hush(&mut self) {
+    /// The state is what lasting silence leaves.
+    fn hush(&mut self) {
         self.mel.hush();
         self.gate = Gate::default();
         self.hop.fill(quiet(&self.section));
         self.state.clone_from(&self.settled.state);
     }
 
-    /// What the encoder says of lasting silence: `[dims]`.
-    pub fn silence(&self) -> &[f32] {
+    fn silence(&self) -> &[f32] {
         &self.settled.feature
     }
+}
+
+/// What features depend on: the network and how it is fed.
+fn key(engine: &Package, section: &AudioSection) -> String {
+    let file = engine.manifest().files.get("audio").map_or("", |file| file.sha256.as_str());
+    let AudioSection { features, hop_ms, mel_mean, mel_std, .. } = section;
+    let hash = Sha256::digest(format!("{file} {features} {hop_ms} {mel_mean} {mel_std}"));
+    format!("recurrent-{}", hash.iter().take(8).map(|b| format!("{b:02x}")).collect::<String>())
 }
 
 /// Where lasting silence leads.

@@ -1,14 +1,17 @@
 //! From 16 kHz speech to feature windows: [`Mel`] is the streaming log-mel, [`Encoder`] the network that carries its
-//! state from hop to hop, [`Mono`] the mix of several channels, [`Timeline`] where a video frame finds the features around its own time.
+//! state from hop to hop, [`FrontEnd`] what any of them is,
+//! [`Mono`] the mix of several channels, [`Timeline`] where a video frame finds the features around its own time.
 
 mod band;
 mod encoder;
+mod front_end;
 mod gate;
 mod mel;
 mod mono;
 mod timeline;
 
 pub use encoder::Encoder;
+pub use front_end::{FrontEnd, front_end};
 pub use mel::{BINS, FRAME_SAMPLES, HOP_SAMPLES, Mel, SAMPLE_RATE};
 pub use mono::Mono;
 pub use timeline::{Timeline, WindowSpec};

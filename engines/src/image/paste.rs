@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    denoise::Patch,
+    engine::Patch,
     geometry::{Point, Rect, Similarity},
     image::raster::Raster,
 };

@@ -3,8 +3,8 @@
 //! A manifest is read, checked key by key, and only then are files opened; each file must have the SHA-256 that the
 //! manifest states. Errors name the manifest, the key and the cause.
 
-mod engine;
+mod package;
 mod schema;
 
-pub use engine::Engine;
+pub use package::Package;
 pub use schema::{AudioSection, Family, FileEntry, GeometrySection, LatentSection, Manifest};

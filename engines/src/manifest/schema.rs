@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::{Error, Result, denoise::ScheduleConfig, geometry::Alignment};
+use crate::{Error, Result, geometry::Alignment, schedule::ScheduleConfig};
 
 /// Which code drives the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

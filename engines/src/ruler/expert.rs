@@ -11,7 +11,7 @@ use crate::{
     Error, Result,
     audio::{BINS, FRAME_SAMPLES, HOP_SAMPLES, Mel},
     geometry::{Alignment, Point, landmarks},
-    manifest::{Engine, Family},
+    manifest::{Family, Package},
     runtime::{Input, Model, Options, Signature},
 };
 
@@ -62,7 +62,7 @@ pub struct Expert {
 
 impl Expert {
     /// Errors: an engine of another family, networks of other shapes.
-    pub fn load(engine: &Engine, options: &Options) -> Result<Self> {
+    pub fn load(engine: &Package, options: &Options) -> Result<Self> {
         let manifest = engine.manifest();
         if manifest.family != Family::Expert {
             return Err(Error::invalid(format!(

@@ -174,6 +174,21 @@ impl Model {
         self.options.device
     }
 
+    /// Runs that the device takes at a time.
+    pub fn at_a_time(&self) -> usize {
+        provider::at_a_time(&self.options)
+    }
+
+    /// An error unless there is the input `name` of `shape` after the batch.
+    pub fn expect_input(&self, name: &str, shape: &[usize]) -> Result<()> {
+        expect(&self.name, &self.signature.inputs, name, shape)
+    }
+
+    /// As [`expect_input`](Self::expect_input), of an output.
+    pub fn expect_output(&self, name: &str, shape: &[usize]) -> Result<()> {
+        expect(&self.name, &self.signature.outputs, name, shape)
+    }
+
     /// Runs the model once. `inputs` in any order; all outputs come back in the model's order.
     pub fn run(&self, inputs: &[Input]) -> Result<Vec<Tensor>> {
         let shapes = self.check(inputs)?;
@@ -228,6 +243,23 @@ impl Model {
             })
             .collect()
     }
+}
+
+/// Refuses ports without `wanted` of `shape` after the batch.
+fn expect(model: &str, ports: &[Port], wanted: &str, shape: &[usize]) -> Result<()> {
+    let port = ports.iter().find(|p| p.name == wanted);
+    let fits = port.is_some_and(|p| {
+        p.shape.len() == shape.len() + 1 && p.shape[1..].iter().zip(shape).all(|(is, want)| *is == Some(*want))
+    });
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Mismatch {
+        model: model.into(),
+        what: format!("`{wanted}`"),
+        expected: format!("[batch{}]", shape.iter().map(|d| format!(", {d}")).collect::<String>()),
+        found: port.map_or("nothing".into(), Port::describe),
+    })
 }
 
 /// The named dimensions with the sizes that `shapes` gives them.

@@ -100,11 +100,11 @@ fn window(alignment: &Alignment, points: &[Point]) -> Option<Similarity> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::Engine;
+    use crate::manifest::Package;
 
     #[test]
     fn the_window_is_level_and_has_the_lips_in_its_middle() {
-        let alignment = Engine::find("tracker").unwrap().manifest().geometry.alignment.clone();
+        let alignment = Package::find("tracker").unwrap().manifest().geometry.alignment.clone();
         let turn = Similarity { a: 160.0, b: 90.0, tx: 300.0, ty: 200.0 };
         let mut points = vec![Point::new(0.5, 0.55); face::COUNT];
         alignment.anchors.iter().zip(&alignment.points).for_each(|(a, p)| points[*a] = *p);

@@ -28,7 +28,7 @@ use crate::{
     Result,
     geometry::{Point, Rect, landmarks::LIPS},
     image::FrameView,
-    manifest::Engine,
+    manifest::Package,
     runtime::{Model, Options},
 };
 use decode::Detection;
@@ -153,7 +153,7 @@ pub struct Tracker {
 impl Tracker {
     /// Loads the networks. Errors: a detector file that cannot be read or is of no known family, a device that fails.
     pub fn new(config: TrackerConfig) -> Result<Self> {
-        let engine = Engine::find("tracker")?;
+        let engine = Package::find("tracker")?;
         let shared = |part: &str| -> Result<Arc<Model>> {
             Model::shared(&format!("tracker/{part}.onnx"), &engine.file(part)?, &config.options)
         };

@@ -136,14 +136,32 @@ pub fn noise(format: Format, size: (usize, usize), seed: u64) -> Picture {
 
 /// The folder of the shared data, or a printed line that says why the test does nothing.
 pub fn shared_data() -> Option<PathBuf> {
+    shared("data")
+}
+
+/// A file or folder of what is shared beside the project, or a printed line that says why the test does nothing.
+pub fn shared(path: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("LIPSTREAM_SHARED").map(PathBuf::from).unwrap_or_else(|| {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         root.ancestors().nth(2).map(|p| p.join("shared")).unwrap_or(root)
     });
-    let data = folder.join("data");
-    if data.is_dir() {
-        return Some(data);
+    let path = folder.join(path);
+    if path.exists() {
+        return Some(path);
     }
-    println!("skipped: no shared data in {}", folder.display());
+    println!("skipped: there is no {}", path.display());
     None
+}
+
+/// The numbers of a tensor.
+pub fn numbers(file: &safetensors::SafeTensors, name: &str) -> Vec<f32> {
+    let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let data = view.data();
+    match view.dtype() {
+        safetensors::Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        safetensors::Dtype::I32 => data.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b) as f32).collect(),
+        safetensors::Dtype::I64 => data.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect(),
+        safetensors::Dtype::U8 => data.iter().map(|v| f32::from(*v)).collect(),
+        other => panic!("{name}: {other:?}"),
+    }
 }

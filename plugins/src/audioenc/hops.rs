@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use gst::prelude::*;
 use lipstream_engines::{
     Result,
-    audio::{Encoder, SAMPLE_RATE},
+    audio::{FrontEnd, SAMPLE_RATE},
 };
 
 use super::gate::Gate;
@@ -17,7 +17,7 @@ const JITTER: i64 = SAMPLE_RATE as i64 / 100;
 const LONGEST_HOLE: i64 = SAMPLE_RATE as i64;
 
 pub struct Hops {
-    encoder: Encoder,
+    encoder: Box<dyn FrontEnd>,
     /// Running time of sample 0 since the last start; `None` before the first.
     anchor: Option<gst::ClockTime>,
     /// Samples and features since then.
@@ -31,7 +31,7 @@ pub struct Hops {
 }
 
 impl Hops {
-    pub fn new(encoder: Encoder) -> Self {
+    pub fn new(encoder: Box<dyn FrontEnd>) -> Self {
         Self {
             encoder,
             anchor: None,
@@ -43,8 +43,8 @@ impl Hops {
         }
     }
 
-    pub fn encoder(&self) -> &Encoder {
-        &self.encoder
+    pub fn encoder(&self) -> &dyn FrontEnd {
+        &*self.encoder
     }
 
     /// Forgets the stream.
@@ -143,7 +143,7 @@ impl Hops {
 
     /// Whether the audio of the next feature, from its hop's start to the end of what the encoder hears, has voice.
     fn voiced(&mut self) -> bool {
-        let count = |time: std::time::Duration| time.as_millis() as usize * SAMPLE_RATE as usize / 1000;
+        let count = |time: std::time::Duration| time.as_micros() as usize * (SAMPLE_RATE as usize / 1000) / 1000;
         let (hop, overhang) = (count(self.encoder.hop()), count(self.encoder.overhang()));
         let audio = self.heard.make_contiguous();
         let voiced = self.gate.voiced(&audio[..audio.len().min(overhang.max(hop))]);

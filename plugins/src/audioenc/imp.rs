@@ -3,8 +3,8 @@ use std::sync::LazyLock;
 use gst::{glib, prelude::*, subclass::prelude::*};
 use lipstream_engines::{
     Result,
-    audio::{Encoder, Mono, SAMPLE_RATE},
-    manifest::Engine,
+    audio::{FrontEnd, Mono, SAMPLE_RATE, front_end},
+    manifest::Package,
 };
 use parking_lot::Mutex;
 
@@ -352,15 +352,15 @@ impl LipAudioEnc {
 }
 
 fn load(settings: &Settings) -> Result<Hops> {
-    let engine = Engine::find(&settings.engine)?;
-    Ok(Hops::new(Encoder::new(&engine, &settings.options.parse()?)?))
+    let engine = Package::find(&settings.engine)?;
+    Ok(Hops::new(front_end(&engine, &settings.options.parse()?)?))
 }
 
-fn describe(encoder: &Encoder) -> FeaturesInfo {
+fn describe(encoder: &dyn FrontEnd) -> FeaturesInfo {
     FeaturesInfo {
-        rate: gst::Fraction::new(1000, encoder.hop().as_millis() as i32),
+        rate: gst::Fraction::new(1_000_000, encoder.hop().as_micros().max(1) as i32),
         dims: encoder.dims(),
-        encoder: encoder.name().to_owned(),
+        encoder: encoder.key().to_owned(),
         overhang: gst::ClockTime::from_nseconds(encoder.overhang().as_nanos() as u64),
     }
 }

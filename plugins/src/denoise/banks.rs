@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use lipstream_engines::{
     Result,
     bank::{BankConfig, ReferenceBank},
-    denoise::{Denoiser, Identity, Spec},
+    engine::{Engine, Identity, Spec},
     image::{ColorSpace, FrameView},
     tracker::Face,
 };
@@ -30,7 +30,7 @@ struct Entry {
 }
 
 pub struct Banks {
-    denoiser: Arc<dyn Denoiser>,
+    engine: Arc<dyn Engine>,
     gather: bool,
     /// The user's bank serves every track and does not grow.
     loaded: Option<Entry>,
@@ -43,17 +43,17 @@ pub struct Banks {
 
 impl Banks {
     /// `loaded` is the path of a saved bank; without one an adapted engine's own is taken.
-    pub fn new(denoiser: Arc<dyn Denoiser>, gather: bool, loaded: Option<&Path>) -> Result<Self> {
+    pub fn new(engine: Arc<dyn Engine>, gather: bool, loaded: Option<&Path>) -> Result<Self> {
         let bank = match loaded {
             Some(path) => {
                 let bank = ReferenceBank::load(path)?;
-                bank.check(&config(denoiser.spec()))?;
+                bank.check(&config(engine.spec()))?;
                 Some(bank)
             }
-            None => denoiser.bank().cloned(),
+            None => engine.bank().cloned(),
         };
         let loaded = bank.map(|bank| Entry { track: 0, seen: 0, bank, identity: None });
-        Ok(Self { denoiser, gather, loaded, tracks: Vec::new(), looks: 0, space: None })
+        Ok(Self { engine, gather, loaded, tracks: Vec::new(), looks: 0, space: None })
     }
 
     /// Crops in another colour space do not mix with the ones at hand: those of the stream are gathered anew.
@@ -92,14 +92,14 @@ impl Banks {
 
     /// The person of the track of `face` as known so far; `None` while nothing is known.
     pub fn identity(&mut self, face: &Face) -> Result<Option<Identity>> {
-        let denoiser = self.denoiser.clone();
+        let engine = self.engine.clone();
         if let Some(entry) = &mut self.loaded {
-            return entry.identity(&denoiser);
+            return entry.identity(&engine);
         }
         if !self.gather {
             return Ok(None);
         }
-        self.track(face.track_id).identity(&denoiser)
+        self.track(face.track_id).identity(&engine)
     }
 
     fn track(&mut self, track: u64) -> &mut Entry {
@@ -109,12 +109,7 @@ impl Banks {
                 if self.tracks.len() == MAX_TRACKS {
                     self.tracks.remove(0);
                 }
-                Entry {
-                    track,
-                    seen: self.looks,
-                    bank: ReferenceBank::new(config(self.denoiser.spec())),
-                    identity: None,
-                }
+                Entry { track, seen: self.looks, bank: ReferenceBank::new(config(self.engine.spec())), identity: None }
             }
         };
         self.tracks.push(entry);
@@ -123,7 +118,7 @@ impl Banks {
 }
 
 impl Entry {
-    fn identity(&mut self, denoiser: &Arc<dyn Denoiser>) -> Result<Option<Identity>> {
+    fn identity(&mut self, engine: &Arc<dyn Engine>) -> Result<Option<Identity>> {
         if self.bank.references().is_empty() {
             return Ok(None);
         }
@@ -131,7 +126,7 @@ impl Entry {
         if let Some((_, identity)) = self.identity.as_ref().filter(|(of, _)| *of == version) {
             return Ok(Some(identity.clone()));
         }
-        let identity = denoiser.prepare(&self.bank)?;
+        let identity = engine.prepare(&self.bank)?;
         self.identity = Some((version, identity.clone()));
         Ok(Some(identity))
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
-use lipstream_engines::{Error, Result, denoise::Stream, tracker::Face};
+use lipstream_engines::{Error, Result, engine::Stream, tracker::Face};
 use parking_lot::Mutex;
 
 use super::{
@@ -293,6 +293,7 @@ impl LipDenoise {
         let speaker = Speaker::new(&settings)?;
         let spec = speaker.spec().clone();
         let steps = speaker.steps() as u32;
+        let passes = steps + spec.passes as u32;
         gst::info!(CAT, imp = self, "engine {} with {steps} steps, window {:?}", spec.name, spec.window.taps);
         let depth = match settings.policy {
             SchedulingPolicy::Latency => 0,
@@ -302,7 +303,7 @@ impl LipDenoise {
         *self.state.lock() = State {
             stream: Some(speaker.stream().clone()),
             reach: time(spec.window.reach()),
-            own: COMPUTE + time(settings.batch_timeout * steps),
+            own: COMPUTE + time(settings.batch_timeout * passes),
             depth,
             ..State::default()
         };
@@ -327,9 +328,21 @@ impl LipDenoise {
         s.set("references", self.references.load(Relaxed));
         let stream = self.state.lock().stream.clone();
         let worker = stream.map(|stream| stream.worker().stats()).unwrap_or_default();
-        s.set("batches", worker.batches);
-        s.set("steps", worker.steps);
-        s.set("latents-a-batch", if worker.batches > 0 { worker.steps as f64 / worker.batches as f64 } else { 0.0 });
+        // An engine that does not denoise is told of by its first stage.
+        let first = worker.stages.first();
+        let (batches, items) = first.map_or((0, 0), |stage| (stage.batches, stage.items));
+        s.set("batches", batches);
+        s.set("steps", items);
+        s.set("latents-a-batch", if batches > 0 { items as f64 / batches as f64 } else { 0.0 });
+        let mut stages = gst::Structure::new_empty("stages");
+        for stage in &worker.stages {
+            let kind = stage.kind.name();
+            stages.set(format!("{kind}-batches"), stage.batches);
+            stages.set(format!("{kind}-items"), stage.items);
+            stages.set(format!("{kind}-p50"), stage.time.p50);
+            stages.set(format!("{kind}-p95"), stage.time.p95);
+        }
+        s.set("stages", stages);
         s
     }
 
@@ -421,7 +434,7 @@ impl LipDenoise {
         let work = match heard {
             _ if presence == 0.0 => Work::Idle,
             Wait::Ready(window, _) => match self.stats.stage("prepare").time(|| speaker.identity(face))? {
-                Some(identity) => speaker.submit(face, identity, &window)?,
+                Some(identity) => speaker.submit(buffer, info, face, identity, &window)?,
                 None => Work::Pass(None),
             },
             Wait::Interrupted => speaker.identity(face)?.map_or(Work::Pass(None), |identity| Work::Ease { identity }),
@@ -443,7 +456,7 @@ impl LipDenoise {
         };
         let mut done = Vec::new();
         loop {
-            let awaited = matches!(speaker.pending.front(), Some(Frame { work: Work::Denoise { .. }, .. }));
+            let awaited = matches!(speaker.pending.front(), Some(Frame { work: Work::Made { .. }, .. }));
             if speaker.pending.len() <= depth && awaited {
                 break;
             }

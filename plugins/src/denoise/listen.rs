@@ -72,16 +72,17 @@ impl LipDenoise {
         };
         let stream = self.state.lock().stream.clone();
         let Some(stream) = stream else { return false };
-        let spec = stream.worker().denoiser().spec();
-        if info.encoder != spec.name || info.dims != spec.window.dims {
+        let spec = stream.worker().engine().spec();
+        if info.encoder != spec.front_end || info.dims != spec.window.dims {
             gst::element_imp_error!(
                 self,
                 gst::StreamError::WrongType,
                 (
-                    "The features are of the encoder `{}` ({} numbers), and the engine `{}` needs its own ({})",
+                    "The features are of the front-end `{}` ({} numbers), and the engine `{}` needs `{}` ({})",
                     info.encoder,
                     info.dims,
                     spec.name,
+                    spec.front_end,
                     spec.window.dims
                 ),
                 ["set `engine` of lipaudioenc and `model` of lipdenoise to the same engine"]

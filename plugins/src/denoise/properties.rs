@@ -131,8 +131,8 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecUInt::builder("steps")
             .nick("Steps")
-            .blurb("Denoising steps a frame, 1 to 8 (0 = as the engine says)")
-            .maximum(8)
+            .blurb("Denoising steps a frame (0 = as the engine says; an engine that does not denoise takes no other)")
+            .maximum(*lipstream_engines::schedule::STEPS.end() as u32)
             .default_value(defaults.steps)
             .mutable_ready()
             .build(),

@@ -1,7 +1,6 @@
 //! One stream's way from a face and a feature window to a patch.
 
 use std::{
-    any::Any,
     collections::VecDeque,
     path::Path,
     sync::Arc,
@@ -11,18 +10,19 @@ use std::{
 use lipstream_engines::{
     Error, Result,
     bank::cut_off,
-    denoise::{
-        Conditions, Denoiser, Identity, Job, Patch, Scene, Spec, Stream, Ticket, WaitError, Worker, WorkerConfig,
+    engine::{
+        Actor, Engine, Identity, Moment, Patch, Scene, Shown, Spec, Stream, SubmitError, Ticket, WaitError, Worker,
+        WorkerConfig,
     },
     image::ColorSpace,
-    manifest::Engine,
+    manifest::Package,
     tracker::Face,
 };
 
 use super::{banks::Banks, ease::Ease, fade::Fade, idle::Presence, properties::Settings};
 use crate::{stats::Stats, untouched::Why, video};
 
-/// Frames of all streams that may wait for one model.
+/// Frames of all streams that may wait for one engine.
 const QUEUE: usize = 256;
 /// A mouth that has stood still for want of features this long is taken away.
 const STALE: gst::ClockTime = gst::ClockTime::from_mseconds(500);
@@ -37,8 +37,8 @@ pub enum Work {
     Idle,
     /// Whoever spoke was interrupted: no features and no denoising.
     Ease { identity: Identity },
-    /// A latent is on its way.
-    Denoise { ticket: Ticket, identity: Identity, since: Instant },
+    /// Its work is on its way through the engine's stages.
+    Made { ticket: Ticket, identity: Identity, since: Instant },
 }
 
 /// A frame between its arrival and its departure.
@@ -95,20 +95,15 @@ pub struct Manner {
 
 pub struct Speaker {
     stream: Arc<Stream>,
+    actor: Box<dyn Actor>,
     banks: Banks,
     fade: Fade,
     pub presence: Presence,
     steps: usize,
     /// Track whose mouth is driven.
     track: Option<u64>,
-    /// Finished latents, newest first, at most [`Spec::past`].
-    past: VecDeque<Arc<[f32]>>,
-    /// Patch of the frame before, at full opacity.
-    last: Option<Patch>,
-    /// What the engine remembers of the stream's last patch, over pauses and other faces.
-    heard: Option<Arc<dyn Any + Send + Sync>>,
-    /// Latent and running time of the patch before.
-    shown: Option<(Arc<[f32]>, gst::ClockTime)>,
+    /// Running time of the patch before.
+    shown: Option<gst::ClockTime>,
     /// Interrupts heeded so far,
     pub interrupts: u64,
     /// and the way to rest that the last one began.
@@ -122,30 +117,27 @@ pub struct Speaker {
 impl Speaker {
     pub fn new(settings: &Settings) -> Result<Self> {
         let config = WorkerConfig {
-            engine: Engine::find(&settings.model)?,
+            package: Package::find(&settings.model)?,
             options: settings.options.parse()?,
             batch_size: settings.batch_size as usize,
             batch_timeout: settings.batch_timeout,
             queue: QUEUE,
         };
         let worker = Worker::acquire(settings.instance.as_deref(), config)?;
-        warm_up(worker.denoiser().as_ref())?;
+        let engine = worker.engine();
         let loaded = settings.reference_bank.as_ref().map(Path::new);
-        let banks = Banks::new(worker.denoiser().clone(), settings.gather, loaded)?;
-        let steps = match settings.steps {
-            0 => worker.denoiser().spec().schedule.steps,
-            n => n as usize,
-        };
+        let banks = Banks::new(engine.clone(), settings.gather, loaded)?;
+        let asked = Some(settings.steps as usize).filter(|steps| *steps > 0);
+        let steps = asked.or(engine.spec().steps).unwrap_or(0);
+        let actor = engine.clone().actor(settings.seed, asked)?;
         Ok(Self {
-            stream: Arc::new(worker.stream(settings.seed)),
+            stream: Arc::new(worker.stream()),
+            actor,
             banks,
             fade: Fade::new(settings.fade),
             presence: Presence::default(),
             steps,
             track: None,
-            past: VecDeque::new(),
-            last: None,
-            heard: None,
             shown: None,
             interrupts: 0,
             ease: None,
@@ -159,10 +151,14 @@ impl Speaker {
     }
 
     pub fn spec(&self) -> &Spec {
-        self.stream.worker().denoiser().spec()
+        self.engine().spec()
     }
 
-    /// Denoising steps a frame.
+    fn engine(&self) -> &Arc<dyn Engine> {
+        self.stream.worker().engine()
+    }
+
+    /// Denoising steps a frame, 0 of an engine that does not denoise.
     pub fn steps(&self) -> usize {
         self.steps
     }
@@ -174,8 +170,7 @@ impl Speaker {
     /// The colour space of the frames from now on.
     pub fn set_space(&mut self, space: ColorSpace) {
         self.banks.set_space(space);
-        // Its pixels are in the old space.
-        self.last = None;
+        self.actor.forget_pixels();
     }
 
     /// A jump in the stream: frames on their way are dropped, the person stays known. Returns how many were dropped.
@@ -192,8 +187,7 @@ impl Speaker {
 
     /// Forgets the mouth that was shown last.
     fn forget(&mut self) {
-        self.past.clear();
-        self.last = None;
+        self.actor.forget();
         self.shown = None;
         self.ease = None;
     }
@@ -204,11 +198,11 @@ impl Speaker {
             return;
         }
         self.interrupts = interrupts;
-        if let Some((_, time)) = &self.shown {
-            self.presence.hush(*time);
-        }
-        if self.ease.is_none() && self.stream.worker().denoiser().rest().is_some() {
-            self.ease = self.shown.take().map(|(latent, time)| Ease::new(latent, time));
+        let Some(time) = self.shown else { return };
+        self.presence.hush(time);
+        if self.ease.is_none() && self.actor.settle() {
+            self.shown = None;
+            self.ease = Some(Ease::new(time));
         }
     }
 
@@ -249,14 +243,22 @@ impl Speaker {
     }
 
     /// Sends a frame to the worker. A worker whose queue is full makes the frame late.
-    pub fn submit(&mut self, face: &Face, identity: Identity, features: &[f32]) -> Result<Work> {
-        let past: Vec<_> = self.past.iter().cloned().collect();
-        let conditions = Conditions { face, frame: None, identity: &identity, audio: features, past: &past };
-        let conditioning = self.stream.worker().denoiser().condition(&conditions)?;
-        match self.stream.submit(Job { conditioning, steps: self.steps }) {
-            Ok(ticket) => Ok(Work::Denoise { ticket, identity, since: Instant::now() }),
-            Err(Error::Invalid(_)) => Ok(Work::Hold),
-            Err(error) => Err(error),
+    pub fn submit(
+        &mut self,
+        buffer: &gst::BufferRef,
+        info: &gst_video::VideoInfo,
+        face: &Face,
+        identity: Identity,
+        features: &[f32],
+    ) -> Result<Work> {
+        let work = video::with_view(buffer, info, |frame| {
+            self.actor.ask(&Moment { face, identity: &identity, audio: features, frame })
+        })?;
+        let Some(work) = work else { return Ok(Work::Pass(None)) };
+        match self.stream.submit(work) {
+            Ok(ticket) => Ok(Work::Made { ticket, identity, since: Instant::now() }),
+            Err(SubmitError::QueueFull(_)) => Ok(Work::Hold),
+            Err(error) => Err(Error::invalid(error.to_string())),
         }
     }
 
@@ -280,12 +282,12 @@ impl Speaker {
         if self.ease.is_some() && frame.interrupts != self.interrupts {
             // It was on its way when the interrupt came.
             work = match work {
-                Work::Denoise { identity, .. } => Work::Ease { identity },
+                Work::Made { identity, .. } => Work::Ease { identity },
                 Work::Hold => self.banks.identity(&face)?.map_or(Work::Hold, |identity| Work::Ease { identity }),
                 other => other,
             };
         }
-        let (latent, identity, at_rest) = match work {
+        let (work, identity, at_rest) = match work {
             Work::Pass(why) => {
                 self.fade.vanish(time);
                 self.forget();
@@ -299,43 +301,50 @@ impl Speaker {
             }
             Work::Hold => return Ok(Finished::new(self.hold(&face, frame, time), Left::Late)),
             Work::Ease { identity } => {
-                let (latent, at_rest) = self.eased(time);
-                (latent, identity, at_rest)
+                let (work, at_rest) = self.eased(time);
+                let Some(work) = work else { return Ok(Finished::untouched(None)) };
+                (work, identity, at_rest)
             }
-            Work::Denoise { ticket, identity, since } => {
-                let latent = match ticket.wait(patience) {
-                    Ok(latent) => latent,
-                    Err(WaitError::Timeout(_)) => {
-                        return Ok(Finished::new(self.hold(&face, frame, time), Left::Late));
-                    }
-                    Err(WaitError::Flushed) => return Ok(Finished::untouched(None)),
-                    Err(WaitError::Failed(cause)) => return Err(Error::invalid(cause)),
+            Work::Made { ticket, identity, since } => {
+                let made = match ticket.wait(patience) {
+                    Ok(made) => made,
+                    Err(error) => return self.unmade(error, &face, frame, time),
                 };
                 stats.stage("denoise").record(since.elapsed());
                 // Without a way to rest, the first frame that hears the silence is the one.
-                (latent, identity, frame.interrupts == self.interrupts)
+                (made, identity, frame.interrupts == self.interrupts)
             }
         };
-        self.late_since = None;
-        self.past.push_front(latent.clone());
-        self.past.truncate(self.spec().past);
-        let denoiser = self.stream.worker().denoiser().clone();
         let scene = Scene {
             face: &face,
+            identity: &identity,
             gain: manner.gain,
-            last: self.last.as_ref(),
-            heard: self.heard.as_deref(),
             time: frame.buffer.pts().map(Into::into),
             gap: manner.gap,
         };
-        let patch = stats.stage("render").time(|| denoiser.render(&latent, &identity, &scene))?;
-        let Some(patch) = patch else {
+        let since = Instant::now();
+        let mut shown = self.actor.show(work, &scene)?;
+        while let Shown::More(work) = shown {
+            let made = match self.stream.submit(work) {
+                // What came before has taken some of the frame's time.
+                Ok(ticket) => ticket.wait(patience.map(|patience| patience.saturating_sub(since.elapsed()))),
+                Err(SubmitError::QueueFull(_)) => {
+                    return Ok(Finished::new(self.hold(&face, frame, time), Left::Late));
+                }
+                Err(error) => return Err(Error::invalid(error.to_string())),
+            };
+            shown = match made {
+                Ok(made) => self.actor.show(made, &scene)?,
+                Err(error) => return self.unmade(error, &face, frame, time),
+            };
+        }
+        stats.stage("render").record(since.elapsed());
+        self.late_since = None;
+        let Shown::Patch(patch) = shown else {
             self.fade.vanish(time);
             return Ok(Finished::untouched(Some(Why::Unclear)));
         };
-        self.heard = patch.memory.clone();
-        self.last = Some(patch.clone());
-        self.shown = Some((latent, time));
+        self.shown = Some(time);
         let opacity = self.fade.towards(!face.occluded && !frame.cut, time) * frame.presence;
         let why = if face.occluded { Some(Why::Covered) } else { frame.cut.then_some(Why::CutOff) };
         Ok(match faded(patch, opacity) {
@@ -345,32 +354,30 @@ impl Speaker {
         })
     }
 
-    /// The latent of the next frame on the way to rest, and whether it is there; at rest where there is no way.
-    fn eased(&mut self, time: gst::ClockTime) -> (Arc<[f32]>, bool) {
-        let denoiser = self.stream.worker().denoiser();
-        let rest = denoiser.rest().unwrap_or_else(|| vec![0.0; denoiser.spec().latent].into());
-        let Some(ease) = &mut self.ease else { return (rest, true) };
-        let (latent, at_rest) = ease.at(time, &rest);
+    /// The work of the next frame on the way to rest, and whether it is there; at rest where there is no way.
+    fn eased(&mut self, time: gst::ClockTime) -> (Option<lipstream_engines::engine::Work>, bool) {
+        let (level, at_rest) = self.ease.as_mut().map_or((0.0, true), |ease| ease.at(time));
         if at_rest {
             self.ease = None;
         }
-        (latent, at_rest)
+        (self.actor.settling(level), at_rest)
+    }
+
+    /// What a frame leaves with whose work was not finished.
+    fn unmade(&mut self, error: WaitError, face: &Face, frame: &Frame, time: gst::ClockTime) -> Result<Finished> {
+        match error {
+            WaitError::Timeout(_) => Ok(Finished::new(self.hold(face, frame, time), Left::Late)),
+            WaitError::Flushed => Ok(Finished::untouched(None)),
+            WaitError::Failed(_) | WaitError::Ended => Err(Error::invalid(error.to_string())),
+        }
     }
 
     /// The last patch where the face is now.
     fn hold(&mut self, face: &Face, frame: &Frame, time: gst::ClockTime) -> Option<Patch> {
         let since = *self.late_since.get_or_insert(time);
         let opacity = self.fade.towards(!face.occluded && !frame.cut && time.saturating_sub(since) < STALE, time);
-        let mut patch = self.last.clone()?;
-        patch.to_frame = self.spec().alignment.fit(&face.points)?.inverse()?;
-        faded(patch, opacity * frame.presence)
+        faded(self.actor.hold(face)?, opacity * frame.presence)
     }
-}
-
-/// Some runtimes compile a network when it first runs; the first frame must not wait for that.
-fn warm_up(denoiser: &dyn Denoiser) -> Result<()> {
-    let spec = denoiser.spec();
-    denoiser.step(&vec![0.0; spec.latent], &[0.0], &vec![0.0; spec.conditioning]).map(|_| ())
 }
 
 fn faded(mut patch: Patch, opacity: f32) -> Option<Patch> {

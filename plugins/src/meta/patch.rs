@@ -7,7 +7,7 @@
 use std::{fmt, ptr};
 
 use gst::prelude::*;
-use lipstream_engines::{denoise::Patch, geometry::Similarity};
+use lipstream_engines::{engine::Patch, geometry::Similarity};
 
 /// Two scales are the same when they differ by less than this part; a scaler rounds to whole pixels.
 const ASPECT_TOLERANCE: f32 = 0.02;
@@ -97,7 +97,7 @@ mod imp {
         glib::translate::*,
         meta::{MetaTransform, MetaTransformCopy},
     };
-    use lipstream_engines::denoise::Patch;
+    use lipstream_engines::engine::Patch;
 
     use super::ptr;
 

@@ -10,7 +10,7 @@ use gst_video::{VideoFormat, VideoInfo};
 use gstlipstream::{features::FeaturesInfo, meta::face};
 use lipstream_engines::{
     geometry::{Point, Rect, landmarks},
-    manifest::Engine,
+    manifest::Package,
     tracker::Face,
 };
 
@@ -113,12 +113,14 @@ pub fn frame_with(info: &VideoInfo, pts: gst::ClockTime, faces: &[Face]) -> gst:
 
 /// What the features of the embedded engine look like.
 pub fn features_info() -> FeaturesInfo {
-    let engine = Engine::find("compact").expect("the embedded engine");
+    let engine = Package::find("compact").expect("the embedded engine");
+    let options = lipstream_engines::runtime::Options::default();
+    let encoder = lipstream_engines::audio::front_end(&engine, &options).expect("an encoder").key().to_owned();
     let audio = engine.manifest().audio.clone().expect("an engine with an ear");
     FeaturesInfo {
         rate: gst::Fraction::new(1000, audio.hop_ms as i32),
         dims: audio.features,
-        encoder: "compact".into(),
+        encoder,
         overhang: ms(audio.overhang_ms().into()),
     }
 }

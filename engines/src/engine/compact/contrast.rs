@@ -63,11 +63,11 @@ impl Contrast {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::Engine;
+    use crate::manifest::Package;
 
     /// Deviation, lowest and highest opening of the last half of `count` frames, in ranges of the population.
     fn said(contrast: &mut Contrast, count: usize, open: impl Fn(usize) -> f32) -> (f32, f32, f32) {
-        let engine = Engine::find("compact").unwrap();
+        let engine = Package::find("compact").unwrap();
         let basis = Basis::read("basis", &engine.file("basis").unwrap(), 12).unwrap();
         let openings: Vec<f32> = (0..count)
             .map(|i| contrast.stretch(&basis, &basis.open_by(open(i) * basis.spread), 1.0))

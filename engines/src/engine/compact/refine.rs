@@ -1,9 +1,7 @@
-use std::sync::Arc;
-
-use parking_lot::Mutex;
+//! Repair of the warped picture.
 
 use super::{
-    super::Scene,
+    super::{NetworkStage, Scene, StageKind, Work},
     person::{Person, Pictured, Wanted, opening},
     render,
 };
@@ -11,8 +9,8 @@ use crate::{
     Error, Result,
     geometry::{Point, Rect, landmarks},
     image::{ColorSpace, Crop, rgb_planar},
-    manifest::Engine,
-    runtime::{Input, Model, Options},
+    manifest::Package,
+    runtime::{Model, Options, Tensor},
 };
 
 /// The file's name in a manifest; an engine may do without it.
@@ -29,6 +27,11 @@ const OPENING_SCALE: f32 = 20.0;
 const WIDER: f32 = 0.01;
 /// Scan lines of a pixel row of [`coverage`].
 const LINES: usize = 4;
+/// Ports of the network.
+const INPUTS: [&str; 4] = ["nearest", "second", "shapes", "openings"];
+const DELTA: &str = "delta";
+/// Sizes of a batch.
+const SIZES: [usize; 4] = [1, 2, 4, 8];
 
 /// Repairs what a warp of the person's own frame cannot show: the mouth's inside, lips that meet, ghosts. A network on a
 /// window of 128 x 128 pixels around the wanted lips, with the inputs `nearest` and `second` f32 `[B, 3, 128, 128]` (RGB,
@@ -36,120 +39,78 @@ const LINES: usize = 4;
 /// mouth's inside and of its lips) and `openings` f32 `[B, 3]` (20 times those wanted, of the reference and of its partner,
 /// in unit crop coordinates), and the output `delta` f32 `[B, 3, 128, 128]`, which is added to `nearest` and is 0 at the
 /// window's border.
-pub(super) struct Refiner {
-    model: Arc<Model>,
-    /// As many as there are threads that have rendered at once.
-    spare: Mutex<Vec<Scratch>>,
+pub(super) fn load(package: &Package, options: &Options) -> Result<Option<NetworkStage>> {
+    if !package.manifest().files.contains_key(PART) {
+        return Ok(None);
+    }
+    if !package.manifest().geometry.crop.is_multiple_of(CROP) {
+        return Err(Error::Manifest {
+            origin: package.location(),
+            key: "geometry.crop".into(),
+            cause: format!("must be a multiple of {CROP}, or there must be no `files.{PART}`"),
+        });
+    }
+    let model = Model::shared(&package.file_name(PART), &package.file(PART)?, options)?;
+    let picture: &[usize] = &[3, SIDE, SIDE];
+    for (input, shape) in INPUTS.iter().zip([picture, picture, &[2, SIDE, SIDE], &[3]]) {
+        model.expect_input(input, shape)?;
+    }
+    model.expect_output(DELTA, picture)?;
+    Ok(Some(NetworkStage::new(StageKind::Refine, model, &INPUTS, &[DELTA], SIZES.to_vec())))
 }
 
-/// What would otherwise be allocated for each frame.
-struct Scratch {
-    /// Pixels of a window, `[128, 128, 3]`, reduced where crops are larger.
-    window: Vec<u8>,
-    /// `[3, 128, 128]`
-    nearest: Vec<f32>,
-    /// `[3, 128, 128]`
-    second: Vec<f32>,
-    /// `[2, 128, 128]`
-    shapes: Vec<f32>,
-    /// The correction as large as the crop wants it, where that is larger.
-    large: Vec<f32>,
+/// Puts into `work` what the network reads of `picture`, in which the reference `nearest` (an id) has been warped to the
+/// wanted points at least within [`area`]. False where that reference is gone.
+pub(super) fn fill(
+    work: &mut Work,
+    picture: &Crop,
+    person: &Person,
+    nearest: u64,
+    wanted: &Wanted,
+    warp: &render::Warp,
+    scene: &Scene,
+) -> bool {
+    let references = &person.references;
+    let Some(nearest) = references.iter().find(|p| p.reference.id == nearest) else { return false };
+    let second = partner(references, nearest, |p| render::far(p.reference.time, scene));
+    let corner = corner(wanted);
+    let beside = if second.reference.id == nearest.reference.id {
+        None
+    } else {
+        warp.onto(second, &area(wanted)).map(|l| l.warp(&second.reference.crop))
+    };
+    let mut window = vec![0; 3 * PIXELS];
+    let mut planes = |crop: &Crop| {
+        let mut planes = vec![0.0; 3 * PIXELS];
+        copy_window(crop, corner, &mut window);
+        rgb_planar(&window, crop.space, &mut planes);
+        planes
+    };
+    let first = planes(picture);
+    let other = beside.as_ref().map_or_else(|| first.clone(), planes);
+    let mut shapes = vec![0.0; 2 * PIXELS];
+    draw_shapes(wanted, corner, &mut shapes);
+    let openings = [&wanted.lower, &nearest.lower, &second.lower].map(|lower| opening(lower) * OPENING_SCALE);
+    let tensor = |channels, data| Tensor { shape: vec![1, channels, SIDE, SIDE], data };
+    work.put(INPUTS[0], tensor(3, first));
+    work.put(INPUTS[1], tensor(3, other));
+    work.put(INPUTS[2], tensor(2, shapes));
+    work.put(INPUTS[3], Tensor { shape: vec![1, 3], data: openings.to_vec() });
+    true
 }
 
-impl Default for Scratch {
-    fn default() -> Self {
-        Self {
-            window: vec![0; 3 * PIXELS],
-            nearest: vec![0.0; 3 * PIXELS],
-            second: vec![0.0; 3 * PIXELS],
-            shapes: vec![0.0; 2 * PIXELS],
-            large: Vec::new(),
-        }
+/// Corrects `picture` by what the network said of it, for the same wanted points.
+pub(super) fn apply(work: &mut Work, picture: &mut Crop, wanted: &Wanted) -> Result<()> {
+    let delta = work.take(DELTA)?.data;
+    if delta.len() != 3 * PIXELS || !delta.iter().all(|v| v.is_finite()) {
+        return Err(Error::invalid(format!("the network `{PART}` gave no finite `{DELTA}`")));
     }
-}
-
-impl Refiner {
-    /// `None` for an engine that has no such network.
-    pub(super) fn load(engine: &Engine, options: &Options) -> Result<Option<Self>> {
-        if !engine.manifest().files.contains_key(PART) {
-            return Ok(None);
-        }
-        if !engine.manifest().geometry.crop.is_multiple_of(CROP) {
-            return Err(Error::Manifest {
-                origin: engine.location(),
-                key: "geometry.crop".into(),
-                cause: format!("must be a multiple of {CROP}, or there must be no `files.{PART}`"),
-            });
-        }
-        let name = engine.file_name(PART);
-        let model = Model::shared(&name, &engine.file(PART)?, options)?;
-        let picture: &[usize] = &[3, SIDE, SIDE];
-        let signature = model.signature();
-        for (wanted, shape) in
-            [("nearest", picture), ("second", picture), ("shapes", &[2, SIDE, SIDE][..]), ("openings", &[3][..])]
-        {
-            super::expect(&name, &signature.inputs, wanted, shape)?;
-        }
-        super::expect(&name, &signature.outputs, "delta", picture)?;
-        Ok(Some(Self { model, spare: Mutex::default() }))
+    let corner = corner(wanted);
+    match picture.side / CROP {
+        1 => add(picture, corner, &delta),
+        zoom => add(picture, corner.map(|v| v * zoom), &enlarged(&delta, zoom)),
     }
-
-    /// Corrects `picture`, in which the reference `nearest` (an id) has been warped to the wanted points at least within
-    /// [`area`].
-    pub(super) fn apply(
-        &self,
-        picture: &mut Crop,
-        person: &Person,
-        nearest: u64,
-        wanted: &Wanted,
-        warp: &render::Warp,
-        scene: &Scene,
-    ) -> Result<()> {
-        let references = &person.references;
-        let Some(nearest) = references.iter().find(|p| p.reference.id == nearest) else { return Ok(()) };
-        let second = partner(references, nearest, |p| render::far(p.reference.time, scene));
-        let corner = corner(wanted);
-        let beside = if second.reference.id == nearest.reference.id {
-            None
-        } else {
-            warp.onto(second, &area(wanted)).map(|l| l.warp(&second.reference.crop))
-        };
-        // Taken and not locked: many streams render at once.
-        let mut scratch = self.spare.lock().pop().unwrap_or_default();
-        let Scratch { window, nearest: first, second: other, shapes, large } = &mut scratch;
-        copy_window(picture, corner, window);
-        rgb_planar(window, picture.space, first);
-        match &beside {
-            Some(beside) => {
-                copy_window(beside, corner, window);
-                rgb_planar(window, beside.space, other);
-            }
-            None => other.copy_from_slice(first),
-        }
-        draw_shapes(wanted, corner, shapes);
-        let openings = [&wanted.lower, &nearest.lower, &second.lower].map(|lower| opening(lower) * OPENING_SCALE);
-        let outputs = self.model.run(&[
-            Input { name: "nearest", shape: &[1, 3, SIDE, SIDE], data: first },
-            Input { name: "second", shape: &[1, 3, SIDE, SIDE], data: other },
-            Input { name: "shapes", shape: &[1, 2, SIDE, SIDE], data: shapes },
-            Input { name: "openings", shape: &[1, 3], data: &openings },
-        ])?;
-        let delta = outputs.iter().find(|t| t.data.len() == 3 * PIXELS && t.data.iter().all(|v| v.is_finite()));
-        let Some(delta) = delta else {
-            let cause = "gave no finite `delta`".into();
-            return Err(Error::Runtime { model: self.model.name().into(), cause });
-        };
-        let zoom = picture.side / CROP;
-        match zoom {
-            1 => add(picture, corner, &delta.data),
-            _ => {
-                enlarge(&delta.data, zoom, large);
-                add(picture, corner.map(|v| v * zoom), large);
-            }
-        }
-        self.spare.lock().push(scratch);
-        Ok(())
-    }
+    Ok(())
 }
 
 /// The part of the crop that the network looks at, in unit crop coordinates.
@@ -203,7 +164,7 @@ fn copy_window(crop: &Crop, [x, y]: [usize; 2], window: &mut [u8]) {
 }
 
 /// Planes of [`SIDE`] made `zoom` times as large on a side, linear between the pixels; the edge is repeated.
-fn enlarge(planes: &[f32], zoom: usize, out: &mut Vec<f32>) {
+fn enlarged(planes: &[f32], zoom: usize) -> Vec<f32> {
     let side = SIDE * zoom;
     let place = |k: usize| {
         let at = ((k as f32 + 0.5) / zoom as f32 - 0.5).clamp(0.0, (SIDE - 1) as f32);
@@ -211,7 +172,7 @@ fn enlarge(planes: &[f32], zoom: usize, out: &mut Vec<f32>) {
         (low, at - low as f32)
     };
     let places: Vec<_> = (0..side).map(place).collect();
-    out.clear();
+    let mut out = Vec::with_capacity(planes.len() * zoom * zoom);
     let mut line = [0.0; SIDE];
     for plane in planes.chunks_exact(PIXELS) {
         for (j, t) in &places {
@@ -220,6 +181,7 @@ fn enlarge(planes: &[f32], zoom: usize, out: &mut Vec<f32>) {
             out.extend(places.iter().map(|(i, t)| line[*i] + (line[i + 1] - line[*i]) * t));
         }
     }
+    out
 }
 
 /// Adds differences of RGB, `[3, side, side]`, to the square at `corner` of a picture in whatever colours.
@@ -403,8 +365,7 @@ mod tests {
         assert_eq!(window[(10 * SIDE + 20) * 3..][..3], [42, 21, 5]);
         // A correction that grows to the right by a code a pixel of the window.
         let delta: Vec<f32> = (0..3 * PIXELS).map(|i| (i % SIDE) as f32 / 255.0).collect();
-        let mut large = Vec::new();
-        enlarge(&delta, zoom, &mut large);
+        let large = enlarged(&delta, zoom);
         let line = &large[9 * SIDE * zoom..][..SIDE * zoom];
         let whole: Vec<f32> = line.iter().map(|v| v * 255.0).collect();
         for (k, wanted) in [(0, 0.0), (1, 0.25), (2, 0.75), (101, 50.25), (254, 126.75), (255, 127.0)] {

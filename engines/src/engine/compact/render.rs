@@ -130,9 +130,9 @@ mod tests {
     use super::*;
     use crate::{
         bank::Reference,
-        denoise::compact::{Basis, person::Person},
+        engine::compact::{Basis, person::Person},
         image::{ColorSpace, Crop},
-        manifest::Engine,
+        manifest::Package,
         tracker::Face,
     };
 
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_change_of_the_reference_takes_three_frames_and_hidden_ones_are_not_shown() {
-        let engine = Engine::find("compact").unwrap();
+        let engine = Package::find("compact").unwrap();
         let basis = Basis::read("basis", &engine.file("basis").unwrap(), 12).unwrap();
         let person = somebody(&basis);
         let face = Face {
@@ -166,11 +166,11 @@ mod tests {
             yaw: 0.0,
             occluded: false,
         };
+        let nobody: crate::engine::Identity = std::sync::Arc::new(());
         let scene = Scene {
             face: &face,
+            identity: &nobody,
             gain: 1.0,
-            last: None,
-            heard: None,
             time: Some(Duration::from_secs(4)),
             gap: Duration::ZERO,
         };

@@ -5,8 +5,8 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use crate::{
     Error, Result,
     bank::{BankConfig, ReferenceBank},
-    denoise::Spec,
-    manifest::Engine,
+    engine::Spec,
+    manifest::Package,
 };
 
 /// Factors on the motion that a person can have.
@@ -23,7 +23,7 @@ pub(super) struct Own {
 
 impl Own {
     /// `None` of an engine that was adapted to nobody.
-    pub(super) fn load(engine: &Engine, spec: &Spec) -> Result<Option<Self>> {
+    pub(super) fn load(engine: &Package, spec: &Spec) -> Result<Option<Self>> {
         if !engine.is_adapted() {
             return Ok(None);
         }

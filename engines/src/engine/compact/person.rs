@@ -213,16 +213,16 @@ mod tests {
     use super::*;
     use crate::{
         bank::{BankConfig, ReferenceBank},
-        manifest::Engine,
+        manifest::Package,
     };
 
     fn basis() -> Basis {
-        let engine = Engine::find("compact").unwrap();
+        let engine = Package::find("compact").unwrap();
         Basis::read("basis", &engine.file("basis").unwrap(), 12).unwrap()
     }
 
     fn unknown(basis: &Basis) -> Person {
-        let alignment = Engine::find("compact").unwrap().manifest().geometry.alignment.clone();
+        let alignment = Package::find("compact").unwrap().manifest().geometry.alignment.clone();
         Person::new(&ReferenceBank::new(BankConfig { capacity: 4, side: 64, alignment }), basis)
     }
 

@@ -7,7 +7,7 @@ use std::{
 use etcetera::BaseStrategy;
 use sha2::{Digest, Sha256};
 
-use super::Manifest;
+use super::{Family, Manifest};
 use crate::{Error, Result, embedded};
 
 /// Largest manifest (1 MiB) and largest file of an engine (2 GiB) that are read.
@@ -16,7 +16,7 @@ const MAX_FILE: u64 = 2 << 30;
 
 /// A manifest and the place of its files. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Engine {
+pub struct Package {
     manifest: Arc<Manifest>,
     store: Store,
 }
@@ -27,7 +27,7 @@ enum Store {
     Folder(PathBuf),
 }
 
-impl Engine {
+impl Package {
     /// An engine by name (embedded, else `$XDG_DATA_HOME/lipstream/engines/<name>`) or by the path of its folder or
     /// manifest.
     pub fn find(name: &str) -> Result<Self> {
@@ -160,16 +160,26 @@ impl Engine {
         format!("{}/{path}", self.manifest.name)
     }
 
+    /// Whether it draws from pictures of the person that are gathered.
+    pub fn gathers(&self) -> bool {
+        self.manifest.family == Family::Compact
+    }
+
     /// Bytes of all its files together, as far as they can be read.
     pub fn size(&self) -> u64 {
-        self.manifest
-            .files
-            .values()
-            .map(|f| match &self.store {
-                Store::Embedded(b) => b.files.iter().find(|(n, _)| *n == f.path).map_or(0, |(_, b)| b.len() as u64),
-                Store::Folder(folder) => std::fs::metadata(folder.join(&f.path)).map_or(0, |m| m.len()),
-            })
-            .sum()
+        self.sizes().sum()
+    }
+
+    /// Bytes of the largest of its files, as far as they can be read.
+    pub fn largest(&self) -> u64 {
+        self.sizes().max().unwrap_or(0)
+    }
+
+    fn sizes(&self) -> impl Iterator<Item = u64> {
+        self.manifest.files.values().map(|f| match &self.store {
+            Store::Embedded(b) => b.files.iter().find(|(n, _)| *n == f.path).map_or(0, |(_, b)| b.len() as u64),
+            Store::Folder(folder) => std::fs::metadata(folder.join(&f.path)).map_or(0, |m| m.len()),
+        })
     }
 }
 

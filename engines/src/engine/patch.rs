@@ -1,4 +1,4 @@
-use std::{any::Any, sync::Arc};
+use std::sync::Arc;
 
 use crate::{geometry::Similarity, image::Crop};
 
@@ -12,6 +12,4 @@ pub struct Patch {
     pub to_frame: Similarity,
     /// 0..1, multiplies the mask: cross-fades.
     pub opacity: f32,
-    /// What the engine wants to find again at the stream's next frame, of a type that is its own.
-    pub memory: Option<Arc<dyn Any + Send + Sync>>,
 }

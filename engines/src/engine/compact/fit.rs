@@ -101,7 +101,7 @@ fn judge<'a>(engine: &Compact, pairs: impl Iterator<Item = (&'a Pair, f64)>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{manifest::Engine, runtime::Options};
+    use crate::{manifest::Package, runtime::Options};
 
     /// A mouth that opens and shuts by `size` in the voice and by 1 in the picture.
     fn pairs(engine: &Compact, count: usize, size: f32) -> Vec<Pair> {
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_range_of_a_person_is_found() {
-        let Ok(engine) = Compact::load(&Engine::find("compact").unwrap(), &Options::default()) else {
+        let Ok(engine) = Compact::load(&Package::find("compact").unwrap(), &Options::default()) else {
             eprintln!("skipped: no runtime");
             return;
         };

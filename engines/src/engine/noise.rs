@@ -1,6 +1,6 @@
 /// Gaussian noise of one stream: reproducible by seed and, from one latent to the next, an AR(1) process, so that
 /// successive frames start from neighbouring noise and do not jitter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Noise {
     state: u64,
     spare: Option<f32>,

@@ -1,0 +1,50 @@
+use std::time::Duration;
+
+use super::Encoder;
+use crate::{
+    Error, Result,
+    manifest::{Family, Package},
+    runtime::Options,
+};
+
+/// Turns speech into one feature vector a hop, the same whatever the size of the pieces that it comes in.
+pub trait FrontEnd: Send {
+    /// Names what it computes: front-ends with the same key give the same features.
+    fn key(&self) -> &str;
+
+    /// Numbers in one feature.
+    fn dims(&self) -> usize;
+
+    /// Time from one feature to the next.
+    fn hop(&self) -> Duration;
+
+    /// Audio that must have arrived after a hop's start before its feature exists.
+    fn overhang(&self) -> Duration;
+
+    /// What it says of lasting silence: `[dims]`.
+    fn silence(&self) -> &[f32];
+
+    /// Takes 16 kHz mono samples in -1..1, any number of them, and calls `sink` with each feature that they complete.
+    /// The first feature after a reset belongs to the hop that starts with the first sample.
+    fn push(&mut self, samples: &[f32], sink: &mut dyn FnMut(&[f32])) -> Result<()>;
+
+    /// Ends the stream: every hop that has begun is given, as if silence followed, and the state is reset.
+    fn finish(&mut self, sink: &mut dyn FnMut(&[f32])) -> Result<()>;
+
+    /// Forgets everything heard.
+    fn reset(&mut self);
+
+    /// What was heard so far was silence; time goes on.
+    fn hush(&mut self);
+}
+
+/// The front-end of an engine.
+pub fn front_end(package: &Package, options: &Options) -> Result<Box<dyn FrontEnd>> {
+    let manifest = package.manifest();
+    match manifest.family {
+        Family::Compact => Ok(Box::new(Encoder::new(package, options)?)),
+        Family::Tracker | Family::Expert => {
+            Err(Error::invalid(format!("engine `{}` has no audio encoder", manifest.name)))
+        }
+    }
+}

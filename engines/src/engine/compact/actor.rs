@@ -1,0 +1,219 @@
+//! One stream of `compact`: from a feature window to a motion, and from a motion to a patch.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use super::{
+    CONDITION, Compact, REFINE, STEP,
+    contrast::Contrast,
+    mask,
+    person::{Wanted, opening},
+    refine, render,
+};
+use crate::{
+    Error, Result,
+    engine::{Actor, LATENT, Moment, Noise, Patch, Scene, Shown, Work},
+    geometry::{Point, Rect, Similarity},
+    image::{Crop, sharpen, steady},
+    runtime::Tensor,
+    schedule::Schedule,
+    tracker::Face,
+};
+
+/// What is taken, warped and pasted has been sampled three times: that much of the fine detail is given back.
+const SHARPEN: f32 = 0.6;
+/// What is smoothed over time is told for frames of this length, and works alike at every frame rate. Steps beyond
+/// [`STEPS`] of them are held to be those.
+const FRAME: Duration = Duration::from_millis(40);
+const STEPS: std::ops::RangeInclusive<f32> = 0.1..=5.0;
+
+pub(super) struct CompactActor {
+    engine: Arc<Compact>,
+    schedule: Schedule,
+    noise: Noise,
+    /// Finished latents, newest first, as many as a frame is conditioned on.
+    past: VecDeque<Vec<f32>>,
+    contrast: Contrast,
+    /// What the frame before showed.
+    last: Option<Last>,
+    /// The latent that was shown last,
+    shown: Option<Vec<f32>>,
+    /// and the one from which the mouth is on its way to rest.
+    from: Option<Vec<f32>>,
+    /// A picture that is being refined.
+    rendering: Option<Rendering>,
+}
+
+/// What one frame of a stream leaves to the next.
+struct Last {
+    patch: Patch,
+    /// The references that were shown.
+    showing: render::Showing,
+    drift: Vec<Point>,
+    /// [`Scene::time`].
+    time: Option<Duration>,
+}
+
+/// A patch in the making.
+struct Rendering {
+    latent: Vec<f32>,
+    contrast: Contrast,
+    wanted: Wanted,
+    pixels: Crop,
+    mask: Vec<u8>,
+    /// Where pixels are new, in unit crop coordinates.
+    area: Rect,
+    to_crop: Similarity,
+    showing: render::Showing,
+    /// Frames of [`FRAME`] since the last one.
+    frames: f32,
+}
+
+impl CompactActor {
+    pub(super) fn new(engine: Arc<Compact>, schedule: Schedule, noise: Noise) -> Self {
+        Self {
+            engine,
+            schedule,
+            noise,
+            past: VecDeque::new(),
+            contrast: Contrast::default(),
+            last: None,
+            shown: None,
+            from: None,
+            rendering: None,
+        }
+    }
+
+    /// Draws the mouth of `latent`; `None` where the person or the face has nothing to draw it from.
+    fn draw(&self, latent: Vec<f32>, work: &mut Work, scene: &Scene) -> Result<Option<Rendering>> {
+        let Compact { spec, basis, stages, .. } = &*self.engine;
+        let (person, face) = (Compact::person(scene.identity)?, scene.face);
+        let Some(to_crop) = spec.alignment.fit(&face.points) else { return Ok(None) };
+        let points: Vec<_> = face.points.iter().map(|p| to_crop.apply(*p)).collect();
+        let frames = self.last.as_ref().map_or(1.0, |last| last.frames_until(scene));
+        let mut contrast = self.contrast.clone();
+        let stretched = contrast.stretch(basis, &latent, frames);
+        let drift = self.last.as_ref().map(|last| (last.drift.as_slice(), frames));
+        let wanted = person.wanted(basis, &stretched, &points, scene.gain, drift);
+        let side = person.side().unwrap_or(spec.crop);
+        let mask = mask::lower_face(side, &wanted, &points);
+        let mut area = mask::area(&mask, side);
+        let refined = stages.len() > REFINE;
+        if refined {
+            area = area.union(&refine::area(&wanted));
+        }
+        let showing = self.last.as_ref().map(|last| (last.showing, frames));
+        let Some(warp) = render::Warp::from(&wanted) else { return Ok(None) };
+        let Some((pixels, showing)) = render::pixels(person, &wanted, &warp, scene, showing, &area) else {
+            return Ok(None);
+        };
+        if refined && refine::fill(work, &pixels, person, showing.reference, &wanted, &warp, scene) {
+            work.pass(REFINE);
+        }
+        Ok(Some(Rendering { latent, contrast, wanted, pixels, mask, area, to_crop, showing, frames }))
+    }
+
+    /// Makes a patch of a picture that is drawn, and remembers it.
+    fn finish(&mut self, rendering: Rendering, scene: &Scene) -> Option<Patch> {
+        let Rendering { latent, contrast, wanted, mut pixels, mask, area, to_crop, showing, frames } = rendering;
+        let (side, crop) = (pixels.side, self.engine.spec.crop);
+        let density = side as f32 * to_crop.scale();
+        let reach = reach(side, density);
+        let amount = if side > crop { finer(density / reach as f32) * SHARPEN } else { SHARPEN };
+        sharpen(&mut pixels, &area, amount, reach);
+        if let Some(last) = &self.last {
+            steady(&mut pixels, &last.patch.pixels, &area, frames);
+        }
+        let to_frame = to_crop.inverse()?;
+        tracing::trace!(opening = opening(&wanted.lower), ?showing, "rendered");
+        let patch = Patch { mask: mask.into(), pixels: Arc::new(pixels), to_frame, opacity: 1.0 };
+        self.contrast = contrast;
+        self.shown = Some(latent);
+        self.last = Some(Last { patch: patch.clone(), showing, drift: wanted.drift, time: scene.time });
+        Some(patch)
+    }
+}
+
+impl Actor for CompactActor {
+    fn ask(&mut self, moment: &Moment) -> Result<Option<Work>> {
+        let condition = self.engine.condition(moment.audio, self.past.iter().map(Vec::as_slice))?;
+        let width = self.engine.latent.len();
+        let latent = self.noise.latent(width);
+        let mut work = Work::new(Noise::new(self.noise.normal().to_bits().into(), 0.0, 1.0))
+            .with(LATENT, Tensor { shape: vec![1, width], data: latent })
+            .with(CONDITION, Tensor { shape: vec![1, condition.len()], data: condition });
+        work.denoise(STEP, &self.schedule);
+        Ok(Some(work))
+    }
+
+    fn show(&mut self, mut work: Work, scene: &Scene) -> Result<Shown> {
+        let mut rendering = match self.rendering.take() {
+            Some(rendering) if work.get(LATENT).is_none() => rendering,
+            _ => {
+                let latent = work.take(LATENT)?.data;
+                if latent.len() != self.engine.latent.len() {
+                    return Err(Error::invalid(format!("a latent of {} numbers", latent.len())));
+                }
+                self.past.push_front(latent.clone());
+                self.past.truncate(self.engine.latent.past);
+                let Some(rendering) = self.draw(latent, &mut work, scene)? else { return Ok(Shown::Nothing) };
+                if work.next().is_some() {
+                    self.rendering = Some(rendering);
+                    return Ok(Shown::More(work));
+                }
+                return Ok(self.finish(rendering, scene).map_or(Shown::Nothing, Shown::Patch));
+            }
+        };
+        refine::apply(&mut work, &mut rendering.pixels, &rendering.wanted)?;
+        Ok(self.finish(rendering, scene).map_or(Shown::Nothing, Shown::Patch))
+    }
+
+    fn hold(&self, face: &Face) -> Option<Patch> {
+        let patch = self.last.as_ref()?.patch.clone();
+        let to_frame = self.engine.spec.alignment.fit(&face.points)?.inverse()?;
+        Some(Patch { to_frame, ..patch })
+    }
+
+    fn settle(&mut self) -> bool {
+        self.from = self.shown.take();
+        self.from.is_some()
+    }
+
+    /// A motion of nothing is a mouth at rest.
+    fn settling(&mut self, level: f32) -> Option<Work> {
+        let width = self.engine.latent.len();
+        let latent = match &self.from {
+            Some(from) => from.iter().map(|f| f * level).collect(),
+            None => vec![0.0; width],
+        };
+        Some(Work::new(Noise::default()).with(LATENT, Tensor { shape: vec![1, width], data: latent }))
+    }
+
+    fn forget(&mut self) {
+        self.past.clear();
+        (self.last, self.shown, self.from, self.rendering) = (None, None, None, None);
+    }
+
+    fn forget_pixels(&mut self) {
+        (self.last, self.rendering) = (None, None);
+    }
+}
+
+impl Last {
+    /// Frames of [`FRAME`] between it and `scene`.
+    fn frames_until(&self, scene: &Scene) -> f32 {
+        let step = self.time.zip(scene.time).map(|(then, now)| then.abs_diff(now));
+        step.map_or(1.0, |step| step.div_duration_f32(FRAME).clamp(*STEPS.start(), *STEPS.end()))
+    }
+}
+
+/// How far apart the pixels lie that are sharpened against each other, in a crop of `side` whose pixels are `density` times
+/// as dense as the frame's: as far as in a crop of 256, and nearer where the frame shows finer detail than that.
+fn reach(side: usize, density: f32) -> usize {
+    if density.is_finite() { (density.round() as usize).clamp(1, (side / 256).max(1)) } else { 1 }
+}
+
+/// How many times more a crop is sharpened whose pixels, as far apart as they are sharpened against each other, are
+/// `density` times as dense as the frame's: what sampling loses lies in coarser detail of such a crop, where less is added.
+fn finer(density: f32) -> f32 {
+    if density.is_finite() { density.clamp(1.0, 1.5) } else { 1.0 }
+}

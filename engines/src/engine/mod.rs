@@ -1,0 +1,171 @@
+//! Engines: what makes mouths. One that is loaded serves all streams.
+//!
+//! - A [`Stage`] is one batched evaluation over named tensors; stages of all streams share batches.
+//! - [`Work`] is one frame, or one clip of frames, and the stages that it still has to pass.
+//! - An [`Actor`] is what an engine keeps for one stream: past latents, noise, what was shown last.
+//! - The [`Worker`] owns the queue and runs the stages.
+//!
+//! What an engine knows of a person is an [`Identity`], made from a bank: it belongs to a face and not to a stream, in which
+//! several may be seen, so it stands beside the actor.
+
+pub mod compact;
+mod noise;
+mod patch;
+mod stage;
+mod work;
+mod worker;
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+pub use noise::Noise;
+pub use patch::Patch;
+pub use stage::{LATENT, NetworkStage, Stage, StageKind, StepStage};
+pub use work::{Pass, Work};
+pub use worker::{StageStats, Stream, SubmitError, Ticket, WaitError, Worker, WorkerConfig, WorkerStats};
+
+use crate::{
+    Error, Result,
+    audio::WindowSpec,
+    bank::ReferenceBank,
+    geometry::Alignment,
+    image::FrameView,
+    manifest::{Family, Package},
+    runtime::Options,
+    tracker::Face,
+};
+
+/// What the elements must know of an engine before its first frame.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Engine name as in the manifest.
+    pub name: String,
+    pub family: Family,
+    /// What computes its features, as [`crate::audio::FrontEnd::key`] says: engines of the same front-end share features.
+    pub front_end: String,
+    /// The audio features that a frame needs.
+    pub window: WindowSpec,
+    /// Denoising steps of a frame where nobody says; `None` of an engine that does not denoise.
+    pub steps: Option<usize>,
+    /// Stages that a frame passes besides the steps.
+    pub passes: usize,
+    /// Whether a person is known by pictures that are gathered.
+    pub references: bool,
+    /// Side of the square crop in pixels.
+    pub crop: usize,
+    pub alignment: Alignment,
+    /// Cost of one frame at the default number of steps, in GFLOP (a multiply-add counts two).
+    pub gflop: f32,
+}
+
+/// A person as an engine knows them; made by [`Engine::prepare`], of a type that is the engine's own.
+pub type Identity = Arc<dyn Any + Send + Sync>;
+
+/// A loaded engine. All methods may be called from several threads.
+pub trait Engine: Send + Sync {
+    fn spec(&self) -> &Spec;
+
+    /// Its evaluations; [`Work`] names them by their place here.
+    fn stages(&self) -> &[Box<dyn Stage>];
+
+    /// Batches that its device takes at a time.
+    fn lanes(&self) -> usize;
+
+    /// What the engine keeps of a person, from the frames gathered so far. Called again as the bank grows, so it must
+    /// cost less than a frame.
+    fn prepare(&self, bank: &ReferenceBank) -> Result<Identity>;
+
+    /// Pictures of the one person that the engine was adapted to; where there are any, none are gathered.
+    fn bank(&self) -> Option<&ReferenceBank> {
+        None
+    }
+
+    /// Begins a stream. `steps` `None` takes the engine's own number; a number that it cannot take is an error.
+    fn actor(self: Arc<Self>, seed: u64, steps: Option<usize>) -> Result<Box<dyn Actor>>;
+}
+
+/// What a frame asks for.
+pub struct Moment<'a> {
+    pub face: &'a Face,
+    pub identity: &'a Identity,
+    /// Features around the frame's time as [`WindowSpec`] lays them out, `[taps * dims]`.
+    pub audio: &'a [f32],
+    pub frame: &'a FrameView<'a>,
+}
+
+/// The frame that finished work is shown in, and how.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    pub face: &'a Face,
+    pub identity: &'a Identity,
+    /// Scales the motion (1: as learnt).
+    pub gain: f32,
+    /// Where in the video the frame stands, to be compared with [`crate::bank::Reference::time`].
+    pub time: Option<Duration>,
+    /// References nearer than this in time are not used: for measuring against the true mouth, which must not be seen.
+    pub gap: Duration,
+}
+
+/// What came of showing work.
+pub enum Shown {
+    Patch(Patch),
+    /// More stages must be passed first; then it is shown again, in the same scene.
+    More(Work),
+    /// There is nothing to be shown of this person.
+    Nothing,
+}
+
+/// What an engine keeps for one stream. Work of a stream is shown in the order in which it was asked for.
+pub trait Actor: Send {
+    /// The work of a frame; `None` where there is nothing to be said.
+    fn ask(&mut self, moment: &Moment) -> Result<Option<Work>>;
+
+    /// Pixels of finished work on the face of its frame.
+    fn show(&mut self, work: Work, scene: &Scene) -> Result<Shown>;
+
+    /// What was shown last, where the face is now.
+    fn hold(&self, face: &Face) -> Option<Patch>;
+
+    /// Begins the way from what is shown now to a mouth at rest, for which nothing is heard. False where nothing is shown, or
+    /// the engine has no such way: then silence shuts the mouth.
+    fn settle(&mut self) -> bool {
+        false
+    }
+
+    /// The work of a frame on the way that [`settle`](Self::settle) began, from `level` 1 to 0, which is rest.
+    fn settling(&mut self, level: f32) -> Option<Work> {
+        let _ = level;
+        None
+    }
+
+    /// Forgets the mouth that was shown last: another person, a pause or a jump comes between. The voice stays known.
+    fn forget(&mut self);
+
+    /// Forgets pixels alone: those of the stream are of another colour space from now on.
+    fn forget_pixels(&mut self) {
+        self.forget();
+    }
+}
+
+/// Loads the engine of a package on a device.
+pub fn load(package: &Package, options: &Options) -> Result<Arc<dyn Engine>> {
+    let manifest = package.manifest();
+    let other = |what: &str| {
+        Err(Error::invalid(format!("engine `{}` {what} and makes no faces; name one such as `compact`", manifest.name)))
+    };
+    match manifest.family {
+        Family::Compact => Ok(Arc::new(compact::Compact::load(package, options)?)),
+        Family::Tracker => other("follows faces"),
+        Family::Expert => other("judges sync"),
+    }
+}
+
+/// Passes `work` through all its stages on this thread, alone in its batches.
+pub fn complete(engine: &dyn Engine, work: &mut Work) -> Result<()> {
+    while let Some(pass) = work.next() {
+        let stage =
+            engine.stages().get(pass.stage).ok_or_else(|| Error::invalid("work asks for a stage that is not there"))?;
+        stage.run(std::slice::from_mut(work))?;
+        work.advance();
+    }
+    Ok(())
+}

@@ -1,0 +1,286 @@
+//! Stages: one batched evaluation of a network each.
+
+use std::{borrow::Cow, sync::Arc};
+
+use super::work::Work;
+use crate::{
+    Error, Result,
+    runtime::{Input, Model, Tensor},
+};
+
+/// What an evaluation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StageKind {
+    /// Pixels to latents.
+    Encode,
+    /// One step of denoising.
+    Step,
+    /// One pass from conditions to a picture.
+    Forward,
+    /// Latents to pixels.
+    Decode,
+    /// Repairs a picture.
+    Refine,
+}
+
+impl StageKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Encode => "encode",
+            Self::Step => "step",
+            Self::Forward => "forward",
+            Self::Decode => "decode",
+            Self::Refine => "refine",
+        }
+    }
+}
+
+/// One batched evaluation. Items of any stream whose inputs have the same shapes may share one.
+pub trait Stage: Send + Sync {
+    fn kind(&self) -> StageKind;
+
+    /// Names of the tensors that it reads.
+    fn inputs(&self) -> &[&'static str];
+
+    /// Sizes of a batch that it was compiled for, ascending and not empty; smaller batches are padded.
+    fn sizes(&self) -> &[usize];
+
+    /// Passes all of `batch`, at most as many as the largest of its sizes: reads their tensors and leaves its outputs there.
+    fn run(&self, batch: &mut [Work]) -> Result<()>;
+
+    /// Runs it on nothing, since some runtimes compile a network when it first runs.
+    fn warm_up(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A network whose outputs are left as they are.
+pub struct NetworkStage {
+    kind: StageKind,
+    model: Arc<Model>,
+    inputs: Vec<&'static str>,
+    outputs: Vec<&'static str>,
+    sizes: Vec<usize>,
+}
+
+impl NetworkStage {
+    /// `inputs` and `outputs` are ports of `model`, all with the batch as their first dimension.
+    pub fn new(
+        kind: StageKind,
+        model: Arc<Model>,
+        inputs: &[&'static str],
+        outputs: &[&'static str],
+        sizes: Vec<usize>,
+    ) -> Self {
+        Self { kind, model, inputs: inputs.to_vec(), outputs: outputs.to_vec(), sizes }
+    }
+}
+
+impl Stage for NetworkStage {
+    fn kind(&self) -> StageKind {
+        self.kind
+    }
+
+    fn inputs(&self) -> &[&'static str] {
+        &self.inputs
+    }
+
+    fn sizes(&self) -> &[usize] {
+        &self.sizes
+    }
+
+    fn run(&self, batch: &mut [Work]) -> Result<()> {
+        let rows: Vec<usize> = batch.iter().map(|work| rows(work, self.inputs.first())).collect();
+        let padded = padded(&self.sizes, rows.iter().sum());
+        let stacked: Vec<Stacked> = self
+            .inputs
+            .iter()
+            .map(|name| stack(batch.iter().map(|work| work.tensor(name)), padded))
+            .collect::<Result<_>>()?;
+        let inputs: Vec<Input> = self
+            .inputs
+            .iter()
+            .zip(&stacked)
+            .map(|(name, tensor)| Input { name, shape: &tensor.shape, data: &tensor.data })
+            .collect();
+        let outputs = self.model.run(&inputs)?;
+        for name in &self.outputs {
+            let output = named(&self.model, &outputs, name)?;
+            let mut rest = &output.data[..];
+            let row = output.data.len() / padded.max(1);
+            for (work, rows) in batch.iter_mut().zip(&rows) {
+                let (own, others) = rest.split_at_checked(rows * row).ok_or_else(|| short(&self.model, name))?;
+                let mut shape = output.shape.clone();
+                if let Some(first) = shape.first_mut() {
+                    *first = *rows;
+                }
+                work.put(name, Tensor { shape, data: own.to_vec() });
+                rest = others;
+            }
+        }
+        Ok(())
+    }
+
+    fn warm_up(&self) -> Result<()> {
+        warm_up(&self.model)
+    }
+}
+
+/// A denoiser: the inputs `latent` `[B, …]`, `timestep` `[B]` and conditions, the output `prediction` of `latent`'s shape.
+/// Of an item whose step is guided it asks twice, once with conditions of zeros.
+pub struct StepStage {
+    model: Arc<Model>,
+    /// `latent`, then the conditions.
+    inputs: Vec<&'static str>,
+    sizes: Vec<usize>,
+}
+
+/// Names of the latent, of its timestep and of what the network says.
+pub const LATENT: &str = "latent";
+const TIMESTEP: &str = "timestep";
+const PREDICTION: &str = "prediction";
+
+impl StepStage {
+    pub fn new(model: Arc<Model>, conditions: &[&'static str], sizes: Vec<usize>) -> Self {
+        let inputs = [LATENT].into_iter().chain(conditions.iter().copied()).collect();
+        Self { model, inputs, sizes }
+    }
+}
+
+impl Stage for StepStage {
+    fn kind(&self) -> StageKind {
+        StageKind::Step
+    }
+
+    fn inputs(&self) -> &[&'static str] {
+        &self.inputs
+    }
+
+    fn sizes(&self) -> &[usize] {
+        &self.sizes
+    }
+
+    fn run(&self, batch: &mut [Work]) -> Result<()> {
+        let step = |work: &Work| {
+            let step = work.next().and_then(|pass| pass.step);
+            step.ok_or_else(|| Error::invalid("a stage of denoising was asked for no step"))
+        };
+        let steps = batch.iter().map(step).collect::<Result<Vec<_>>>()?;
+        let rows: Vec<usize> = batch.iter().map(|work| rows(work, self.inputs.first())).collect();
+        let guided: Vec<usize> = (0..batch.len()).filter(|i| steps[*i].guidance != 1.0).collect();
+        // First all with their conditions, then the guided ones again without.
+        let order = || (0..batch.len()).chain(guided.iter().copied());
+        let padded = padded(&self.sizes, order().map(|i| rows[i]).sum());
+        let mut tensors = Vec::with_capacity(self.inputs.len());
+        for (k, name) in self.inputs.iter().enumerate() {
+            let mut stacked = stack(order().map(|i| batch[i].tensor(name)), padded)?;
+            if k > 0 && !guided.is_empty() {
+                let row = stacked.data.len() / padded.max(1);
+                let conditioned = rows.iter().sum::<usize>() * row;
+                stacked.data.to_mut()[conditioned..].fill(0.0);
+            }
+            tensors.push(stacked);
+        }
+        let mut timesteps: Vec<f32> = order().flat_map(|i| std::iter::repeat_n(steps[i].timestep, rows[i])).collect();
+        timesteps.resize(padded, 0.0);
+        let shape = [padded];
+        let mut inputs: Vec<Input> = self
+            .inputs
+            .iter()
+            .zip(&tensors)
+            .map(|(name, tensor)| Input { name, shape: &tensor.shape, data: &tensor.data })
+            .collect();
+        inputs.push(Input { name: TIMESTEP, shape: &shape, data: &timesteps });
+        let outputs = self.model.run(&inputs)?;
+        let mut prediction = named(&self.model, &outputs, PREDICTION)?.data.clone();
+        if prediction.len() != tensors[0].data.len() {
+            return Err(Error::Mismatch {
+                model: self.model.name().into(),
+                what: format!("`{PREDICTION}`"),
+                expected: format!("{} numbers", tensors[0].data.len()),
+                found: prediction.len().to_string(),
+            });
+        }
+        let row = prediction.len() / padded.max(1);
+        let (conditioned, null) = prediction.split_at_mut(rows.iter().sum::<usize>() * row);
+        let (mut at, mut at_null) = (0, 0);
+        for (i, work) in batch.iter_mut().enumerate() {
+            let length = rows[i] * row;
+            let own = &mut conditioned[at..at + length];
+            at += length;
+            if steps[i].guidance != 1.0 {
+                let scale = steps[i].guidance;
+                own.iter_mut().zip(&null[at_null..]).for_each(|(p, n)| *p = n + scale * (*p - n));
+                at_null += length;
+            }
+            let Work { noise, estimate, .. } = work;
+            let (mut noise, mut estimate) = (std::mem::take(noise), std::mem::take(estimate));
+            if let Some(latent) = work.get_mut(LATENT) {
+                steps[i].apply(&mut latent.data, own, &mut estimate, || noise.normal());
+            }
+            (work.noise, work.estimate) = (noise, estimate);
+        }
+        Ok(())
+    }
+
+    fn warm_up(&self) -> Result<()> {
+        warm_up(&self.model)
+    }
+}
+
+/// Rows of an item's tensor `name`.
+fn rows(work: &Work, name: Option<&&'static str>) -> usize {
+    name.and_then(|name| work.get(name)).and_then(|tensor| tensor.shape.first().copied()).unwrap_or(1)
+}
+
+/// The size of a batch of so many rows.
+fn padded(sizes: &[usize], rows: usize) -> usize {
+    sizes.iter().copied().find(|size| *size >= rows).unwrap_or(rows)
+}
+
+/// Rows of a batch.
+struct Stacked<'a> {
+    shape: Vec<usize>,
+    data: Cow<'a, [f32]>,
+}
+
+/// Tensors one after another along the first dimension, and zeros up to `padded` rows; one that fills them is lent.
+fn stack<'a>(mut tensors: impl Iterator<Item = Result<&'a Tensor>>, padded: usize) -> Result<Stacked<'a>> {
+    let Some(first) = tensors.next().transpose()? else {
+        return Err(Error::invalid("a batch of nothing"));
+    };
+    let row: usize = first.shape.iter().skip(1).product();
+    let mut data = Cow::Borrowed(&first.data[..]);
+    for tensor in tensors {
+        data.to_mut().extend_from_slice(&tensor?.data);
+    }
+    if data.len() < padded * row {
+        data.to_mut().resize(padded * row, 0.0);
+    }
+    let shape = std::iter::once(padded).chain(first.shape.iter().skip(1).copied()).collect();
+    Ok(Stacked { shape, data })
+}
+
+fn named<'a>(model: &Model, outputs: &'a [Tensor], name: &str) -> Result<&'a Tensor> {
+    let at = model.signature().outputs.iter().position(|port| port.name == name);
+    at.and_then(|at| outputs.get(at)).ok_or_else(|| short(model, name))
+}
+
+fn short(model: &Model, name: &str) -> Error {
+    Error::Runtime { model: model.name().into(), cause: format!("gave no whole output `{name}`") }
+}
+
+/// Runs a model once on zeros, with 1 for every dimension that is free.
+fn warm_up(model: &Model) -> Result<()> {
+    let signature = model.signature();
+    let shapes: Vec<Vec<usize>> =
+        signature.inputs.iter().map(|port| port.shape.iter().map(|d| d.unwrap_or(1)).collect()).collect();
+    let zeros: Vec<Vec<f32>> = shapes.iter().map(|shape| vec![0.0; shape.iter().product()]).collect();
+    let inputs: Vec<Input> = signature
+        .inputs
+        .iter()
+        .zip(shapes.iter().zip(&zeros))
+        .map(|(port, (shape, data))| Input { name: &port.name, shape, data })
+        .collect();
+    model.run(&inputs).map(drop)
+}

@@ -1,0 +1,113 @@
+//! What travels to the worker and back: a frame, or a clip of frames, as named tensors and the stages that it still has to
+//! pass.
+
+use std::collections::VecDeque;
+
+use super::Noise;
+use crate::{
+    Error, Result,
+    runtime::Tensor,
+    schedule::{Schedule, Step},
+};
+
+/// One evaluation that a work item waits for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pass {
+    /// Index into [`super::Engine::stages`].
+    pub stage: usize,
+    /// What a step of denoising does with the prediction.
+    pub step: Option<Step>,
+}
+
+/// One frame or clip on its way.
+///
+/// A tensor has the rows of this item along its first dimension. A stage reads those that it names, in whatever order they
+/// were put in, and puts its outputs beside them.
+#[derive(Debug, Default)]
+pub struct Work {
+    passes: VecDeque<Pass>,
+    tensors: Vec<(&'static str, Tensor)>,
+    /// Fresh noise for samplers that add some.
+    pub(super) noise: Noise,
+    /// The clean latent as the last step estimated it, for multistep samplers.
+    pub(super) estimate: Vec<f32>,
+    /// Place in its stream; set when it is submitted for the first time.
+    pub(super) place: Option<u64>,
+}
+
+impl Work {
+    /// Nothing to do yet; `noise` is what its sampler adds.
+    pub fn new(noise: Noise) -> Self {
+        Self { noise, ..Self::default() }
+    }
+
+    /// Puts a tensor in, in place of the one of that name.
+    pub fn put(&mut self, name: &'static str, tensor: Tensor) {
+        match self.tensors.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, old)) => *old = tensor,
+            None => self.tensors.push((name, tensor)),
+        }
+    }
+
+    pub fn with(mut self, name: &'static str, tensor: Tensor) -> Self {
+        self.put(name, tensor);
+        self
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.iter().find(|(n, _)| *n == name).map(|(_, tensor)| tensor)
+    }
+
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Tensor> {
+        self.tensors.iter_mut().find(|(n, _)| *n == name).map(|(_, tensor)| tensor)
+    }
+
+    /// The tensor of that name; an error that says so where there is none.
+    pub fn tensor(&self, name: &str) -> Result<&Tensor> {
+        self.get(name).ok_or_else(|| Error::invalid(format!("the work has no tensor `{name}`")))
+    }
+
+    /// Takes a tensor out.
+    pub fn take(&mut self, name: &str) -> Result<Tensor> {
+        let at = self.tensors.iter().position(|(n, _)| *n == name);
+        at.map(|at| self.tensors.swap_remove(at).1)
+            .ok_or_else(|| Error::invalid(format!("the work has no tensor `{name}`")))
+    }
+
+    /// Adds a stage at the end of its way.
+    pub fn pass(&mut self, stage: usize) {
+        self.passes.push_back(Pass { stage, step: None });
+    }
+
+    /// Adds all steps of a schedule.
+    pub fn denoise(&mut self, stage: usize, schedule: &Schedule) {
+        self.passes.extend(schedule.steps().iter().map(|step| Pass { stage, step: Some(*step) }));
+    }
+
+    /// What comes next; `None` once all is done.
+    pub fn next(&self) -> Option<Pass> {
+        self.passes.front().copied()
+    }
+
+    /// Stages that it still has to pass.
+    pub fn remaining(&self) -> usize {
+        self.passes.len()
+    }
+
+    /// The stages that it still has to pass.
+    pub(super) fn stages(&self) -> impl Iterator<Item = usize> {
+        self.passes.iter().map(|pass| pass.stage)
+    }
+
+    /// Rows of a batch that its next pass takes, of a stage that reads `inputs`: those of its tensors, twice for a step
+    /// that is guided.
+    pub(super) fn rows_of(&self, inputs: &[&'static str]) -> usize {
+        let first = inputs.first().and_then(|name| self.get(name)).and_then(|tensor| tensor.shape.first().copied());
+        let guided = self.next().and_then(|pass| pass.step).is_some_and(|step| step.guidance != 1.0);
+        first.unwrap_or(1) * if guided { 2 } else { 1 }
+    }
+
+    pub(super) fn advance(&mut self) {
+        self.passes.pop_front();
+    }
+}

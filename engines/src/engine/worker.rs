@@ -1,0 +1,485 @@
+//! One loaded engine a process, one stage at a time for all streams that wait for it.
+//!
+//! A pass through a stage is the unit of work. Items of one stream at different steps and items of different streams share
+//! a batch where they wait for the same stage with the same shapes. An item that has more to pass goes back to the front of
+//! the queue, so items of a stream finish in the order in which they were submitted.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, OnceLock, Weak},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::{Condvar, Mutex};
+
+use super::{Engine, StageKind, work::Work};
+use crate::{
+    Result,
+    manifest::Package,
+    runtime::Options,
+    stats::{self, Percentiles},
+};
+
+/// What a worker is made of. The first that asks for an instance sets it.
+#[derive(Clone)]
+pub struct WorkerConfig {
+    pub package: Package,
+    pub options: Options,
+    /// Most items in one batch; 0 takes the largest size that a stage is compiled for.
+    pub batch_size: usize,
+    /// How long a batch waits for more items. It never waits when every open stream has one in it.
+    pub batch_timeout: Duration,
+    /// Most items that wait; a submission beyond it is refused.
+    pub queue: usize,
+}
+
+/// Why work was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// Everybody's items together are as many as may wait.
+    #[error("the engine's queue is full ({0} frames)")]
+    QueueFull(usize),
+    #[error("the engine's worker has ended")]
+    Ended,
+    /// It asks for a stage that is not there, or brings not what the stage reads.
+    #[error("work for the engine `{engine}` does not fit: {cause}")]
+    DoesNotFit { engine: String, cause: String },
+}
+
+/// Why work is not finished.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// Not yet: the ticket comes back and can be waited for again.
+    #[error("not finished in time")]
+    Timeout(Ticket),
+    /// The stream was flushed.
+    #[error("flushed")]
+    Flushed,
+    /// A stage refused it or panicked.
+    #[error("{0}")]
+    Failed(String),
+    #[error("the engine's worker has ended")]
+    Ended,
+}
+
+type Outcome = Result<Work, Refusal>;
+
+#[derive(Debug)]
+enum Refusal {
+    Flushed,
+    Failed(String),
+    Ended,
+}
+
+/// Work that is on its way.
+#[derive(Debug)]
+pub struct Ticket(Receiver<Outcome>);
+
+impl Ticket {
+    /// The finished work; `None` waits as long as it takes.
+    pub fn wait(self, timeout: Option<Duration>) -> Result<Work, WaitError> {
+        let outcome = match timeout {
+            None => self.0.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(limit) => self.0.recv_timeout(limit),
+        };
+        match outcome {
+            Ok(Ok(work)) => Ok(work),
+            Ok(Err(Refusal::Flushed)) => Err(WaitError::Flushed),
+            Ok(Err(Refusal::Failed(cause))) => Err(WaitError::Failed(cause)),
+            Err(RecvTimeoutError::Timeout) => Err(WaitError::Timeout(self)),
+            Ok(Err(Refusal::Ended)) | Err(RecvTimeoutError::Disconnected) => Err(WaitError::Ended),
+        }
+    }
+}
+
+/// What a worker has done so far.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerStats {
+    pub streams: usize,
+    /// Items that wait now.
+    pub queued: usize,
+    pub stages: Vec<StageStats>,
+}
+
+/// What one stage has done so far.
+#[derive(Clone, Copy, Debug)]
+pub struct StageStats {
+    pub kind: StageKind,
+    /// Evaluations, and items in them.
+    pub batches: u64,
+    pub items: u64,
+    /// Of an evaluation.
+    pub time: Percentiles,
+}
+
+struct Item {
+    stream: u64,
+    work: Work,
+    /// Place in its stream.
+    place: u64,
+    /// Since when it waits for its next stage.
+    since: Instant,
+    reply: Sender<Outcome>,
+}
+
+impl Item {
+    fn stage(&self) -> Option<usize> {
+        self.work.next().map(|pass| pass.stage)
+    }
+}
+
+#[derive(Default)]
+struct StreamState {
+    flushes: u64,
+    /// Place of the next item.
+    next: u64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Item>,
+    /// Streams of which a batch that runs now has items.
+    busy: HashSet<u64>,
+    streams: HashMap<u64, StreamState>,
+    next_stream: u64,
+    closed: bool,
+    /// Batches and items of each stage.
+    counts: Vec<(u64, u64)>,
+}
+
+/// Items that go through a stage together, and what their streams' flush counts were.
+struct Batch {
+    stage: usize,
+    items: Vec<Item>,
+    epochs: Vec<u64>,
+}
+
+struct Shared {
+    engine: Arc<dyn Engine>,
+    batch_size: usize,
+    batch_timeout: Duration,
+    capacity: usize,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    times: Vec<stats::Timer>,
+}
+
+/// A loaded engine and the threads that run its stages. Ends when the last owner and the last stream are gone.
+pub struct Worker {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// The worker called `instance`, made of `config` if there is none yet. Without a name, equal engines on equal
+    /// devices share one.
+    pub fn acquire(instance: Option<&str>, config: WorkerConfig) -> Result<Arc<Self>> {
+        static WORKERS: OnceLock<Mutex<HashMap<String, Weak<Worker>>>> = OnceLock::new();
+        let key = instance.map_or_else(
+            || format!("{}\n{}\n{:?}", config.package.manifest().name, config.package.location(), config.options),
+            |id| format!("id {id}"),
+        );
+        // Held while loading: two elements that start together must not load the engine twice.
+        let mut workers = WORKERS.get_or_init(Default::default).lock();
+        if let Some(worker) = workers.get(&key).and_then(Weak::upgrade) {
+            return Ok(worker);
+        }
+        workers.retain(|_, w| w.strong_count() > 0);
+        let engine = super::load(&config.package, &config.options)?;
+        for stage in engine.stages() {
+            stage.warm_up()?;
+        }
+        let worker = Arc::new(Self::start(engine, config.batch_size, config.batch_timeout, config.queue));
+        workers.insert(key, Arc::downgrade(&worker));
+        Ok(worker)
+    }
+
+    /// Starts a worker of its own for an engine that is already loaded.
+    pub fn start(engine: Arc<dyn Engine>, batch_size: usize, batch_timeout: Duration, queue: usize) -> Self {
+        let stages = engine.stages().len();
+        let lanes = engine.lanes().max(1);
+        let shared = Arc::new(Shared {
+            batch_size: if batch_size == 0 { usize::MAX } else { batch_size },
+            batch_timeout,
+            capacity: queue.max(1),
+            queue: Mutex::new(Queue { counts: vec![(0, 0); stages], ..Queue::default() }),
+            changed: Condvar::new(),
+            times: (0..stages).map(|_| stats::Timer::default()).collect(),
+            engine,
+        });
+        let mut threads = Vec::with_capacity(lanes);
+        for lane in 0..lanes {
+            let shared = shared.clone();
+            let name = format!("lipstream-eng{lane}");
+            match std::thread::Builder::new().name(name).spawn(move || shared.run()) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => tracing::error!(%error, "a thread of the engine could not be started"),
+            }
+        }
+        if threads.is_empty() {
+            shared.queue.lock().closed = true;
+        }
+        Self { shared, threads }
+    }
+
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.shared.engine
+    }
+
+    /// Opens a stream.
+    pub fn stream(self: &Arc<Self>) -> Stream {
+        let mut queue = self.shared.queue.lock();
+        queue.next_stream += 1;
+        let id = queue.next_stream;
+        queue.streams.insert(id, StreamState::default());
+        Stream { worker: self.clone(), id }
+    }
+
+    pub fn stats(&self) -> WorkerStats {
+        let queue = self.shared.queue.lock();
+        let stages = self.shared.engine.stages().iter().zip(&queue.counts).zip(&self.shared.times);
+        WorkerStats {
+            streams: queue.streams.len(),
+            queued: queue.waiting.len(),
+            stages: stages
+                .map(|((stage, (batches, items)), time)| StageStats {
+                    kind: stage.kind(),
+                    batches: *batches,
+                    items: *items,
+                    time: time.percentiles(),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.shared.queue.lock().closed = true;
+        self.shared.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            // A panic there has already been reported; the queue is closed either way.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One session's way to a worker.
+pub struct Stream {
+    worker: Arc<Worker>,
+    id: u64,
+}
+
+impl Stream {
+    pub fn worker(&self) -> &Arc<Worker> {
+        &self.worker
+    }
+
+    /// Queues work. Work that was finished before and has more to pass keeps its place in the stream.
+    pub fn submit(&self, mut work: Work) -> Result<Ticket, SubmitError> {
+        let shared = &self.worker.shared;
+        shared.check(&work)?;
+        let (reply, outcome) = bounded(1);
+        if work.next().is_none() {
+            // Nobody can have dropped the other end.
+            let _ = reply.send(Ok(work));
+            return Ok(Ticket(outcome));
+        }
+        let mut queue = shared.queue.lock();
+        if queue.closed {
+            return Err(SubmitError::Ended);
+        }
+        if queue.waiting.len() >= shared.capacity {
+            return Err(SubmitError::QueueFull(shared.capacity));
+        }
+        let again = work.place.is_some();
+        let Some(state) = queue.streams.get_mut(&self.id) else { return Err(SubmitError::Ended) };
+        let place = *work.place.get_or_insert_with(|| {
+            state.next += 1;
+            state.next
+        });
+        let item = Item { stream: self.id, work, place, since: Instant::now(), reply };
+        if again {
+            queue.waiting.push_front(item)
+        } else {
+            queue.waiting.push_back(item)
+        }
+        drop(queue);
+        shared.changed.notify_all();
+        Ok(Ticket(outcome))
+    }
+
+    /// Drops every item of this stream, queued or in the batch that runs now; returns how many were queued.
+    pub fn flush(&self) -> usize {
+        let shared = &self.worker.shared;
+        let mut queue = shared.queue.lock();
+        if let Some(state) = queue.streams.get_mut(&self.id) {
+            state.flushes += 1;
+        }
+        let before = queue.waiting.len();
+        queue.waiting.retain(|item| {
+            let keep = item.stream != self.id;
+            if !keep {
+                // Nobody may be waiting for it any more.
+                let _ = item.reply.send(Err(Refusal::Flushed));
+            }
+            keep
+        });
+        before - queue.waiting.len()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.flush();
+        self.worker.shared.queue.lock().streams.remove(&self.id);
+        self.worker.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// Whether work asks for stages that there are and brings what the first of them reads.
+    fn check(&self, work: &Work) -> Result<(), SubmitError> {
+        let refuse = |cause: String| Err(SubmitError::DoesNotFit { engine: self.engine.spec().name.clone(), cause });
+        let stages = self.engine.stages();
+        if let Some(stage) = work.stages().find(|stage| *stage >= stages.len()) {
+            return refuse(format!("it asks for stage {stage} of {}", stages.len()));
+        }
+        let Some(pass) = work.next() else { return Ok(()) };
+        for name in stages[pass.stage].inputs() {
+            match work.get(name) {
+                None => return refuse(format!("`{name}` is missing")),
+                Some(tensor) if tensor.shape.iter().product::<usize>() != tensor.data.len() => {
+                    return refuse(format!(
+                        "`{name}` has the shape {:?} and {} numbers",
+                        tensor.shape,
+                        tensor.data.len()
+                    ));
+                }
+                Some(_) => (),
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&self) {
+        while let Some(batch) = self.gather() {
+            let Batch { stage, items, epochs } = batch;
+            let (mut works, items): (Vec<Work>, Vec<_>) =
+                items.into_iter().map(|item| (item.work, (item.stream, item.place, item.reply))).unzip();
+            let run = || self.engine.stages()[stage].run(&mut works);
+            // What a panic leaves behind belongs to this batch alone, and that is dropped.
+            let outcome = self.times[stage].time(|| catch_unwind(AssertUnwindSafe(run)));
+            let failed = match outcome {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(panic) => Some(format!("a stage panicked: {}", said(panic.as_ref()))),
+            };
+            if let Some(cause) = &failed {
+                tracing::error!(%cause, stage = self.engine.stages()[stage].kind().name(), "a stage failed");
+            }
+            let mut queue = self.queue.lock();
+            queue.counts[stage].0 += 1;
+            queue.counts[stage].1 += items.len() as u64;
+            let mut unfinished = Vec::new();
+            for ((mut work, (stream, place, reply)), epoch) in works.into_iter().zip(items).zip(epochs) {
+                queue.busy.remove(&stream);
+                work.advance();
+                // Nobody may be waiting for it any more.
+                let _ = match (&failed, queue.streams.get(&stream).map(|state| state.flushes) == Some(epoch)) {
+                    (_, false) => reply.send(Err(Refusal::Flushed)),
+                    (Some(cause), _) => reply.send(Err(Refusal::Failed(cause.clone()))),
+                    (None, _) if work.next().is_none() => reply.send(Ok(work)),
+                    _ => {
+                        unfinished.push(Item { stream, work, place, since: Instant::now(), reply });
+                        Ok(())
+                    }
+                };
+            }
+            unfinished.into_iter().rev().for_each(|item| queue.waiting.push_front(item));
+            drop(queue);
+            self.changed.notify_all();
+        }
+    }
+
+    /// The next batch; `None` once the worker is closed.
+    fn gather(&self) -> Option<Batch> {
+        let mut queue = self.queue.lock();
+        loop {
+            if queue.closed {
+                for item in queue.waiting.drain(..) {
+                    let _ = item.reply.send(Err(Refusal::Ended));
+                }
+                return None;
+            }
+            let Some((stage, chosen, most)) = self.choose(&queue) else {
+                self.changed.wait(&mut queue);
+                continue;
+            };
+            let oldest = chosen.iter().map(|i| queue.waiting[*i].since).min();
+            let due = oldest.map(|since| since + self.batch_timeout).filter(|due| Instant::now() < *due);
+            if let Some(due) = due
+                && chosen.len() < most.min(queue.streams.len())
+            {
+                self.changed.wait_until(&mut queue, due);
+                continue;
+            }
+            let mut left = VecDeque::with_capacity(queue.waiting.len());
+            let mut items = Vec::with_capacity(chosen.len());
+            let mut chosen = chosen.into_iter().peekable();
+            for (i, item) in std::mem::take(&mut queue.waiting).into_iter().enumerate() {
+                if chosen.next_if_eq(&i).is_some() { items.push(item) } else { left.push_back(item) }
+            }
+            queue.waiting = left;
+            queue.busy.extend(items.iter().map(|item| item.stream));
+            let flushes = |item: &Item| queue.streams.get(&item.stream).map_or(u64::MAX, |state| state.flushes);
+            let epochs = items.iter().map(flushes).collect();
+            return Some(Batch { stage, items, epochs });
+        }
+    }
+
+    /// Which of the waiting items may go through a stage together, the first of them that may go before all, and how many
+    /// the stage takes. An item waits while an earlier one of its stream is in another batch or has more to pass.
+    fn choose(&self, queue: &Queue) -> Option<(usize, Vec<usize>, usize)> {
+        // Of each stream, the earliest place that waits with so much to pass.
+        let ahead = |item: &Item| {
+            let longer = |other: &&Item| {
+                other.stream == item.stream
+                    && other.place < item.place
+                    && other.work.remaining() > item.work.remaining()
+            };
+            queue.waiting.iter().find(longer).is_some()
+        };
+        let free = |item: &Item| !queue.busy.contains(&item.stream) && !ahead(item);
+        let first = queue.waiting.iter().position(free)?;
+        let stage = queue.waiting[first].stage()?;
+        let network = &self.engine.stages()[stage];
+        let most = network.sizes().last().copied().unwrap_or(1).min(self.batch_size);
+        let shapes = |item: &Item| -> Option<Vec<Vec<usize>>> {
+            network.inputs().iter().map(|name| item.work.get(name).map(|tensor| tensor.shape.clone())).collect()
+        };
+        let wanted = shapes(&queue.waiting[first]);
+        let rows = |item: &Item| item.work.rows_of(network.inputs());
+        let mut chosen = vec![first];
+        let mut total = rows(&queue.waiting[first]);
+        for (i, item) in queue.waiting.iter().enumerate().skip(first + 1) {
+            if total + rows(item) > most {
+                break;
+            }
+            if item.stage() == Some(stage) && free(item) && shapes(item) == wanted {
+                total += rows(item);
+                chosen.push(i);
+            }
+        }
+        Some((stage, chosen, most))
+    }
+}
+
+/// What a panic said.
+fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a word")
+}

@@ -1,0 +1,155 @@
+use serde::Deserialize;
+
+/// Fewest and most steps that a frame may take.
+pub const STEPS: std::ops::RangeInclusive<usize> = 1..=50;
+
+/// How a latent travels from noise to data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sampler {
+    /// Denoising diffusion implicit models with eta 0 (Song et al. 2020, arXiv 2010.02502, eq. 12).
+    Ddim,
+    /// DPM-Solver++ of second order, multistep, midpoint (Lu et al. 2022, arXiv 2211.01095, algorithm 2); the first and the
+    /// last step are of first order.
+    #[serde(rename = "dpm-solver++")]
+    Dpm,
+    /// Euler steps along a rectified flow (Liu et al. 2022, arXiv 2209.03003; Lipman et al. 2022, arXiv 2210.02747).
+    FlowEuler,
+    /// Multistep consistency sampling of a latent consistency model (Luo et al. 2023, arXiv 2310.04378, algorithm 2).
+    Consistency,
+}
+
+/// What the network says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prediction {
+    /// The noise in the latent.
+    Epsilon,
+    /// The clean latent.
+    Sample,
+    /// Diffusion: `sqrt(a) noise - sqrt(1 - a) data` (Salimans and Ho 2022, arXiv 2202.00512).
+    /// Flow: `d latent / d t`.
+    Velocity,
+}
+
+/// How the noise variance of a diffusion grows over its training timesteps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BetaSchedule {
+    Linear,
+    /// Linear in the square root (Rombach et al. 2022).
+    #[default]
+    ScaledLinear,
+}
+
+/// Which training timesteps n steps of a diffusion take, of T (Lin et al. 2023, arXiv 2305.08891, table 2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Spacing {
+    /// From the last on, T/n apart: the first step starts from pure noise.
+    #[default]
+    Trailing,
+    /// Multiples of T/n from 0 on, `steps_offset` later: the last timesteps are never seen.
+    Leading,
+    /// From the last on, (T-1)/n apart and rounded.
+    Linspace,
+}
+
+/// Which steps are guided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guided {
+    #[default]
+    All,
+    Last,
+    None,
+}
+
+/// A schedule as a manifest has it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleConfig {
+    pub kind: Sampler,
+    pub prediction: Prediction,
+    /// Steps where the caller does not say.
+    pub steps: usize,
+    /// Flow: the network sees `t * timestep_scale`, t = 0 at noise and 1 at data.
+    #[serde(default = "one")]
+    pub timestep_scale: f32,
+    /// Diffusion: training timesteps and variances.
+    #[serde(default = "thousand")]
+    pub train_timesteps: usize,
+    #[serde(default = "beta_start")]
+    pub beta_start: f64,
+    #[serde(default = "beta_end")]
+    pub beta_end: f64,
+    #[serde(default)]
+    pub beta_schedule: BetaSchedule,
+    #[serde(default)]
+    pub spacing: Spacing,
+    /// Added to every timestep of leading spacing.
+    #[serde(default)]
+    pub steps_offset: usize,
+    /// Whether DDIM's last step ends at `alpha_bar` 1, or at that of timestep 0.
+    #[serde(default = "yes")]
+    pub set_alpha_to_one: bool,
+    /// Scale of classifier-free guidance; 1: none.
+    #[serde(default = "one")]
+    pub guidance: f32,
+    #[serde(default)]
+    pub guided: Guided,
+}
+
+fn one() -> f32 {
+    1.0
+}
+fn thousand() -> usize {
+    1000
+}
+fn beta_start() -> f64 {
+    0.00085
+}
+fn beta_end() -> f64 {
+    0.012
+}
+fn yes() -> bool {
+    true
+}
+
+impl ScheduleConfig {
+    /// The first key that is wrong, and why.
+    pub fn check(&self) -> Result<(), (String, String)> {
+        let fail = |key: &str, cause: String| Err((key.to_owned(), cause));
+        if !STEPS.contains(&self.steps) {
+            return fail("steps", format!("{} is outside {}..{}", self.steps, STEPS.start(), STEPS.end()));
+        }
+        if !(self.timestep_scale.is_finite() && self.timestep_scale > 0.0) {
+            return fail("timestep_scale", format!("{} is not above 0", self.timestep_scale));
+        }
+        if !(*STEPS.end()..=100_000).contains(&self.train_timesteps) {
+            return fail("train_timesteps", format!("{} is outside {}..100000", self.train_timesteps, STEPS.end()));
+        }
+        if !(self.beta_start > 0.0 && self.beta_start <= self.beta_end && self.beta_end < 1.0) {
+            return fail("beta_end", "0 < beta_start <= beta_end < 1 does not hold".into());
+        }
+        if self.kind == Sampler::FlowEuler && self.prediction == Prediction::Epsilon {
+            return fail("prediction", "a flow predicts `velocity` or `sample`".into());
+        }
+        if self.steps_offset > self.train_timesteps / STEPS.end() {
+            let most = self.train_timesteps / STEPS.end();
+            return fail("steps_offset", format!("{} is outside 0..{most}", self.steps_offset));
+        }
+        if self.kind == Sampler::Consistency && self.spacing != Spacing::Trailing {
+            return fail("spacing", "consistency sampling is `trailing`".into());
+        }
+        if !(0.0..=20.0).contains(&self.guidance) {
+            return fail("guidance", format!("{} is outside 0..20", self.guidance));
+        }
+        Ok(())
+    }
+
+    /// Whether any step asks for the prediction without its condition.
+    pub fn guides(&self) -> bool {
+        self.guidance != 1.0 && self.guided != Guided::None
+    }
+}
