@@ -18,11 +18,13 @@ pub mod engine;
 mod error;
 pub mod geometry;
 pub mod image;
+pub mod import;
 pub mod manifest;
 pub mod ruler;
 pub mod runtime;
 pub mod schedule;
 pub mod stats;
+pub mod tensor;
 pub mod tracker;
 
 pub use error::{Error, Result};

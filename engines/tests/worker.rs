@@ -24,10 +24,13 @@ enum Order {
     Panic,
 }
 
+/// The batches that were run, by the kind of their stage.
+type Seen = Arc<Mutex<Vec<(StageKind, Vec<f32>)>>>;
+
 /// Adds 1 to every value, and notes what it saw. Runs wait for `gate`.
 struct Adding {
     kind: StageKind,
-    seen: Arc<Mutex<Vec<(StageKind, Vec<f32>)>>>,
+    seen: Seen,
     gate: Arc<Mutex<mpsc::Receiver<Order>>>,
 }
 
@@ -91,7 +94,7 @@ const SECOND: StageKind = StageKind::Refine;
 /// A worker of two stages, what they saw, and what lets them run.
 struct Rig {
     worker: Arc<Worker>,
-    seen: Arc<Mutex<Vec<(StageKind, Vec<f32>)>>>,
+    seen: Seen,
     gate: mpsc::Sender<Order>,
 }
 
@@ -117,7 +120,7 @@ impl Rig {
             gflop: 0.0,
         };
         let (gate, orders) = mpsc::channel();
-        let (seen, orders) = (Arc::<Mutex<_>>::default(), Arc::new(Mutex::new(orders)));
+        let (seen, orders) = (Seen::default(), Arc::new(Mutex::new(orders)));
         let stage = |kind| Box::new(Adding { kind, seen: seen.clone(), gate: orders.clone() }) as Box<dyn Stage>;
         let engine = Arc::new(Fake { spec, stages: vec![stage(FIRST), stage(SECOND)] });
         Self { worker: Arc::new(Worker::start(engine, batch, timeout, queue)), seen, gate }
@@ -191,7 +194,7 @@ fn other_shapes_and_other_stages_have_batches_of_their_own() {
         [(0, work(1.0, &[0])), (1, wide), (2, work(3.0, &[1]))].map(|(i, work)| streams[i].submit(work).unwrap());
     rig.open(4);
     busy.wait(None).unwrap();
-    tickets.map(|ticket| ticket.wait(None).unwrap());
+    tickets.into_iter().for_each(|ticket| drop(ticket.wait(None).unwrap()));
     assert_eq!(rig.values()[1..], [vec![1.0], vec![2.0], vec![3.0]]);
 }
 
