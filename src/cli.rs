@@ -4,6 +4,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use lipstream_engines::{
+    import::onnx,
+    manifest::{Family, Features},
     runtime::{Device, Precision},
     schedule,
 };
@@ -50,8 +52,10 @@ enum Command {
     Eval(Box<Eval>),
     /// Make an engine for one person from a video of them
     Adapt(Adapt),
-    /// List the engines that are installed
-    Engines(Json),
+    /// Make an engine of a published checkpoint: Wav2Lip, SyncTalk_2D
+    Import(Import),
+    /// List the engines that are installed, check or remove one
+    Engines(Engines),
     /// Check what Lipstream needs on this machine, and say how to get what is missing
     Doctor(Json),
 }
@@ -61,6 +65,88 @@ struct Json {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+struct Import {
+    /// wav2lip or synctalk2d [default: what the files are]
+    #[arg(value_parser = family)]
+    family: Option<Family>,
+    /// A checkpoint as it was published: .pt, .pth, .bin, .safetensors or .onnx; once for each file
+    #[arg(long, value_name = "FILE", required = true)]
+    from: Vec<PathBuf>,
+    /// Name of the engine [default: the file's]
+    #[arg(long)]
+    name: Option<String>,
+    /// Arithmetic of its networks
+    #[arg(long, default_value = "fp32", value_parser = ["fp32", "fp16"])]
+    precision: String,
+    /// What computes the audio features of a SyncTalk_2D network: ave, hubert or wenet
+    #[arg(long, value_parser = features)]
+    features: Option<Features>,
+    /// Licence of the weights, as you have it
+    #[arg(long)]
+    licence: Option<String>,
+    /// Replace an engine of that name
+    #[arg(long)]
+    replace: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// No progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Engines {
+    #[command(subcommand)]
+    action: Option<EnginesAction>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum EnginesAction {
+    /// Run every network on stored inputs and compare what it says
+    Check {
+        /// Name of the engine, or its folder
+        name: String,
+        /// Inputs and outputs that the published code computed, in place of those of the import
+        #[arg(long, value_name = "FILE")]
+        golden: Option<PathBuf>,
+        /// Largest difference of an output, over its standard deviation
+        #[arg(long, default_value_t = 1e-3)]
+        tolerance: f64,
+        /// auto, cpu, openvino, cuda[:n] or tensorrt[:n]
+        #[arg(long, default_value = "cpu")]
+        device: Device,
+        /// auto, fp32, tf32, fp16, bf16 or int8
+        #[arg(long, default_value = "auto")]
+        precision: Precision,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove an engine of yours
+    Remove { name: String },
+}
+
+fn family(text: &str) -> Result<Family, String> {
+    match text {
+        "wav2lip" => Ok(Family::Wav2Lip),
+        "synctalk2d" => Ok(Family::SyncTalk2d),
+        other => Err(format!("`{other}` is no family that can be imported: wav2lip, synctalk2d")),
+    }
+}
+
+fn features(text: &str) -> Result<Features, String> {
+    [Features::Ave, Features::Hubert, Features::Wenet]
+        .into_iter()
+        .find(|features| features.name() == text)
+        .ok_or_else(|| "ave, hubert or wenet".into())
 }
 
 #[derive(Args)]
@@ -237,8 +323,38 @@ impl Cli {
             Command::Serve(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::Adapt(command) => command.run(),
-            Command::Engines(Json { json }) => engines::list(json),
+            Command::Import(command) => command.run(),
+            Command::Engines(command) => command.run(),
             Command::Doctor(Json { json }) => doctor::examine(json),
+        }
+    }
+}
+
+impl Import {
+    fn run(self) -> Result<ExitCode> {
+        engines::import::import(&engines::import::Options {
+            family: self.family,
+            files: self.from,
+            name: self.name,
+            precision: if self.precision == "fp16" { onnx::Precision::Fp16 } else { onnx::Precision::Fp32 },
+            features: self.features,
+            licence: self.licence,
+            replace: self.replace,
+            json: self.json,
+            quiet: self.quiet,
+        })
+    }
+}
+
+impl Engines {
+    fn run(self) -> Result<ExitCode> {
+        match self.action {
+            None => engines::list(self.json),
+            Some(EnginesAction::Check { name, golden, tolerance, device, precision, json }) => {
+                let device = lipstream_engines::runtime::Options { device, precision, ..Default::default() };
+                engines::check::check(&engines::check::Options { name, golden, tolerance, device, json })
+            }
+            Some(EnginesAction::Remove { name }) => engines::check::remove(&name),
         }
     }
 }

@@ -151,7 +151,7 @@ fn providers() -> Vec<Finding> {
 fn models() -> Vec<Finding> {
     let check = |engine: Package| -> lipstream_engines::Result<String> {
         let parts: Vec<_> = engine.manifest().files.keys().collect();
-        parts.iter().try_for_each(|part| engine.file(part).map(drop))?;
+        parts.iter().try_for_each(|part| engine.check(part))?;
         Ok(format!("{} files, sha256 verified ({})", parts.len(), engine.location()))
     };
     Package::installed()

@@ -5,9 +5,9 @@ mod common;
 use lipstream_engines::{
     import::{
         onnx::{Graph, Precision},
-        synctalk2d::{self, Features},
-        wav2lip,
+        synctalk2d, wav2lip,
     },
+    manifest::Features,
     runtime::{Device, Input, Model, Options},
     tensor::Weights,
 };

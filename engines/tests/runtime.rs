@@ -6,7 +6,7 @@ use lipstream_engines::{
 };
 
 fn motion(options: &Options) -> lipstream_engines::Result<std::sync::Arc<Model>> {
-    Model::load("motion", &Package::find("compact")?.file("motion")?, options)
+    Model::load("motion", Package::find("compact")?.file("motion")?, options)
 }
 
 fn on(device: Device) -> Options {
@@ -90,7 +90,7 @@ fn bytes_that_are_no_model_are_an_error() {
 #[test]
 fn equal_models_are_loaded_once() {
     let bytes = Package::find("compact").unwrap().file("motion").unwrap();
-    let load = |device| Model::shared("motion", &bytes, &on(device)).unwrap();
+    let load = |device| Model::shared("motion", "its hash", bytes.clone(), &on(device)).unwrap();
     let first = load(Device::Cpu);
     assert!(std::sync::Arc::ptr_eq(&first, &load(Device::Cpu)));
 }

@@ -7,7 +7,7 @@ use std::{
 
 use lipstream_engines::{
     Error, Result,
-    audio::WindowSpec,
+    audio::{Pick, WindowSpec},
     bank::ReferenceBank,
     engine::{
         Actor, Engine, Identity, Noise, Spec, Stage, StageKind, Stream, SubmitError, Ticket, WaitError, Work, Worker,
@@ -111,6 +111,7 @@ impl Rig {
                 look_ahead: Duration::ZERO,
                 dims: 1,
                 silence: vec![0.0].into(),
+                pick: Pick::Between,
             },
             steps: Some(1),
             passes: 1,

@@ -129,7 +129,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
     speech.begin_at(base.sound);
     let engine = Package::find(options.engine.as_deref().unwrap_or(DEFAULT_ENGINE))?;
     // A broken model is said now, not after the video has been looked at.
-    engine.manifest().files.keys().try_for_each(|part| engine.file(part).map(drop))?;
+    engine.manifest().files.keys().try_for_each(|part| engine.check(part))?;
     let unfinished = Unfinished::create(&options.output)?;
 
     let gathering = Instant::now();

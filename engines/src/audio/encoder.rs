@@ -53,7 +53,7 @@ impl Encoder {
             .clone()
             .ok_or_else(|| Error::invalid(format!("engine `{}` has no audio encoder", engine.manifest().name)))?;
         let name = engine.file_name("audio");
-        let model = Model::shared(&name, &engine.file("audio")?, options)?;
+        let model = engine.network("audio", options)?;
         let frames = section.hop_ms as usize / 10;
         let state = state_size(&name, &model, frames, section.features)?;
         let settled = Settled::of(&model, &vec![quiet(&section); frames * BINS], state)?;

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use super::Encoder;
+use super::{Ave, Encoder, Wav2LipMel};
 use crate::{
     Error, Result,
-    manifest::{Family, Package},
+    manifest::{Family, Features, Package},
     runtime::Options,
 };
 
@@ -43,6 +43,16 @@ pub fn front_end(package: &Package, options: &Options) -> Result<Box<dyn FrontEn
     let manifest = package.manifest();
     match manifest.family {
         Family::Compact => Ok(Box::new(Encoder::new(package, options)?)),
+        Family::Wav2Lip => Ok(Box::new(Wav2LipMel::default())),
+        Family::SyncTalk2d => match manifest.synctalk2d.as_ref().map(|section| section.features) {
+            None | Some(Features::Ave) => Ok(Box::new(Ave::new(package, options)?)),
+            Some(other) => Err(Error::invalid(format!(
+                "engine `{}` hears by {}, whose encoder it does not bring: it can be checked and not run; import a \
+                 checkpoint that was trained with the features ave",
+                manifest.name,
+                other.name()
+            ))),
+        },
         Family::Tracker | Family::Expert => {
             Err(Error::invalid(format!("engine `{}` has no audio encoder", manifest.name)))
         }

@@ -2,6 +2,7 @@
 //! state from hop to hop, [`FrontEnd`] what any of them is,
 //! [`Mono`] the mix of several channels, [`Timeline`] where a video frame finds the features around its own time.
 
+mod ave;
 mod band;
 mod encoder;
 mod front_end;
@@ -9,9 +10,12 @@ mod gate;
 mod mel;
 mod mono;
 mod timeline;
+mod wav2lip;
 
+pub use ave::Ave;
 pub use encoder::Encoder;
 pub use front_end::{FrontEnd, front_end};
 pub use mel::{BINS, FRAME_SAMPLES, HOP_SAMPLES, Mel, SAMPLE_RATE};
 pub use mono::Mono;
-pub use timeline::{Timeline, WindowSpec};
+pub use timeline::{Pick, Timeline, WindowSpec};
+pub use wav2lip::Wav2LipMel;

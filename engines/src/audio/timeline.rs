@@ -15,7 +15,21 @@ pub struct WindowSpec {
     pub dims: usize,
     /// What stands for a feature that does not exist: the encoder's own for silence, `[dims]`.
     pub silence: Arc<[f32]>,
+    pub pick: Pick,
 }
+
+/// What a tap between two features is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pick {
+    /// The two, mixed by their distance.
+    #[default]
+    Between,
+    /// The one before, as networks do that were trained on whole columns.
+    Before,
+}
+
+/// Timestamps are rounded by less than this, in ns.
+const ROUNDING: i64 = 1_000;
 
 impl WindowSpec {
     /// Latest feature time that a frame at time 0 may use.
@@ -115,6 +129,7 @@ impl Timeline {
 
     fn interpolate(&self, at: i64, limit: i64, out: &mut Vec<f32>) {
         let hop = self.spec.hop.as_nanos() as i64;
+        let at = if self.spec.pick == Pick::Before { at + ROUNDING } else { at };
         let after = self.features.partition_point(|(t, _)| *t <= at);
         let before = after.checked_sub(1).and_then(|i| self.features.get(i));
         let after = self.features.get(after).filter(|(t, _)| *t <= limit);
@@ -122,6 +137,7 @@ impl Timeline {
         let near = |t: i64| (t - at).abs() < hop + hop / 2;
         let waits = !self.ended && self.features.back().is_some_and(|(t, _)| *t <= at);
         match (before, after) {
+            (Some((t0, a)), _) if self.spec.pick == Pick::Before && near(*t0) => out.extend_from_slice(a),
             (Some((t0, a)), Some((t1, b))) if near(*t0) && near(*t1) => {
                 let w = (at - t0) as f32 / (t1 - t0) as f32;
                 out.extend(a.iter().zip(b).map(|(a, b)| a + (b - a) * w));
@@ -147,6 +163,7 @@ mod tests {
             look_ahead: Duration::from_millis(80),
             dims: 1,
             silence: vec![-1.0].into(),
+            pick: Pick::Between,
         }
     }
 
@@ -163,6 +180,15 @@ mod tests {
         assert_eq!(timeline.window(200 * MS), [180.0, 200.0, 240.0]);
         // Between two hops, as with 30 fps; the hop at 260 lies beyond 213 + 45 and is not looked at.
         assert_eq!(timeline.window(213 * MS), [193.0, 213.0, 240.0]);
+    }
+
+    #[test]
+    fn whole_features_are_those_before_the_tap() {
+        let mut timeline = Timeline::new(WindowSpec { pick: Pick::Before, ..spec() }, 100);
+        (0..50).for_each(|j| timeline.push(20 * j * MS, &[20.0 * j as f32]));
+        assert_eq!(timeline.window(213 * MS), [180.0, 200.0, 240.0]);
+        // A timestamp that was rounded down is that of its own feature.
+        assert_eq!(timeline.window(200 * MS - 1), [180.0, 200.0, 240.0]);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 pub mod compact;
 mod noise;
 mod patch;
+pub mod pixel;
 mod stage;
 mod work;
 mod worker;
@@ -154,6 +155,7 @@ pub fn load(package: &Package, options: &Options) -> Result<Arc<dyn Engine>> {
     };
     match manifest.family {
         Family::Compact => Ok(Arc::new(compact::Compact::load(package, options)?)),
+        Family::Wav2Lip | Family::SyncTalk2d => Ok(Arc::new(pixel::Pixel::load(package, options)?)),
         Family::Tracker => other("follows faces"),
         Family::Expert => other("judges sync"),
     }

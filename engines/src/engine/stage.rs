@@ -60,11 +60,14 @@ pub struct NetworkStage {
     model: Arc<Model>,
     inputs: Vec<&'static str>,
     outputs: Vec<&'static str>,
+    /// What the network calls them.
+    input_ports: Vec<String>,
+    output_ports: Vec<String>,
     sizes: Vec<usize>,
 }
 
 impl NetworkStage {
-    /// `inputs` and `outputs` are ports of `model`, all with the batch as their first dimension.
+    /// `inputs` and `outputs` are tensors of the work and ports of `model`, all with the batch as their first dimension.
     pub fn new(
         kind: StageKind,
         model: Arc<Model>,
@@ -72,7 +75,22 @@ impl NetworkStage {
         outputs: &[&'static str],
         sizes: Vec<usize>,
     ) -> Self {
-        Self { kind, model, inputs: inputs.to_vec(), outputs: outputs.to_vec(), sizes }
+        let names = |ports: &[&'static str]| ports.iter().map(|port| (*port).to_owned()).collect();
+        Self {
+            kind,
+            model,
+            input_ports: names(inputs),
+            output_ports: names(outputs),
+            inputs: inputs.to_vec(),
+            outputs: outputs.to_vec(),
+            sizes,
+        }
+    }
+
+    /// The same for a network whose ports have names of their own.
+    pub fn with_ports(mut self, inputs: &[String], outputs: &[String]) -> Self {
+        (self.input_ports, self.output_ports) = (inputs.to_vec(), outputs.to_vec());
+        self
     }
 }
 
@@ -98,14 +116,14 @@ impl Stage for NetworkStage {
             .map(|name| stack(batch.iter().map(|work| work.tensor(name)), padded))
             .collect::<Result<_>>()?;
         let inputs: Vec<Input> = self
-            .inputs
+            .input_ports
             .iter()
             .zip(&stacked)
             .map(|(name, tensor)| Input { name, shape: &tensor.shape, data: &tensor.data })
             .collect();
         let outputs = self.model.run(&inputs)?;
-        for name in &self.outputs {
-            let output = named(&self.model, &outputs, name)?;
+        for (name, port) in self.outputs.iter().zip(&self.output_ports) {
+            let output = named(&self.model, &outputs, port)?;
             let mut rest = &output.data[..];
             let row = output.data.len() / padded.max(1);
             for (work, rows) in batch.iter_mut().zip(&rows) {

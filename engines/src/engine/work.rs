@@ -1,7 +1,7 @@
 //! What travels to the worker and back: a frame, or a clip of frames, as named tensors and the stages that it still has to
 //! pass.
 
-use std::collections::VecDeque;
+use std::{any::Any, collections::VecDeque};
 
 use super::Noise;
 use crate::{
@@ -33,6 +33,8 @@ pub struct Work {
     pub(super) estimate: Vec<f32>,
     /// Place in its stream; set when it is submitted for the first time.
     pub(super) place: Option<u64>,
+    /// What the actor wants to find again when it is finished.
+    memory: Option<Box<dyn Any + Send>>,
 }
 
 impl Work {
@@ -52,6 +54,17 @@ impl Work {
     pub fn with(mut self, name: &'static str, tensor: Tensor) -> Self {
         self.put(name, tensor);
         self
+    }
+
+    /// Keeps what the actor wants to find again.
+    pub fn remembering(mut self, memory: impl Any + Send) -> Self {
+        self.memory = Some(Box::new(memory));
+        self
+    }
+
+    /// Takes what was kept, where it is a `T`.
+    pub fn remembered<T: Any>(&mut self) -> Option<Box<T>> {
+        self.memory.take()?.downcast().ok()
     }
 
     pub fn get(&self, name: &str) -> Option<&Tensor> {

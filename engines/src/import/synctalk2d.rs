@@ -7,44 +7,23 @@ use super::{
     onnx::{Dim, Graph, Value},
     wav2lip::audio_encoder,
 };
-use crate::{Error, Result, tensor::Weights};
+use crate::{Error, Result, manifest::Features, tensor::Weights};
 
-/// What computes a U-Net's audio features. The weights of `Ave` and `Hubert` have equal shapes: the user says which it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Features {
-    /// SyncTalk_2D's audio-visual encoder: `[32, 16, 16]`.
-    Ave,
-    /// HuBERT: `[32, 32, 32]`, of Ultralight `[16, 32, 32]`.
-    Hubert,
-    /// WeNet: `[256, 16, 32]`, of Ultralight `[16, 16, 16]`… of its first layer's width.
-    Wenet,
+/// Height and width of the network's audio input.
+pub fn size(features: Features) -> [usize; 2] {
+    match features {
+        Features::Ave => [16, 16],
+        Features::Hubert => [32, 32],
+        Features::Wenet => [16, 32],
+    }
 }
 
-impl Features {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ave => "ave",
-            Self::Hubert => "hubert",
-            Self::Wenet => "wenet",
-        }
-    }
-
-    /// Height and width of the network's audio input.
-    pub fn size(self) -> [usize; 2] {
-        match self {
-            Self::Ave => [16, 16],
-            Self::Hubert => [32, 32],
-            Self::Wenet => [16, 32],
-        }
-    }
-
-    /// Stride of the third convolution, which leaves 16 x 16.
-    fn stride(self) -> [usize; 2] {
-        match self {
-            Self::Ave => [1, 1],
-            Self::Hubert => [2, 2],
-            Self::Wenet => [1, 2],
-        }
+/// Stride of the third convolution, which leaves 16 x 16.
+fn stride(features: Features) -> [usize; 2] {
+    match features {
+        Features::Ave => [1, 1],
+        Features::Hubert => [2, 2],
+        Features::Wenet => [1, 2],
     }
 }
 
@@ -59,13 +38,13 @@ pub fn channels(weights: &Weights) -> Result<usize> {
 }
 
 /// Builds the U-Net: inputs `face` f32 `[batch, 6, side, side]` (BGR 0..1: whole, then masked) and `audio` f32
-/// `[batch, channels, height, width]` as [`Features::size`] says, output `picture` f32 `[batch, 3, side, side]` (BGR 0..1).
+/// `[batch, channels, height, width]` as [`size`] says, output `picture` f32 `[batch, 3, side, side]` (BGR 0..1).
 pub fn unet(graph: &mut Graph, weights: &Weights, features: Features) -> Result<()> {
     let side = side(weights);
     let taken = Taken::new(weights);
     let batch = Dim::Free("batch");
     let picture = |channels| [batch, Dim::Fixed(channels), Dim::Fixed(side), Dim::Fixed(side)];
-    let [height, width] = features.size();
+    let [height, width] = size(features);
     let face = graph.input("face", &picture(6));
     let audio = [batch, Dim::Fixed(channels(weights)?), Dim::Fixed(height), Dim::Fixed(width)];
     let audio = graph.input("audio", &audio);
@@ -83,14 +62,14 @@ pub fn unet(graph: &mut Graph, weights: &Weights, features: Features) -> Result<
     }
     let audio = self::audio(graph, &taken, &audio, features)?;
     let deepest = skips.pop().ok_or_else(|| Error::invalid("a U-Net without levels"))?;
-    let mut x = graph.concat(&[&deepest, &audio]);
+    let mut x = graph.concat(&[&deepest, &audio])?;
     for i in 0..2 {
         x = double(graph, &taken, &x, &format!("fuse_conv.{i}"), 1)?;
     }
     for level in 1..=levels {
         let skip = skips.pop().ok_or_else(|| Error::invalid("a U-Net without levels"))?;
         let larger = graph.double(&x);
-        let both = graph.concat(&[&larger, &skip]);
+        let both = graph.concat(&[&larger, &skip])?;
         x = double(graph, &taken, &both, &format!("up{level}.conv"), 1)?;
     }
     let last = taken.conv("outc.conv", taken.kernel("outc.conv")?, [1; 2], 0, 1)?;
@@ -125,7 +104,7 @@ fn audio(graph: &mut Graph, taken: &Taken, x: &Value, features: Features) -> Res
     for part in ["conv1", "conv2"] {
         x = residual(graph, taken, &x, &name(part), 1, keeps(part)?)?;
     }
-    x = plain(graph, taken, &x, ("conv3", "bn3"), features.stride(), 1)?;
+    x = plain(graph, taken, &x, ("conv3", "bn3"), stride(features), 1)?;
     x = residual(graph, taken, &x, &name("conv4"), 1, true)?;
     x = plain(graph, taken, &x, ("conv5", "bn5"), [2; 2], 3)?;
     for part in ["conv6", "conv7"] {

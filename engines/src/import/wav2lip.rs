@@ -60,7 +60,7 @@ pub fn generator(graph: &mut Graph, weights: &Weights) -> Result<()> {
             taken.shape(&format!("face_decoder_blocks.{i}.0.conv_block.0.weight"))?;
         }
         if let Some(skip) = skips.pop() {
-            x = graph.concat(&[&x, &skip]);
+            x = graph.concat(&[&x, &skip])?;
         }
     }
     let x = block(graph, &taken, &x, "output_block.0", ([1; 2], 1, false))?;

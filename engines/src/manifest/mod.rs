@@ -7,4 +7,7 @@ mod package;
 mod schema;
 
 pub use package::Package;
-pub use schema::{AudioSection, Family, FileEntry, GeometrySection, LatentSection, Manifest};
+pub use schema::{
+    AudioSection, DataEntry, Family, Features, FileEntry, GeometrySection, LatentSection, Manifest, SyncTalk2dSection,
+    Wav2LipPorts, Wav2LipSection,
+};

@@ -7,8 +7,11 @@ use std::{
 use etcetera::BaseStrategy;
 use sha2::{Digest, Sha256};
 
-use super::{Family, Manifest};
-use crate::{Error, Result, embedded};
+use super::{Family, FileEntry, Manifest};
+use crate::{
+    Error, Result, embedded,
+    runtime::{Model, Options, Source},
+};
 
 /// Largest manifest (1 MiB) and largest file of an engine (2 GiB) that are read.
 const MAX_MANIFEST: u64 = 1 << 20;
@@ -71,7 +74,7 @@ impl Package {
         let mut engines: Vec<_> = embedded::BUNDLES.iter().map(|b| (b.name.to_owned(), Self::embedded(b))).collect();
         let mut folders: Vec<PathBuf> = data_folder()
             .and_then(|d| std::fs::read_dir(d).ok())
-            .map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir()).collect())
+            .map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir() && !hidden(p)).collect())
             .unwrap_or_default();
         folders.sort();
         engines.extend(folders.into_iter().map(|f| {
@@ -79,6 +82,24 @@ impl Package {
             (name, Self::open(&f))
         }));
         engines
+    }
+
+    /// Where engines of the user's are: `$XDG_DATA_HOME/lipstream/engines`, or `None` without a home.
+    pub fn data_folder() -> Option<PathBuf> {
+        data_folder()
+    }
+
+    /// Whether an engine of that name is part of the program.
+    pub fn is_built_in(name: &str) -> bool {
+        embedded::BUNDLES.iter().any(|bundle| bundle.name == name)
+    }
+
+    /// Its folder, of one that is not built in.
+    pub fn folder(&self) -> Option<&Path> {
+        match &self.store {
+            Store::Embedded(_) => None,
+            Store::Folder(folder) => Some(folder),
+        }
     }
 
     pub fn manifest(&self) -> &Manifest {
@@ -101,7 +122,7 @@ impl Package {
     /// The bytes of the file that plays `part`, once their hash has been found to be the manifest's.
     pub fn file(&self, part: &str) -> Result<Cow<'static, [u8]>> {
         let refuse = |cause: String| Error::Manifest { origin: self.location(), key: format!("files.{part}"), cause };
-        let entry = self.manifest.files.get(part).ok_or_else(|| refuse("is missing".into()))?;
+        let entry = self.entry(part)?;
         let bytes: Cow<'static, [u8]> = match &self.store {
             Store::Embedded(bundle) => bundle
                 .files
@@ -113,14 +134,66 @@ impl Package {
         };
         let found = sha256(&bytes);
         if found != entry.sha256 {
-            return Err(Error::Mismatch {
-                model: format!("{} ({})", entry.path, self.manifest.name),
-                what: "sha256".into(),
-                expected: entry.sha256.clone(),
-                found,
-            });
+            return Err(self.altered(&entry.path, &entry.sha256, found));
         }
         Ok(bytes)
+    }
+
+    /// The network of `part`, loaded once a process for equal options: its file and the weights beside it have the hashes that
+    /// the manifest states.
+    pub fn network(&self, part: &str, options: &Options) -> Result<Arc<Model>> {
+        let name = self.file_name(part);
+        let entry = self.entry(part)?;
+        let source = match (&self.store, &entry.data) {
+            (Store::Folder(folder), Some(data)) => {
+                self.verify(folder, &data.path, &data.sha256)?;
+                self.verify(folder, &entry.path, &entry.sha256)?;
+                Source::File(folder.join(&entry.path))
+            }
+            _ => self.file(part)?.into(),
+        };
+        let hash = format!("{} {}", entry.sha256, entry.data.as_ref().map_or("", |data| &data.sha256));
+        Model::shared(&name, &hash, source, options)
+    }
+
+    /// An error unless the file of `part`, and the weights beside it, are what the manifest states.
+    pub fn check(&self, part: &str) -> Result<()> {
+        let entry = self.entry(part)?;
+        match &self.store {
+            Store::Embedded(_) => self.file(part).map(drop),
+            Store::Folder(folder) => {
+                self.verify(folder, &entry.path, &entry.sha256)?;
+                entry.data.as_ref().map_or(Ok(()), |data| self.verify(folder, &data.path, &data.sha256))
+            }
+        }
+    }
+
+    fn entry(&self, part: &str) -> Result<&FileEntry> {
+        self.manifest.files.get(part).ok_or_else(|| Error::Manifest {
+            origin: self.location(),
+            key: format!("files.{part}"),
+            cause: "is missing".into(),
+        })
+    }
+
+    /// An error unless a file of the folder has the hash `wanted`; it is read piece by piece.
+    fn verify(&self, folder: &Path, path: &str, wanted: &str) -> Result<()> {
+        let full = folder.join(path);
+        let failed = |e| Error::io(&full, e);
+        let mut file = std::fs::File::open(&full).map_err(failed)?;
+        let mut hasher = Sha256::new();
+        std::io::copy(&mut file, &mut HashWriter(&mut hasher)).map_err(failed)?;
+        let found = hexadecimal(&hasher.finalize());
+        if found == wanted { Ok(()) } else { Err(self.altered(path, wanted, found)) }
+    }
+
+    fn altered(&self, path: &str, expected: &str, found: String) -> Error {
+        Error::Mismatch {
+            model: format!("{path} ({})", self.manifest.name),
+            what: "sha256".into(),
+            expected: expected.to_owned(),
+            found,
+        }
     }
 
     /// Writes a copy of the engine to `folder`, which is there and empty, under another name and with further files: part,
@@ -178,14 +251,40 @@ impl Package {
     fn sizes(&self) -> impl Iterator<Item = u64> {
         self.manifest.files.values().map(|f| match &self.store {
             Store::Embedded(b) => b.files.iter().find(|(n, _)| *n == f.path).map_or(0, |(_, b)| b.len() as u64),
-            Store::Folder(folder) => std::fs::metadata(folder.join(&f.path)).map_or(0, |m| m.len()),
+            Store::Folder(folder) => {
+                let paths = std::iter::once(&f.path).chain(f.data.as_ref().map(|data| &data.path));
+                paths.map(|path| std::fs::metadata(folder.join(path)).map_or(0, |m| m.len())).sum()
+            }
         })
     }
 }
 
 /// In lower-case hexadecimal.
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Feeds a hash with what is written.
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl std::io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Folders in the making have names that begin with a dot.
+fn hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 fn data_folder() -> Option<PathBuf> {

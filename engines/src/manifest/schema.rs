@@ -14,6 +14,10 @@ pub enum Family {
     Compact,
     /// Which mouths and which sounds belong together.
     Expert,
+    /// The lower half of a face from speech and the face itself (Prajwal et al. 2020, arXiv 2008.10010).
+    Wav2Lip,
+    /// SyncTalk_2D and Ultralight-Digital-Human: one person's mouth from speech and the masked face.
+    SyncTalk2d,
 }
 
 impl std::fmt::Display for Family {
@@ -22,6 +26,8 @@ impl std::fmt::Display for Family {
             Self::Tracker => "tracker",
             Self::Compact => "compact",
             Self::Expert => "expert",
+            Self::Wav2Lip => "wav2lip",
+            Self::SyncTalk2d => "synctalk2d",
         })
     }
 }
@@ -47,12 +53,91 @@ pub struct Manifest {
     pub latent: Option<LatentSection>,
     /// How it denoises; `compact` alone has it.
     pub scheduler: Option<ScheduleConfig>,
+    pub wav2lip: Option<Wav2LipSection>,
+    pub synctalk2d: Option<SyncTalk2dSection>,
+    /// The files that it was imported from.
+    #[serde(default)]
+    pub sources: Vec<FileEntry>,
+}
+
+/// The network `generator` of the family `wav2lip`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wav2LipSection {
+    /// Pixels of a side of its picture.
+    pub side: usize,
+    /// Names of its ports.
+    #[serde(default)]
+    pub ports: Wav2LipPorts,
+    /// Sizes of a batch that it takes, ascending.
+    pub batch_sizes: Vec<usize>,
+}
+
+/// What the ports of a Wav2Lip network are called.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wav2LipPorts {
+    /// Mel, `[batch, 1, 80, 16]`.
+    pub audio: String,
+    /// `[batch, 6, side, side]`
+    pub face: String,
+    /// `[batch, 3, side, side]`
+    pub picture: String,
+}
+
+impl Default for Wav2LipPorts {
+    fn default() -> Self {
+        Self { audio: "audio".into(), face: "face".into(), picture: "picture".into() }
+    }
+}
+
+/// The networks `unet` and, with the features `ave`, `ave` of the family `synctalk2d`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyncTalk2dSection {
+    /// Pixels of a side of its picture: 160 or 320.
+    pub side: usize,
+    pub features: Features,
+    pub batch_sizes: Vec<usize>,
+}
+
+/// What computes the audio features of a SyncTalk_2D network. The weights for `ave` and `hubert` have equal shapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Features {
+    /// SyncTalk_2D's audio-visual encoder: `[32, 16, 16]`.
+    Ave,
+    /// HuBERT: `[32, 32, 32]`, of Ultralight `[16, 32, 32]`.
+    Hubert,
+    /// WeNet: `[256, 16, 32]`.
+    Wenet,
+}
+
+impl Features {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ave => "ave",
+            Self::Hubert => "hubert",
+            Self::Wenet => "wenet",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileEntry {
     /// Name of a file beside the manifest.
+    pub path: String,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+    /// Weights that lie beside a network.
+    pub data: Option<DataEntry>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataEntry {
+    /// Name of a file beside the manifest, under which the network's graph looks for it.
     pub path: String,
     /// Lower-case hexadecimal.
     pub sha256: String,
@@ -131,15 +216,10 @@ impl Manifest {
             return fail("gflop", format!("{} is not a cost", self.gflop));
         }
         for (part, file) in &self.files {
-            let plain = !file.path.is_empty() && !file.path.starts_with('.') && !file.path.contains(['/', '\\', '\0']);
-            if !plain {
-                return fail(
-                    &format!("files.{part}.path"),
-                    format!("`{}` must be a file beside the manifest", file.path),
-                );
-            }
-            if file.sha256.len() != 64 || !file.sha256.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')) {
-                return fail(&format!("files.{part}.sha256"), "must be 64 lower-case hexadecimal digits".into());
+            let key = format!("files.{part}");
+            check_file(&key, &file.path, &file.sha256)?;
+            if let Some(data) = &file.data {
+                check_file(&format!("{key}.data"), &data.path, &data.sha256)?;
             }
         }
         if !(32..=1024).contains(&self.geometry.crop) {
@@ -150,21 +230,76 @@ impl Manifest {
             Family::Tracker => &["detector", "landmarks"],
             Family::Compact => &["audio", "motion", "basis"],
             Family::Expert => &["lips", "voice"],
+            Family::Wav2Lip => &["generator"],
+            Family::SyncTalk2d => &["unet"],
         };
         for part in wanted {
             if !self.files.contains_key(*part) {
                 return fail(&format!("files.{part}"), format!("is missing: the family `{}` needs it", self.family));
             }
         }
-        if self.family != Family::Compact {
-            return Ok(());
+        let sections = [
+            ("audio", self.audio.is_some(), Family::Compact),
+            ("latent", self.latent.is_some(), Family::Compact),
+            ("scheduler", self.scheduler.is_some(), Family::Compact),
+            ("wav2lip", self.wav2lip.is_some(), Family::Wav2Lip),
+            ("synctalk2d", self.synctalk2d.is_some(), Family::SyncTalk2d),
+        ];
+        if let Some((key, _, family)) = sections.iter().find(|(_, there, family)| *there && *family != self.family) {
+            return fail(key, format!("belongs to the family `{family}`, and this is `{}`", self.family));
         }
         let missing = |key: &str| (key.to_owned(), format!("is missing: the family `{}` needs it", self.family));
+        match self.family {
+            Family::Compact => (),
+            Family::Tracker | Family::Expert => return Ok(()),
+            Family::Wav2Lip => {
+                let section = self.wav2lip.as_ref().ok_or_else(|| missing("wav2lip"))?;
+                check_sides(section.side, &[96, 256], &section.batch_sizes)
+                    .map_err(|(key, cause)| (format!("wav2lip.{key}"), cause))?;
+                return Ok(());
+            }
+            Family::SyncTalk2d => {
+                let section = self.synctalk2d.as_ref().ok_or_else(|| missing("synctalk2d"))?;
+                check_sides(section.side, &[160, 320], &section.batch_sizes)
+                    .map_err(|(key, cause)| (format!("synctalk2d.{key}"), cause))?;
+                if section.features == Features::Ave && !self.files.contains_key("ave") {
+                    return fail("files.ave", "is missing: the features `ave` need it".into());
+                }
+                return Ok(());
+            }
+        }
         self.audio.as_ref().ok_or_else(|| missing("audio"))?.check()?;
         self.latent.as_ref().ok_or_else(|| missing("latent"))?.check()?;
         let scheduler = self.scheduler.as_ref().ok_or_else(|| missing("scheduler"))?;
         scheduler.check().map_err(|(key, cause)| (format!("scheduler.{key}"), cause))
     }
+}
+
+/// Whether a path is of a file beside the manifest, and a hash is one.
+fn check_file(key: &str, path: &str, sha256: &str) -> Result<(), (String, String)> {
+    if path.is_empty() || path.starts_with('.') || path.contains(['/', '\\', '\0']) {
+        return Err((format!("{key}.path"), format!("`{path}` must be a file beside the manifest")));
+    }
+    if sha256.len() != 64 || !sha256.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')) {
+        return Err((format!("{key}.sha256"), "must be 64 lower-case hexadecimal digits".into()));
+    }
+    Ok(())
+}
+
+/// Whether the side is one that the family has, and batches ascend from 1.
+fn check_sides(side: usize, known: &[usize], batch_sizes: &[usize]) -> Result<(), (&'static str, String)> {
+    if !known.contains(&side) {
+        return Err(("side", format!("{side} is none of {known:?}")));
+    }
+    check_batches(batch_sizes)
+}
+
+fn check_batches(sizes: &[usize]) -> Result<(), (&'static str, String)> {
+    let ascending = sizes.windows(2).all(|w| w[0] < w[1]);
+    if sizes.first() != Some(&1) || !ascending || sizes.last() > Some(&256) {
+        return Err(("batch_sizes", format!("{sizes:?} must ascend from 1 to at most 256")));
+    }
+    Ok(())
 }
 
 impl AudioSection {
@@ -219,11 +354,7 @@ impl LatentSection {
         if !(0.0..=2.0).contains(&self.temperature) {
             return fail("temperature", format!("{} is outside 0..2", self.temperature));
         }
-        let ascending = self.batch_sizes.windows(2).all(|w| w[0] < w[1]);
-        if self.batch_sizes.first() != Some(&1) || !ascending || self.batch_sizes.last() > Some(&256) {
-            return fail("batch_sizes", format!("{:?} must ascend from 1 to at most 256", self.batch_sizes));
-        }
-        Ok(())
+        check_batches(&self.batch_sizes).map_err(|(key, cause)| (format!("latent.{key}"), cause))
     }
 }
 

@@ -71,7 +71,7 @@ impl Expert {
             )));
         }
         let open = |part: &str, input: &str, width: usize| {
-            let model = Model::shared(&engine.file_name(part), &engine.file(part)?, options)?;
+            let model = engine.network(part, options)?;
             check(model.name(), model.signature(), input, width)?;
             Ok::<_, Error>(model)
         };

@@ -10,8 +10,11 @@ mod model;
 mod pool;
 mod provider;
 mod session;
+mod signature;
+mod source;
 
 pub use cache::cache_dir;
 pub use device::{Device, Options, Precision};
 pub use model::{Dtype, Input, Model, Port, Signature, Tensor};
 pub use provider::{Availability, survey, taken};
+pub use source::Source;

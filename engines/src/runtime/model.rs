@@ -6,21 +6,18 @@ use std::{
 
 use ort::{
     session::{Session, SessionInputValue},
-    value::{TensorElementType, TensorRef, ValueType},
+    value::TensorRef,
 };
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 
 use super::{
-    Device, Options,
+    Device, Options, Source,
     pool::{Pool, Shapes},
     provider,
     session::{build, one_line},
+    signature,
 };
 use crate::{Error, Result};
-
-/// Largest model file that is read (1 GiB): a wrong path must not fill the memory.
-const MAX_MODEL_BYTES: u64 = 1 << 30;
 
 /// Element type of a model's port. Only [`Dtype::F32`] can be fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +34,7 @@ pub struct Port {
     pub shape: Vec<Option<usize>>,
     pub dtype: Dtype,
     /// Names of the dimensions that have one.
-    symbols: Vec<String>,
+    pub(super) symbols: Vec<String>,
 }
 
 impl Port {
@@ -83,7 +80,7 @@ pub struct Tensor {
 /// at most, on other devices in turns.
 pub struct Model {
     name: String,
-    bytes: Vec<u8>,
+    source: Source,
     options: Options,
     signature: Signature,
     /// Compiled programs by the shapes of their inputs, or by none where any shape will do.
@@ -93,26 +90,29 @@ pub struct Model {
 impl Model {
     /// Reads and loads an ONNX file.
     pub fn open(path: &Path, options: &Options) -> Result<Arc<Self>> {
-        let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-        if size > MAX_MODEL_BYTES {
-            return Err(Error::invalid(format!("{}: {size} bytes are more than a model may have", path.display())));
-        }
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        Self::load(&path.display().to_string(), &bytes, options)
+        Self::load(&path.display().to_string(), Source::File(path.into()), options)
     }
 
     /// Loads an ONNX model. `auto` moves on to the next device when one refuses this model; a named device that
     /// refuses is an error. `name` is what errors call it.
-    pub fn load(name: &str, bytes: &[u8], options: &Options) -> Result<Arc<Self>> {
+    pub fn load(name: &str, source: impl Into<Source>, options: &Options) -> Result<Arc<Self>> {
+        let source = source.into();
+        let graph = source.graph()?;
         let mut options =
-            Options { device: provider::taken(options.device, options.precision, bytes.len())?, ..*options };
-        // The signature, and whether this is a model at all, is what the CPU provider says: it always works.
-        let plain =
-            build(name, bytes, &Options { device: Device::Cpu, precision: Default::default(), threads: 1 }, &[])?;
-        let signature = Signature {
-            inputs: plain.inputs().iter().map(port).collect(),
-            outputs: plain.outputs().iter().map(port).collect(),
+            Options { device: provider::taken(options.device, options.precision, source.size())?, ..*options };
+        let signature = match signature::of(&graph) {
+            Some(signature) => signature,
+            // What the graph does not say, and whether it is one at all, the CPU provider tells: it always works.
+            None => {
+                let plain = Options { device: Device::Cpu, precision: Default::default(), threads: 1 };
+                let plain = build(name, &source, &plain, &[])?;
+                Signature {
+                    inputs: plain.inputs().iter().map(signature::of_outlet).collect(),
+                    outputs: plain.outputs().iter().map(signature::of_outlet).collect(),
+                }
+            }
         };
+        drop(graph);
         if let Some(p) = signature.inputs.iter().chain(&signature.outputs).find(|p| p.dtype != Dtype::F32) {
             let Dtype::Other(found) = p.dtype else { unreachable!("filtered above") };
             return Err(Error::Mismatch {
@@ -125,15 +125,11 @@ impl Model {
         provider::precision(options.device, options.precision)?;
         let sessions = Pool::new(provider::at_a_time(&options));
         if !options.device.wants_fixed_shapes() {
-            let session = match options.device {
-                Device::Cpu if options.threads <= 1 => plain,
-                _ => build(name, bytes, &options, &[])?,
-            };
-            sessions.add(Shapes::new(), session);
+            sessions.add(Shapes::new(), build(name, &source, &options, &[])?);
         } else if let Some(shapes) = signature.inputs.iter().map(Port::at_batch_1).collect::<Option<Vec<_>>>() {
             // Compiled now, so that the first frame does not wait for it.
             let fixed = dimensions(&signature, &shapes);
-            sessions.add(shapes, build(name, bytes, &options, &fixed)?);
+            sessions.add(shapes, build(name, &source, &options, &fixed)?);
         } else {
             // Its programs are built when their shapes are known; that the device works at all must be known now.
             provider::probe(&options)?;
@@ -141,22 +137,22 @@ impl Model {
         if options.threads == 0 {
             options.threads = 1;
         }
-        Ok(Arc::new(Self { name: name.into(), bytes: bytes.to_vec(), options, signature, sessions }))
+        Ok(Arc::new(Self { name: name.into(), source, options, signature, sessions }))
     }
 
-    /// As [`Model::load`], but equal bytes under equal options are loaded once a process, for as long as somebody
-    /// holds them.
-    pub fn shared(name: &str, bytes: &[u8], options: &Options) -> Result<Arc<Self>> {
-        type Loaded = HashMap<(Vec<u8>, Options), Weak<Model>>;
+    /// As [`Model::load`], but networks with the same `hash` under equal options are loaded once a process, for as long as
+    /// somebody holds them.
+    pub fn shared(name: &str, hash: &str, source: impl Into<Source>, options: &Options) -> Result<Arc<Self>> {
+        type Loaded = HashMap<(String, Options), Weak<Model>>;
         static LOADED: OnceLock<Mutex<Loaded>> = OnceLock::new();
-        let key = (Sha256::digest(bytes).to_vec(), *options);
+        let key = (hash.to_owned(), *options);
         // Held while loading: two elements that start together must not load the model twice.
         let mut loaded = LOADED.get_or_init(Default::default).lock();
         if let Some(model) = loaded.get(&key).and_then(Weak::upgrade) {
             return Ok(model);
         }
         loaded.retain(|_, model| model.strong_count() > 0);
-        let model = Self::load(name, bytes, options)?;
+        let model = Self::load(name, source, options)?;
         loaded.insert(key, Arc::downgrade(&model));
         Ok(model)
     }
@@ -193,7 +189,7 @@ impl Model {
     pub fn run(&self, inputs: &[Input]) -> Result<Vec<Tensor>> {
         let shapes = self.check(inputs)?;
         let key = if self.options.device.wants_fixed_shapes() { shapes } else { Shapes::new() };
-        let make = |key: &Shapes| build(&self.name, &self.bytes, &self.options, &dimensions(&self.signature, key));
+        let make = |key: &Shapes| build(&self.name, &self.source, &self.options, &dimensions(&self.signature, key));
         self.sessions.with(key, make, |session| self.infer(session, inputs))
     }
 
@@ -273,25 +269,4 @@ fn dimensions(signature: &Signature, shapes: &[Vec<usize>]) -> Vec<(String, i64)
         }
     }
     fixed
-}
-
-fn port(outlet: &ort::value::Outlet) -> Port {
-    let (shape, dtype, symbols) = match outlet.dtype() {
-        ValueType::Tensor { ty, shape, dimension_symbols } => (
-            shape.iter().map(|d| usize::try_from(*d).ok()).collect(),
-            match ty {
-                TensorElementType::Float32 => Dtype::F32,
-                TensorElementType::Float16 => Dtype::Other("f16"),
-                TensorElementType::Float64 => Dtype::Other("f64"),
-                TensorElementType::Int64 => Dtype::Other("i64"),
-                TensorElementType::Int32 => Dtype::Other("i32"),
-                TensorElementType::Uint8 => Dtype::Other("u8"),
-                TensorElementType::Int8 => Dtype::Other("i8"),
-                _ => Dtype::Other("another type"),
-            },
-            dimension_symbols.iter().map(|s| s.to_string()).collect(),
-        ),
-        _ => (Vec::new(), Dtype::Other("not a tensor"), Vec::new()),
-    };
-    Port { name: outlet.name().to_owned(), shape, dtype, symbols }
 }

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider as _, ExecutionProviderDispatch};
 
-use super::{Device, Options, Precision, cache_dir, session};
+use super::{Device, Options, Precision, Source, cache_dir, session};
 use crate::{Error, Result};
 
 /// Whether a device works, and if not, why.
@@ -20,7 +20,7 @@ const PROBE: &[u8] = include_bytes!("probe.onnx");
 
 /// An error unless the device of `options` (not `auto`) works.
 pub(super) fn probe(options: &Options) -> Result<()> {
-    session::build("probe", PROBE, options, &[]).map(drop)
+    session::build("probe", &Source::Static(PROBE), options, &[]).map(drop)
 }
 
 /// Tries every device once a process; the first that works is what `auto` takes.

@@ -1,12 +1,12 @@
 use ort::session::{Session, builder::GraphOptimizationLevel};
 
-use super::{Device, Options, library, provider};
+use super::{Device, Options, Source, library, provider};
 use crate::{Error, Result};
 
 /// Builds a session on exactly the device of `options` (not `auto`), with the symbolic dimensions named in `fixed` set.
 // The error of a refused option carries the builder back; it is made once, when a model is loaded.
 #[allow(clippy::result_large_err)]
-pub(super) fn build(name: &str, bytes: &[u8], options: &Options, fixed: &[(String, i64)]) -> Result<Session> {
+pub(super) fn build(name: &str, source: &Source, options: &Options, fixed: &[(String, i64)]) -> Result<Session> {
     let device = options.device;
     let precision = provider::precision(device, options.precision)?;
     let threads = options.threads.max(1);
@@ -22,14 +22,14 @@ pub(super) fn build(name: &str, bytes: &[u8], options: &Options, fixed: &[(Strin
     for (dimension, size) in fixed {
         builder = builder.with_dimension_override(dimension, *size).map_err(runtime)?;
     }
-    if let Some(dispatch) = provider::dispatch(device, precision, threads, bytes.len()) {
+    if let Some(dispatch) = provider::dispatch(device, precision, threads, source.size()) {
         builder = builder.with_execution_providers([dispatch]).map_err(|e| Error::Device {
             device: device.to_string(),
             cause: one_line(&e.to_string()),
             cure: provider::cure(device),
         })?;
     }
-    builder.commit_from_memory(bytes).map_err(|e| match device {
+    source.commit(builder).map_err(|e| match device {
         Device::Cpu | Device::Auto => Error::Runtime { model: name.into(), cause: one_line(&e.to_string()) },
         _ => Error::Device {
             device: device.to_string(),

@@ -154,9 +154,7 @@ impl Tracker {
     /// Loads the networks. Errors: a detector file that cannot be read or is of no known family, a device that fails.
     pub fn new(config: TrackerConfig) -> Result<Self> {
         let engine = Package::find("tracker")?;
-        let shared = |part: &str| -> Result<Arc<Model>> {
-            Model::shared(&format!("tracker/{part}.onnx"), &engine.file(part)?, &config.options)
-        };
+        let shared = |part: &str| engine.network(part, &config.options);
         let detector = match &config.detector {
             Some(path) => Detector::new(Model::open(path, &config.options)?, USER_INPUT)?,
             None => Detector::new(shared("detector")?, EMBEDDED_INPUT)?,

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use lipstream_engines::{
-    Result,
+    Error, Result,
     bank::{BankConfig, ReferenceBank},
     engine::{Engine, Identity, Spec},
     image::{ColorSpace, FrameView},
@@ -44,13 +44,22 @@ pub struct Banks {
 impl Banks {
     /// `loaded` is the path of a saved bank; without one an adapted engine's own is taken.
     pub fn new(engine: Arc<dyn Engine>, gather: bool, loaded: Option<&Path>) -> Result<Self> {
+        let spec = engine.spec();
+        if !spec.references && loaded.is_some() {
+            return Err(Error::invalid(format!(
+                "property `reference-bank`: engine `{}` draws from no references; leave it out",
+                spec.name
+            )));
+        }
         let bank = match loaded {
             Some(path) => {
                 let bank = ReferenceBank::load(path)?;
                 bank.check(&config(engine.spec()))?;
                 Some(bank)
             }
-            None => engine.bank().cloned(),
+            None if spec.references => engine.bank().cloned(),
+            // Nobody is learnt, so one empty bank stands for everybody.
+            None => Some(ReferenceBank::new(config(spec))),
         };
         let loaded = bank.map(|bank| Entry { track: 0, seen: 0, bank, identity: None });
         Ok(Self { engine, gather, loaded, tracks: Vec::new(), looks: 0, space: None })
@@ -75,7 +84,8 @@ impl Banks {
     /// Looks at a frame of the track of `face`; why nothing is known of that person, or `None` where something is.
     pub fn look(&mut self, frame: &FrameView, face: &Face, time: Option<Duration>) -> Result<Option<Why>> {
         if let Some(entry) = &self.loaded {
-            return Ok(entry.bank.references().is_empty().then_some(Why::Unclear));
+            let unknown = self.engine.spec().references && entry.bank.references().is_empty();
+            return Ok(unknown.then_some(Why::Unclear));
         }
         if !self.gather {
             return Ok(Some(Why::Unclear));
@@ -119,7 +129,7 @@ impl Banks {
 
 impl Entry {
     fn identity(&mut self, engine: &Arc<dyn Engine>) -> Result<Option<Identity>> {
-        if self.bank.references().is_empty() {
+        if engine.spec().references && self.bank.references().is_empty() {
             return Ok(None);
         }
         let version = self.bank.version();

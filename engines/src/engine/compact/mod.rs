@@ -30,11 +30,11 @@ use person::Person;
 use super::{Actor, Engine, Identity, LATENT, Noise, Spec, Stage, StepStage, Work, complete};
 use crate::{
     Error, Result,
-    audio::{Encoder, FrontEnd as _, WindowSpec},
+    audio::{Encoder, FrontEnd as _, Pick, WindowSpec},
     bank::ReferenceBank,
     geometry::Point,
     manifest::{AudioSection, LatentSection, Package},
-    runtime::{Model, Options, Tensor},
+    runtime::{Options, Tensor},
     schedule::{Schedule, ScheduleConfig},
 };
 
@@ -67,7 +67,7 @@ impl Compact {
         let latent = manifest.latent.clone().ok_or_else(|| missing("latent"))?;
         let schedule = manifest.scheduler.clone().ok_or_else(|| missing("scheduler"))?;
         let basis = Basis::read(&package.file_name("basis"), &package.file("basis")?, latent.len())?;
-        let model = Model::shared(&package.file_name("motion"), &package.file("motion")?, options)?;
+        let model = package.network("motion", options)?;
         let encoder = Encoder::new(package, options)?;
         let window = window(audio, encoder.silence().into());
         let width = latent.len();
@@ -197,5 +197,6 @@ fn window(audio: &AudioSection, silence: Arc<[f32]>) -> WindowSpec {
         look_ahead: Duration::from_millis(audio.look_ahead_ms.into()),
         dims: audio.features,
         silence,
+        pick: Pick::Between,
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     geometry::{Point, Rect, landmarks},
     image::{ColorSpace, Crop, rgb_planar},
     manifest::Package,
-    runtime::{Model, Options, Tensor},
+    runtime::{Options, Tensor},
 };
 
 /// The file's name in a manifest; an engine may do without it.
@@ -50,7 +50,7 @@ pub(super) fn load(package: &Package, options: &Options) -> Result<Option<Networ
             cause: format!("must be a multiple of {CROP}, or there must be no `files.{PART}`"),
         });
     }
-    let model = Model::shared(&package.file_name(PART), &package.file(PART)?, options)?;
+    let model = package.network(PART, options)?;
     let picture: &[usize] = &[3, SIDE, SIDE];
     for (input, shape) in INPUTS.iter().zip([picture, picture, &[2, SIDE, SIDE], &[3]]) {
         model.expect_input(input, shape)?;

@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::{collections::HashMap, io::Write};
 
 use prost::Message as _;
 
@@ -64,12 +64,24 @@ pub struct Graph<'a> {
     store: Store<'a>,
     graph: proto::Graph,
     values: usize,
+    /// Channels, height and width of the values that are pictures.
+    sizes: HashMap<String, [usize; 3]>,
+    /// Multiplications of the convolutions for one row of the batch.
+    multiplications: u64,
 }
 
 impl<'a> Graph<'a> {
     /// A graph that holds its weights.
     pub fn new(name: &str, precision: Precision) -> Self {
-        Self { name: name.into(), precision, store: Store::Inline, graph: proto::Graph::default(), values: 0 }
+        Self {
+            name: name.into(),
+            precision,
+            store: Store::Inline,
+            graph: proto::Graph::default(),
+            values: 0,
+            sizes: HashMap::new(),
+            multiplications: 0,
+        }
     }
 
     /// A graph whose weights are written to `file`, which will lie beside it under the name `data`.
@@ -80,6 +92,9 @@ impl<'a> Graph<'a> {
 
     pub fn input(&mut self, name: &str, shape: &[Dim]) -> Value {
         self.graph.input.push(port(name, shape));
+        if let [_, Dim::Fixed(channels), Dim::Fixed(height), Dim::Fixed(width)] = shape {
+            self.sizes.insert(name.into(), [*channels, *height, *width]);
+        }
         self.cast(Value(name.into()), self.kind())
     }
 
@@ -94,6 +109,13 @@ impl<'a> Graph<'a> {
 
     pub fn conv(&mut self, x: &Value, conv: Conv) -> Result<Value> {
         let Conv { shape, weight, bias, stride, padding, groups } = conv;
+        let size = self.size(x).filter(|size| size[0] == shape[1] * groups);
+        let [_, height, width] = size.ok_or_else(|| misfit(&shape, self.size(x)))?;
+        let along = |i: usize, length: usize| {
+            (length + 2 * padding[i]).checked_sub(shape[2 + i]).map(|rest| rest / stride[i] + 1)
+        };
+        let out = along(0, height).zip(along(1, width)).ok_or_else(|| misfit(&shape, size))?;
+        self.multiplications += (out.0 * out.1 * shape.iter().product::<usize>()) as u64;
         let weight = self.weight(&shape, &weight)?;
         let bias = self.weight(&[shape[0]], &bias)?;
         let attributes = vec![
@@ -102,12 +124,21 @@ impl<'a> Graph<'a> {
             ints("pads", &[padding, padding].concat()),
             int("group", groups as i64),
         ];
-        Ok(self.node("Conv", &[x, &weight, &bias], attributes, None))
+        let y = self.node("Conv", &[x, &weight, &bias], attributes, None);
+        self.sizes.insert(y.0.clone(), [shape[0], out.0, out.1]);
+        Ok(y)
     }
 
     /// A transposed convolution; `output_padding` is added at the far ends.
     pub fn conv_transpose(&mut self, x: &Value, conv: Conv, output_padding: [usize; 2]) -> Result<Value> {
         let Conv { shape, weight, bias, stride, padding, groups } = conv;
+        let size = self.size(x).filter(|size| size[0] == shape[0]);
+        let [_, height, width] = size.ok_or_else(|| misfit(&shape, self.size(x)))?;
+        let along = |i: usize, length: usize| {
+            ((length - 1) * stride[i] + shape[2 + i] + output_padding[i]).saturating_sub(2 * padding[i])
+        };
+        let out = [shape[1] * groups, along(0, height), along(1, width)];
+        self.multiplications += (height * width * shape.iter().product::<usize>()) as u64;
         let weight = self.weight(&shape, &weight)?;
         let bias = self.weight(&[bias.len()], &bias)?;
         let attributes = vec![
@@ -117,24 +148,37 @@ impl<'a> Graph<'a> {
             ints("output_padding", &output_padding),
             int("group", groups as i64),
         ];
-        Ok(self.node("ConvTranspose", &[x, &weight, &bias], attributes, None))
+        let y = self.node("ConvTranspose", &[x, &weight, &bias], attributes, None);
+        self.sizes.insert(y.0.clone(), out);
+        Ok(y)
     }
 
     pub fn relu(&mut self, x: &Value) -> Value {
-        self.node("Relu", &[x], vec![], None)
+        self.alike("Relu", &[x])
     }
 
     pub fn sigmoid(&mut self, x: &Value) -> Value {
-        self.node("Sigmoid", &[x], vec![], None)
+        self.alike("Sigmoid", &[x])
     }
 
     pub fn add(&mut self, a: &Value, b: &Value) -> Value {
-        self.node("Add", &[a, b], vec![], None)
+        self.alike("Add", &[a, b])
     }
 
-    /// Joins along the channels.
-    pub fn concat(&mut self, values: &[&Value]) -> Value {
-        self.node("Concat", values, vec![int("axis", 1)], None)
+    /// Joins along the channels; an error where height and width differ.
+    pub fn concat(&mut self, values: &[&Value]) -> Result<Value> {
+        let sizes: Option<Vec<[usize; 3]>> = values.iter().map(|value| self.size(value)).collect();
+        let sizes = sizes.filter(|sizes| sizes.windows(2).all(|w| w[0][1..] == w[1][1..]));
+        let Some(&[_, height, width]) = sizes.as_ref().and_then(|sizes| sizes.first()) else {
+            let found: Vec<_> = values.iter().map(|value| self.size(value)).collect();
+            return Err(Error::invalid(format!(
+                "pictures of {found:?} cannot be joined: the weights are of another network"
+            )));
+        };
+        let channels = sizes.iter().flatten().map(|size| size[0]).sum();
+        let y = self.node("Concat", values, vec![int("axis", 1)], None);
+        self.sizes.insert(y.0.clone(), [channels, height, width]);
+        Ok(y)
     }
 
     /// All but the first dimension in one.
@@ -147,7 +191,29 @@ impl<'a> Graph<'a> {
         let scales = self.constant(&[1.0, 1.0, 2.0, 2.0]);
         let attributes = vec![string("mode", "linear"), string("coordinate_transformation_mode", "align_corners")];
         let none = Value(String::new());
-        self.node("Resize", &[x, &none, &scales], attributes, None)
+        let y = self.node("Resize", &[x, &none, &scales], attributes, None);
+        if let Some([channels, height, width]) = self.size(x) {
+            self.sizes.insert(y.0.clone(), [channels, 2 * height, 2 * width]);
+        }
+        y
+    }
+
+    /// Cost of one row of the batch in GFLOP; a multiply-add counts two.
+    pub fn gflop(&self) -> f32 {
+        (2 * self.multiplications) as f32 / 1e9
+    }
+
+    fn size(&self, value: &Value) -> Option<[usize; 3]> {
+        self.sizes.get(&value.0).copied()
+    }
+
+    /// A node whose output is as large as its first input.
+    fn alike(&mut self, op: &str, inputs: &[&Value]) -> Value {
+        let y = self.node(op, inputs, vec![], None);
+        if let Some(size) = inputs.first().and_then(|x| self.size(x)) {
+            self.sizes.insert(y.0.clone(), size);
+        }
+        y
     }
 
     /// The file's bytes.
@@ -171,7 +237,15 @@ impl<'a> Graph<'a> {
     }
 
     fn cast(&mut self, value: Value, kind: i32) -> Value {
-        if kind == FLOAT { value } else { self.node("Cast", &[&value], vec![int("to", kind.into())], None) }
+        if kind == FLOAT {
+            return value;
+        }
+        let size = self.size(&value);
+        let cast = self.node("Cast", &[&value], vec![int("to", kind.into())], None);
+        if let Some(size) = size {
+            self.sizes.insert(cast.0.clone(), size);
+        }
+        cast
     }
 
     fn node(&mut self, op: &str, inputs: &[&Value], attribute: Vec<Attribute>, output: Option<&str>) -> Value {
@@ -240,6 +314,13 @@ impl<'a> Graph<'a> {
         self.graph.initializer.push(tensor);
         Ok(Value(name))
     }
+}
+
+fn misfit(shape: &[usize], found: Option<[usize; 3]>) -> Error {
+    let found = found.map_or("nothing".into(), |size| format!("{size:?}"));
+    Error::invalid(format!(
+        "a convolution of {shape:?} does not fit a picture of {found}: the weights are of another network"
+    ))
 }
 
 fn port(name: &str, shape: &[Dim]) -> ValueInfo {

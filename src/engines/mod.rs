@@ -1,5 +1,8 @@
 //! `lipstream engines`: what is installed, its licence, what it costs, where it would run.
 
+pub mod check;
+pub mod import;
+
 use std::process::ExitCode;
 
 use lipstream_engines::{
@@ -79,7 +82,7 @@ fn row(engine: &Package, device: &str) -> Row {
         bytes: engine.size(),
         device: device.to_owned(),
         location: engine.location(),
-        error: m.files.keys().find_map(|part| engine.file(part).err()).map(|e| e.to_string()),
+        error: m.files.keys().find_map(|part| engine.check(part).err()).map(|e| e.to_string()),
     }
 }
 

@@ -1,0 +1,152 @@
+//! Wav2Lip and SyncTalk_2D: one pass from the face as it is, its mouth hidden, and the speech to the face with another mouth.
+//!
+//! - [`region`]: where the network's picture lies on a face.
+//! - [`picture`]: pixels of the frame to the network, and of the network to a patch.
+//! - [`actor`]: one stream.
+
+mod actor;
+mod picture;
+mod region;
+
+use std::sync::Arc;
+
+use actor::PixelActor;
+use picture::Layout;
+use region::Region;
+
+use super::{Actor, Engine, Identity, NetworkStage, Spec, Stage, StageKind};
+use crate::{
+    Error, Result,
+    audio::{Pick, WindowSpec, front_end},
+    bank::ReferenceBank,
+    manifest::{Family, Package},
+    runtime::Options,
+};
+
+/// Place of the engine's only stage.
+const FORWARD: usize = 0;
+/// Tensors of the work.
+const AUDIO: &str = "audio";
+const FACE: &str = "face";
+const PICTURE: &str = "picture";
+
+/// Mel columns of Wav2Lip's window, and features of SyncTalk_2D's: from nine before the frame's on, since the published code
+/// doubles the first.
+const COLUMNS: i64 = 16;
+const ROWS: i64 = 16;
+const ROWS_BEFORE: i64 = 9;
+
+/// The engine, loaded. Its network has an audio input, the input `face` f32 `[B, 6, side, side]` (BGR, 0..1) and the output
+/// `picture` f32 `[B, 3, side, side]`.
+pub struct Pixel {
+    spec: Spec,
+    stages: Vec<Box<dyn Stage>>,
+    lanes: usize,
+    /// Pixels of a side of the network's picture.
+    side: usize,
+    /// Shape of the audio input after the batch.
+    audio: Vec<usize>,
+    /// Whether a window is `[taps, dims]` where the network wants `[dims, taps]`.
+    turned: bool,
+    region: Region,
+    layout: Layout,
+}
+
+impl Pixel {
+    pub fn load(package: &Package, options: &Options) -> Result<Self> {
+        let manifest = package.manifest();
+        let missing =
+            |key: &str| Error::Manifest { origin: package.location(), key: key.into(), cause: "is missing".into() };
+        let front_end = front_end(package, options)?;
+        let (hop, dims) = (front_end.hop(), front_end.dims());
+        let step = hop.as_nanos() as i64;
+        let (part, side, sizes, ports, audio, taps, region, layout) = match manifest.family {
+            Family::Wav2Lip => {
+                let section = manifest.wav2lip.as_ref().ok_or_else(|| missing("wav2lip"))?;
+                let ports = [&section.ports.audio, &section.ports.face, &section.ports.picture].map(String::clone);
+                let taps: Vec<i64> = (0..COLUMNS).map(|k| k * step).collect();
+                let shape = vec![1, dims, COLUMNS as usize];
+                (
+                    "generator",
+                    section.side,
+                    &section.batch_sizes,
+                    ports,
+                    shape,
+                    taps,
+                    Region::WholeFace,
+                    Layout::HalfThenWhole,
+                )
+            }
+            Family::SyncTalk2d => {
+                let section = manifest.synctalk2d.as_ref().ok_or_else(|| missing("synctalk2d"))?;
+                let ports = [AUDIO, FACE, PICTURE].map(str::to_owned);
+                let taps: Vec<i64> = (0..ROWS).map(|k| (k - ROWS_BEFORE) * step).collect();
+                // 16 features of 512 numbers are read as 32 channels of 16 x 16.
+                let shape = vec![ROWS as usize * dims / 256, 16, 16];
+                let layout = Layout::WholeThenMasked;
+                ("unet", section.side, &section.batch_sizes, ports, shape, taps, Region::BelowEyes, layout)
+            }
+            other => return Err(Error::invalid(format!("the family `{other}` has no pictures of its own"))),
+        };
+        let model = package.network(part, options)?;
+        model.expect_input(&ports[0], &audio)?;
+        model.expect_input(&ports[1], &[6, side, side])?;
+        model.expect_output(&ports[2], &[3, side, side])?;
+        let lanes = model.at_a_time();
+        let [audio_port, face_port, picture_port] = ports;
+        let stage = NetworkStage::new(StageKind::Forward, model, &[AUDIO, FACE], &[PICTURE], sizes.clone())
+            .with_ports(&[audio_port, face_port], &[picture_port]);
+        let last = taps.last().copied().unwrap_or(0).max(0) as u64;
+        let look_ahead = std::time::Duration::from_nanos(last) + front_end.overhang();
+        let spec = Spec {
+            name: manifest.name.clone(),
+            family: manifest.family,
+            front_end: front_end.key().to_owned(),
+            window: WindowSpec {
+                hop,
+                overhang: front_end.overhang(),
+                taps,
+                look_ahead,
+                dims,
+                silence: front_end.silence().into(),
+                pick: Pick::Before,
+            },
+            steps: None,
+            passes: 1,
+            references: false,
+            crop: manifest.geometry.crop,
+            alignment: manifest.geometry.alignment.clone(),
+            gflop: manifest.gflop,
+        };
+        let turned = manifest.family == Family::Wav2Lip;
+        Ok(Self { spec, stages: vec![Box::new(stage)], lanes, side, audio, turned, region, layout })
+    }
+}
+
+impl Engine for Pixel {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn stages(&self) -> &[Box<dyn Stage>] {
+        &self.stages
+    }
+
+    fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    fn prepare(&self, _: &ReferenceBank) -> Result<Identity> {
+        Ok(Arc::new(()))
+    }
+
+    fn actor(self: Arc<Self>, _seed: u64, steps: Option<usize>) -> Result<Box<dyn Actor>> {
+        if let Some(steps) = steps {
+            return Err(Error::invalid(format!(
+                "engine `{}` does not denoise: it takes no steps, found {steps}; leave them at 0",
+                self.spec.name
+            )));
+        }
+        Ok(Box::new(PixelActor::new(self)))
+    }
+}

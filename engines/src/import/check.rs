@@ -1,0 +1,171 @@
+//! Whether an engine's networks say what they said when it was imported, or what the published code says.
+
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::Serialize;
+
+use super::golden;
+use crate::{
+    Error, Result,
+    engine::Noise,
+    manifest::Package,
+    runtime::{Input, Model, Options, Tensor},
+};
+
+/// File of an engine's folder with inputs of its networks and what they gave.
+pub(super) const RECORD: &str = "check.safetensors";
+/// Largest file of recorded tensors.
+const LARGEST: u64 = 1 << 30;
+
+/// How far one output is from what it should be.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// The network and its output, or the name of the golden tensor.
+    pub name: String,
+    /// Largest difference over the standard deviation of what it should be.
+    pub relative: f64,
+    pub absolute: f64,
+}
+
+/// Runs every network of an engine on the inputs that were stored when it was imported, or on those of a golden file, and
+/// compares each output.
+pub fn check(package: &Package, options: &Options, golden: Option<&Path>) -> Result<Vec<Difference>> {
+    match golden {
+        Some(path) => {
+            let bytes = read(path)?;
+            let file = parse(&bytes, path)?;
+            golden::compare(package, options, &file, path)
+        }
+        None => {
+            let path = package.folder().map(|folder| folder.join(RECORD)).filter(|path| path.exists());
+            let Some(path) = path else {
+                return Err(Error::invalid(format!(
+                    "engine `{}` has no stored inputs; give a file of them by --golden",
+                    package.manifest().name
+                )));
+            };
+            let bytes = read(&path)?;
+            let file = parse(&bytes, &path)?;
+            Record::compare(package, options, &file, &path)
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+    if size > LARGEST {
+        return Err(Error::invalid(format!("{}: {size} bytes are more than a file of inputs has", path.display())));
+    }
+    std::fs::read(path).map_err(|e| Error::io(path, e))
+}
+
+fn parse<'a>(bytes: &'a [u8], path: &Path) -> Result<SafeTensors<'a>> {
+    SafeTensors::deserialize(bytes)
+        .map_err(|e| Error::invalid(format!("{}: is not a safetensors file: {e}", path.display())))
+}
+
+/// Stored inputs and outputs: `PART.in.PORT` and `PART.out.PORT`, f32.
+pub(super) struct Record;
+
+impl Record {
+    /// Runs every network once on noise; the bytes of the file.
+    pub(super) fn make(package: &Package, options: &Options) -> Result<Vec<u8>> {
+        let mut tensors: Vec<(String, Tensor)> = Vec::new();
+        for (seed, part) in package.manifest().files.keys().enumerate() {
+            let model = package.network(part, options)?;
+            let mut noise = Noise::new(seed as u64, 0.0, 0.5);
+            let inputs: Vec<(String, Tensor)> = model
+                .signature()
+                .inputs
+                .iter()
+                .map(|port| {
+                    let shape: Vec<usize> = port.shape.iter().map(|d| d.unwrap_or(1)).collect();
+                    let data = (0..shape.iter().product()).map(|_| 0.5 + noise.normal() / 4.0).collect();
+                    (port.name.clone(), Tensor { shape, data })
+                })
+                .collect();
+            let outputs = run(&model, &inputs)?;
+            let named = |kind: &str, (port, tensor): (String, Tensor)| (format!("{part}.{kind}.{port}"), tensor);
+            tensors.extend(inputs.into_iter().map(|input| named("in", input)));
+            tensors.extend(outputs.into_iter().map(|output| named("out", output)));
+        }
+        let bytes: Vec<Vec<u8>> =
+            tensors.iter().map(|(_, t)| t.data.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+        let failed = |e: safetensors::SafeTensorError| Error::invalid(e.to_string());
+        let views = tensors
+            .iter()
+            .zip(&bytes)
+            .map(|((name, t), bytes)| Ok((name, TensorView::new(Dtype::F32, t.shape.clone(), bytes)?)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(failed)?;
+        safetensors::serialize(views, None).map_err(failed)
+    }
+
+    fn compare(package: &Package, options: &Options, file: &SafeTensors, path: &Path) -> Result<Vec<Difference>> {
+        let mut all = Vec::new();
+        for part in package.manifest().files.keys() {
+            let model = package.network(part, options)?;
+            let inputs = model
+                .signature()
+                .inputs
+                .iter()
+                .map(|port| Ok((port.name.clone(), tensor(file, &format!("{part}.in.{}", port.name), path)?)))
+                .collect::<Result<Vec<_>>>()?;
+            for (port, found) in run(&model, &inputs)? {
+                let name = format!("{part}.out.{port}");
+                let wanted = tensor(file, &name, path)?;
+                all.push(difference(format!("{part}.{port}"), &found.data, &wanted.data)?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Runs a network once; its outputs by name.
+pub(super) fn run(model: &Model, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {
+    let given: Vec<Input> = inputs.iter().map(|(name, t)| Input { name, shape: &t.shape, data: &t.data }).collect();
+    let outputs = model.run(&given)?;
+    let names = model.signature().outputs.iter().map(|port| port.name.clone());
+    for (name, output) in names.clone().zip(&outputs) {
+        if output.data.iter().any(|v| !v.is_finite()) {
+            let cause = format!("the output `{name}` is not finite");
+            return Err(Error::Runtime { model: model.name().into(), cause });
+        }
+    }
+    Ok(names.zip(outputs).collect())
+}
+
+/// The numbers of a tensor as f32.
+pub(super) fn tensor(file: &SafeTensors, name: &str, path: &Path) -> Result<Tensor> {
+    let refuse = |found: String| Error::Mismatch {
+        model: path.display().to_string(),
+        what: format!("tensor `{name}`"),
+        expected: "f32, i32 or u8".into(),
+        found,
+    };
+    let view = file.tensor(name).map_err(|_| refuse("nothing".into()))?;
+    let data = view.data();
+    let data = match view.dtype() {
+        Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        Dtype::I32 => data.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b) as f32).collect(),
+        Dtype::U8 => data.iter().map(|v| f32::from(*v)).collect(),
+        other => return Err(refuse(format!("{other:?}"))),
+    };
+    Ok(Tensor { shape: view.shape().to_vec(), data })
+}
+
+pub(super) fn difference(name: String, found: &[f32], wanted: &[f32]) -> Result<Difference> {
+    if found.len() != wanted.len() || found.is_empty() {
+        return Err(Error::Mismatch {
+            model: name,
+            what: "numbers".into(),
+            expected: wanted.len().to_string(),
+            found: found.len().to_string(),
+        });
+    }
+    let mean = wanted.iter().map(|v| f64::from(*v)).sum::<f64>() / wanted.len() as f64;
+    let variance = wanted.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / wanted.len() as f64;
+    let absolute = found.iter().zip(wanted).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    Ok(Difference { name, relative: absolute / variance.sqrt().max(1e-12), absolute })
+}

@@ -1,0 +1,64 @@
+use std::path::Path;
+
+use crate::{Error, Result, tensor::Weights};
+
+/// What a published file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Wav2Lip,
+    /// The same as an ONNX graph.
+    Wav2LipGraph,
+    SyncTalk2d,
+    /// SyncTalk_2D's audio-visual encoder.
+    Ave,
+    LatentSync,
+    MuseTalk,
+    Vae,
+    Whisper,
+}
+
+impl Kind {
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Wav2Lip | Self::Wav2LipGraph => "a generator of Wav2Lip",
+            Self::SyncTalk2d => "a U-Net of SyncTalk_2D or Ultralight",
+            Self::Ave => "the audio-visual encoder of SyncTalk_2D",
+            Self::LatentSync => "a U-Net of LatentSync",
+            Self::MuseTalk => "a U-Net of MuseTalk",
+            Self::Vae => "an image autoencoder",
+            Self::Whisper => "a Whisper model",
+        }
+    }
+}
+
+/// Names that only one kind of file has, the most telling first.
+const SIGNS: [(&str, Kind); 10] = [
+    ("face_encoder_blocks.0.0.conv_block.0.weight", Kind::Wav2Lip),
+    ("audio_model.conv1.conv.0.weight", Kind::SyncTalk2d),
+    ("0.conv_block.0.weight", Kind::Ave),
+    ("audio_encoder.0.conv_block.0.weight", Kind::Ave),
+    ("down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", Kind::LatentSync),
+    ("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight", Kind::MuseTalk),
+    ("decoder.conv_in.weight", Kind::Vae),
+    ("decoder.layers.0.weight", Kind::Vae),
+    ("encoder.positional_embedding", Kind::Whisper),
+    ("model.encoder.embed_positions.weight", Kind::Whisper),
+];
+
+/// What a file is, and its weights where it has some.
+pub(super) fn recognise(path: &Path) -> Result<(Kind, Option<Weights>)> {
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+        return Ok((Kind::Wav2LipGraph, None));
+    }
+    let weights = Weights::open(path)?;
+    let kind = SIGNS.iter().find(|(name, _)| weights.shape(name).is_some()).map(|(_, kind)| *kind);
+    let kind = kind.ok_or_else(|| {
+        let first: Vec<&str> = weights.names().take(3).collect();
+        Error::invalid(format!(
+            "{}: is of no family that is known; its first tensors are {}",
+            path.display(),
+            if first.is_empty() { "none".into() } else { first.join(", ") }
+        ))
+    })?;
+    Ok((kind, Some(weights)))
+}

@@ -1,0 +1,141 @@
+//! What goes into a network and what comes out, read from its graph.
+
+use ort::value::{TensorElementType, ValueType};
+use prost::{Message, Oneof};
+
+use super::model::{Dtype, Port, Signature};
+
+/// The ports of a graph's bytes; `None` where it does not say all of them, so that a runtime must infer them.
+pub(super) fn of(graph: &[u8]) -> Option<Signature> {
+    let graph = Model::decode(graph).ok()?.graph?;
+    let weights: Vec<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let inputs = graph.input.iter().filter(|input| !weights.contains(&input.name.as_str()));
+    let signature = Signature {
+        inputs: inputs.map(port).collect::<Option<_>>()?,
+        outputs: graph.output.iter().map(port).collect::<Option<_>>()?,
+    };
+    (!signature.outputs.is_empty()).then_some(signature)
+}
+
+fn port(value: &ValueInfo) -> Option<Port> {
+    let tensor = value.r#type.as_ref()?.tensor_type.as_ref()?;
+    let dims = &tensor.shape.as_ref()?.dim;
+    let size = |dim: &Dimension| match dim.value {
+        Some(DimensionValue::Value(n)) => usize::try_from(n).ok(),
+        _ => None,
+    };
+    let symbol = |dim: &Dimension| match &dim.value {
+        Some(DimensionValue::Symbol(symbol)) => symbol.clone(),
+        _ => String::new(),
+    };
+    Some(Port {
+        name: value.name.clone(),
+        shape: dims.iter().map(size).collect(),
+        dtype: dtype(tensor.elem_type),
+        symbols: dims.iter().map(symbol).collect(),
+    })
+}
+
+/// `TensorProto.DataType` of onnx/onnx.proto.
+fn dtype(kind: i32) -> Dtype {
+    match kind {
+        1 => Dtype::F32,
+        2 => Dtype::Other("u8"),
+        3 => Dtype::Other("i8"),
+        6 => Dtype::Other("i32"),
+        7 => Dtype::Other("i64"),
+        9 => Dtype::Other("bool"),
+        10 => Dtype::Other("f16"),
+        11 => Dtype::Other("f64"),
+        16 => Dtype::Other("bf16"),
+        _ => Dtype::Other("another type"),
+    }
+}
+
+/// The port as a loaded session says it.
+pub(super) fn of_outlet(outlet: &ort::value::Outlet) -> Port {
+    let (shape, dtype, symbols) = match outlet.dtype() {
+        ValueType::Tensor { ty, shape, dimension_symbols } => (
+            shape.iter().map(|d| usize::try_from(*d).ok()).collect(),
+            match ty {
+                TensorElementType::Float32 => Dtype::F32,
+                TensorElementType::Float16 => Dtype::Other("f16"),
+                TensorElementType::Float64 => Dtype::Other("f64"),
+                TensorElementType::Int64 => Dtype::Other("i64"),
+                TensorElementType::Int32 => Dtype::Other("i32"),
+                TensorElementType::Uint8 => Dtype::Other("u8"),
+                TensorElementType::Int8 => Dtype::Other("i8"),
+                _ => Dtype::Other("another type"),
+            },
+            dimension_symbols.iter().map(|s| s.to_string()).collect(),
+        ),
+        _ => (Vec::new(), Dtype::Other("not a tensor"), Vec::new()),
+    };
+    Port { name: outlet.name().to_owned(), shape, dtype, symbols }
+}
+
+// The parts of onnx/onnx.proto that name ports; everything else, weights above all, is passed over.
+
+#[derive(Clone, PartialEq, Message)]
+struct Model {
+    #[prost(message, optional, tag = "7")]
+    graph: Option<Graph>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Graph {
+    #[prost(message, repeated, tag = "5")]
+    initializer: Vec<Named>,
+    #[prost(message, repeated, tag = "11")]
+    input: Vec<ValueInfo>,
+    #[prost(message, repeated, tag = "12")]
+    output: Vec<ValueInfo>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Named {
+    #[prost(string, tag = "8")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ValueInfo {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "2")]
+    r#type: Option<Type>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Type {
+    #[prost(message, optional, tag = "1")]
+    tensor_type: Option<TensorType>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TensorType {
+    #[prost(int32, tag = "1")]
+    elem_type: i32,
+    #[prost(message, optional, tag = "2")]
+    shape: Option<Shape>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Shape {
+    #[prost(message, repeated, tag = "1")]
+    dim: Vec<Dimension>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Dimension {
+    #[prost(oneof = "DimensionValue", tags = "1, 2")]
+    value: Option<DimensionValue>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum DimensionValue {
+    #[prost(int64, tag = "1")]
+    Value(i64),
+    #[prost(string, tag = "2")]
+    Symbol(String),
+}

@@ -1,0 +1,65 @@
+//! `lipstream engines check` and `engines remove`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use lipstream_engines::{
+    import::{self, Difference},
+    manifest::Package,
+    runtime,
+};
+use serde::Serialize;
+
+use crate::error::{Failure, Result};
+
+pub struct Options {
+    pub name: String,
+    pub golden: Option<PathBuf>,
+    pub tolerance: f64,
+    pub device: runtime::Options,
+    pub json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    engine: &'a str,
+    /// The largest relative difference.
+    worst: f64,
+    outputs: &'a [Difference],
+}
+
+/// Compares every network of an engine with what it should say; exit status 1 where one is beyond the tolerance.
+pub fn check(options: &Options) -> Result<ExitCode> {
+    if let Some(golden) = options.golden.as_ref().filter(|golden| !golden.is_file()) {
+        return Err(Failure::input(format!("{}: there is no such file", golden.display())));
+    }
+    let package = Package::find(&options.name)?;
+    package.manifest().files.keys().try_for_each(|part| package.check(part))?;
+    let outputs = import::check(&package, &options.device, options.golden.as_deref())?;
+    let worst = outputs.iter().map(|output| output.relative).fold(0.0, f64::max);
+    let report = Report { engine: &package.manifest().name, worst, outputs: &outputs };
+    if options.json {
+        println!("{}", serde_json::to_string(&report).expect("plain values"));
+    } else {
+        for output in &outputs {
+            println!("{}: {:.2e} of its deviation, {:.2e} absolute", output.name, output.relative, output.absolute);
+        }
+        let verdict = if worst <= options.tolerance { "within" } else { "beyond" };
+        println!("worst {worst:.2e}, {verdict} the tolerance of {:.2e}", options.tolerance);
+    }
+    Ok(if worst <= options.tolerance { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Removes an engine of the user's.
+pub fn remove(name: &str) -> Result<ExitCode> {
+    if Package::is_built_in(name) {
+        return Err(Failure::usage(format!("engine `{name}` is built in and stays")));
+    }
+    let plain = !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.');
+    let folder = Package::data_folder().map(|folder| folder.join(name)).filter(|folder| plain && folder.is_dir());
+    let folder = folder.ok_or_else(|| {
+        Failure::usage(format!("there is no engine `{name}` of yours; `lipstream engines` lists what there is"))
+    })?;
+    std::fs::remove_dir_all(&folder).map_err(|e| Failure::output(format!("{}: {e}", folder.display())))?;
+    println!("{name}: removed");
+    Ok(ExitCode::SUCCESS)
+}
