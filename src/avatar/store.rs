@@ -169,7 +169,7 @@ fn fits(bank: &Path, engine: &str) -> bool {
     let check = || {
         let engine = Package::find(engine)?;
         ReferenceBank::load(bank)?.check(&gather::config(&engine))?;
-        Ok(!engine.is_adapted())
+        Ok(engine.gathers() && !engine.is_adapted())
     };
     let refused = |e: &lipstream_engines::Error| {
         tracing::warn!("{}: {e}; it is not used with `{engine}`", bank.display());

@@ -37,15 +37,16 @@ pub fn check(options: &Options) -> Result<ExitCode> {
     let outputs = import::check(&package, &options.device, options.golden.as_deref())?;
     let worst = outputs.iter().map(|output| output.relative).fold(0.0, f64::max);
     let report = Report { engine: &package.manifest().name, worst, outputs: &outputs };
-    if options.json {
-        println!("{}", serde_json::to_string(&report).expect("plain values"));
+    let text = if options.json {
+        serde_json::to_string(&report).expect("plain values")
     } else {
-        for output in &outputs {
-            println!("{}: {:.2e} of its deviation, {:.2e} absolute", output.name, output.relative, output.absolute);
-        }
+        let line =
+            |o: &Difference| format!("{}: {:.2e} of its deviation, {:.2e} absolute\n", o.name, o.relative, o.absolute);
         let verdict = if worst <= options.tolerance { "within" } else { "beyond" };
-        println!("worst {worst:.2e}, {verdict} the tolerance of {:.2e}", options.tolerance);
-    }
+        let lines: String = outputs.iter().map(line).collect();
+        format!("{lines}worst {worst:.2e}, {verdict} the tolerance of {:.2e}", options.tolerance)
+    };
+    println!("{text}");
     Ok(if worst <= options.tolerance { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 

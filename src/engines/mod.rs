@@ -35,6 +35,12 @@ pub struct Row {
     licence: String,
     description: String,
     gflop_per_frame: f32,
+    /// Frames that it makes together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clip_frames: Option<usize>,
+    /// Sound after a frame's time that it waits for, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    look_ahead_ms: Option<f64>,
     bytes: u64,
     /// What it runs on here.
     device: String,
@@ -72,6 +78,7 @@ fn device() -> String {
 
 fn row(engine: &Package, device: &str) -> Row {
     let m = engine.manifest();
+    let look_ahead = lipstream_engines::engine::look_ahead(m);
     Row {
         name: m.name.clone(),
         family: m.family.to_string(),
@@ -79,6 +86,8 @@ fn row(engine: &Package, device: &str) -> Row {
         licence: m.licence.clone(),
         description: m.description.clone(),
         gflop_per_frame: m.gflop,
+        clip_frames: look_ahead.map(|_| 1),
+        look_ahead_ms: look_ahead.map(|time| time.as_secs_f64() * 1e3),
         bytes: engine.size(),
         device: device.to_owned(),
         location: engine.location(),
@@ -94,6 +103,8 @@ fn broken(name: String, error: String) -> Row {
         licence: String::new(),
         description: String::new(),
         gflop_per_frame: 0.0,
+        clip_frames: None,
+        look_ahead_ms: None,
         bytes: 0,
         device: String::new(),
         location: String::new(),

@@ -472,6 +472,7 @@ impl Session {
         if let Some(manager) = self.manager.upgrade().filter(|_| self.graph.has_param("engine")) {
             params.insert("engine".to_owned(), manager.settings().engine.clone());
         }
+        params.extend(self.spec.engine.clone().map(|engine| ("engine".to_owned(), engine)));
         params.extend(self.spec.params.clone());
         params.extend(changed.iter().cloned());
         params

@@ -54,6 +54,9 @@ pub struct Spec {
     pub id: String,
     /// Name of a graph: `avatar`, `relay`, `dub`, `rtmp-push`, or a file in the configured folder, without `.toml`.
     pub graph: String,
+    /// Engine by name, as the graph's parameter `engine`; the server's where nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// Parameters of the graph, as its file lists them.
     #[serde(default)]
     pub params: BTreeMap<String, String>,
@@ -89,6 +92,7 @@ impl Spec {
         Self {
             id: id.to_owned(),
             graph: graph.to_owned(),
+            engine: None,
             params: BTreeMap::new(),
             avatar: None,
             pull: None,

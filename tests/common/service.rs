@@ -22,6 +22,11 @@ pub struct Service {
 impl Service {
     /// With a configuration, or with none and its demo avatar where that is empty.
     pub fn start(config: &str) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// As [`start`](Self::start), with environment variables of its own.
+    pub fn start_with(config: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = super::lipstream(folder.path());
         command.arg("serve");
@@ -33,6 +38,7 @@ impl Service {
         let mut child = command
             .env("XDG_DATA_HOME", folder.path().join("data"))
             .envs([("LIPSTREAM_SERVER_PORT", "0"), ("LIPSTREAM_RTMP_PORT", "0"), ("LIPSTREAM_SESSIONS_LOAD", "1")])
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

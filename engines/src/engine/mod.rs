@@ -30,7 +30,7 @@ use crate::{
     bank::ReferenceBank,
     geometry::Alignment,
     image::FrameView,
-    manifest::{Family, Package},
+    manifest::{Family, Manifest, Package},
     runtime::Options,
     tracker::Face,
 };
@@ -158,6 +158,15 @@ pub fn load(package: &Package, options: &Options) -> Result<Arc<dyn Engine>> {
         Family::Wav2Lip | Family::SyncTalk2d => Ok(Arc::new(pixel::Pixel::load(package, options)?)),
         Family::Tracker => other("follows faces"),
         Family::Expert => other("judges sync"),
+    }
+}
+
+/// Sound after a frame's time that an engine waits for; `None` of one that makes no faces.
+pub fn look_ahead(manifest: &Manifest) -> Option<Duration> {
+    match manifest.family {
+        Family::Compact => manifest.audio.as_ref().map(|audio| Duration::from_millis(audio.look_ahead_ms.into())),
+        Family::Wav2Lip | Family::SyncTalk2d => Some(pixel::look_ahead(manifest.family)),
+        Family::Tracker | Family::Expert => None,
     }
 }
 

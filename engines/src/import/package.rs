@@ -102,8 +102,8 @@ pub fn import(
     let record = Record::make(&package, &options)?;
     progress("trying it", 0.95)?;
     write(&folder.join(super::check::RECORD), &record)?;
-    partial.become_engine(&target, request.replace)?;
     progress("done", 1.0)?;
+    partial.become_engine(&target, request.replace)?;
     let advice = request.licence.is_none().then_some(parts.terms).flatten();
     Ok(Imported { name, family, folder: target, advice })
 }

@@ -53,7 +53,8 @@ pub async fn create(
     let manager = app.manager.clone();
     let create = move || {
         // What the operator may set to a path, a client may not.
-        spec.params.get("engine").map_or(Ok(()), |name| engines::check_name(name))?;
+        let engines = [spec.engine.as_ref(), spec.params.get("engine")];
+        engines.into_iter().flatten().try_for_each(|name| engines::check_name(name))?;
         manager.create(spec)
     };
     let session = blocking(create).await?;

@@ -8,7 +8,7 @@ mod actor;
 mod picture;
 mod region;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actor::PixelActor;
 use picture::Layout;
@@ -35,6 +35,16 @@ const PICTURE: &str = "picture";
 const COLUMNS: i64 = 16;
 const ROWS: i64 = 16;
 const ROWS_BEFORE: i64 = 9;
+
+/// Sound after a frame's time that a family waits for: the last column or row of its window and what that is made from.
+pub(super) fn look_ahead(family: Family) -> Duration {
+    let column = Duration::from_micros(12_500);
+    let window = column * (COLUMNS as u32 - 1) + Duration::from_millis(25);
+    match family {
+        Family::SyncTalk2d => Duration::from_millis(40) * (ROWS - ROWS_BEFORE - 1) as u32 + window,
+        _ => window,
+    }
+}
 
 /// The engine, loaded. Its network has an audio input, the input `face` f32 `[B, 6, side, side]` (BGR, 0..1) and the output
 /// `picture` f32 `[B, 3, side, side]`.
@@ -96,8 +106,7 @@ impl Pixel {
         let [audio_port, face_port, picture_port] = ports;
         let stage = NetworkStage::new(StageKind::Forward, model, &[AUDIO, FACE], &[PICTURE], sizes.clone())
             .with_ports(&[audio_port, face_port], &[picture_port]);
-        let last = taps.last().copied().unwrap_or(0).max(0) as u64;
-        let look_ahead = std::time::Duration::from_nanos(last) + front_end.overhang();
+        let look_ahead = look_ahead(manifest.family);
         let spec = Spec {
             name: manifest.name.clone(),
             family: manifest.family,
