@@ -100,15 +100,16 @@ impl Model {
         let graph = source.graph()?;
         let mut options =
             Options { device: provider::taken(options.device, options.precision, source.size())?, ..*options };
+        let mut plain = None;
         let signature = match signature::of(&graph) {
             Some(signature) => signature,
             // What the graph does not say, and whether it is one at all, the CPU provider tells: it always works.
             None => {
-                let plain = Options { device: Device::Cpu, precision: Default::default(), threads: 1 };
-                let plain = build(name, &source, &plain, &[])?;
+                let on_cpu = Options { device: Device::Cpu, precision: Default::default(), threads: 1 };
+                let session = plain.insert(build(name, &source, &on_cpu, &[])?);
                 Signature {
-                    inputs: plain.inputs().iter().map(signature::of_outlet).collect(),
-                    outputs: plain.outputs().iter().map(signature::of_outlet).collect(),
+                    inputs: session.inputs().iter().map(signature::of_outlet).collect(),
+                    outputs: session.outputs().iter().map(signature::of_outlet).collect(),
                 }
             }
         };
@@ -125,7 +126,11 @@ impl Model {
         provider::precision(options.device, options.precision)?;
         let sessions = Pool::new(provider::at_a_time(&options));
         if !options.device.wants_fixed_shapes() {
-            sessions.add(Shapes::new(), build(name, &source, &options, &[])?);
+            let session = match plain.filter(|_| options.device == Device::Cpu && options.threads <= 1) {
+                Some(plain) => plain,
+                None => build(name, &source, &options, &[])?,
+            };
+            sessions.add(Shapes::new(), session);
         } else if let Some(shapes) = signature.inputs.iter().map(Port::at_batch_1).collect::<Option<Vec<_>>>() {
             // Compiled now, so that the first frame does not wait for it.
             let fixed = dimensions(&signature, &shapes);

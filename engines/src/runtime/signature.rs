@@ -14,7 +14,9 @@ pub(super) fn of(graph: &[u8]) -> Option<Signature> {
         inputs: inputs.map(port).collect::<Option<_>>()?,
         outputs: graph.output.iter().map(port).collect::<Option<_>>()?,
     };
-    (!signature.outputs.is_empty()).then_some(signature)
+    // Exporters leave sizes of outputs to be inferred; a batch alone may stay open.
+    let open = |port: &Port| port.shape.iter().skip(1).any(Option::is_none);
+    (!signature.outputs.is_empty() && !signature.outputs.iter().any(open)).then_some(signature)
 }
 
 fn port(value: &ValueInfo) -> Option<Port> {
