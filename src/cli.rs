@@ -81,7 +81,7 @@ struct Import {
     /// Arithmetic of its networks
     #[arg(long, default_value = "fp32", value_parser = ["fp32", "fp16"])]
     precision: String,
-    /// What computes the audio features of a SyncTalk_2D network: ave, hubert or wenet
+    /// What computes the audio features of a SyncTalk_2D network: ave, hubert, wenet, or compact, Lipstream's own
     #[arg(long, value_parser = features)]
     features: Option<Features>,
     /// Licence of the weights, as you have it
@@ -143,10 +143,10 @@ fn family(text: &str) -> Result<Family, String> {
 }
 
 fn features(text: &str) -> Result<Features, String> {
-    [Features::Ave, Features::Hubert, Features::Wenet]
+    [Features::Ave, Features::Hubert, Features::Wenet, Features::Compact]
         .into_iter()
         .find(|features| features.name() == text)
-        .ok_or_else(|| "ave, hubert or wenet".into())
+        .ok_or_else(|| "ave, hubert, wenet or compact".into())
 }
 
 #[derive(Args)]

@@ -46,6 +46,7 @@ pub fn front_end(package: &Package, options: &Options) -> Result<Box<dyn FrontEn
         Family::Wav2Lip => Ok(Box::new(Wav2LipMel::default())),
         Family::SyncTalk2d => match manifest.synctalk2d.as_ref().map(|section| section.features) {
             None | Some(Features::Ave) => Ok(Box::new(Ave::new(package, options)?)),
+            Some(Features::Compact) => Ok(Box::new(Encoder::new(&Package::find("compact")?, options)?)),
             Some(other) => Err(Error::invalid(format!(
                 "engine `{}` hears by {}, whose encoder it does not bring: it can be checked and not run; import a \
                  checkpoint that was trained with the features ave",

@@ -165,7 +165,7 @@ pub fn load(package: &Package, options: &Options) -> Result<Arc<dyn Engine>> {
 pub fn look_ahead(manifest: &Manifest) -> Option<Duration> {
     match manifest.family {
         Family::Compact => manifest.audio.as_ref().map(|audio| Duration::from_millis(audio.look_ahead_ms.into())),
-        Family::Wav2Lip | Family::SyncTalk2d => Some(pixel::look_ahead(manifest.family)),
+        Family::Wav2Lip | Family::SyncTalk2d => Some(pixel::look_ahead(manifest)),
         Family::Tracker | Family::Expert => None,
     }
 }

@@ -53,6 +53,9 @@ pub(super) fn compare(
             let side = section.side;
             let size = if side == 160 { "160" } else { "328" };
             let (audio, name, step) = match (section.features, side) {
+                (Features::Compact, _) => {
+                    return Err(Error::invalid("there is no golden layout for the features compact"));
+                }
                 (Features::Ave, 160) => ("160/audio20", "160/out", 1),
                 (Features::Ave, _) => ("160/audio20", "328/out_4th", 4),
                 (Features::Hubert, _) => ("hubert/audio", "hubert/out_4th", 4),

@@ -253,12 +253,23 @@ fn parts(request: &Request) -> Result<Parts> {
             (None, Some(_)) => Features::Ave,
             (None, None) => {
                 return Err(Error::invalid(format!(
-                    "{}: whether its features are of ave, hubert or wenet cannot be told from the weights; say --features",
+                    "{}: whether its features are of ave, hubert, wenet or compact cannot be told from the weights; say --features",
                     path.display()
                 )));
             }
         };
         let side = synctalk2d::side(&weights);
+        let channels = synctalk2d::channels(&weights)?;
+        if (features == Features::Compact)
+            != (channels == 16 && features != Features::Hubert && features != Features::Wenet)
+        {
+            return Err(Error::invalid(format!(
+                "{}: takes audio of {channels} channels, and the features {} have {}",
+                path.display(),
+                features.name(),
+                if features == Features::Compact { 16 } else { 32 }
+            )));
+        }
         let build: Builder = Box::new(move |graph, weights| synctalk2d::unet(graph, weights, features));
         let mut networks = vec![Network { part: "unet", from: From::Weights(weights, build) }];
         match (features, encoder) {

@@ -12,7 +12,7 @@ use crate::{Error, Result, manifest::Features, tensor::Weights};
 /// Height and width of the network's audio input.
 pub fn size(features: Features) -> [usize; 2] {
     match features {
-        Features::Ave => [16, 16],
+        Features::Ave | Features::Compact => [16, 16],
         Features::Hubert => [32, 32],
         Features::Wenet => [16, 32],
     }
@@ -21,7 +21,7 @@ pub fn size(features: Features) -> [usize; 2] {
 /// Stride of the third convolution, which leaves 16 x 16.
 fn stride(features: Features) -> [usize; 2] {
     match features {
-        Features::Ave => [1, 1],
+        Features::Ave | Features::Compact => [1, 1],
         Features::Hubert => [2, 2],
         Features::Wenet => [1, 2],
     }

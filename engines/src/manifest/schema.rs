@@ -111,6 +111,8 @@ pub enum Features {
     Hubert,
     /// WeNet: `[256, 16, 32]`.
     Wenet,
+    /// The front-end of `compact`: 32 features of 128 numbers, 20 ms apart, as `[16, 16, 16]`.
+    Compact,
 }
 
 impl Features {
@@ -119,6 +121,7 @@ impl Features {
             Self::Ave => "ave",
             Self::Hubert => "hubert",
             Self::Wenet => "wenet",
+            Self::Compact => "compact",
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     Error, Result,
     audio::{Pick, WindowSpec, front_end},
     bank::ReferenceBank,
-    manifest::{Family, Package},
+    manifest::{Family, Features, Manifest, Package},
     runtime::Options,
 };
 
@@ -35,15 +35,25 @@ const PICTURE: &str = "picture";
 const COLUMNS: i64 = 16;
 const ROWS: i64 = 16;
 const ROWS_BEFORE: i64 = 9;
+/// Features of `compact`'s front-end that a network trained on it takes, and those of them before the frame's.
+const HOPS: i64 = 32;
+const HOPS_BEFORE: i64 = 27;
 
 /// Sound after a frame's time that a family waits for: the last column or row of its window and what that is made from.
-pub(super) fn look_ahead(family: Family) -> Duration {
+pub(super) fn look_ahead(manifest: &Manifest) -> Duration {
     let column = Duration::from_micros(12_500);
     let window = column * (COLUMNS as u32 - 1) + Duration::from_millis(25);
-    match family {
-        Family::SyncTalk2d => Duration::from_millis(40) * (ROWS - ROWS_BEFORE - 1) as u32 + window,
-        _ => window,
+    match manifest.synctalk2d.as_ref().map(|section| section.features) {
+        None => window,
+        // A hop of 20 ms and what its mel frames overhang.
+        Some(Features::Compact) => Duration::from_millis(20) * (HOPS - HOPS_BEFORE) as u32 + Duration::from_millis(15),
+        Some(_) => Duration::from_millis(40) * (ROWS - ROWS_BEFORE - 1) as u32 + window,
     }
+}
+
+/// Part of a box on each side that the network does not see: the published code cuts 4 pixels off 168 or 328.
+fn border(side: usize) -> f32 {
+    if side == 160 { 4.0 / 168.0 } else { 4.0 / 328.0 }
 }
 
 /// The engine, loaded. Its network has an audio input, the input `face` f32 `[B, 6, side, side]` (BGR, 0..1) and the output
@@ -90,11 +100,15 @@ impl Pixel {
             Family::SyncTalk2d => {
                 let section = manifest.synctalk2d.as_ref().ok_or_else(|| missing("synctalk2d"))?;
                 let ports = [AUDIO, FACE, PICTURE].map(str::to_owned);
-                let taps: Vec<i64> = (0..ROWS).map(|k| (k - ROWS_BEFORE) * step).collect();
+                let (count, before) = match section.features {
+                    Features::Compact => (HOPS, HOPS_BEFORE),
+                    _ => (ROWS, ROWS_BEFORE),
+                };
+                let taps: Vec<i64> = (0..count).map(|k| (k - before) * step).collect();
                 // 16 features of 512 numbers are read as 32 channels of 16 x 16.
-                let shape = vec![ROWS as usize * dims / 256, 16, 16];
-                let layout = Layout::WholeThenMasked;
-                ("unet", section.side, &section.batch_sizes, ports, shape, taps, Region::BelowEyes, layout)
+                let shape = vec![count as usize * dims / 256, 16, 16];
+                let (region, layout) = (Region::BelowEyes { border: border(section.side) }, Layout::WholeThenMasked);
+                ("unet", section.side, &section.batch_sizes, ports, shape, taps, region, layout)
             }
             other => return Err(Error::invalid(format!("the family `{other}` has no pictures of its own"))),
         };
@@ -106,7 +120,9 @@ impl Pixel {
         let [audio_port, face_port, picture_port] = ports;
         let stage = NetworkStage::new(StageKind::Forward, model, &[AUDIO, FACE], &[PICTURE], sizes.clone())
             .with_ports(&[audio_port, face_port], &[picture_port]);
-        let look_ahead = look_ahead(manifest.family);
+        let look_ahead = look_ahead(manifest);
+        let own = manifest.synctalk2d.as_ref().is_some_and(|section| section.features == Features::Compact);
+        let pick = if own { Pick::Between } else { Pick::Before };
         let spec = Spec {
             name: manifest.name.clone(),
             family: manifest.family,
@@ -118,7 +134,7 @@ impl Pixel {
                 look_ahead,
                 dims,
                 silence: front_end.silence().into(),
-                pick: Pick::Before,
+                pick,
             },
             steps: None,
             passes: 1,

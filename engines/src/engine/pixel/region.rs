@@ -14,8 +14,8 @@ pub(super) enum Region {
     /// to ear; `pads` of 10 pixels on a face of some 200 are the 5 per cent below.
     WholeFace,
     /// SyncTalk_2D's: a square, from the second point of the jaw's outline to the last but one, from the bridge of the nose
-    /// down.
-    BelowEyes,
+    /// down, less a border on each side in parts of it.
+    BelowEyes { border: f32 },
 }
 
 impl Region {
@@ -33,13 +33,14 @@ impl Region {
                 let bottom = points[landmarks::CHIN_TIP].y;
                 Rect { x: jaw.x, y: top, width: jaw.width, height: (bottom - top) * 1.05 }
             }
-            Self::BelowEyes => {
+            Self::BelowEyes { border } => {
                 // One of 32 parts of the outline from ear to ear is 0.62 of one of ours.
                 let ear = |end: usize, next: usize| points[end].lerp(points[next], 0.62).x;
                 let right = ear(landmarks::EAR_RIGHT, landmarks::EAR_RIGHT - 1);
                 let left = ear(landmarks::EAR_LEFT, landmarks::EAR_LEFT + 1);
                 let (from, to) = (right.min(left), right.max(left));
-                Rect { x: from, y: points[BRIDGE].y, width: to - from, height: to - from }
+                let (side, cut) = (to - from, (to - from) * border);
+                Rect { x: from + cut, y: points[BRIDGE].y + cut, width: side - 2.0 * cut, height: side - 2.0 * cut }
             }
         };
         let fits = |v: f32| v.is_finite() && v >= 4.0;
@@ -92,16 +93,16 @@ mod tests {
         let whole = Region::WholeFace.of(&face()).unwrap();
         assert!((whole.y - 130.0).abs() < 1e-3 && (whole.y + whole.height - (130.0 + 180.0 * 1.05)).abs() < 1e-2);
         assert!((whole.x - 120.0).abs() < 1e-3 && (whole.width - 160.0).abs() < 1e-2);
-        let below = Region::BelowEyes.of(&face()).unwrap();
+        let below = Region::BelowEyes { border: 0.0 }.of(&face()).unwrap();
         assert!(
             below.y == 190.0 && below.width == below.height && below.width > 155.0 && below.width < 160.0,
             "{below:?}"
         );
         let moved: Vec<Point> = face().iter().map(|p| *p + Point::new(0.25, 0.5)).collect();
-        let after = Region::BelowEyes.of(&moved).unwrap();
+        let after = Region::BelowEyes { border: 0.0 }.of(&moved).unwrap();
         assert!((after.x - below.x - 0.25).abs() < 1e-3 && (after.y - below.y - 0.5).abs() < 1e-3);
         assert_eq!(Region::WholeFace.of(&vec![Point::new(f32::NAN, 0.0); landmarks::COUNT]), None);
-        assert_eq!(Region::BelowEyes.of(&[]), None);
+        assert_eq!(Region::BelowEyes { border: 0.0 }.of(&[]), None);
     }
 
     #[test]
