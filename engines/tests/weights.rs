@@ -156,10 +156,17 @@ fn files_that_are_cut_off_or_damaged_are_refused_or_read_and_never_worse() {
         (zipped(b"", &[]), "ends too early"),
         (zipped(&pickle(b"]"), &[]), "no dict of tensors"),
         (Vec::new(), "neither"),
+        (b"version https://git-lfs.github.com/spec/v1".to_vec(), "git lfs pull"),
+        (b"<!DOCTYPE html><title>Sign in</title>".to_vec(), "web page"),
     ] {
         let error = refusal(bytes);
         assert!(error.contains(cause), "{error}");
     }
+    // A weight in which a bit has changed.
+    let mut damaged = whole.clone();
+    let at = whole.windows(4).position(|w| w == 3.0f32.to_le_bytes()).unwrap();
+    damaged[at] ^= 4;
+    assert!(refusal(damaged).contains("`data/0` in it has another checksum"));
     // A dict of dicts of dicts, each a hundred times the next.
     let mut nest = b"}".to_vec();
     for _ in 0..8 {

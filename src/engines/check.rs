@@ -40,8 +40,12 @@ pub fn check(options: &Options) -> Result<ExitCode> {
     let text = if options.json {
         serde_json::to_string(&report).expect("plain values")
     } else {
-        let line =
-            |o: &Difference| format!("{}: {:.2e} of its deviation, {:.2e} absolute\n", o.name, o.relative, o.absolute);
+        let line = |o: &Difference| {
+            format!(
+                "{}: {:.2e} of its deviation ({:.2e} rms), {:.2e} absolute\n",
+                o.name, o.relative, o.rms, o.absolute
+            )
+        };
         let verdict = if worst <= options.tolerance { "within" } else { "beyond" };
         let lines: String = outputs.iter().map(line).collect();
         format!("{lines}worst {worst:.2e}, {verdict} the tolerance of {:.2e}", options.tolerance)

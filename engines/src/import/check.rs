@@ -25,6 +25,8 @@ pub struct Difference {
     pub name: String,
     /// Largest difference over the standard deviation of what it should be.
     pub relative: f64,
+    /// Root mean square of the differences over that deviation.
+    pub rms: f64,
     pub absolute: f64,
 }
 
@@ -167,5 +169,8 @@ pub(super) fn difference(name: String, found: &[f32], wanted: &[f32]) -> Result<
     let mean = wanted.iter().map(|v| f64::from(*v)).sum::<f64>() / wanted.len() as f64;
     let variance = wanted.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / wanted.len() as f64;
     let absolute = found.iter().zip(wanted).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
-    Ok(Difference { name, relative: absolute / variance.sqrt().max(1e-12), absolute })
+    let squares = found.iter().zip(wanted).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+    let deviation = variance.sqrt().max(1e-12);
+    let rms = (squares / wanted.len() as f64).sqrt() / deviation;
+    Ok(Difference { name, relative: absolute / deviation, rms, absolute })
 }

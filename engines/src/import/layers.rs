@@ -11,27 +11,27 @@ const EPSILON: f64 = 1e-5;
 const COUNTERS: &str = "num_batches_tracked";
 
 /// A file of weights of which it is known what has been used.
-pub struct Taken<'a> {
+pub(super) struct Taken<'a> {
     weights: &'a Weights,
     names: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Taken<'a> {
-    pub fn new(weights: &'a Weights) -> Self {
+    pub(super) fn new(weights: &'a Weights) -> Self {
         Self { weights, names: RefCell::default() }
     }
 
     /// The shape of the tensor `name`; an error where there is none.
-    pub fn shape(&self, name: &str) -> Result<&'a [usize]> {
+    pub(super) fn shape(&self, name: &str) -> Result<&'a [usize]> {
         self.weights.shape(name).ok_or_else(|| self.refuse(name, "a tensor", "nothing"))
     }
 
-    pub fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.weights.shape(name).is_some()
     }
 
     /// The numbers of the tensor `name`, which must have `shape` and be finite.
-    pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    pub(super) fn f32(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let numbers = self.weights.f32(name, shape)?;
         if numbers.iter().any(|v| !v.is_finite()) {
             return Err(self.refuse(name, "finite numbers", "others"));
@@ -41,7 +41,7 @@ impl<'a> Taken<'a> {
     }
 
     /// An error that names the first tensor that nothing has asked for: the file is of another network.
-    pub fn all(&self) -> Result<()> {
+    pub(super) fn all(&self) -> Result<()> {
         let names = self.names.borrow();
         let left = self.weights.names().find(|name| !names.contains(*name) && !name.ends_with(COUNTERS));
         match left {
@@ -62,13 +62,13 @@ impl<'a> Taken<'a> {
     }
 
     /// The shape of a convolution's weight.
-    pub fn kernel(&self, name: &str) -> Result<[usize; 4]> {
+    pub(super) fn kernel(&self, name: &str) -> Result<[usize; 4]> {
         let shape = self.shape(&format!("{name}.weight"))?;
         shape.try_into().map_err(|_| self.refuse(&format!("{name}.weight"), "four dimensions", &format!("{shape:?}")))
     }
 
     /// The convolution `name`, which takes `channels` at each of which `groups` look; without a bias where there is none.
-    pub fn conv(
+    pub(super) fn conv(
         &self,
         name: &str,
         shape: [usize; 4],
@@ -83,7 +83,7 @@ impl<'a> Taken<'a> {
     }
 
     /// As [`conv`](Self::conv), transposed: `shape` is `[in, out, height, width]`.
-    pub fn conv_transpose(&self, name: &str, shape: [usize; 4], stride: usize, padding: usize) -> Result<Conv> {
+    pub(super) fn conv_transpose(&self, name: &str, shape: [usize; 4], stride: usize, padding: usize) -> Result<Conv> {
         let weight = self.f32(&format!("{name}.weight"), &shape)?;
         let bias = self.f32(&format!("{name}.bias"), &shape[1..2])?;
         Ok(Conv { shape, weight, bias, stride: [stride; 2], padding: [padding; 2], groups: 1 })
@@ -91,7 +91,7 @@ impl<'a> Taken<'a> {
 
     /// Folds the batch normalisation `name` that follows `conv` into it; `output` is the dimension of the channels that come
     /// out.
-    pub fn normalised(&self, mut conv: Conv, name: &str, output: usize) -> Result<Conv> {
+    pub(super) fn normalised(&self, mut conv: Conv, name: &str, output: usize) -> Result<Conv> {
         let channels = conv.shape[output];
         let of = |part: &str| self.f32(&format!("{name}.{part}"), &[channels]);
         let (gain, shift, mean, variance) = (of("weight")?, of("bias")?, of("running_mean")?, of("running_var")?);

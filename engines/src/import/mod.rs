@@ -18,6 +18,5 @@ pub mod synctalk2d;
 pub mod wav2lip;
 
 pub use check::{Difference, check};
-pub use layers::Taken;
 pub use package::{Imported, Request, import};
 pub use recognise::Kind;

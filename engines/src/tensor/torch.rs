@@ -25,7 +25,7 @@ const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0
 /// Where the bytes of storages lie in the file: offset and length.
 type Places = HashMap<String, (usize, usize)>;
 
-/// `NAME/data.pkl` and one file `NAME/data/KEY` a storage, none of them compressed.
+/// `NAME/data.pkl` and one file `NAME/data/KEY` a storage, none of them compressed; checksums are compared.
 pub(super) fn read_zip(bytes: &[u8]) -> Result<Contents, String> {
     let broken = |e: zip::result::ZipError| format!("is not a zip file that can be read: {e}; is it cut off?");
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
@@ -57,6 +57,12 @@ pub(super) fn read_zip(bytes: &[u8]) -> Result<Contents, String> {
         let length = usize::try_from(file.size()).map_err(|_| "it is too large")?;
         if start.checked_add(length).is_none_or(|end| end > bytes.len()) {
             return Err(format!("`{inner}` in it does not lie in the file: is it cut off?"));
+        }
+        // A file in which a bit has changed would be another network.
+        if key.is_some() && file.crc32() != 0 && crc32fast::hash(&bytes[start..start + length]) != file.crc32() {
+            return Err(format!(
+                "`{inner}` in it has another checksum than was written: it is damaged; fetch it again"
+            ));
         }
         match key {
             Some(key) => drop(places.insert(key.to_owned(), (start, length))),

@@ -90,6 +90,12 @@ impl Weights {
             Some(b"PK\x03\x04") => torch::read_zip(&bytes),
             Some([0x80, version, ..]) if *version >= 2 => torch::read_legacy(&bytes),
             _ if bytes.get(8) == Some(&b'{') => safetensors::read(&bytes),
+            _ if bytes.starts_with(b"version https://git-lfs") => {
+                Err("is a pointer of Git LFS and not the file itself: fetch it by `git lfs pull`".into())
+            }
+            Some(b"<!DO" | b"<!do" | b"<htm" | b"<HTM") => {
+                Err("is a web page and not a checkpoint: the download wants a confirmation or a login".into())
+            }
             _ => Err("is neither a safetensors file nor a PyTorch checkpoint".into()),
         };
         let Contents { mut tensors, mut numbers } =
