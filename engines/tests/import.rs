@@ -151,3 +151,28 @@ fn a_file_of_another_network_is_refused_with_the_key_and_both_shapes() {
         "{error}"
     );
 }
+
+#[test]
+fn a_narrow_network_says_what_pytorch_says() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/synctalk2d.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    // The file holds the answer beside the weights.
+    let weights: Vec<_> = golden.tensors().into_iter().filter(|(name, _)| name != "golden.out").collect();
+    let weights = Weights::from_bytes("narrow", safetensors::serialize(weights, None).unwrap()).unwrap();
+    let mut graph = Graph::new("unet", Precision::Fp32);
+    synctalk2d::unet(&mut graph, &weights, Features::Compact).unwrap();
+    let pixel = |i: usize| {
+        let [c, y, x] = [i / (160 * 160), i / 160 % 160, i % 160].map(|v| v as f64);
+        (0.5 + 0.5 * (0.1 * (x + 1.0) * (c + 1.0) + 0.05 * y).sin()) as f32
+    };
+    let face: Vec<f32> = (0..6 * 160 * 160).map(pixel).collect();
+    let feature = |i: usize| {
+        let [c, y, x] = [i / 256, i / 16 % 16, i % 16].map(|v| v as f64);
+        (0.3 * c + 0.2 * y - 0.1 * x).cos() as f32
+    };
+    let audio: Vec<f32> = (0..16 * 256).map(feature).collect();
+    let out = run(&graph.finish(), &[("audio", &[1, 16, 16, 16], &audio), ("face", &[1, 6, 160, 160], &face)]);
+    let worst = apart(&thinned(&out, 160, 8), &common::numbers(&golden, "golden.out"));
+    assert!(worst < 1e-4, "{worst}");
+}

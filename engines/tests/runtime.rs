@@ -94,3 +94,15 @@ fn equal_models_are_loaded_once() {
     let first = load(Device::Cpu);
     assert!(std::sync::Arc::ptr_eq(&first, &load(Device::Cpu)));
 }
+
+#[test]
+fn ports_of_other_types_are_fed_and_read_as_f32() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/types.onnx");
+    let model = Model::open(&path, &on(Device::Cpu)).unwrap();
+    let data = [2.6f32, 1e10];
+    let inputs = ["a", "b", "c", "d"].map(|name| Input { name, shape: &[1, 2], data: &data });
+    let outputs: Vec<Vec<f32>> = model.run(&inputs).unwrap().into_iter().map(|tensor| tensor.data).collect();
+    // f16 rounds, integers round and saturate.
+    assert!((outputs[0][0] - 2.6).abs() < 1e-3 && outputs[0][1] == f32::INFINITY, "{outputs:?}");
+    assert_eq!(outputs[1..], [vec![3.0, 1e10], vec![3.0, 2147483648.0], vec![3.0, 255.0]]);
+}

@@ -19,10 +19,16 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// Element type of a model's port. Only [`Dtype::F32`] can be fed.
+/// Element type of a model's port. The caller's numbers are f32; what goes in is rounded to the port's type, and what comes
+/// out is widened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dtype {
     F32,
+    F16,
+    I64,
+    I32,
+    U8,
+    /// One that cannot be fed.
     Other(&'static str),
 }
 
@@ -114,14 +120,15 @@ impl Model {
             }
         };
         drop(graph);
-        if let Some(p) = signature.inputs.iter().chain(&signature.outputs).find(|p| p.dtype != Dtype::F32) {
-            let Dtype::Other(found) = p.dtype else { unreachable!("filtered above") };
-            return Err(Error::Mismatch {
-                model: name.into(),
-                what: format!("`{}`", p.name),
-                expected: "f32".into(),
-                found: found.into(),
-            });
+        for port in signature.inputs.iter().chain(&signature.outputs) {
+            if let Dtype::Other(found) = port.dtype {
+                return Err(Error::Mismatch {
+                    model: name.into(),
+                    what: format!("`{}`", port.name),
+                    expected: "f32, f16, i64, i32 or u8".into(),
+                    found: found.into(),
+                });
+            }
         }
         provider::precision(options.device, options.precision)?;
         let sessions = Pool::new(provider::at_a_time(&options));
@@ -203,14 +210,14 @@ impl Model {
             |e: &dyn std::fmt::Display| Error::Runtime { model: self.name.clone(), cause: one_line(&e.to_string()) };
         let mut values: Vec<(&str, SessionInputValue)> = Vec::with_capacity(inputs.len());
         for i in inputs {
-            let value = TensorRef::from_array_view((i.shape, i.data)).map_err(|e| failed(&e))?;
-            values.push((i.name, value.into()));
+            let dtype =
+                self.signature.inputs.iter().find(|port| port.name == i.name).map_or(Dtype::F32, |port| port.dtype);
+            values.push((i.name, fed(dtype, i).map_err(|e| failed(&e))?));
         }
         let outputs = session.run(values).map_err(|e| failed(&e))?;
         let mut tensors = Vec::with_capacity(self.signature.outputs.len());
         for port in &self.signature.outputs {
-            let (shape, data) = outputs[port.name.as_str()].try_extract_tensor::<f32>().map_err(|e| failed(&e))?;
-            tensors.push(Tensor { shape: shape.iter().map(|d| *d as usize).collect(), data: data.to_vec() });
+            tensors.push(given(port.dtype, &outputs[port.name.as_str()]).map_err(|e| failed(&e))?);
         }
         Ok(tensors)
     }
@@ -243,6 +250,43 @@ impl Model {
                 }
             })
             .collect()
+    }
+}
+
+/// An input as its port wants it; f32 is lent.
+fn fed<'a>(dtype: Dtype, input: &Input<'a>) -> ort::Result<SessionInputValue<'a>> {
+    fn cast<'a, T: ort::value::PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static>(
+        input: &Input,
+        of: impl Fn(f32) -> T,
+    ) -> ort::Result<SessionInputValue<'a>> {
+        let data: Vec<T> = input.data.iter().map(|v| of(*v)).collect();
+        Ok(ort::value::Tensor::from_array((input.shape.to_vec(), data))?.into())
+    }
+    match dtype {
+        Dtype::F32 | Dtype::Other(_) => Ok(TensorRef::from_array_view((input.shape, input.data))?.into()),
+        Dtype::F16 => cast(input, half::f16::from_f32),
+        // A cast saturates, and makes 0 of what is no number.
+        Dtype::I64 => cast(input, |v| v.round() as i64),
+        Dtype::I32 => cast(input, |v| v.round() as i32),
+        Dtype::U8 => cast(input, |v| v.round() as u8),
+    }
+}
+
+/// An output as f32.
+fn given(dtype: Dtype, value: &ort::value::DynValue) -> ort::Result<Tensor> {
+    fn widened<T: ort::value::PrimitiveTensorElementType + Copy>(
+        value: &ort::value::DynValue,
+        of: impl Fn(T) -> f32,
+    ) -> ort::Result<Tensor> {
+        let (shape, data) = value.try_extract_tensor::<T>()?;
+        Ok(Tensor { shape: shape.iter().map(|d| *d as usize).collect(), data: data.iter().map(|v| of(*v)).collect() })
+    }
+    match dtype {
+        Dtype::F32 | Dtype::Other(_) => widened::<f32>(value, |v| v),
+        Dtype::F16 => widened::<half::f16>(value, half::f16::to_f32),
+        Dtype::I64 => widened::<i64>(value, |v| v as f32),
+        Dtype::I32 => widened::<i32>(value, |v| v as f32),
+        Dtype::U8 => widened::<u8>(value, f32::from),
     }
 }
 
