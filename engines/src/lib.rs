@@ -9,7 +9,7 @@
 //!    few steps of a [`schedule`], and renders it as an [`engine::Patch`].
 //! 5. [`image::paste`] blends the patch into the frame.
 //!
-//! [`manifest`] says what a model is, [`runtime`] runs it, [`ruler`] measures what came out.
+//! [`manifest`] says what a model is, [`runtime`] runs it, [`quality`] measures what came out.
 
 pub mod audio;
 pub mod bank;
@@ -20,7 +20,7 @@ pub mod geometry;
 pub mod image;
 pub mod import;
 pub mod manifest;
-pub mod ruler;
+pub mod quality;
 pub mod runtime;
 pub mod schedule;
 pub mod stats;

@@ -9,7 +9,7 @@ use lipstream_engines::{
         compact::{Compact, Pair},
     },
     manifest::Package,
-    ruler::series,
+    quality::series,
     runtime,
 };
 use serde::Serialize;

@@ -11,9 +11,8 @@
 //! first use.
 
 use std::{
-    collections::{BTreeMap, hash_map::DefaultHasher},
+    collections::BTreeMap,
     fs,
-    hash::{Hash, Hasher},
     io::Read,
     path::{Path, PathBuf},
     sync::{
@@ -276,11 +275,11 @@ impl Store {
     fn demo(&self) -> Result<Avatar> {
         let cache = self.cache.as_ref();
         let cache = cache.ok_or_else(|| Failure::run("the cache folder cannot be made: set XDG_CACHE_HOME"))?;
-        let mut hasher = DefaultHasher::new();
-        DEMO_VIDEO.hash(&mut hasher);
-        FORMAT.hash(&mut hasher);
-        gather::hash_makers(&Package::find(DEFAULT_ENGINE)?, &mut hasher)?;
-        let folder = cache.join(format!("{DEMO}-{:016x}", hasher.finish()));
+        let mut key = gather::Key::default();
+        key.add(DEMO_VIDEO);
+        key.add(FORMAT.to_string().as_bytes());
+        key.add_makers(&Package::find(DEFAULT_ENGINE)?)?;
+        let folder = cache.join(format!("{DEMO}-{}", key.name()));
         let _one = self.demo.lock();
         if let Ok(avatar) = Avatar::open(&folder, DEMO) {
             return Ok(avatar);

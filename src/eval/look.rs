@@ -6,7 +6,7 @@ use lipstream_engines::{
     geometry::{Alignment, Point, Similarity, landmarks},
     image::{ColorSpace, Crop, FrameView, Range},
     manifest::Package,
-    ruler::series,
+    quality::series,
     runtime,
 };
 

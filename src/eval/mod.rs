@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use lipstream_engines::{
     geometry::{Point, landmarks},
     manifest::Package,
-    ruler::{
+    quality::{
         expert::{self, Expert},
         picture::{self, Flicker, Seam},
         series,

@@ -5,8 +5,7 @@
 //! elements gather one for each track as the video plays.
 
 use std::{
-    collections::{BTreeMap, hash_map::DefaultHasher},
-    hash::{Hash, Hasher},
+    collections::BTreeMap,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -19,6 +18,8 @@ use lipstream_engines::{
     runtime,
     tracker::{Face, Tracker, TrackerConfig},
 };
+
+use sha2::{Digest, Sha256};
 
 use super::{LOOKING, Watch, progress::Progress};
 use crate::{
@@ -82,20 +83,38 @@ fn file_name(video: &Path, engine: &Package) -> Result<String> {
     let failure = |e: std::io::Error| Failure::input(format!("{}: {e}", video.display()));
     let path = video.canonicalize().map_err(failure)?;
     let meta = path.metadata().map_err(failure)?;
-    let mut hasher = DefaultHasher::new();
-    (&path, meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut hasher);
-    hash_makers(engine, &mut hasher)?;
-    Ok(format!("{:016x}.safetensors", hasher.finish()))
+    let mut key = Key::default();
+    key.add(path.as_os_str().as_encoded_bytes());
+    key.add(format!("{} {} {}", meta.len(), meta.mtime(), meta.mtime_nsec()).as_bytes());
+    key.add_makers(engine)?;
+    Ok(format!("{}.safetensors", key.name()))
 }
 
-/// What decides about a bank besides the pictures: the engine, the tracker and this program.
-pub(crate) fn hash_makers(engine: &Package, hasher: &mut impl Hasher) -> Result<()> {
-    (env!("CARGO_PKG_VERSION"), bank::RULES).hash(hasher);
-    for manifest in [engine.manifest(), Package::find("tracker")?.manifest()] {
-        (&manifest.name, &manifest.version).hash(hasher);
-        manifest.files.iter().for_each(|(part, file)| (part, &file.sha256).hash(hasher));
+/// Names a file of the cache by what it was made from.
+#[derive(Default)]
+pub(crate) struct Key(Sha256);
+
+impl Key {
+    /// Adds bytes; where one part ends and the next begins counts.
+    pub fn add(&mut self, part: &[u8]) {
+        self.0.update((part.len() as u64).to_le_bytes());
+        self.0.update(part);
     }
-    Ok(())
+
+    /// Adds what decides about a bank besides the pictures: the engine, the tracker and this program.
+    pub fn add_makers(&mut self, engine: &Package) -> Result<()> {
+        self.add(format!("{} {:?}", env!("CARGO_PKG_VERSION"), bank::RULES).as_bytes());
+        for manifest in [engine.manifest(), Package::find("tracker")?.manifest()] {
+            self.add(format!("{} {}", manifest.name, manifest.version).as_bytes());
+            manifest.files.iter().for_each(|(part, file)| self.add(format!("{part} {}", file.sha256).as_bytes()));
+        }
+        Ok(())
+    }
+
+    /// 32 hexadecimal digits.
+    pub fn name(self) -> String {
+        self.0.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// Banks as `engine` wants them.

@@ -38,7 +38,7 @@ pub struct Presence {
 
 /// The properties that say how.
 #[derive(Clone, Copy, Debug)]
-pub struct Manners {
+pub struct IdleSettings {
     pub idle: Idle,
     /// Time without voice after which the mouth goes.
     pub after: gst::ClockTime,
@@ -48,12 +48,12 @@ pub struct Manners {
 
 impl Presence {
     /// The presence, 0..1, in the frame at running time `time`; `voice` is what has become known since the frame before.
-    pub fn at(&mut self, time: gst::ClockTime, voice: Option<Voice>, manners: &Manners) -> f32 {
-        let hidden = !self.speaks(self.last.unwrap_or(time), manners);
+    pub fn at(&mut self, time: gst::ClockTime, voice: Option<Voice>, idle_settings: &IdleSettings) -> f32 {
+        let hidden = !self.speaks(self.last.unwrap_or(time), idle_settings);
         if let Some(voice) = voice {
             self.spoken = Some(voice.last);
         }
-        let goal = if self.speaks(time, manners) { 1.0 } else { 0.0 };
+        let goal = if self.speaks(time, idle_settings) { 1.0 } else { 0.0 };
         let Some(last) = self.last.replace(time) else {
             self.level = goal;
             return goal;
@@ -64,7 +64,7 @@ impl Presence {
         } else if hidden {
             self.due = voice.map(|voice| voice.first + DUE);
         }
-        let fade = if manners.fade.is_zero() { 1.0 } else { share(passed, manners.fade) };
+        let fade = if idle_settings.fade.is_zero() { 1.0 } else { share(passed, idle_settings.fade) };
         let step = match self.due {
             // Equal steps to the last frame before it is due.
             Some(due) => fade.max((1.0 - self.level) / (1.0 + share(due.saturating_sub(time), passed).floor())),
@@ -75,8 +75,8 @@ impl Presence {
     }
 
     /// Whether the last frame showed its own mouth because nobody spoke.
-    pub fn hidden(&self, manners: &Manners) -> bool {
-        manners.idle == Idle::Own && self.level == 0.0
+    pub fn hidden(&self, idle_settings: &IdleSettings) -> bool {
+        idle_settings.idle == Idle::Own && self.level == 0.0
     }
 
     /// What was being said ends at `time`.
@@ -84,8 +84,8 @@ impl Presence {
         self.spoken = self.spoken.map(|spoken| spoken.min(time));
     }
 
-    fn speaks(&self, time: gst::ClockTime, manners: &Manners) -> bool {
-        manners.idle == Idle::Rest || self.spoken.is_some_and(|spoken| time < spoken + manners.after)
+    fn speaks(&self, time: gst::ClockTime, idle_settings: &IdleSettings) -> bool {
+        idle_settings.idle == Idle::Rest || self.spoken.is_some_and(|spoken| time < spoken + idle_settings.after)
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
         gst::ClockTime::from_mseconds(ms)
     }
 
-    const OWN: Manners = Manners {
+    const OWN: IdleSettings = IdleSettings {
         idle: Idle::Own,
         after: gst::ClockTime::from_mseconds(400),
         fade: gst::ClockTime::from_mseconds(200),
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn at_rest_it_is_always_there() {
         let mut presence = Presence::default();
-        let rest = Manners { idle: Idle::Rest, ..OWN };
+        let rest = IdleSettings { idle: Idle::Rest, ..OWN };
         assert!((0..100).all(|i| presence.at(ms(40 * i), None, &rest) == 1.0));
     }
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::{
     properties::{self, SchedulingPolicy, Settings},
-    speaker::{Finished, Frame, Left, Manner, Speaker, Work},
+    speaker::{Finished, Frame, Left, RenderSettings, Speaker, Work},
     timing::COMPUTE,
     wait::{Gate, Wait},
 };
@@ -384,7 +384,7 @@ impl LipDenoise {
 
     /// Why a frame without a face is left as it is; `None` while nothing is to be said.
     fn unseen(&self, speaker: &Speaker, buffer: &gst::BufferRef) -> Option<Why> {
-        let hidden = speaker.presence.hidden(&self.settings.lock().manners());
+        let hidden = speaker.presence.hidden(&self.settings.lock().idle_settings());
         (self.featurespad.is_linked() && !hidden).then(|| face::absence(buffer))
     }
 
@@ -397,7 +397,7 @@ impl LipDenoise {
         face: &Face,
         time: gst::ClockTime,
     ) -> std::result::Result<(Work, f32), Fault> {
-        let manners = self.settings.lock().manners();
+        let idle_settings = self.settings.lock().idle_settings();
         let late = self.patience(time) == Some(Duration::ZERO);
         let unknown = if late {
             None
@@ -412,7 +412,7 @@ impl LipDenoise {
             _ if speaker.eases() => Wait::Interrupted,
             (true, _) => Wait::Late,
             (_, Some(why)) => {
-                let wanted = self.settings.lock().gather && !speaker.presence.hidden(&manners);
+                let wanted = self.settings.lock().gather && !speaker.presence.hidden(&idle_settings);
                 return Ok((Work::Pass(Some(why).filter(|_| wanted)), 1.0));
             }
             _ => self.stats.stage("wait").time(|| self.wait(time, speaker.interrupts)),
@@ -430,7 +430,7 @@ impl LipDenoise {
             Wait::Absent => return Ok((Work::Pass(None), 1.0)),
             Wait::Flushing => return Err(Fault::Flow(gst::FlowError::Flushing)),
         };
-        let presence = speaker.presence.at(time, voice, &manners);
+        let presence = speaker.presence.at(time, voice, &idle_settings);
         let work = match heard {
             _ if presence == 0.0 => Work::Idle,
             Wait::Ready(window, _) => match self.stats.stage("prepare").time(|| speaker.identity(face))? {
@@ -450,9 +450,9 @@ impl LipDenoise {
         info: &gst_video::VideoInfo,
         depth: usize,
     ) -> std::result::Result<Vec<Done>, Fault> {
-        let manner = {
+        let render_settings = {
             let settings = self.settings.lock();
-            Manner { gain: settings.gain as f32, gap: settings.gap }
+            RenderSettings { gain: settings.gain as f32, gap: settings.gap }
         };
         let mut done = Vec::new();
         loop {
@@ -463,7 +463,8 @@ impl LipDenoise {
             let Some(mut frame) = speaker.pending.pop_front() else { break };
             let patience = frame.time.and_then(|time| self.patience(time));
             speaker.heed(self.gate.interrupts());
-            let Finished { patch, left, at_rest } = speaker.finish(&mut frame, patience, manner, &self.stats)?;
+            let Finished { patch, left, at_rest } =
+                speaker.finish(&mut frame, patience, render_settings, &self.stats)?;
             if self.gate.flushing() {
                 return Err(Fault::Flow(gst::FlowError::Flushing));
             }

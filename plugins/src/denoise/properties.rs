@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gst::{glib, prelude::*};
 
-use super::idle::{Idle, Manners};
+use super::idle::{Idle, IdleSettings};
 use crate::{
     options::{self, Options},
     stats,
@@ -72,8 +72,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub fn manners(&self) -> Manners {
-        Manners { idle: self.idle, after: self.idle_after, fade: self.fade }
+    pub fn idle_settings(&self) -> IdleSettings {
+        IdleSettings { idle: self.idle, after: self.idle_after, fade: self.fade }
     }
 
     pub fn set(&mut self, name: &str, value: &glib::Value) {

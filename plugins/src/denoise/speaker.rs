@@ -88,7 +88,7 @@ pub enum Left {
 
 /// How frames are rendered, as the settings are now.
 #[derive(Clone, Copy)]
-pub struct Manner {
+pub struct RenderSettings {
     pub gain: f32,
     pub gap: Duration,
 }
@@ -268,7 +268,7 @@ impl Speaker {
         &mut self,
         frame: &mut Frame,
         patience: Option<Duration>,
-        manner: Manner,
+        render_settings: RenderSettings,
         stats: &Stats<5>,
     ) -> Result<Finished> {
         let time = frame.time.unwrap_or_default();
@@ -318,9 +318,9 @@ impl Speaker {
         let scene = Scene {
             face: &face,
             identity: &identity,
-            gain: manner.gain,
+            gain: render_settings.gain,
             time: frame.buffer.pts().map(Into::into),
-            gap: manner.gap,
+            gap: render_settings.gap,
         };
         let since = Instant::now();
         let mut shown = self.actor.show(work, &scene)?;

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::{Compact, contrast::Contrast, person::opening};
-use crate::{Error, Result, geometry::landmarks, ruler::series};
+use crate::{Error, Result, geometry::landmarks, quality::series};
 
 /// Blocks of time, each held out once.
 const BLOCKS: usize = 6;
