@@ -10,7 +10,6 @@
 
 pub mod compact;
 mod noise;
-mod patch;
 pub mod pixel;
 mod stage;
 mod work;
@@ -18,8 +17,8 @@ mod worker;
 
 use std::{any::Any, sync::Arc, time::Duration};
 
+pub use crate::image::Patch;
 pub use noise::Noise;
-pub use patch::Patch;
 pub use stage::{LATENT, NetworkStage, Stage, StageKind, StepStage};
 pub use work::{Pass, Work};
 pub use worker::{StageStats, Stream, SubmitError, Ticket, WaitError, Worker, WorkerConfig, WorkerStats};

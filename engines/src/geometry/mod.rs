@@ -1,14 +1,14 @@
-//! Points, similarities, alignment and warps. Pixel coordinates have x to the right and y down; the centre of the
+//! Points, similarities, alignment and splines. Pixel coordinates have x to the right and y down; the centre of the
 //! pixel in column `c`, row `r` is at `(c + 0.5, r + 0.5)`. Unit crop coordinates run 0..1 over a square crop.
 
 mod alignment;
 pub mod landmarks;
 mod similarity;
-mod warp;
+mod spline;
 
 pub use alignment::Alignment;
 pub use similarity::Similarity;
-pub use warp::{Anchored, Lattice, ThinPlate};
+pub use spline::{Anchored, ThinPlate};
 
 /// A point or an offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]

@@ -7,13 +7,12 @@
 use std::ops::Range;
 
 use super::{
-    ColorSpace, Crop, Format, FrameMut,
+    ColorSpace, Crop, Format, FrameMut, Patch,
     balance::{Colour, RING, Sample},
     raster,
 };
 use crate::{
     Error, Result,
-    engine::Patch,
     geometry::{Point, Rect, Similarity},
     image::raster::Raster,
 };

@@ -5,8 +5,8 @@ use super::{
     person::{Person, Pictured, Wanted, opening},
 };
 use crate::{
-    geometry::{Anchored, Lattice, Point, Rect, landmarks},
-    image::Crop,
+    geometry::{Anchored, Point, Rect, landmarks},
+    image::{Crop, Lattice},
 };
 
 /// A new reference must be this much nearer than the one in use, or the picture would flicker between the two.

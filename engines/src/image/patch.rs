@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use crate::{geometry::Similarity, image::Crop};
+use super::Crop;
+use crate::geometry::Similarity;
 
 /// Generated pixels in crop space and where they belong.
 #[derive(Clone, Debug)]
