@@ -31,6 +31,7 @@ type Seen = Arc<Mutex<Vec<(StageKind, Vec<f32>)>>>;
 struct Adding {
     kind: StageKind,
     seen: Seen,
+    threads: Arc<Mutex<Vec<std::thread::ThreadId>>>,
     gate: Arc<Mutex<mpsc::Receiver<Order>>>,
 }
 
@@ -47,6 +48,7 @@ impl Stage for Adding {
     fn run(&self, batch: &mut [Work]) -> Result<()> {
         let values = batch.iter().map(|work| work.tensor("value").map(|t| t.data[0])).collect::<Result<_>>()?;
         self.seen.lock().push((self.kind, values));
+        self.threads.lock().push(std::thread::current().id());
         match self.gate.lock().recv_timeout(Duration::from_secs(20)) {
             Ok(Order::Run) => {
                 for work in batch {
@@ -95,6 +97,7 @@ const SECOND: StageKind = StageKind::Refine;
 struct Rig {
     worker: Arc<Worker>,
     seen: Seen,
+    threads: Arc<Mutex<Vec<std::thread::ThreadId>>>,
     gate: mpsc::Sender<Order>,
 }
 
@@ -122,9 +125,13 @@ impl Rig {
         };
         let (gate, orders) = mpsc::channel();
         let (seen, orders) = (Seen::default(), Arc::new(Mutex::new(orders)));
-        let stage = |kind| Box::new(Adding { kind, seen: seen.clone(), gate: orders.clone() }) as Box<dyn Stage>;
+        let threads = Arc::<Mutex<Vec<_>>>::default();
+        let stage = |kind| {
+            Box::new(Adding { kind, seen: seen.clone(), threads: threads.clone(), gate: orders.clone() })
+                as Box<dyn Stage>
+        };
         let engine = Arc::new(Fake { spec, stages: vec![stage(FIRST), stage(SECOND)] });
-        Self { worker: Arc::new(Worker::start(engine, batch, timeout, queue)), seen, gate }
+        Self { worker: Arc::new(Worker::start(engine, batch, timeout, queue)), seen, threads, gate }
     }
 
     fn open(&self, runs: usize) {
@@ -315,4 +322,38 @@ fn a_stage_that_fails_or_panics_fails_its_own_frames_and_the_worker_goes_on() {
 fn work_with_nothing_to_pass_is_finished() {
     let rig = Rig::new(1, Duration::ZERO, 1);
     assert_eq!(value(rig.worker.stream().submit(work(4.0, &[])).unwrap().wait(None).unwrap()), 4.0);
+}
+
+#[test]
+fn whoever_waits_at_once_runs_the_stages_and_those_of_others() {
+    let rig = Rig::new(4, Duration::ZERO, 8);
+    let streams: Vec<Stream> = (0..2).map(|_| rig.worker.stream()).collect();
+    streams.iter().for_each(|stream| stream.wait_at_once(true));
+    let [a, b] = [0, 1].map(|i| streams[i].submit(work(10.0 * i as f32, &[0, 1])).unwrap());
+    rig.open(2);
+    let me = std::thread::current().id();
+    assert_eq!(value(a.wait(None).unwrap()), 2.0);
+    assert_eq!(value(b.wait(None).unwrap()), 12.0);
+    assert_eq!(rig.values(), [vec![0.0, 10.0], vec![1.0, 11.0]]);
+    assert_eq!(*rig.threads.lock(), [me, me]);
+    // One that is not run in time can be waited for again, and a flush reaches who sleeps.
+    let late = streams[0].submit(work(1.0, &[0])).unwrap();
+    let late = match late.wait(Some(Duration::ZERO)) {
+        Err(WaitError::Timeout(ticket)) => ticket,
+        other => panic!("{other:?}"),
+    };
+    rig.open(1);
+    assert_eq!(value(late.wait(None).unwrap()), 2.0);
+    let other = rig.worker.stream();
+    let busy = rig.occupy(&other);
+    let mine = streams[0].submit(work(1.0, &[0])).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(30));
+            streams[0].flush();
+        });
+        assert!(matches!(mine.wait(None), Err(WaitError::Flushed)));
+    });
+    rig.open(1);
+    busy.wait(None).unwrap();
 }

@@ -3,17 +3,24 @@
 //! A pass through a stage is the unit of work. Items of one stream at different steps and items of different streams share
 //! a batch where they wait for the same stage with the same shapes. An item that has more to pass goes back to the front of
 //! the queue, so items of a stream finish in the order in which they were submitted.
+//!
+//! Stages run on threads of the worker, or on that of a stream which [waits at once](Stream::wait_at_once): on a busy CPU the
+//! way to another thread and back can take longer than the stage. Together they run as many batches at a time as the device
+//! takes.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use parking_lot::{Condvar, Mutex};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{Engine, StageKind, work::Work};
 use crate::{
@@ -75,15 +82,25 @@ enum Refusal {
 }
 
 /// Work that is on its way.
-#[derive(Debug)]
-pub struct Ticket(Receiver<Outcome>);
+pub struct Ticket {
+    outcome: Receiver<Outcome>,
+    /// Where whoever waits runs batches meanwhile.
+    helps: Option<Arc<Shared>>,
+}
+
+impl std::fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ticket").finish_non_exhaustive()
+    }
+}
 
 impl Ticket {
     /// The finished work; `None` waits as long as it takes.
     pub fn wait(self, timeout: Option<Duration>) -> Result<Work, WaitError> {
-        let outcome = match timeout {
-            None => self.0.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(limit) => self.0.recv_timeout(limit),
+        let outcome = match (&self.helps, timeout) {
+            (Some(shared), _) => shared.help(&self.outcome, timeout.map(|timeout| Instant::now() + timeout)),
+            (None, None) => self.outcome.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            (None, Some(limit)) => self.outcome.recv_timeout(limit),
         };
         match outcome {
             Ok(Ok(work)) => Ok(work),
@@ -122,6 +139,8 @@ struct Item {
     place: u64,
     /// Since when it waits for its next stage.
     since: Instant,
+    /// Whoever waits for it runs its stages.
+    at_once: bool,
     reply: Sender<Outcome>,
 }
 
@@ -148,6 +167,8 @@ struct Queue {
     closed: bool,
     /// Batches and items of each stage.
     counts: Vec<(u64, u64)>,
+    /// Batches that run now.
+    running: usize,
 }
 
 /// Items that go through a stage together, and what their streams' flush counts were.
@@ -159,11 +180,16 @@ struct Batch {
 
 struct Shared {
     engine: Arc<dyn Engine>,
+    /// Most batches at a time.
+    lanes: usize,
     batch_size: usize,
     batch_timeout: Duration,
     capacity: usize,
     queue: Mutex<Queue>,
+    /// What the worker's own threads sleep on,
     changed: Condvar,
+    /// and those that wait for a ticket and help.
+    helped: Condvar,
     times: Vec<stats::Timer>,
 }
 
@@ -202,11 +228,13 @@ impl Worker {
         let stages = engine.stages().len();
         let lanes = engine.lanes().max(1);
         let shared = Arc::new(Shared {
+            lanes,
             batch_size: if batch_size == 0 { usize::MAX } else { batch_size },
             batch_timeout,
             capacity: queue.max(1),
             queue: Mutex::new(Queue { counts: vec![(0, 0); stages], ..Queue::default() }),
             changed: Condvar::new(),
+            helped: Condvar::new(),
             times: (0..stages).map(|_| stats::Timer::default()).collect(),
             engine,
         });
@@ -235,7 +263,7 @@ impl Worker {
         queue.next_stream += 1;
         let id = queue.next_stream;
         queue.streams.insert(id, StreamState::default());
-        Stream { worker: self.clone(), id }
+        Stream { worker: self.clone(), id, at_once: AtomicBool::new(false) }
     }
 
     pub fn stats(&self) -> WorkerStats {
@@ -260,6 +288,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.shared.queue.lock().closed = true;
         self.shared.changed.notify_all();
+        self.shared.helped.notify_all();
         for thread in self.threads.drain(..) {
             // A panic there has already been reported; the queue is closed either way.
             let _ = thread.join();
@@ -271,11 +300,18 @@ impl Drop for Worker {
 pub struct Stream {
     worker: Arc<Worker>,
     id: u64,
+    at_once: AtomicBool,
 }
 
 impl Stream {
     pub fn worker(&self) -> &Arc<Worker> {
         &self.worker
+    }
+
+    /// Says that whoever submits from now on waits for the ticket at once, and may run stages meanwhile: nobody else is woken
+    /// for them.
+    pub fn wait_at_once(&self, at_once: bool) {
+        self.at_once.store(at_once, Relaxed);
     }
 
     /// Queues work. Work that was finished before and has more to pass keeps its place in the stream.
@@ -286,7 +322,7 @@ impl Stream {
         if work.next().is_none() {
             // Nobody can have dropped the other end.
             let _ = reply.send(Ok(work));
-            return Ok(Ticket(outcome));
+            return Ok(Ticket { outcome, helps: None });
         }
         let mut queue = shared.queue.lock();
         if queue.closed {
@@ -301,15 +337,22 @@ impl Stream {
             state.next += 1;
             state.next
         });
-        let item = Item { stream: self.id, work, place, since: Instant::now(), reply };
+        let at_once = self.at_once.load(Relaxed);
+        let item = Item { stream: self.id, work, place, since: Instant::now(), at_once, reply };
         if again {
             queue.waiting.push_front(item)
         } else {
             queue.waiting.push_back(item)
         }
         drop(queue);
-        shared.changed.notify_all();
-        Ok(Ticket(outcome))
+        if !at_once {
+            shared.changed.notify_all();
+        }
+        if !shared.batch_timeout.is_zero() {
+            // A batch may be complete by it.
+            shared.helped.notify_all();
+        }
+        Ok(Ticket { outcome, helps: at_once.then(|| shared.clone()) })
     }
 
     /// Drops every item of this stream, queued or in the batch that runs now; returns how many were queued.
@@ -328,15 +371,22 @@ impl Stream {
             }
             keep
         });
-        before - queue.waiting.len()
+        let flushed = before - queue.waiting.len();
+        drop(queue);
+        // Whoever waits for them may sleep.
+        shared.helped.notify_all();
+        flushed
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         self.flush();
-        self.worker.shared.queue.lock().streams.remove(&self.id);
-        self.worker.shared.changed.notify_all();
+        let shared = &self.worker.shared;
+        shared.queue.lock().streams.remove(&self.id);
+        // Fewer streams may complete a batch.
+        shared.changed.notify_all();
+        shared.helped.notify_all();
     }
 }
 
@@ -366,79 +416,108 @@ impl Shared {
     }
 
     fn run(&self) {
-        while let Some(batch) = self.gather() {
-            let Batch { stage, items, epochs } = batch;
-            let (mut works, items): (Vec<Work>, Vec<_>) =
-                items.into_iter().map(|item| (item.work, (item.stream, item.place, item.reply))).unzip();
-            let run = || self.engine.stages()[stage].run(&mut works);
-            // What a panic leaves behind belongs to this batch alone, and that is dropped.
-            let outcome = self.times[stage].time(|| catch_unwind(AssertUnwindSafe(run)));
-            let failed = match outcome {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(panic) => Some(format!("a stage panicked: {}", said(panic.as_ref()))),
+        let mut queue = self.queue.lock();
+        while !queue.closed {
+            match self.gather(&mut queue) {
+                Ok(batch) => MutexGuard::unlocked(&mut queue, || self.pass(batch)),
+                Err(due) => sleep(&self.changed, &mut queue, due),
+            }
+        }
+        for item in queue.waiting.drain(..) {
+            let _ = item.reply.send(Err(Refusal::Ended));
+        }
+        drop(queue);
+        self.helped.notify_all();
+    }
+
+    /// Waits for an outcome and runs batches meanwhile, where the device takes one more.
+    fn help(&self, outcome: &Receiver<Outcome>, deadline: Option<Instant>) -> Result<Outcome, RecvTimeoutError> {
+        let mut queue = self.queue.lock();
+        loop {
+            // Outcomes are sent under the lock, so none can come between here and the sleep.
+            match outcome.try_recv() {
+                Ok(outcome) => return Ok(outcome),
+                Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) if queue.closed => return Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) => (),
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(RecvTimeoutError::Timeout);
+            }
+            match self.gather(&mut queue) {
+                Ok(batch) => MutexGuard::unlocked(&mut queue, || self.pass(batch)),
+                Err(due) => sleep(&self.helped, &mut queue, due.into_iter().chain(deadline).min()),
+            }
+        }
+    }
+
+    /// Lets a batch pass its stage, and sends what is finished.
+    fn pass(&self, batch: Batch) {
+        let Batch { stage, items, epochs } = batch;
+        let (mut works, items): (Vec<Work>, Vec<_>) =
+            items.into_iter().map(|item| (item.work, (item.stream, item.place, item.at_once, item.reply))).unzip();
+        let run = || self.engine.stages()[stage].run(&mut works);
+        // What a panic leaves behind belongs to this batch alone, and that is dropped.
+        let outcome = self.times[stage].time(|| catch_unwind(AssertUnwindSafe(run)));
+        let failed = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panic) => Some(format!("a stage panicked: {}", said(panic.as_ref()))),
+        };
+        if let Some(cause) = &failed {
+            tracing::error!(%cause, stage = self.engine.stages()[stage].kind().name(), "a stage failed");
+        }
+        let mut queue = self.queue.lock();
+        queue.running -= 1;
+        queue.counts[stage].0 += 1;
+        queue.counts[stage].1 += items.len() as u64;
+        let mut unfinished = Vec::new();
+        for ((mut work, (stream, place, at_once, reply)), epoch) in works.into_iter().zip(items).zip(epochs) {
+            queue.busy.remove(&stream);
+            work.advance();
+            // Nobody may be waiting for it any more.
+            let _ = match (&failed, queue.streams.get(&stream).map(|state| state.flushes) == Some(epoch)) {
+                (_, false) => reply.send(Err(Refusal::Flushed)),
+                (Some(cause), _) => reply.send(Err(Refusal::Failed(cause.clone()))),
+                (None, _) if work.next().is_none() => reply.send(Ok(work)),
+                _ => {
+                    unfinished.push(Item { stream, work, place, since: Instant::now(), at_once, reply });
+                    Ok(())
+                }
             };
-            if let Some(cause) = &failed {
-                tracing::error!(%cause, stage = self.engine.stages()[stage].kind().name(), "a stage failed");
-            }
-            let mut queue = self.queue.lock();
-            queue.counts[stage].0 += 1;
-            queue.counts[stage].1 += items.len() as u64;
-            let mut unfinished = Vec::new();
-            for ((mut work, (stream, place, reply)), epoch) in works.into_iter().zip(items).zip(epochs) {
-                queue.busy.remove(&stream);
-                work.advance();
-                // Nobody may be waiting for it any more.
-                let _ = match (&failed, queue.streams.get(&stream).map(|state| state.flushes) == Some(epoch)) {
-                    (_, false) => reply.send(Err(Refusal::Flushed)),
-                    (Some(cause), _) => reply.send(Err(Refusal::Failed(cause.clone()))),
-                    (None, _) if work.next().is_none() => reply.send(Ok(work)),
-                    _ => {
-                        unfinished.push(Item { stream, work, place, since: Instant::now(), reply });
-                        Ok(())
-                    }
-                };
-            }
-            unfinished.into_iter().rev().for_each(|item| queue.waiting.push_front(item));
-            drop(queue);
+        }
+        unfinished.into_iter().rev().for_each(|item| queue.waiting.push_front(item));
+        let own = queue.waiting.iter().any(|item| !item.at_once);
+        drop(queue);
+        self.helped.notify_all();
+        if own {
             self.changed.notify_all();
         }
     }
 
-    /// The next batch; `None` once the worker is closed.
-    fn gather(&self) -> Option<Batch> {
-        let mut queue = self.queue.lock();
-        loop {
-            if queue.closed {
-                for item in queue.waiting.drain(..) {
-                    let _ = item.reply.send(Err(Refusal::Ended));
-                }
-                return None;
-            }
-            let Some((stage, chosen, most)) = self.choose(&queue) else {
-                self.changed.wait(&mut queue);
-                continue;
-            };
-            let oldest = chosen.iter().map(|i| queue.waiting[*i].since).min();
-            let due = oldest.map(|since| since + self.batch_timeout).filter(|due| Instant::now() < *due);
-            if let Some(due) = due
-                && chosen.len() < most.min(queue.streams.len())
-            {
-                self.changed.wait_until(&mut queue, due);
-                continue;
-            }
-            let mut left = VecDeque::with_capacity(queue.waiting.len());
-            let mut items = Vec::with_capacity(chosen.len());
-            let mut chosen = chosen.into_iter().peekable();
-            for (i, item) in std::mem::take(&mut queue.waiting).into_iter().enumerate() {
-                if chosen.next_if_eq(&i).is_some() { items.push(item) } else { left.push_back(item) }
-            }
-            queue.waiting = left;
-            queue.busy.extend(items.iter().map(|item| item.stream));
-            let flushes = |item: &Item| queue.streams.get(&item.stream).map_or(u64::MAX, |state| state.flushes);
-            let epochs = items.iter().map(flushes).collect();
-            return Some(Batch { stage, items, epochs });
+    /// Takes the next batch out; where there is none yet, when one will be due without anything more coming.
+    fn gather(&self, queue: &mut Queue) -> Result<Batch, Option<Instant>> {
+        if queue.running >= self.lanes {
+            return Err(None);
         }
+        let (stage, chosen, most) = self.choose(queue).ok_or(None)?;
+        let oldest = chosen.iter().map(|i| queue.waiting[*i].since).min();
+        let due = oldest.map(|since| since + self.batch_timeout).filter(|due| Instant::now() < *due);
+        if due.is_some() && chosen.len() < most.min(queue.streams.len()) {
+            return Err(due);
+        }
+        let mut left = VecDeque::with_capacity(queue.waiting.len());
+        let mut items = Vec::with_capacity(chosen.len());
+        let mut chosen = chosen.into_iter().peekable();
+        for (i, item) in std::mem::take(&mut queue.waiting).into_iter().enumerate() {
+            if chosen.next_if_eq(&i).is_some() { items.push(item) } else { left.push_back(item) }
+        }
+        queue.waiting = left;
+        queue.busy.extend(items.iter().map(|item| item.stream));
+        let flushes = |item: &Item| queue.streams.get(&item.stream).map_or(u64::MAX, |state| state.flushes);
+        let epochs = items.iter().map(flushes).collect();
+        queue.running += 1;
+        Ok(Batch { stage, items, epochs })
     }
 
     /// Which of the waiting items may go through a stage together, the first of them that may go before all, and how many
@@ -475,6 +554,13 @@ impl Shared {
             }
         }
         Some((stage, chosen, most))
+    }
+}
+
+fn sleep(on: &Condvar, queue: &mut MutexGuard<Queue>, until: Option<Instant>) {
+    match until {
+        Some(until) => drop(on.wait_until(queue, until)),
+        None => on.wait(queue),
     }
 }
 

@@ -106,6 +106,9 @@ impl Model {
         let graph = source.graph()?;
         let mut options =
             Options { device: provider::taken(options.device, options.precision, source.size())?, ..*options };
+        if options.threads == 0 {
+            options.threads = provider::threads(source.size());
+        }
         let mut plain = None;
         let signature = match signature::of(&graph) {
             Some(signature) => signature,
@@ -145,9 +148,6 @@ impl Model {
         } else {
             // Its programs are built when their shapes are known; that the device works at all must be known now.
             provider::probe(&options)?;
-        }
-        if options.threads == 0 {
-            options.threads = 1;
         }
         Ok(Arc::new(Self { name: name.into(), source, options, signature, sessions }))
     }

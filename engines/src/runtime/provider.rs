@@ -45,6 +45,12 @@ pub fn survey() -> &'static [Availability] {
 /// than handing them to OpenVINO's threads does, and each program has threads of its own.
 const SMALL: usize = 4 << 20;
 
+/// Threads of one run where nobody says: small networks gain nothing by a second, and many run side by side.
+pub(super) fn threads(model_bytes: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    if model_bytes < SMALL { 1 } else { cores.min(AT_A_TIME) }
+}
+
 /// What `device` stands for on this machine for a model of `model_bytes` at a precision.
 pub fn taken(device: Device, precision: Precision, model_bytes: usize) -> Result<Device> {
     let first = resolve(device)?;

@@ -299,6 +299,7 @@ impl LipDenoise {
             SchedulingPolicy::Latency => 0,
             SchedulingPolicy::Throughput => steps.saturating_sub(1) as usize,
         };
+        speaker.stream().wait_at_once(depth == 0);
         let time = |d: Duration| gst::ClockTime::from_nseconds(d.as_nanos() as u64);
         *self.state.lock() = State {
             stream: Some(speaker.stream().clone()),
