@@ -357,3 +357,16 @@ fn whoever_waits_at_once_runs_the_stages_and_those_of_others() {
     rig.open(1);
     busy.wait(None).unwrap();
 }
+
+#[test]
+fn work_that_nobody_waits_for_any_more_is_not_run() {
+    let rig = Rig::new(4, Duration::ZERO, 8);
+    let (first, second) = (rig.worker.stream(), rig.worker.stream());
+    let busy = rig.occupy(&first);
+    drop(pending(first.submit(work(1.0, &[0])).unwrap()));
+    let kept = second.submit(work(2.0, &[0])).unwrap();
+    rig.open(2);
+    busy.wait(None).unwrap();
+    kept.wait(None).unwrap();
+    assert_eq!(rig.values(), [vec![99.0], vec![2.0]]);
+}

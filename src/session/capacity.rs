@@ -25,6 +25,8 @@ use crate::{
 
 /// Time between the frames of [`STANDARD`].
 const PERIOD: Duration = Duration::from_millis(40);
+/// What sessions that run beside each other cost more than one alone, for which a frame is measured: caches and threads.
+const CONTENTION: f64 = 1.1;
 /// Frames of the measurement, which come at their pace, and frames before it that warm all up, as fast as it goes.
 const FRAMES: u64 = 25;
 const WARM_UP: u64 = 15;
@@ -115,7 +117,11 @@ impl Meter {
     pub fn cost(&self, picture: Picture) -> f64 {
         let fps = if picture.fps.0 == 0 { 25.0 } else { picture.fps.0 as f64 / picture.fps.1.max(1) as f64 };
         let pixels = (picture.width as f64 * picture.height as f64) / (STANDARD.width as f64 * STANDARD.height as f64);
-        self.price.get().map_or(self.all(), |price| price.frame) * self.load.lock().factor * pixels * fps.min(120.0)
+        let frame = self
+            .price
+            .get()
+            .map_or(self.all(), |price| if price.measured { price.frame * CONTENTION } else { price.frame });
+        frame * self.load.lock().factor * pixels * fps.min(120.0)
     }
 
     /// Whether a session with such pictures fits beside those that run; with a warning where it does, but other programs

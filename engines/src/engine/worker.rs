@@ -86,6 +86,8 @@ pub struct Ticket {
     outcome: Receiver<Outcome>,
     /// Where whoever waits runs batches meanwhile.
     helps: Option<Arc<Shared>>,
+    /// Work whose ticket is gone is not run.
+    _wanted: Arc<()>,
 }
 
 impl std::fmt::Debug for Ticket {
@@ -141,6 +143,8 @@ struct Item {
     since: Instant,
     /// Whoever waits for it runs its stages.
     at_once: bool,
+    /// Gone with the ticket.
+    wanted: Weak<()>,
     reply: Sender<Outcome>,
 }
 
@@ -319,10 +323,11 @@ impl Stream {
         let shared = &self.worker.shared;
         shared.check(&work)?;
         let (reply, outcome) = bounded(1);
+        let wanted = Arc::new(());
         if work.next().is_none() {
             // Nobody can have dropped the other end.
             let _ = reply.send(Ok(work));
-            return Ok(Ticket { outcome, helps: None });
+            return Ok(Ticket { outcome, helps: None, _wanted: wanted });
         }
         let mut queue = shared.queue.lock();
         if queue.closed {
@@ -338,7 +343,8 @@ impl Stream {
             state.next
         });
         let at_once = self.at_once.load(Relaxed);
-        let item = Item { stream: self.id, work, place, since: Instant::now(), at_once, reply };
+        let since = Instant::now();
+        let item = Item { stream: self.id, work, place, since, at_once, wanted: Arc::downgrade(&wanted), reply };
         if again {
             queue.waiting.push_front(item)
         } else {
@@ -352,7 +358,7 @@ impl Stream {
             // A batch may be complete by it.
             shared.helped.notify_all();
         }
-        Ok(Ticket { outcome, helps: at_once.then(|| shared.clone()) })
+        Ok(Ticket { outcome, helps: at_once.then(|| shared.clone()), _wanted: wanted })
     }
 
     /// Drops every item of this stream, queued or in the batch that runs now; returns how many were queued.
@@ -454,8 +460,10 @@ impl Shared {
     /// Lets a batch pass its stage, and sends what is finished.
     fn pass(&self, batch: Batch) {
         let Batch { stage, items, epochs } = batch;
-        let (mut works, items): (Vec<Work>, Vec<_>) =
-            items.into_iter().map(|item| (item.work, (item.stream, item.place, item.at_once, item.reply))).unzip();
+        let (mut works, items): (Vec<Work>, Vec<_>) = items
+            .into_iter()
+            .map(|item| (item.work, (item.stream, item.place, item.at_once, item.wanted, item.reply)))
+            .unzip();
         let run = || self.engine.stages()[stage].run(&mut works);
         // What a panic leaves behind belongs to this batch alone, and that is dropped.
         let outcome = self.times[stage].time(|| catch_unwind(AssertUnwindSafe(run)));
@@ -472,7 +480,7 @@ impl Shared {
         queue.counts[stage].0 += 1;
         queue.counts[stage].1 += items.len() as u64;
         let mut unfinished = Vec::new();
-        for ((mut work, (stream, place, at_once, reply)), epoch) in works.into_iter().zip(items).zip(epochs) {
+        for ((mut work, (stream, place, at_once, wanted, reply)), epoch) in works.into_iter().zip(items).zip(epochs) {
             queue.busy.remove(&stream);
             work.advance();
             // Nobody may be waiting for it any more.
@@ -481,7 +489,7 @@ impl Shared {
                 (Some(cause), _) => reply.send(Err(Refusal::Failed(cause.clone()))),
                 (None, _) if work.next().is_none() => reply.send(Ok(work)),
                 _ => {
-                    unfinished.push(Item { stream, work, place, since: Instant::now(), at_once, reply });
+                    unfinished.push(Item { stream, work, place, since: Instant::now(), at_once, wanted, reply });
                     Ok(())
                 }
             };
@@ -497,6 +505,7 @@ impl Shared {
 
     /// Takes the next batch out; where there is none yet, when one will be due without anything more coming.
     fn gather(&self, queue: &mut Queue) -> Result<Batch, Option<Instant>> {
+        queue.waiting.retain(|item| item.wanted.strong_count() > 0);
         if queue.running >= self.lanes {
             return Err(None);
         }

@@ -326,8 +326,8 @@ impl Speaker {
         let mut shown = self.actor.show(work, &scene)?;
         while let Shown::More(work) = shown {
             let made = match self.stream.submit(work) {
-                // What came before has taken some of the frame's time.
-                Ok(ticket) => ticket.wait(patience.map(|patience| patience.saturating_sub(since.elapsed()))),
+                // A picture that is half drawn is finished: it is late by less than one that is thrown away and held.
+                Ok(ticket) => ticket.wait(None),
                 Err(SubmitError::QueueFull(_)) => {
                     return Ok(Finished::new(self.hold(&face, frame, time), Left::Late));
                 }
