@@ -169,11 +169,12 @@ fn files_that_are_cut_off_or_damaged_are_refused_or_read_and_never_worse() {
     assert!(refusal(damaged).contains("`data/0` in it has another checksum"));
     // A dict of dicts of dicts, each a hundred times the next.
     let mut nest = b"}".to_vec();
-    for _ in 0..8 {
-        let items: Vec<u8> = (0..100u8).flat_map(|i| [text(&i.to_string()), vec![b'h', 0]].concat()).collect();
-        nest = [&nest[..], b"q\x00}(", &items, b"u"].concat();
+    for level in 0..8u8 {
+        let items: Vec<u8> = (0..100u8).flat_map(|i| [text(&i.to_string()), vec![b'h', level]].concat()).collect();
+        nest = [&nest[..], b"q", &[level], b"}(", &items, b"u"].concat();
     }
     assert!(refusal(zipped(&pickle(&nest), &[])).contains("more than"));
+    assert!(refusal(zipped(&pickle(b"]q\x00]q\x00"), &[])).contains("two things under one number"));
 }
 
 #[test]

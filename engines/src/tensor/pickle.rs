@@ -91,11 +91,36 @@ fn known(module: &str, name: &str) -> Option<Name> {
     })
 }
 
-/// Reads one pickle from the beginning of `bytes`; the value, and how many bytes it took.
-pub(super) fn read(bytes: &[u8]) -> Result<(Value, usize), String> {
-    let mut machine = Machine { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+/// What a pickle says.
+pub(super) struct Pickle {
+    pub value: Value,
+    /// Bytes that it took.
+    pub length: usize,
+    _kept: Memo,
+}
+
+/// Reads one pickle from the beginning of `bytes`.
+pub(super) fn read(bytes: &[u8]) -> Result<Pickle, String> {
+    let mut machine = Machine { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: Memo::default() };
     let value = machine.run()?;
-    Ok((value, machine.at))
+    Ok(Pickle { value, length: machine.at, _kept: machine.memo })
+}
+
+/// Values by their number. A list that holds itself does so by way of the memo: when that goes, its lists and dicts are
+/// emptied, or such a ring would keep its memory for good.
+#[derive(Default)]
+struct Memo(HashMap<u32, Value>);
+
+impl Drop for Memo {
+    fn drop(&mut self) {
+        for value in self.0.values() {
+            match value {
+                Value::List(list) => drop(list.take()),
+                Value::Dict(dict) => drop(dict.take()),
+                _ => (),
+            }
+        }
+    }
 }
 
 struct Machine<'a> {
@@ -103,7 +128,7 @@ struct Machine<'a> {
     at: usize,
     stack: Vec<Value>,
     marks: Vec<usize>,
-    memo: HashMap<u32, Value>,
+    memo: Memo,
 }
 
 impl Machine<'_> {
@@ -198,7 +223,7 @@ impl Machine<'_> {
                 let place = u32::from_le_bytes(self.array()?);
                 self.remember(place)?;
             }
-            0x94 => self.remember(self.memo.len() as u32)?,
+            0x94 => self.remember(self.memo.0.len() as u32)?,
             b'h' => {
                 let place = self.byte()?;
                 self.recall(place.into())?;
@@ -294,12 +319,16 @@ impl Machine<'_> {
 
     fn remember(&mut self, place: u32) -> Result<(), String> {
         let value = self.stack.last().cloned().ok_or_else(short)?;
-        self.memo.insert(place, value);
+        // What is kept under the number already may be in a ring, and must stay until the memo goes.
+        if matches!(self.memo.0.get(&place), Some(Value::List(_) | Value::Dict(_))) {
+            return Err("its pickle keeps two things under one number".into());
+        }
+        self.memo.0.insert(place, value);
         Ok(())
     }
 
     fn recall(&mut self, place: u32) -> Result<(), String> {
-        let value = self.memo.get(&place).cloned().ok_or("its pickle recalls what it never kept")?;
+        let value = self.memo.0.get(&place).cloned().ok_or("its pickle recalls what it never kept")?;
         self.stack.push(value);
         Ok(())
     }
@@ -413,5 +442,21 @@ fn call(what: &Value, arguments: &Value) -> Result<Value, String> {
         },
         Name::Opaque => Ok(Value::Other),
         Name::Storage(_) => Err(broken()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_holds_itself_is_let_go() {
+        // A list, kept as 0, to which it is added itself.
+        let pickle = read(b"\x80\x02]q\x00h\x00a.").unwrap();
+        let Value::List(list) = &pickle.value else { panic!("a list") };
+        let watched = Rc::downgrade(list);
+        assert!(watched.strong_count() > 1);
+        drop(pickle);
+        assert_eq!(watched.strong_count(), 0);
     }
 }

@@ -9,7 +9,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::{
     Dtype,
-    pickle::{self, Storage, Strided, Value},
+    pickle::{self, Pickle, Storage, Strided, Value},
     weights::{Contents, Entry, LONGEST_NAME, MOST_DIMENSIONS, MOST_TENSORS},
 };
 
@@ -71,26 +71,25 @@ pub(super) fn read_zip(bytes: &[u8]) -> Result<Contents, String> {
         }
     }
     let program = program.ok_or("is a zip file without `data.pkl`, so no PyTorch checkpoint")?;
-    let (value, _) = pickle::read(program)?;
-    contents(&value, &places)
+    contents(&pickle::read(program)?.value, &places)
 }
 
 /// Pickles of a magic number, a protocol version, the machine, the object and the keys of the storages, then each storage
 /// after its number of elements.
 pub(super) fn read_legacy(bytes: &[u8]) -> Result<Contents, String> {
     let mut rest = bytes;
-    let mut next = || -> Result<Value, String> {
-        let (value, length) = pickle::read(rest)?;
-        rest = &rest[length..];
-        Ok(value)
+    let mut next = || -> Result<Pickle, String> {
+        let pickle = pickle::read(rest)?;
+        rest = &rest[pickle.length..];
+        Ok(pickle)
     };
-    if !matches!(next()?, Value::Big(bytes) if *bytes == MAGIC) {
+    if !matches!(&next()?.value, Value::Big(bytes) if **bytes == MAGIC) {
         return Err("is a pickle, and not one that `torch.save` wrote".into());
     }
     let (_version, _machine, object, keys) = (next()?, next()?, next()?, next()?);
-    let Value::List(keys) = keys else { return Err("has no list of storages".into()) };
+    let Value::List(keys) = &keys.value else { return Err("has no list of storages".into()) };
     let mut sizes = HashMap::new();
-    walk_storages(&object, &mut |storage| {
+    walk_storages(&object.value, &mut |storage| {
         sizes.insert(storage.key.clone(), storage.dtype.size());
     })?;
     let mut places = Places::new();
@@ -104,7 +103,7 @@ pub(super) fn read_legacy(bytes: &[u8]) -> Result<Contents, String> {
         places.insert(key.to_owned(), (bytes.len() - data.len(), length));
         rest = &data[length..];
     }
-    contents(&object, &places)
+    contents(&object.value, &places)
 }
 
 fn walk_storages(value: &Value, found: &mut impl FnMut(&Storage)) -> Result<(), String> {
