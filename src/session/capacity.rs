@@ -95,8 +95,8 @@ impl Meter {
                             "a frame of 1280x720 costs {:.1} ms of CPU time on device {device}",
                             frame * 1e3
                         );
-                        if best.as_ref().is_none_or(|best| frame < best.frame) {
-                            best = Some(Price { frame, device: device.to_owned(), measured: true });
+                        if best.as_ref().is_none_or(|best| frame * CONTENTION < best.frame) {
+                            best = Some(Price { frame: frame * CONTENTION, device: device.to_owned(), measured: true });
                         }
                     }
                     Err(failure) => tracing::warn!("the cost of a frame on device {device} is not known: {failure}"),
@@ -117,10 +117,7 @@ impl Meter {
     pub fn cost(&self, picture: Picture) -> f64 {
         let fps = if picture.fps.0 == 0 { 25.0 } else { picture.fps.0 as f64 / picture.fps.1.max(1) as f64 };
         let pixels = (picture.width as f64 * picture.height as f64) / (STANDARD.width as f64 * STANDARD.height as f64);
-        let frame = self
-            .price
-            .get()
-            .map_or(self.all(), |price| if price.measured { price.frame * CONTENTION } else { price.frame });
+        let frame = self.price.get().map_or(self.all(), |price| price.frame);
         frame * self.load.lock().factor * pixels * fps.min(120.0)
     }
 
