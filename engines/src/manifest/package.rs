@@ -152,7 +152,9 @@ impl Package {
             }
             _ => self.file(part)?.into(),
         };
-        let hash = format!("{} {}", entry.sha256, entry.data.as_ref().map_or("", |data| &data.sha256));
+        // Further programs are made from the file, so that the same network in another folder is another one.
+        let place = if let Source::File(path) = &source { path.display().to_string() } else { String::new() };
+        let hash = format!("{} {place}", entry.sha256);
         Model::shared(&name, &hash, source, options)
     }
 
