@@ -104,6 +104,11 @@ impl Decoder {
         self.inlet.restart();
     }
 
+    /// Frees the source's place at once: stopping the decoder, which dropping it does, takes longer.
+    pub fn leave(&self) {
+        self.inlet.leave();
+    }
+
     /// The source has ended: waits, for at most `patience`, until everything that was pushed has been decoded.
     pub fn finish(&self, patience: Duration) {
         // A refusal means that the stream has failed, and then nothing is left to wait for.

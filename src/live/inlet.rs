@@ -82,10 +82,15 @@ impl Inlet {
     pub fn restart(&self) {
         self.intake.restart(self.source);
     }
+
+    /// Ends the source before it is dropped: its place is free, and what it still gives is passed over.
+    pub fn leave(&self) {
+        self.intake.end(self.source);
+    }
 }
 
 impl Drop for Inlet {
     fn drop(&mut self) {
-        self.intake.end(self.source);
+        self.leave();
     }
 }

@@ -169,8 +169,10 @@ impl Publish {
 
 impl Drop for Publish {
     fn drop(&mut self) {
-        // Stopping a pipeline waits for its threads, which this one must not.
+        // Stopping a pipeline waits for its threads, which this one must not. The place is free before that: whoever deletes
+        // a source may publish again when it is answered.
         if let Some(decoder) = self.decoder.take() {
+            decoder.leave();
             std::thread::spawn(move || drop(decoder));
         }
     }

@@ -82,17 +82,9 @@ impl House {
         self.send("POST", path, &[("content-type", SDP)], offer.as_bytes())
     }
 
-    /// Posts an offer that is answered; gives the location, the tag and the answer. A place is free a moment after its source
-    /// has gone.
+    /// Posts an offer that is answered; gives the location, the tag and the answer.
     pub fn open(&self, path: &str, offer: &str) -> (String, String, String) {
-        let (mut head, mut answer) = self.post(path, offer);
-        for _ in 0..100 {
-            if head.status() != 409 {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            (head, answer) = self.post(path, offer);
-        }
+        let (head, answer) = self.post(path, offer);
         assert_eq!(head.status(), 201, "{answer}");
         (header(&head, "location"), header(&head, "etag"), answer)
     }
