@@ -134,6 +134,25 @@ fn tensors_that_lie_outside_their_file_are_refused() {
 }
 
 #[test]
+fn files_of_a_zip_that_lie_over_each_other_are_refused() {
+    let names: Vec<String> = (0..40).map(|i| i.to_string()).collect();
+    let large = vec![1; 10_000];
+    let storages: Vec<(&str, &[u8])> =
+        names.iter().enumerate().map(|(i, name)| (name.as_str(), if i == 0 { &large[..] } else { &[7] })).collect();
+    let mut bytes = zipped(&pickle(&dict(&[])), &storages);
+    assert!(Weights::from_bytes("x.pth", bytes.clone()).is_ok());
+    // Every small file is said to be the large one: checksum, sizes and place of its entry in the directory (APPNOTE 4.3.12).
+    let entries: Vec<usize> = (0..bytes.len() - 4).filter(|i| bytes[*i..].starts_with(b"PK\x01\x02")).collect();
+    let first = entries[1];
+    let (sums, place) = (bytes[first + 16..first + 28].to_vec(), bytes[first + 42..first + 46].to_vec());
+    for at in &entries[2..] {
+        bytes[at + 16..at + 28].copy_from_slice(&sums);
+        bytes[at + 42..at + 46].copy_from_slice(&place);
+    }
+    assert!(refusal(bytes).contains("lie over each other"));
+}
+
+#[test]
 fn files_that_are_cut_off_or_damaged_are_refused_or_read_and_never_worse() {
     let whole = checkpoint();
     for length in 0..whole.len() {

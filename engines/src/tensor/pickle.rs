@@ -8,10 +8,12 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use super::Dtype;
 
-/// Bounds: opcodes of one pickle, values on the stack, and the longest string.
+/// Bounds: opcodes of one pickle, values on the stack, the longest string, and tuples, lists and dicts in each other: a state
+/// dict has a handful, and a value is let go by as many calls as it is deep.
 const MOST_OPCODES: usize = 8_000_000;
 const MOST_STACKED: usize = 2_000_000;
 const LONGEST: usize = 1 << 20;
+const DEEPEST: u32 = 64;
 
 /// Items of a dict, in order.
 type Pairs = Rc<RefCell<Vec<(Value, Value)>>>;
@@ -109,12 +111,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<Pickle, String> {
 /// Values by their number. A list that holds itself does so by way of the memo: when that goes, its lists and dicts are
 /// emptied, or such a ring would keep its memory for good.
 #[derive(Default)]
-struct Memo(HashMap<u32, Value>);
+struct Memo(HashMap<u32, Held>);
 
 impl Drop for Memo {
     fn drop(&mut self) {
-        for value in self.0.values() {
-            match value {
+        for held in self.0.values() {
+            match &held.value {
                 Value::List(list) => drop(list.take()),
                 Value::Dict(dict) => drop(dict.take()),
                 _ => (),
@@ -123,10 +125,28 @@ impl Drop for Memo {
     }
 }
 
+/// A value and how many tuples, lists and dicts are in each other there. What a list or dict of the memo was given since is
+/// not counted: those are emptied one by one when the memo goes.
+#[derive(Clone)]
+struct Held {
+    value: Value,
+    depth: u32,
+}
+
+impl From<Value> for Held {
+    fn from(value: Value) -> Self {
+        Self { value, depth: 0 }
+    }
+}
+
+fn deepest(items: &[Held]) -> u32 {
+    items.iter().map(|held| held.depth).max().unwrap_or(0)
+}
+
 struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
-    stack: Vec<Value>,
+    stack: Vec<Held>,
     marks: Vec<usize>,
     memo: Memo,
 }
@@ -151,31 +171,31 @@ impl Machine<'_> {
             // PROTO and FRAME say nothing that is needed.
             0x80 => drop(self.take(1)?),
             0x95 => drop(self.take(8)?),
-            b'.' => return self.pop().map(Some),
+            b'.' => return self.pop().map(|held| Some(held.value)),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
-            b'N' => self.stack.push(Value::None),
-            0x88 | 0x89 => self.stack.push(Value::Other),
+            b'N' => self.push(Value::None),
+            0x88 | 0x89 => self.push(Value::Other),
             b'K' => {
                 let value = self.byte()?;
-                self.stack.push(Value::Int(value.into()));
+                self.push(Value::Int(value.into()));
             }
             b'M' => {
                 let value = u16::from_le_bytes(self.array()?);
-                self.stack.push(Value::Int(value.into()));
+                self.push(Value::Int(value.into()));
             }
             b'J' => {
                 let value = i32::from_le_bytes(self.array()?);
-                self.stack.push(Value::Int(value.into()));
+                self.push(Value::Int(value.into()));
             }
             0x8a => {
                 let length = usize::from(self.byte()?);
                 let value = integer(self.take(length)?);
-                self.stack.push(value);
+                self.push(value);
             }
             b'G' => {
                 let value = f64::from_be_bytes(self.array()?);
-                self.stack.push(Value::Float(value));
+                self.push(Value::Float(value));
             }
             b'X' => self.text(4)?,
             0x8c => self.text(1)?,
@@ -183,34 +203,35 @@ impl Machine<'_> {
             // Byte strings of Python 2 and bytes: names may be such.
             b'T' | b'B' => self.text(4)?,
             b'U' | b'C' => self.text(1)?,
-            b')' => self.stack.push(Value::Tuple(Rc::new([]))),
+            b')' => self.push(Value::Tuple(Rc::new([]))),
             0x85..=0x87 => {
                 let count = usize::from(opcode - 0x84);
                 let from = self.stack.len().checked_sub(count).ok_or_else(short)?;
-                let items: Rc<[Value]> = self.stack.drain(from..).collect();
-                self.stack.push(Value::Tuple(items));
+                let items = self.stack.split_off(from);
+                self.tuple(items)?;
             }
             b't' => {
-                let items: Rc<[Value]> = self.marked()?.into();
-                self.stack.push(Value::Tuple(items));
+                let items = self.marked()?;
+                self.tuple(items)?;
             }
-            b']' => self.stack.push(Value::List(Rc::default())),
-            b'}' => self.stack.push(Value::Dict(Rc::default())),
+            b']' => self.push(Value::List(Rc::default())),
+            b'}' => self.push(Value::Dict(Rc::default())),
             b'a' => {
                 let item = self.pop()?;
-                self.list()?.borrow_mut().push(item);
+                self.list(item.depth)?.borrow_mut().push(item.value);
             }
             b'e' => {
                 let items = self.marked()?;
-                self.list()?.borrow_mut().extend(items);
+                self.list(deepest(&items))?.borrow_mut().extend(items.into_iter().map(|held| held.value));
             }
             b's' => {
                 let (value, key) = (self.pop()?, self.pop()?);
-                self.dict()?.borrow_mut().push((key, value));
+                self.dict(key.depth.max(value.depth))?.borrow_mut().push((key.value, value.value));
             }
             b'u' => {
-                let mut items = self.marked()?.into_iter();
-                let dict = self.dict()?;
+                let items = self.marked()?;
+                let dict = self.dict(deepest(&items))?;
+                let mut items = items.into_iter().map(|held| held.value);
                 while let (Some(key), Some(value)) = (items.next(), items.next()) {
                     dict.borrow_mut().push((key, value));
                 }
@@ -238,19 +259,19 @@ impl Machine<'_> {
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let (Value::Text(module), Value::Text(name)) = (module, name) else {
+                let (Value::Text(module), Value::Text(name)) = (module.value, name.value) else {
                     return Err("its pickle names something by no text".into());
                 };
                 self.name(&module, &name)?;
             }
             b'Q' => {
                 let id = self.pop()?;
-                self.stack.push(Value::Storage(storage(&id)?));
+                self.push(Value::Storage(storage(&id.value)?));
             }
             b'R' => {
                 let (arguments, what) = (self.pop()?, self.pop()?);
-                let value = call(&what, &arguments)?;
-                self.stack.push(value);
+                let value = call(&what.value, &arguments.value)?;
+                self.stack.push(Held { value, depth: arguments.depth });
             }
             // A state for what was just made: attributes of an ordered dict, which are of no use here.
             b'b' => drop(self.pop()?),
@@ -280,7 +301,7 @@ impl Machine<'_> {
         let length =
             usize::try_from(length).ok().filter(|n| *n <= LONGEST).ok_or("its pickle has a string too long")?;
         let text: Rc<str> = String::from_utf8_lossy(self.take(length)?).into();
-        self.stack.push(Value::Text(text));
+        self.push(Value::Text(text));
         Ok(())
     }
 
@@ -293,26 +314,45 @@ impl Machine<'_> {
         Ok(text)
     }
 
-    fn pop(&mut self) -> Result<Value, String> {
+    fn push(&mut self, value: Value) {
+        self.stack.push(value.into());
+    }
+
+    fn pop(&mut self) -> Result<Held, String> {
         self.stack.pop().ok_or_else(short)
     }
 
     /// What has been stacked since the last mark.
-    fn marked(&mut self) -> Result<Vec<Value>, String> {
+    fn marked(&mut self) -> Result<Vec<Held>, String> {
         let from = self.marks.pop().filter(|from| *from <= self.stack.len()).ok_or_else(short)?;
         Ok(self.stack.split_off(from))
     }
 
-    fn list(&self) -> Result<Rc<RefCell<Vec<Value>>>, String> {
-        match self.stack.last() {
-            Some(Value::List(list)) => Ok(list.clone()),
+    fn tuple(&mut self, items: Vec<Held>) -> Result<(), String> {
+        let depth = around(deepest(&items))?;
+        let value = Value::Tuple(items.into_iter().map(|held| held.value).collect());
+        self.stack.push(Held { value, depth });
+        Ok(())
+    }
+
+    /// The list on top of the stack, which is given something of `depth`.
+    fn list(&mut self, depth: u32) -> Result<Rc<RefCell<Vec<Value>>>, String> {
+        match self.stack.last_mut() {
+            Some(Held { value: Value::List(list), depth: own }) => {
+                *own = around(depth)?.max(*own);
+                Ok(list.clone())
+            }
             _ => Err("its pickle adds to what is no list".into()),
         }
     }
 
-    fn dict(&self) -> Result<Pairs, String> {
-        match self.stack.last() {
-            Some(Value::Dict(dict)) => Ok(dict.clone()),
+    /// The dict on top of the stack, which is given something of `depth`.
+    fn dict(&mut self, depth: u32) -> Result<Pairs, String> {
+        match self.stack.last_mut() {
+            Some(Held { value: Value::Dict(dict), depth: own }) => {
+                *own = around(depth)?.max(*own);
+                Ok(dict.clone())
+            }
             _ => Err("its pickle sets items of what is no dict".into()),
         }
     }
@@ -320,7 +360,7 @@ impl Machine<'_> {
     fn remember(&mut self, place: u32) -> Result<(), String> {
         let value = self.stack.last().cloned().ok_or_else(short)?;
         // What is kept under the number already may be in a ring, and must stay until the memo goes.
-        if matches!(self.memo.0.get(&place), Some(Value::List(_) | Value::Dict(_))) {
+        if self.memo.0.get(&place).is_some_and(|held| matches!(held.value, Value::List(_) | Value::Dict(_))) {
             return Err("its pickle keeps two things under one number".into());
         }
         self.memo.0.insert(place, value);
@@ -342,13 +382,22 @@ impl Machine<'_> {
                 printable(name)
             )
         })?;
-        self.stack.push(Value::Name(known));
+        self.push(Value::Name(known));
         Ok(())
     }
 }
 
 fn short() -> String {
     "its pickle ends too early: is the file cut off?".into()
+}
+
+/// Depth of what holds something of `depth`.
+fn around(depth: u32) -> Result<u32, String> {
+    let depth = depth + 1;
+    if depth > DEEPEST {
+        return Err(format!("its pickle nests more than {DEEPEST} values in each other"));
+    }
+    Ok(depth)
 }
 
 fn integer(bytes: &[u8]) -> Value {
@@ -458,5 +507,18 @@ mod tests {
         assert!(watched.strong_count() > 1);
         drop(pickle);
         assert_eq!(watched.strong_count(), 0);
+    }
+
+    #[test]
+    fn values_in_each_other_without_end_are_refused_and_let_go() {
+        // Tuples around an empty one, lists in lists, dicts in dicts and tuples by way of the memo.
+        let nested = |begin: &[u8], step: &[u8]| [begin, &step.repeat(500_000), b"."].concat();
+        let lists = [&b"]".repeat(500_000)[..], &b"a".repeat(499_999), b"."].concat();
+        let dicts = [&b"}N".repeat(500_000)[..], b"N", &b"s".repeat(499_999), b"."].concat();
+        for bytes in [nested(b")", b"\x85"), nested(b")", b"\x85\x94"), lists, dicts] {
+            let Err(cause) = read(&bytes) else { panic!("refused") };
+            assert!(cause.contains("nests more than 64"), "{cause}");
+        }
+        assert!(read(&[&b")"[..], &b"\x85".repeat(64), b"."].concat()).is_ok());
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn read_zip(bytes: &[u8]) -> Result<Contents, String> {
     }
     let mut places = Places::new();
     let mut program = None;
+    let mut left = bytes.len();
     for i in 0..archive.len() {
         let file = archive.by_index_raw(i).map_err(broken)?;
         let name = file.name().map_err(broken)?.into_owned();
@@ -58,6 +59,9 @@ pub(super) fn read_zip(bytes: &[u8]) -> Result<Contents, String> {
         if start.checked_add(length).is_none_or(|end| end > bytes.len()) {
             return Err(format!("`{inner}` in it does not lie in the file: is it cut off?"));
         }
+        // Files that overlap would be read again and again.
+        left =
+            left.checked_sub(length).ok_or("has files in it that lie over each other, which PyTorch does not write")?;
         // A file in which a bit has changed would be another network.
         if key.is_some() && file.crc32() != 0 && crc32fast::hash(&bytes[start..start + length]) != file.crc32() {
             return Err(format!(

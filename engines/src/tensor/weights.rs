@@ -67,6 +67,13 @@ pub struct View<'a> {
     pub bytes: Cow<'a, [u8]>,
 }
 
+impl View<'_> {
+    /// Its elements; what f32 cannot hold is rounded.
+    pub fn to_f32(&self) -> Vec<f32> {
+        self.dtype.to_f32(&self.bytes)
+    }
+}
+
 impl Weights {
     /// Opens a safetensors file or a PyTorch checkpoint, as its first bytes tell. Nothing is read but the header.
     pub fn open(path: &Path) -> Result<Self> {
@@ -155,7 +162,7 @@ impl Weights {
         if view.shape != shape {
             return Err(refuse(format!("{:?}", view.shape)));
         }
-        Ok(view.dtype.to_f32(&view.bytes))
+        Ok(view.to_f32())
     }
 }
 
