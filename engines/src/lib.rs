@@ -13,6 +13,7 @@
 
 pub mod audio;
 pub mod bank;
+mod digest;
 mod embedded;
 pub mod engine;
 mod error;

@@ -13,7 +13,10 @@ use lipstream_engines::{
     engine::{self, Engine, Moment, Patch, Scene, Shown, complete},
     geometry::{Point, Rect, landmarks},
     image::Format,
-    import::{self, Imported, Request, onnx::Precision},
+    import::{
+        self, Imported, Request,
+        onnx::{Dim, Graph, Precision},
+    },
     manifest::{Family, Package},
     runtime::{Device, Options},
     tracker::Face,
@@ -100,6 +103,18 @@ fn an_import_that_ends_early_leaves_nothing() {
     assert_eq!(names(&engines), ["mouth"]);
 }
 
+/// A graph with Wav2Lip's ports and an input of its own.
+fn three_inputs() -> Vec<u8> {
+    let mut graph = Graph::new("more", Precision::Fp32);
+    let fixed = |shape: [usize; 3]| [&[Dim::Free("batch")][..], &shape.map(Dim::Fixed)].concat();
+    graph.input("audio", &fixed([1, 80, 16]));
+    graph.input("face", &fixed([6, 96, 96]));
+    let style = graph.input("style", &fixed([3, 96, 96]));
+    let picture = graph.sigmoid(&style);
+    graph.output("picture", &fixed([3, 96, 96]), picture);
+    graph.finish()
+}
+
 #[test]
 fn files_that_are_no_engine_are_refused_in_one_line() {
     let home = tempfile::tempdir().unwrap();
@@ -122,6 +137,7 @@ fn files_that_are_no_engine_are_refused_in_one_line() {
         (vec![sound.clone()], Some(Family::SyncTalk2d), "of the family `wav2lip`, not `synctalk2d`"),
         (vec![], None, "no file was given"),
         (vec![write("graph.onnx", b"not a graph")], None, "graph.onnx: "),
+        (vec![write("more.onnx", &three_inputs())], None, "ports: expected [batch, 1, 80, 16], [batch, 6, side, side]"),
     ] {
         let request = Request { family, ..request(&files, "mouth") };
         let error = import(&request, &engines).unwrap_err().to_string();

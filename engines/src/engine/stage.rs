@@ -121,9 +121,15 @@ impl Stage for NetworkStage {
             .zip(&stacked)
             .map(|(name, tensor)| Input { name, shape: &tensor.shape, data: &tensor.data })
             .collect();
-        let outputs = self.model.run(&inputs)?;
+        let mut outputs = self.model.run(&inputs)?;
         for (name, port) in self.outputs.iter().zip(&self.output_ports) {
-            let output = named(&self.model, &outputs, port)?;
+            let output = taken(&self.model, &mut outputs, port)?;
+            if let [work] = &mut *batch
+                && rows[0] == padded
+            {
+                work.put(name, output);
+                continue;
+            }
             let mut rest = &output.data[..];
             let row = output.data.len() / padded.max(1);
             for (work, rows) in batch.iter_mut().zip(&rows) {
@@ -209,8 +215,7 @@ impl Stage for StepStage {
             .map(|(name, tensor)| Input { name, shape: &tensor.shape, data: &tensor.data })
             .collect();
         inputs.push(Input { name: TIMESTEP, shape: &shape, data: &timesteps });
-        let outputs = self.model.run(&inputs)?;
-        let mut prediction = named(&self.model, &outputs, PREDICTION)?.data.clone();
+        let mut prediction = taken(&self.model, &mut self.model.run(&inputs)?, PREDICTION)?.data;
         if prediction.len() != tensors[0].data.len() {
             return Err(Error::Mismatch {
                 model: self.model.name().into(),
@@ -279,26 +284,21 @@ fn stack<'a>(mut tensors: impl Iterator<Item = Result<&'a Tensor>>, padded: usiz
     Ok(Stacked { shape, data })
 }
 
-fn named<'a>(model: &Model, outputs: &'a [Tensor], name: &str) -> Result<&'a Tensor> {
+/// The output of that name, which is taken out.
+fn taken(model: &Model, outputs: &mut [Tensor], name: &str) -> Result<Tensor> {
     let at = model.signature().outputs.iter().position(|port| port.name == name);
-    at.and_then(|at| outputs.get(at)).ok_or_else(|| short(model, name))
+    let output = at.and_then(|at| outputs.get_mut(at)).ok_or_else(|| short(model, name))?;
+    Ok(Tensor { shape: std::mem::take(&mut output.shape), data: std::mem::take(&mut output.data) })
 }
 
 fn short(model: &Model, name: &str) -> Error {
     Error::Runtime { model: model.name().into(), cause: format!("gave no whole output `{name}`") }
 }
 
-/// Runs a model once on zeros, with 1 for every dimension that is free.
+/// Runs a model once on zeros.
 fn warm_up(model: &Model) -> Result<()> {
-    let signature = model.signature();
-    let shapes: Vec<Vec<usize>> =
-        signature.inputs.iter().map(|port| port.shape.iter().map(|d| d.unwrap_or(1)).collect()).collect();
-    let zeros: Vec<Vec<f32>> = shapes.iter().map(|shape| vec![0.0; shape.iter().product()]).collect();
-    let inputs: Vec<Input> = signature
-        .inputs
-        .iter()
-        .zip(shapes.iter().zip(&zeros))
-        .map(|(port, (shape, data))| Input { name: &port.name, shape, data })
-        .collect();
+    let zeros = model.example(|| 0.0)?;
+    let inputs: Vec<Input> =
+        zeros.iter().map(|(name, zeros)| Input { name, shape: &zeros.shape, data: &zeros.data }).collect();
     model.run(&inputs).map(drop)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;
 
 use super::golden;
@@ -11,12 +11,11 @@ use crate::{
     engine::Noise,
     manifest::Package,
     runtime::{Input, Model, Options, Tensor},
+    tensor::Weights,
 };
 
 /// File of an engine's folder with inputs of its networks and what they gave.
 pub(super) const RECORD: &str = "check.safetensors";
-/// Largest file of recorded tensors.
-const LARGEST: u64 = 1 << 30;
 
 /// How far one output is from what it should be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,41 +32,18 @@ pub struct Difference {
 /// Runs every network of an engine on the inputs that were stored when it was imported, or on those of a golden file, and
 /// compares each output.
 pub fn check(package: &Package, options: &Options, golden: Option<&Path>) -> Result<Vec<Difference>> {
-    match golden {
-        Some(path) => {
-            let bytes = read(path)?;
-            let file = parse(&bytes, path)?;
-            golden::compare(package, options, &file, path)
-        }
-        None => {
-            let path = package.folder().map(|folder| folder.join(RECORD)).filter(|path| path.exists());
-            let Some(path) = path else {
-                return Err(Error::invalid(format!(
-                    "engine `{}` has no stored inputs; give a file of them by --golden",
-                    package.manifest().name
-                )));
-            };
-            let bytes = read(&path)?;
-            let file = parse(&bytes, &path)?;
-            Record::compare(package, options, &file, &path)
-        }
+    if let Some(path) = golden {
+        return golden::compare(package, options, &Weights::open(path)?);
     }
+    let path = package.folder().map(|folder| folder.join(RECORD)).filter(|path| path.exists());
+    let path = path.ok_or_else(|| {
+        let name = &package.manifest().name;
+        Error::invalid(format!("engine `{name}` has no stored inputs; give a file of them by --golden"))
+    })?;
+    Record::compare(package, options, &Weights::open(&path)?)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-    if size > LARGEST {
-        return Err(Error::invalid(format!("{}: {size} bytes are more than a file of inputs has", path.display())));
-    }
-    std::fs::read(path).map_err(|e| Error::io(path, e))
-}
-
-fn parse<'a>(bytes: &'a [u8], path: &Path) -> Result<SafeTensors<'a>> {
-    SafeTensors::deserialize(bytes)
-        .map_err(|e| Error::invalid(format!("{}: is not a safetensors file: {e}", path.display())))
-}
-
-/// Stored inputs and outputs: `PART.in.PORT` and `PART.out.PORT`, f32.
+/// Stored inputs and outputs: `PART/in/PORT` and `PART/out/PORT`, f32.
 pub(super) struct Record;
 
 impl Record {
@@ -77,18 +53,9 @@ impl Record {
         for (seed, part) in package.manifest().files.keys().enumerate() {
             let model = package.network(part, options)?;
             let mut noise = Noise::new(seed as u64, 0.0, 0.5);
-            let inputs: Vec<(String, Tensor)> = model
-                .signature()
-                .inputs
-                .iter()
-                .map(|port| {
-                    let shape: Vec<usize> = port.shape.iter().map(|d| d.unwrap_or(1)).collect();
-                    let data = (0..shape.iter().product()).map(|_| 0.5 + noise.normal() / 4.0).collect();
-                    (port.name.clone(), Tensor { shape, data })
-                })
-                .collect();
+            let inputs = model.example(|| 0.5 + noise.normal() / 4.0)?;
             let outputs = run(&model, &inputs)?;
-            let named = |kind: &str, (port, tensor): (String, Tensor)| (format!("{part}.{kind}.{port}"), tensor);
+            let named = |kind: &str, (port, tensor): (String, Tensor)| (format!("{part}/{kind}/{port}"), tensor);
             tensors.extend(inputs.into_iter().map(|input| named("in", input)));
             tensors.extend(outputs.into_iter().map(|output| named("out", output)));
         }
@@ -104,7 +71,7 @@ impl Record {
         safetensors::serialize(views, None).map_err(failed)
     }
 
-    fn compare(package: &Package, options: &Options, file: &SafeTensors, path: &Path) -> Result<Vec<Difference>> {
+    fn compare(package: &Package, options: &Options, file: &Weights) -> Result<Vec<Difference>> {
         let mut all = Vec::new();
         for part in package.manifest().files.keys() {
             let model = package.network(part, options)?;
@@ -112,11 +79,10 @@ impl Record {
                 .signature()
                 .inputs
                 .iter()
-                .map(|port| Ok((port.name.clone(), tensor(file, &format!("{part}.in.{}", port.name), path)?)))
+                .map(|port| Ok((port.name.clone(), tensor(file, &format!("{part}/in/{}", port.name))?)))
                 .collect::<Result<Vec<_>>>()?;
             for (port, found) in run(&model, &inputs)? {
-                let name = format!("{part}.out.{port}");
-                let wanted = tensor(file, &name, path)?;
+                let wanted = tensor(file, &format!("{part}/out/{port}"))?;
                 all.push(difference(format!("{part}.{port}"), &found.data, &wanted.data)?);
             }
         }
@@ -138,23 +104,15 @@ pub(super) fn run(model: &Model, inputs: &[(String, Tensor)]) -> Result<Vec<(Str
     Ok(names.zip(outputs).collect())
 }
 
-/// The numbers of a tensor as f32.
-pub(super) fn tensor(file: &SafeTensors, name: &str, path: &Path) -> Result<Tensor> {
-    let refuse = |found: String| Error::Mismatch {
-        model: path.display().to_string(),
+/// The tensor `name` of a file as f32.
+pub(super) fn tensor(file: &Weights, name: &str) -> Result<Tensor> {
+    let view = file.get(name).ok_or_else(|| Error::Mismatch {
+        model: file.origin().into(),
         what: format!("tensor `{name}`"),
-        expected: "f32, i32 or u8".into(),
-        found,
-    };
-    let view = file.tensor(name).map_err(|_| refuse("nothing".into()))?;
-    let data = view.data();
-    let data = match view.dtype() {
-        Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        Dtype::I32 => data.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b) as f32).collect(),
-        Dtype::U8 => data.iter().map(|v| f32::from(*v)).collect(),
-        other => return Err(refuse(format!("{other:?}"))),
-    };
-    Ok(Tensor { shape: view.shape().to_vec(), data })
+        expected: "numbers".into(),
+        found: "nothing".into(),
+    })?;
+    Ok(Tensor { shape: view.shape.to_vec(), data: view.to_f32() })
 }
 
 pub(super) fn difference(name: String, found: &[f32], wanted: &[f32]) -> Result<Difference> {

@@ -5,40 +5,32 @@
 //! features, `mel` and `mel_start` with `ave_feats`. A name that ends in `_even` or `_4th` has every second or fourth row and
 //! column.
 
-use std::path::Path;
-
-use safetensors::SafeTensors;
-
 use super::check::{Difference, difference, run, tensor};
 use crate::{
     Error, Result,
     manifest::{Family, Features, Package},
     runtime::{Options, Tensor},
+    tensor::Weights,
 };
 
-pub(super) fn compare(
-    package: &Package,
-    options: &Options,
-    file: &SafeTensors,
-    path: &Path,
-) -> Result<Vec<Difference>> {
+pub(super) fn compare(package: &Package, options: &Options, file: &Weights) -> Result<Vec<Difference>> {
     let manifest = package.manifest();
     match (manifest.family, &manifest.wav2lip, &manifest.synctalk2d) {
         (Family::Wav2Lip, Some(section), _) => {
             let model = package.network("generator", options)?;
             let side = section.side;
-            let mel = tensor(file, "mel_in", path)?;
+            let mel = tensor(file, "mel_in")?;
             let mel = Tensor { shape: vec![1, 1, 80, 16], data: head(&mel.data, 1280, "mel_in")? };
             let (face, name, step) = match side {
                 96 => {
                     let zip = manifest.sources.iter().any(|source| source.path.contains("zip"));
                     let (name, step) = if zip { ("out_zip_even", 2) } else { ("out", 1) };
-                    (tensor(file, "face_in", path)?.data, name, step)
+                    (tensor(file, "face_in")?.data, name, step)
                 }
                 _ => {
-                    let order = tensor(file, "order", path)?.data.first().copied().unwrap_or(0.0) as usize;
-                    let faces = tensor(file, "faces", path)?.data;
-                    let whole = planes(faces.get(order * 3 * side * side..).unwrap_or_default(), side)?;
+                    let order = tensor(file, "order")?.data.first().copied().unwrap_or(0.0) as usize;
+                    let faces = tensor(file, "faces")?.data;
+                    let whole = planes(faces.get(order.saturating_mul(3 * side * side)..).unwrap_or_default(), side)?;
                     let mut hidden = whole.clone();
                     hidden.chunks_exact_mut(side * side).for_each(|plane| plane[side * side / 2..].fill(0.0));
                     ([hidden, whole].concat(), "out0", 1)
@@ -47,7 +39,7 @@ pub(super) fn compare(
             let face = Tensor { shape: vec![1, 6, side, side], data: face };
             let ports = &section.ports;
             let outputs = run(&model, &[(ports.audio.clone(), mel), (ports.face.clone(), face)])?;
-            Ok(vec![one(outputs, file, path, name, side, step)?])
+            Ok(vec![one(outputs, file, name, side, step)?])
         }
         (Family::SyncTalk2d, _, Some(section)) => {
             let side = section.side;
@@ -61,24 +53,24 @@ pub(super) fn compare(
                 (Features::Hubert, _) => ("hubert/audio", "hubert/out_4th", 4),
                 (Features::Wenet, _) => ("wenet/audio", "wenet/out_4th", 4),
             };
-            let whole = planes(&tensor(file, &format!("{size}/crop"), path)?.data, side)?;
-            let mask = tensor(file, &format!("{size}/mask"), path)?.data;
+            let whole = planes(&tensor(file, &format!("{size}/crop"))?.data, side)?;
+            let mask = tensor(file, &format!("{size}/mask"))?.data;
             let [x0, y0, x1, y1] = mask[..].first_chunk::<4>().map(|m| m.map(|v| v as usize)).unwrap_or_default();
             if x1 >= side || y1 >= side || x0 > x1 || y0 > y1 {
-                return Err(Error::invalid(format!("{}: `{size}/mask` lies outside the picture", path.display())));
+                return Err(Error::invalid(format!("{}: `{size}/mask` lies outside the picture", file.origin())));
             }
             let mut hidden = whole.clone();
             for plane in hidden.chunks_exact_mut(side * side) {
                 (y0..=y1).for_each(|y| plane[y * side + x0..=y * side + x1].fill(0.0));
             }
-            let mut audio = tensor(file, audio, path)?;
+            let mut audio = tensor(file, audio)?;
             audio.shape.insert(0, 1);
             let face = Tensor { shape: vec![1, 6, side, side], data: [whole, hidden].concat() };
             let model = package.network("unet", options)?;
             let outputs = run(&model, &[("audio".into(), audio), ("face".into(), face)])?;
-            let mut all = vec![one(outputs, file, path, name, side, step)?];
+            let mut all = vec![one(outputs, file, name, side, step)?];
             if section.features == Features::Ave {
-                all.push(ave(package, options, file, path)?);
+                all.push(ave(package, options, file)?);
             }
             Ok(all)
         }
@@ -90,19 +82,20 @@ pub(super) fn compare(
 }
 
 /// Every window of the file through the audio-visual encoder.
-fn ave(package: &Package, options: &Options, file: &SafeTensors, path: &Path) -> Result<Difference> {
+fn ave(package: &Package, options: &Options, file: &Weights) -> Result<Difference> {
     let model = package.network("ave", options)?;
-    let mel = tensor(file, "mel", path)?.data;
-    let starts = tensor(file, "mel_start", path)?.data;
-    let wanted = tensor(file, "ave_feats", path)?;
+    let mel = tensor(file, "mel")?.data;
+    let starts = tensor(file, "mel_start")?.data;
+    let wanted = tensor(file, "ave_feats")?;
     let width = wanted.shape.get(1).copied().unwrap_or(0);
     let (mut found, mut expected) = (Vec::new(), Vec::new());
     for (i, start) in starts.iter().enumerate() {
-        let columns = mel.get(*start as usize * 80..(*start as usize + 16) * 80);
+        let first = (*start as usize).saturating_mul(80);
+        let columns = mel.get(first..first.saturating_add(16 * 80));
         // The first row stands twice.
         let row = wanted.data.get((i + 1) * width..(i + 2) * width);
         let (Some(columns), Some(row)) = (columns, row) else {
-            return Err(Error::invalid(format!("{}: `mel` or `ave_feats` is too short", path.display())));
+            return Err(Error::invalid(format!("{}: `mel` or `ave_feats` is too short", file.origin())));
         };
         let turned = (0..80).flat_map(|b| (0..16).map(move |c| columns[c * 80 + b])).collect();
         let outputs = run(&model, &[("mel".into(), Tensor { shape: vec![1, 1, 80, 16], data: turned })])?;
@@ -112,18 +105,11 @@ fn ave(package: &Package, options: &Options, file: &SafeTensors, path: &Path) ->
     difference("ave_feats".into(), &found, &expected)
 }
 
-fn one(
-    outputs: Vec<(String, Tensor)>,
-    file: &SafeTensors,
-    path: &Path,
-    name: &str,
-    side: usize,
-    step: usize,
-) -> Result<Difference> {
+fn one(outputs: Vec<(String, Tensor)>, file: &Weights, name: &str, side: usize, step: usize) -> Result<Difference> {
     let picture = outputs.into_iter().next().map(|(_, tensor)| tensor.data).unwrap_or_default();
     let rows = picture.chunks_exact(side * side).flat_map(|plane| plane.chunks_exact(side).step_by(step));
     let thinned: Vec<f32> = rows.flat_map(|row| row.iter().copied().step_by(step)).collect();
-    difference(name.to_owned(), &thinned, &tensor(file, name, path)?.data)
+    difference(name.to_owned(), &thinned, &tensor(file, name)?.data)
 }
 
 fn head(numbers: &[f32], count: usize, name: &str) -> Result<Vec<f32>> {

@@ -2,23 +2,24 @@
 
 use std::{
     fs::{self, File},
-    io::{BufWriter, Write},
+    io::BufWriter,
     path::{Path, PathBuf},
 };
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::{
     check::Record,
     onnx::{Graph, Precision},
     recognise::{Kind, recognise},
-    synctalk2d, wav2lip,
+    synctalk2d,
+    wav2lip::{self, MEL},
 };
 use crate::{
     Error, Result,
+    digest::{Hashing, sha256, sha256_of},
     manifest::{Family, Features, Manifest, Package},
-    runtime::{Device, Model, Options},
+    runtime::{Device, Model, Options, Port},
     tensor::Weights,
 };
 
@@ -145,44 +146,25 @@ impl Network {
                         source.display()
                     )));
                 }
-                let bytes = fs::read(&full).map_err(|e| Error::io(&full, e))?;
-                written.push(Written { part: self.part, path, sha256: hash(&bytes), data: None });
+                let sha256 = File::open(&full).and_then(sha256_of).map_err(|e| Error::io(&full, e))?;
+                written.push(Written { part: self.part, path, sha256, data: None });
                 Ok(0.0)
             }
             From::Weights(weights, build) => {
                 let data = format!("{path}.data");
                 let beside = folder.join(&data);
                 let file = File::create(&beside).map_err(|e| Error::io(&beside, e))?;
-                let mut sink = Hashing { file: BufWriter::new(file), hasher: Sha256::new() };
+                let mut sink = Hashing::new(BufWriter::new(file));
                 let mut graph = Graph::with_data(self.part, precision, &data, &mut sink);
                 build(&mut graph, weights)?;
                 let gflop = graph.gflop();
                 let bytes = graph.finish();
-                sink.file.flush().map_err(|e| Error::io(&beside, e))?;
-                let data_hash = hexadecimal(&sink.hasher.finalize());
+                let data_hash = sink.finish().map_err(|e| Error::io(&beside, e))?;
                 write(&full, &bytes)?;
-                written.push(Written { part: self.part, path, sha256: hash(&bytes), data: Some((data, data_hash)) });
+                written.push(Written { part: self.part, path, sha256: sha256(&bytes), data: Some((data, data_hash)) });
                 Ok(gflop)
             }
         }
-    }
-}
-
-/// A file of which the hash is known once it is written.
-struct Hashing {
-    file: BufWriter<File>,
-    hasher: Sha256,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
     }
 }
 
@@ -334,10 +316,12 @@ fn opened(path: &Path, weights: Option<Weights>) -> Result<Weights> {
 fn graph_of_wav2lip(path: &Path) -> Result<(usize, [String; 3], bool)> {
     let model = Model::open(path, &Options { device: Device::Cpu, ..Options::default() })?;
     let signature = model.signature();
-    let of = |channels: usize, ports: &'_ [crate::runtime::Port]| {
-        ports.iter().find(|p| p.shape.len() == 4 && p.shape[1] == Some(channels)).cloned()
+    let of = |shape: [Option<usize>; 3], ports: &[Port]| {
+        let fits = |port: &&Port| {
+            port.shape.len() == 4 && shape.iter().zip(&port.shape[1..]).all(|(want, is)| want.is_none() || want == is)
+        };
+        ports.iter().find(fits).cloned()
     };
-    let found = of(1, &signature.inputs).zip(of(6, &signature.inputs)).zip(of(3, &signature.outputs));
     let described = || {
         let ports = signature.inputs.iter().chain(&signature.outputs);
         ports.map(|p| format!("{} {}", p.name, p.describe())).collect::<Vec<_>>().join(", ")
@@ -348,10 +332,15 @@ fn graph_of_wav2lip(path: &Path) -> Result<(usize, [String; 3], bool)> {
         expected: "[batch, 1, 80, 16], [batch, 6, side, side] and [batch, 3, side, side]".into(),
         found: described(),
     };
-    let ((audio, face), picture) = found.ok_or_else(refuse)?;
+    let audio = of([Some(1), Some(MEL[0]), Some(MEL[1])], &signature.inputs).ok_or_else(refuse)?;
+    let face = of([Some(6), None, None], &signature.inputs).ok_or_else(refuse)?;
     let side = face.shape[2]
         .filter(|side| face.shape[3] == Some(*side) && (*side == 96 || *side == 256))
         .ok_or_else(refuse)?;
+    let picture = of([Some(3), Some(side), Some(side)], &signature.outputs).ok_or_else(refuse)?;
+    if signature.inputs.len() != 2 {
+        return Err(refuse());
+    }
     let fixed = [&audio, &face].iter().any(|port| port.shape[0].is_some());
     Ok((side, [audio.name, face.name, picture.name], fixed))
 }
@@ -521,34 +510,11 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 fn source(path: &Path) -> Result<FileText> {
-    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let mut hasher = Hashed(Sha256::new());
-    std::io::copy(&mut file, &mut hasher).map_err(|e| Error::io(path, e))?;
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(FileText { path: name, sha256: hexadecimal(&hasher.0.finalize()) })
-}
-
-struct Hashed(Sha256);
-
-impl Write for Hashed {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    let sha256 = File::open(path).and_then(sha256_of).map_err(|e| Error::io(path, e))?;
+    let path = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(FileText { path, sha256 })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).map_err(|e| Error::io(path, e))
-}
-
-fn hash(bytes: &[u8]) -> String {
-    hexadecimal(&Sha256::digest(bytes))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -8,7 +8,7 @@ use super::{
 use crate::{Error, Result, tensor::Weights};
 
 /// Mel bands and columns of a window.
-const MEL: [usize; 2] = [80, 16];
+pub(super) const MEL: [usize; 2] = [80, 16];
 /// Strides of the audio encoder's blocks; the others have 1.
 const AUDIO_STRIDES: [(usize, [usize; 2]); 3] = [(3, [3, 1]), (6, [3, 3]), (9, [3, 2])];
 /// Blocks of the audio encoder.

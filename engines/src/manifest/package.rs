@@ -5,11 +5,12 @@ use std::{
 };
 
 use etcetera::BaseStrategy;
-use sha2::{Digest, Sha256};
 
 use super::{Family, FileEntry, Manifest};
 use crate::{
-    Error, Result, embedded,
+    Error, Result,
+    digest::{sha256, sha256_of},
+    embedded,
     runtime::{Model, Options, Source},
 };
 
@@ -182,10 +183,7 @@ impl Package {
     fn verify(&self, folder: &Path, path: &str, wanted: &str) -> Result<()> {
         let full = folder.join(path);
         let failed = |e| Error::io(&full, e);
-        let mut file = std::fs::File::open(&full).map_err(failed)?;
-        let mut hasher = Sha256::new();
-        std::io::copy(&mut file, &mut HashWriter(&mut hasher)).map_err(failed)?;
-        let found = hexadecimal(&hasher.finalize());
+        let found = std::fs::File::open(&full).and_then(sha256_of).map_err(failed)?;
         if found == wanted { Ok(()) } else { Err(self.altered(path, wanted, found)) }
     }
 
@@ -258,29 +256,6 @@ impl Package {
                 paths.map(|path| std::fs::metadata(folder.join(path)).map_or(0, |m| m.len())).sum()
             }
         })
-    }
-}
-
-/// In lower-case hexadecimal.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hexadecimal(&Sha256::digest(bytes))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Feeds a hash with what is written.
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl std::io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 

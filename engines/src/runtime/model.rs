@@ -82,6 +82,9 @@ pub struct Tensor {
     pub data: Vec<f32>,
 }
 
+/// Most numbers of an input that is made up to try a network.
+const LARGEST_EXAMPLE: usize = 1 << 26;
+
 /// A model on a device. [`Model::run`] may be called from any thread: on the CPU as many at a time as it has cores, eight
 /// at most, on other devices in turns.
 pub struct Model {
@@ -195,6 +198,23 @@ impl Model {
     /// As [`expect_input`](Self::expect_input), of an output.
     pub fn expect_output(&self, name: &str, shape: &[usize]) -> Result<()> {
         expect(&self.name, &self.signature.outputs, name, shape)
+    }
+
+    /// Inputs of the smallest shapes that it takes, 1 for every dimension that the caller chooses, filled by `fill`. An error
+    /// where one has more numbers than a network of frames or sound has.
+    pub fn example(&self, mut fill: impl FnMut() -> f32) -> Result<Vec<(String, Tensor)>> {
+        let mut input = |port: &Port| {
+            let shape: Vec<usize> = port.shape.iter().map(|d| d.unwrap_or(1)).collect();
+            let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= LARGEST_EXAMPLE);
+            let count = count.ok_or_else(|| Error::Mismatch {
+                model: self.name.clone(),
+                what: format!("input `{}`", port.name),
+                expected: format!("at most {LARGEST_EXAMPLE} numbers"),
+                found: port.describe(),
+            })?;
+            Ok((port.name.clone(), Tensor { shape, data: (0..count).map(|_| fill()).collect() }))
+        };
+        self.signature.inputs.iter().map(&mut input).collect()
     }
 
     /// Runs the model once. `inputs` in any order; all outputs come back in the model's order.
