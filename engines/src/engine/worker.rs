@@ -546,10 +546,13 @@ impl Shared {
         let stage = queue.waiting[first].stage()?;
         let network = &self.engine.stages()[stage];
         let most = network.sizes().last().copied().unwrap_or(1).min(self.batch_size);
-        let shapes = |item: &Item| -> Option<Vec<Vec<usize>>> {
-            network.inputs().iter().map(|name| item.work.get(name).map(|tensor| tensor.shape.clone())).collect()
+        let alike = |item: &Item| {
+            let first = &queue.waiting[first].work;
+            network.inputs().iter().all(|name| match (item.work.get(name), first.get(name)) {
+                (Some(own), Some(other)) => own.shape == other.shape,
+                (own, other) => own.is_none() && other.is_none(),
+            })
         };
-        let wanted = shapes(&queue.waiting[first]);
         let rows = |item: &Item| item.work.rows_of(network.inputs());
         let mut chosen = vec![first];
         let mut total = rows(&queue.waiting[first]);
@@ -557,7 +560,7 @@ impl Shared {
             if total + rows(item) > most {
                 break;
             }
-            if item.stage() == Some(stage) && free(item) && shapes(item) == wanted {
+            if item.stage() == Some(stage) && free(item) && alike(item) {
                 total += rows(item);
                 chosen.push(i);
             }

@@ -147,9 +147,4 @@ impl ScheduleConfig {
         }
         Ok(())
     }
-
-    /// Whether any step asks for the prediction without its condition.
-    pub fn guides(&self) -> bool {
-        self.guidance != 1.0 && self.guided != Guided::None
-    }
 }

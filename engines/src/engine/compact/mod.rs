@@ -88,7 +88,7 @@ impl Compact {
             window,
             steps: Some(schedule.steps),
             passes: stages.len() - 1,
-            references: true,
+            references: package.gathers(),
             crop: manifest.geometry.crop,
             alignment: manifest.geometry.alignment.clone(),
             gflop: manifest.gflop,

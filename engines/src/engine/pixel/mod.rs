@@ -56,6 +56,35 @@ fn border(side: usize) -> f32 {
     if side == 160 { 4.0 / 168.0 } else { 4.0 / 328.0 }
 }
 
+/// What the two families differ in.
+struct Published<'a> {
+    /// Part of the network.
+    part: &'static str,
+    /// Pixels of a side of its picture.
+    side: usize,
+    sizes: &'a [usize],
+    /// What it calls its audio, face and picture.
+    ports: [String; 3],
+    /// Shape of its audio after the batch.
+    audio: Vec<usize>,
+    /// Times of the features of a window, in nanoseconds after the frame's.
+    taps: Vec<i64>,
+    region: Region,
+    layout: Layout,
+}
+
+/// Shape in which SyncTalk_2D's network reads so many numbers: 16 features of 512 are 32 channels of 16 x 16.
+fn planes(package: &Package, count: usize) -> Result<Vec<usize>> {
+    if count == 0 || !count.is_multiple_of(256) {
+        return Err(Error::Manifest {
+            origin: package.location(),
+            key: "synctalk2d.features".into(),
+            cause: format!("a window of {count} numbers does not fill planes of 16 x 16"),
+        });
+    }
+    Ok(vec![count / 256, 16, 16])
+}
+
 /// The engine, loaded. Its network has an audio input, the input `face` f32 `[B, 6, side, side]` (BGR, 0..1) and the output
 /// `picture` f32 `[B, 3, side, side]`.
 pub struct Pixel {
@@ -80,45 +109,47 @@ impl Pixel {
         let front_end = front_end(package, options)?;
         let (hop, dims) = (front_end.hop(), front_end.dims());
         let step = hop.as_nanos() as i64;
-        let (part, side, sizes, ports, audio, taps, region, layout) = match manifest.family {
+        let family = match manifest.family {
             Family::Wav2Lip => {
                 let section = manifest.wav2lip.as_ref().ok_or_else(|| missing("wav2lip"))?;
-                let ports = [&section.ports.audio, &section.ports.face, &section.ports.picture].map(String::clone);
-                let taps: Vec<i64> = (0..COLUMNS).map(|k| k * step).collect();
-                let shape = vec![1, dims, COLUMNS as usize];
-                (
-                    "generator",
-                    section.side,
-                    &section.batch_sizes,
-                    ports,
-                    shape,
-                    taps,
-                    Region::WholeFace,
-                    Layout::HalfThenWhole,
-                )
+                Published {
+                    part: "generator",
+                    side: section.side,
+                    sizes: &section.batch_sizes,
+                    ports: [&section.ports.audio, &section.ports.face, &section.ports.picture].map(String::clone),
+                    audio: vec![1, dims, COLUMNS as usize],
+                    taps: (0..COLUMNS).map(|k| k * step).collect(),
+                    region: Region::WholeFace,
+                    layout: Layout::HalfThenWhole,
+                }
             }
             Family::SyncTalk2d => {
                 let section = manifest.synctalk2d.as_ref().ok_or_else(|| missing("synctalk2d"))?;
-                let ports = [AUDIO, FACE, PICTURE].map(str::to_owned);
                 let (count, before) = match section.features {
                     Features::Compact => (HOPS, HOPS_BEFORE),
                     _ => (ROWS, ROWS_BEFORE),
                 };
-                let taps: Vec<i64> = (0..count).map(|k| (k - before) * step).collect();
-                // 16 features of 512 numbers are read as 32 channels of 16 x 16.
-                let shape = vec![count as usize * dims / 256, 16, 16];
-                let (region, layout) = (Region::BelowEyes { border: border(section.side) }, Layout::WholeThenMasked);
-                ("unet", section.side, &section.batch_sizes, ports, shape, taps, region, layout)
+                Published {
+                    part: "unet",
+                    side: section.side,
+                    sizes: &section.batch_sizes,
+                    ports: [AUDIO, FACE, PICTURE].map(str::to_owned),
+                    audio: planes(package, count as usize * dims)?,
+                    taps: (0..count).map(|k| (k - before) * step).collect(),
+                    region: Region::BelowEyes { border: border(section.side) },
+                    layout: Layout::WholeThenMasked,
+                }
             }
             other => return Err(Error::invalid(format!("the family `{other}` has no pictures of its own"))),
         };
+        let Published { part, side, sizes, ports, audio, taps, region, layout } = family;
         let model = package.network(part, options)?;
         model.expect_input(&ports[0], &audio)?;
         model.expect_input(&ports[1], &[6, side, side])?;
         model.expect_output(&ports[2], &[3, side, side])?;
         let lanes = model.at_a_time();
         let [audio_port, face_port, picture_port] = ports;
-        let stage = NetworkStage::new(StageKind::Forward, model, &[AUDIO, FACE], &[PICTURE], sizes.clone())
+        let stage = NetworkStage::new(StageKind::Forward, model, &[AUDIO, FACE], &[PICTURE], sizes.to_vec())
             .with_ports(&[audio_port, face_port], &[picture_port]);
         let look_ahead = look_ahead(manifest);
         let own = manifest.synctalk2d.as_ref().is_some_and(|section| section.features == Features::Compact);
@@ -138,7 +169,7 @@ impl Pixel {
             },
             steps: None,
             passes: 1,
-            references: false,
+            references: package.gathers(),
             crop: manifest.geometry.crop,
             alignment: manifest.geometry.alignment.clone(),
             gflop: manifest.gflop,

@@ -64,18 +64,18 @@ impl Layout {
         let unit = 1.0 / crop.side as f32;
         let count = side * side;
         let size = crop.side;
+        let columns: Vec<_> = (0..size)
+            .map(|x| ((x as f32 + 0.5) * unit - inner.x) / inner.width)
+            .map(|u| (0.0..1.0).contains(&u).then(|| cubic(u * side as f32 - 0.5, side)))
+            .collect();
         for (y, row) in crop.data.chunks_exact_mut(size * 3).enumerate() {
             let v = ((y as f32 + 0.5) * unit - inner.y) / inner.height;
             if !(0.0..1.0).contains(&v) {
                 continue;
             }
             let weights_y = cubic(v * side as f32 - 0.5, side);
-            for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-                let u = ((x as f32 + 0.5) * unit - inner.x) / inner.width;
-                if !(0.0..1.0).contains(&u) {
-                    continue;
-                }
-                let weights_x = cubic(u * side as f32 - 0.5, side);
+            for (pixel, weights_x) in row.as_chunks_mut::<3>().0.iter_mut().zip(&columns) {
+                let Some(weights_x) = weights_x else { continue };
                 let sample = |plane: &[f32]| -> f32 {
                     let line = |(at, w): &(usize, f32)| {
                         let row = &plane[at * side..(at + 1) * side];
