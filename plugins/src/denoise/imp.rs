@@ -7,21 +7,21 @@ use std::{
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
-use lipstream_engines::{Error, Result, engine::Stream, tracker::Face};
+use lipstream_engines::{Result, engine::Stream};
 use parking_lot::Mutex;
 
 use super::{
     properties::{self, SchedulingPolicy, Settings},
-    speaker::{Finished, Frame, Left, RenderSettings, Speaker, Work},
+    speaker::Speaker,
+    stream::{Done, Fault, VideoStream},
     timing::COMPUTE,
-    wait::{Gate, Wait},
+    wait::Gate,
 };
 use crate::{
     features::{self, FeaturesInfo},
     interrupt,
-    meta::{PatchMeta, face},
     stats::{Stats, count},
-    untouched::{Untouched, Why},
+    untouched::Untouched,
     video,
 };
 
@@ -33,7 +33,7 @@ pub(super) type Flow = std::result::Result<gst::FlowSuccess, gst::FlowError>;
 /// What the pads know.
 #[derive(Default)]
 pub(super) struct State {
-    /// There between READY to PAUSED and back: to flush without the speaker's lock.
+    /// There between READY to PAUSED and back: to flush without the lock of `video`.
     pub(super) stream: Option<Arc<Stream>>,
     /// Of the video, set by caps.
     pub(super) info: Option<gst_video::VideoInfo>,
@@ -54,32 +54,14 @@ pub(super) struct State {
     pub(super) playing: bool,
 }
 
-/// A frame that goes, and whether it shows nothing of what was interrupted.
-struct Done {
-    buffer: gst::Buffer,
-    at_rest: bool,
-}
-
-/// Why a frame was not taken.
-enum Fault {
-    Flow(gst::FlowError),
-    Engine(Error),
-}
-
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        Self::Engine(error)
-    }
-}
-
-/// Lock order: speaker, state, gate. None is held while a buffer, event, query or message is pushed.
+/// Lock order: video, state, gate. None is held while a buffer, event, query or message is pushed.
 pub struct LipDenoise {
     pub(super) sinkpad: gst::Pad,
     pub(super) featurespad: gst::Pad,
     pub(super) srcpad: gst::Pad,
     pub(super) settings: Mutex<Settings>,
     /// Held by the video's streaming thread while it works on a frame.
-    pub(super) speaker: Mutex<Option<Speaker>>,
+    pub(super) video: Mutex<Option<VideoStream>>,
     pub(super) state: Mutex<State>,
     pub(super) gate: Gate,
     pub(super) stats: Stats<5>,
@@ -150,7 +132,7 @@ impl ObjectSubclass for LipDenoise {
             featurespad,
             srcpad,
             settings: Mutex::default(),
-            speaker: Mutex::default(),
+            video: Mutex::default(),
             state: Mutex::default(),
             gate: Gate::default(),
             stats: Stats::new(["gather", "prepare", "wait", "denoise", "render"]),
@@ -278,7 +260,7 @@ impl ElementImpl for LipDenoise {
         match transition {
             gst::StateChange::PlayingToPaused => self.set_playing(false),
             gst::StateChange::PausedToReady => {
-                *self.speaker.lock() = None;
+                *self.video.lock() = None;
                 *self.state.lock() = State::default();
             }
             _ => (),
@@ -308,7 +290,7 @@ impl LipDenoise {
             depth,
             ..State::default()
         };
-        *self.speaker.lock() = Some(speaker);
+        *self.video.lock() = Some(VideoStream::new(speaker));
         self.stats.reset();
         self.untouched.reset();
         self.references.store(0, Relaxed);
@@ -353,140 +335,13 @@ impl LipDenoise {
             self.ask_latency();
         }
         let done = {
-            let mut speaker = self.speaker.lock();
-            match speaker.as_mut() {
-                Some(speaker) => self.take(speaker, buffer),
+            let mut video = self.video.lock();
+            match video.as_mut() {
+                Some(video) => video.take(self, buffer),
                 None => Err(Fault::Flow(gst::FlowError::Flushing)),
             }
         };
         self.send(done)
-    }
-
-    /// Takes a frame in and gives those that are finished.
-    fn take(&self, speaker: &mut Speaker, buffer: gst::Buffer) -> std::result::Result<Vec<Done>, Fault> {
-        let (info, time, depth) = {
-            let state = self.state.lock();
-            let Some(info) = state.info.clone() else { return Err(Fault::Flow(gst::FlowError::NotNegotiated)) };
-            (info, buffer.pts().and_then(|pts| state.segment.to_running_time(pts)), state.depth)
-        };
-        let faces = face::faces(&buffer, info.width(), info.height());
-        let face = speaker.choose(faces);
-        speaker.heed(self.gate.interrupts());
-        let (work, presence) = match (&face, time) {
-            (Some(face), Some(time)) => self.plan(speaker, &buffer, &info, face, time)?,
-            (None, Some(_)) => (Work::Pass(self.unseen(speaker, &buffer)), 1.0),
-            (_, None) => (Work::Pass(None), 1.0),
-        };
-        let interrupts = speaker.interrupts;
-        let cut = face.as_ref().is_some_and(|face| speaker.cut(face, &info));
-        speaker.pending.push_back(Frame { buffer, time, face, cut, presence, work, interrupts });
-        self.finish(speaker, &info, depth)
-    }
-
-    /// Why a frame without a face is left as it is; `None` while nothing is to be said.
-    fn unseen(&self, speaker: &Speaker, buffer: &gst::BufferRef) -> Option<Why> {
-        let hidden = speaker.presence.hidden(&self.settings.lock().idle_settings());
-        (self.featurespad.is_linked() && !hidden).then(|| face::absence(buffer))
-    }
-
-    /// What is to be done for a frame of `face` at running time `time`, and how visible the mouth will be.
-    fn plan(
-        &self,
-        speaker: &mut Speaker,
-        buffer: &gst::BufferRef,
-        info: &gst_video::VideoInfo,
-        face: &Face,
-        time: gst::ClockTime,
-    ) -> std::result::Result<(Work, f32), Fault> {
-        let idle_settings = self.settings.lock().idle_settings();
-        let late = self.patience(time) == Some(Duration::ZERO);
-        let unknown = if late {
-            None
-        } else {
-            let start = Instant::now();
-            let unknown = speaker.look(buffer, info, face)?;
-            self.references.store(speaker.references() as u64, Relaxed);
-            self.stats.stage("gather").record(start.elapsed());
-            unknown
-        };
-        let mut heard = match (late, unknown) {
-            _ if speaker.eases() => Wait::Interrupted,
-            (true, _) => Wait::Late,
-            (_, Some(why)) => {
-                let wanted = self.settings.lock().gather && !speaker.presence.hidden(&idle_settings);
-                return Ok((Work::Pass(Some(why).filter(|_| wanted)), 1.0));
-            }
-            _ => self.stats.stage("wait").time(|| self.wait(time, speaker.interrupts)),
-        };
-        while heard == Wait::Interrupted && !speaker.eases() {
-            speaker.heed(self.gate.interrupts());
-            if !speaker.eases() {
-                // Nothing to be taken back: it waits for what is said next.
-                heard = self.wait(time, speaker.interrupts);
-            }
-        }
-        let voice = match &heard {
-            Wait::Ready(_, voice) => *voice,
-            Wait::Late | Wait::Interrupted => None,
-            Wait::Absent => return Ok((Work::Pass(None), 1.0)),
-            Wait::Flushing => return Err(Fault::Flow(gst::FlowError::Flushing)),
-        };
-        let presence = speaker.presence.at(time, voice, &idle_settings);
-        let work = match heard {
-            _ if presence == 0.0 => Work::Idle,
-            Wait::Ready(window, _) => match self.stats.stage("prepare").time(|| speaker.identity(face))? {
-                Some(identity) => speaker.submit(buffer, info, face, identity, &window)?,
-                None => Work::Pass(None),
-            },
-            Wait::Interrupted => speaker.identity(face)?.map_or(Work::Pass(None), |identity| Work::Ease { identity }),
-            _ => Work::Hold,
-        };
-        Ok((work, presence))
-    }
-
-    /// Finishes frames until at most `depth` are on their way, and those before the first of which nothing is awaited.
-    fn finish(
-        &self,
-        speaker: &mut Speaker,
-        info: &gst_video::VideoInfo,
-        depth: usize,
-    ) -> std::result::Result<Vec<Done>, Fault> {
-        let render_settings = {
-            let settings = self.settings.lock();
-            RenderSettings { gain: settings.gain as f32, gap: settings.gap }
-        };
-        let mut done = Vec::new();
-        loop {
-            let awaited = matches!(speaker.pending.front(), Some(Frame { work: Work::Made { .. }, .. }));
-            if speaker.pending.len() <= depth && awaited {
-                break;
-            }
-            let Some(mut frame) = speaker.pending.pop_front() else { break };
-            let patience = frame.time.and_then(|time| self.patience(time));
-            speaker.heed(self.gate.interrupts());
-            let Finished { patch, left, at_rest } =
-                speaker.finish(&mut frame, patience, render_settings, &self.stats)?;
-            if self.gate.flushing() {
-                return Err(Fault::Flow(gst::FlowError::Flushing));
-            }
-            gst::trace!(CAT, imp = self, "frame {:?}: {left:?}", frame.time);
-            match left {
-                Left::Late => {
-                    count(&self.stats.late);
-                    if patch.is_none() {
-                        self.untouched.count(Why::Late);
-                    }
-                }
-                Left::Untouched(Some(why)) => self.untouched.count(why),
-                Left::Spoken | Left::Untouched(None) => (),
-            }
-            match patch {
-                Some(patch) => PatchMeta::add(frame.buffer.make_mut(), patch, info.width(), info.height()),
-                None => count(&self.stats.passed_through),
-            }
-            done.push(Done { buffer: frame.buffer, at_rest });
-        }
-        Ok(done)
     }
 
     /// Pushes what is finished, or says what went wrong; no lock is held here.
@@ -533,9 +388,9 @@ impl LipDenoise {
         let info = self.state.lock().info.clone();
         let Some(info) = info else { return };
         let done = {
-            let mut speaker = self.speaker.lock();
-            let Some(speaker) = speaker.as_mut() else { return };
-            self.finish(speaker, &info, 0)
+            let mut video = self.video.lock();
+            let Some(video) = video.as_mut() else { return };
+            video.finish(self, &info, 0)
         };
         // The next buffer meets the same flow return.
         let _ = self.send(done);
@@ -584,9 +439,9 @@ impl LipDenoise {
             stream.flush();
         }
         let result = gst::Pad::event_default(pad, Some(&*self.obj()), event);
-        // The streaming thread leaves the speaker as soon as it has seen the flush.
-        if let Some(speaker) = self.speaker.lock().as_mut() {
-            self.stats.dropped.fetch_add(speaker.flush() as u64, Relaxed);
+        // The streaming thread gives up the lock as soon as it has seen the flush.
+        if let Some(video) = self.video.lock().as_mut() {
+            self.stats.dropped.fetch_add(video.flush() as u64, Relaxed);
         }
         self.flush_time.store(start.elapsed().as_nanos().div_ceil(1000) as u64, Relaxed);
         result
@@ -601,8 +456,8 @@ impl LipDenoise {
             }
         };
         let Ok(space) = video::space(&info) else { return false };
-        if let Some(speaker) = self.speaker.lock().as_mut() {
-            speaker.set_space(space);
+        if let Some(video) = self.video.lock().as_mut() {
+            video.set_space(space);
         }
         let held = {
             let mut state = self.state.lock();

@@ -30,11 +30,13 @@
 mod banks;
 mod ease;
 mod fade;
+mod frame;
 mod idle;
 pub(crate) mod imp;
 mod listen;
 pub(crate) mod properties;
 mod speaker;
+mod stream;
 mod timing;
 mod wait;
 

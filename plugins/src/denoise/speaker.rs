@@ -1,7 +1,6 @@
 //! One stream's way from a face and a feature window to a patch.
 
 use std::{
-    collections::VecDeque,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,7 +10,7 @@ use lipstream_engines::{
     Error, Result,
     bank::cut_off,
     engine::{
-        Actor, Engine, Identity, Moment, Patch, Scene, Shown, Spec, Stream, SubmitError, Ticket, WaitError, Worker,
+        Actor, Engine, Identity, Moment, Patch, Scene, Shown, Spec, Stream, SubmitError, WaitError, Work, Worker,
         WorkerConfig,
     },
     image::ColorSpace,
@@ -19,79 +18,20 @@ use lipstream_engines::{
     tracker::Face,
 };
 
-use super::{banks::Banks, ease::Ease, fade::Fade, idle::Presence, properties::Settings};
+use super::{
+    banks::Banks,
+    ease::Ease,
+    fade::Fade,
+    frame::{Finished, Frame, Left, Plan, RenderSettings},
+    idle::Presence,
+    properties::Settings,
+};
 use crate::{stats::Stats, untouched::Why, video};
 
 /// Frames of all streams that may wait for one engine.
 const QUEUE: usize = 256;
 /// A mouth that has stood still for want of features this long is taken away.
 const STALE: gst::ClockTime = gst::ClockTime::from_mseconds(500);
-
-/// What remains to be done for a frame.
-pub enum Work {
-    /// Nothing: there is nothing to be said, or it cannot be shown, and why.
-    Pass(Option<Why>),
-    /// It cannot wait: the last patch, if there is one.
-    Hold,
-    /// Nobody has spoken for a while: the frame's own mouth.
-    Idle,
-    /// Whoever spoke was interrupted: no features and no denoising.
-    Ease { identity: Identity },
-    /// Its work is on its way through the engine's stages.
-    Made { ticket: Ticket, identity: Identity, since: Instant },
-}
-
-/// A frame between its arrival and its departure.
-pub struct Frame {
-    pub buffer: gst::Buffer,
-    /// Running time; `None` outside the segment.
-    pub time: Option<gst::ClockTime>,
-    pub face: Option<Face>,
-    /// The picture's edge cuts off the mouth, or so much of the face that where it is cannot be told.
-    pub cut: bool,
-    /// How visible the mouth is for what is being said, 0..1.
-    pub presence: f32,
-    pub work: Work,
-    /// Interrupts that had been heeded when it came.
-    pub interrupts: u64,
-}
-
-/// A frame on its way out.
-pub struct Finished {
-    pub patch: Option<Patch>,
-    pub left: Left,
-    /// It shows nothing of what has been interrupted.
-    pub at_rest: bool,
-}
-
-impl Finished {
-    fn new(patch: Option<Patch>, left: Left) -> Self {
-        Self { patch, left, at_rest: false }
-    }
-
-    /// As it came: whatever was being said, it does not show it.
-    fn untouched(why: Option<Why>) -> Self {
-        Self { patch: None, left: Left::Untouched(why), at_rest: true }
-    }
-}
-
-/// How a frame left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
-    /// With a patch of its own.
-    Spoken,
-    /// With the last patch or none, because its own was not ready.
-    Late,
-    /// As it came, and why where it should not have.
-    Untouched(Option<Why>),
-}
-
-/// How frames are rendered, as the settings are now.
-#[derive(Clone, Copy)]
-pub struct RenderSettings {
-    pub gain: f32,
-    pub gap: Duration,
-}
 
 pub struct Speaker {
     stream: Arc<Stream>,
@@ -110,8 +50,6 @@ pub struct Speaker {
     ease: Option<Ease>,
     /// Running time of the first of the late frames that came one after another.
     late_since: Option<gst::ClockTime>,
-    /// Frames on their way, in order.
-    pub pending: VecDeque<Frame>,
 }
 
 impl Speaker {
@@ -142,7 +80,6 @@ impl Speaker {
             interrupts: 0,
             ease: None,
             late_since: None,
-            pending: VecDeque::new(),
         })
     }
 
@@ -173,16 +110,13 @@ impl Speaker {
         self.actor.forget_pixels();
     }
 
-    /// A jump in the stream: frames on their way are dropped, the person stays known. Returns how many were dropped.
-    pub fn flush(&mut self) -> usize {
+    /// A jump in the stream: work on its way is dropped, the person stays known.
+    pub fn flush(&mut self) {
         self.stream.flush();
         self.forget();
         self.late_since = None;
         self.fade.restart();
         self.presence = Presence::default();
-        let dropped = self.pending.len();
-        self.pending.clear();
-        dropped
     }
 
     /// Forgets the mouth that was shown last.
@@ -250,20 +184,19 @@ impl Speaker {
         face: &Face,
         identity: Identity,
         features: &[f32],
-    ) -> Result<Work> {
+    ) -> Result<Plan> {
         let work = video::with_view(buffer, info, |frame| {
             self.actor.ask(&Moment { face, identity: &identity, audio: features, frame })
         })?;
-        let Some(work) = work else { return Ok(Work::Pass(None)) };
+        let Some(work) = work else { return Ok(Plan::Pass(None)) };
         match self.stream.submit(work) {
-            Ok(ticket) => Ok(Work::Made { ticket, identity, since: Instant::now() }),
-            Err(SubmitError::QueueFull(_)) => Ok(Work::Hold),
+            Ok(ticket) => Ok(Plan::Made { ticket, identity, since: Instant::now() }),
+            Err(SubmitError::QueueFull(_)) => Ok(Plan::Hold),
             Err(error) => Err(Error::invalid(error.to_string())),
         }
     }
 
-    /// What a frame of [`Speaker::pending`] that has been taken out leaves with. Waits for its latent, for ever or for as
-    /// long as `patience` says.
+    /// What a frame leaves with. Waits for its latent, for ever or for as long as `patience` says.
     pub fn finish(
         &mut self,
         frame: &mut Frame,
@@ -272,40 +205,40 @@ impl Speaker {
         stats: &Stats<5>,
     ) -> Result<Finished> {
         let time = frame.time.unwrap_or_default();
-        let mut work = std::mem::replace(&mut frame.work, Work::Pass(None));
+        let mut plan = std::mem::replace(&mut frame.plan, Plan::Pass(None));
         let Some(face) = frame.face.take() else {
             self.fade.vanish(time);
             self.forget();
-            let why = if let Work::Pass(why) = work { why } else { None };
+            let why = if let Plan::Pass(why) = plan { why } else { None };
             return Ok(Finished::untouched(why));
         };
         if self.ease.is_some() && frame.interrupts != self.interrupts {
             // It was on its way when the interrupt came.
-            work = match work {
-                Work::Made { identity, .. } => Work::Ease { identity },
-                Work::Hold => self.banks.identity(&face)?.map_or(Work::Hold, |identity| Work::Ease { identity }),
+            plan = match plan {
+                Plan::Made { identity, .. } => Plan::Ease { identity },
+                Plan::Hold => self.banks.identity(&face)?.map_or(Plan::Hold, |identity| Plan::Ease { identity }),
                 other => other,
             };
         }
-        let (work, identity, at_rest) = match work {
-            Work::Pass(why) => {
+        let (work, identity, at_rest) = match plan {
+            Plan::Pass(why) => {
                 self.fade.vanish(time);
                 self.forget();
                 return Ok(Finished::untouched(why));
             }
-            Work::Idle => {
+            Plan::Idle => {
                 // What is said next begins with a mouth of its own.
                 self.forget();
                 self.late_since = None;
                 return Ok(Finished::untouched(None));
             }
-            Work::Hold => return Ok(Finished::new(self.hold(&face, frame, time), Left::Late)),
-            Work::Ease { identity } => {
+            Plan::Hold => return Ok(Finished::new(self.hold(&face, frame, time), Left::Late)),
+            Plan::Ease { identity } => {
                 let (work, at_rest) = self.eased(time);
                 let Some(work) = work else { return Ok(Finished::untouched(None)) };
                 (work, identity, at_rest)
             }
-            Work::Made { ticket, identity, since } => {
+            Plan::Made { ticket, identity, since } => {
                 let made = match ticket.wait(patience) {
                     Ok(made) => made,
                     Err(error) => return self.unmade(error, &face, frame, time),
@@ -355,7 +288,7 @@ impl Speaker {
     }
 
     /// The work of the next frame on the way to rest, and whether it is there; at rest where there is no way.
-    fn eased(&mut self, time: gst::ClockTime) -> (Option<lipstream_engines::engine::Work>, bool) {
+    fn eased(&mut self, time: gst::ClockTime) -> (Option<Work>, bool) {
         let (level, at_rest) = self.ease.as_mut().map_or((0.0, true), |ease| ease.at(time));
         if at_rest {
             self.ease = None;

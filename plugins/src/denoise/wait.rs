@@ -95,7 +95,7 @@ impl Inner {
     }
 }
 
-/// The meeting of the two streams. Its lock is taken after the speaker's and held while nothing is pushed.
+/// The meeting of the two streams. Its lock is taken after the video stream's and held while nothing is pushed.
 pub struct Gate {
     inner: Mutex<Inner>,
     changed: Condvar,

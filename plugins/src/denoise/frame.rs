@@ -1,0 +1,76 @@
+//! A frame between its arrival and its departure.
+
+use std::time::{Duration, Instant};
+
+use lipstream_engines::{
+    engine::{Identity, Patch, Ticket},
+    tracker::Face,
+};
+
+use crate::untouched::Why;
+
+/// What remains to be done for a frame.
+pub enum Plan {
+    /// Nothing: there is nothing to be said, or it cannot be shown, and why.
+    Pass(Option<Why>),
+    /// It cannot wait: the last patch, if there is one.
+    Hold,
+    /// Nobody has spoken for a while: the frame's own mouth.
+    Idle,
+    /// Whoever spoke was interrupted: no features and no denoising.
+    Ease { identity: Identity },
+    /// Its work is on its way through the engine's stages.
+    Made { ticket: Ticket, identity: Identity, since: Instant },
+}
+
+/// A frame between its arrival and its departure.
+pub struct Frame {
+    pub buffer: gst::Buffer,
+    /// Running time; `None` outside the segment.
+    pub time: Option<gst::ClockTime>,
+    pub face: Option<Face>,
+    /// The picture's edge cuts off the mouth, or so much of the face that where it is cannot be told.
+    pub cut: bool,
+    /// How visible the mouth is for what is being said, 0..1.
+    pub presence: f32,
+    pub plan: Plan,
+    /// Interrupts that had been heeded when it came.
+    pub interrupts: u64,
+}
+
+/// A frame on its way out.
+pub struct Finished {
+    pub patch: Option<Patch>,
+    pub left: Left,
+    /// It shows nothing of what has been interrupted.
+    pub at_rest: bool,
+}
+
+impl Finished {
+    pub fn new(patch: Option<Patch>, left: Left) -> Self {
+        Self { patch, left, at_rest: false }
+    }
+
+    /// As it came: whatever was being said, it does not show it.
+    pub fn untouched(why: Option<Why>) -> Self {
+        Self { patch: None, left: Left::Untouched(why), at_rest: true }
+    }
+}
+
+/// How a frame left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// With a patch of its own.
+    Spoken,
+    /// With the last patch or none, because its own was not ready.
+    Late,
+    /// As it came, and why where it should not have.
+    Untouched(Option<Why>),
+}
+
+/// How frames are rendered, as the settings are now.
+#[derive(Clone, Copy)]
+pub struct RenderSettings {
+    pub gain: f32,
+    pub gap: Duration,
+}

@@ -1,0 +1,195 @@
+//! The frames of one video stream, from their arrival to their departure, and what is done for each.
+
+use std::{
+    collections::VecDeque,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use gst::{prelude::*, subclass::prelude::*};
+use lipstream_engines::{Error, image::ColorSpace, tracker::Face};
+
+use super::{
+    frame::{Finished, Frame, Left, Plan, RenderSettings},
+    imp::{CAT, LipDenoise},
+    speaker::Speaker,
+    wait::Wait,
+};
+use crate::{
+    meta::{PatchMeta, face},
+    stats::count,
+    untouched::Why,
+};
+
+/// A frame that goes, and whether it shows nothing of what was interrupted.
+pub struct Done {
+    pub buffer: gst::Buffer,
+    pub at_rest: bool,
+}
+
+/// Why a frame was not taken.
+pub enum Fault {
+    Flow(gst::FlowError),
+    Engine(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// There between READY to PAUSED and back.
+pub struct VideoStream {
+    speaker: Speaker,
+    /// Frames on their way, in order.
+    pending: VecDeque<Frame>,
+}
+
+impl VideoStream {
+    pub fn new(speaker: Speaker) -> Self {
+        Self { speaker, pending: VecDeque::new() }
+    }
+
+    /// The colour space of the frames from now on.
+    pub fn set_space(&mut self, space: ColorSpace) {
+        self.speaker.set_space(space);
+    }
+
+    /// A jump in the stream: frames on their way are dropped, the person stays known. Returns how many were dropped.
+    pub fn flush(&mut self) -> usize {
+        self.speaker.flush();
+        let dropped = self.pending.len();
+        self.pending.clear();
+        dropped
+    }
+
+    /// Takes a frame in and gives those that are finished.
+    pub fn take(&mut self, element: &LipDenoise, buffer: gst::Buffer) -> Result<Vec<Done>, Fault> {
+        let (info, time, depth) = {
+            let state = element.state.lock();
+            let Some(info) = state.info.clone() else { return Err(Fault::Flow(gst::FlowError::NotNegotiated)) };
+            (info, buffer.pts().and_then(|pts| state.segment.to_running_time(pts)), state.depth)
+        };
+        let faces = face::faces(&buffer, info.width(), info.height());
+        let face = self.speaker.choose(faces);
+        self.speaker.heed(element.gate.interrupts());
+        let (plan, presence) = match (&face, time) {
+            (Some(face), Some(time)) => self.plan(element, &buffer, &info, face, time)?,
+            (None, Some(_)) => (Plan::Pass(self.unseen(element, &buffer)), 1.0),
+            (_, None) => (Plan::Pass(None), 1.0),
+        };
+        let interrupts = self.speaker.interrupts;
+        let cut = face.as_ref().is_some_and(|face| self.speaker.cut(face, &info));
+        self.pending.push_back(Frame { buffer, time, face, cut, presence, plan, interrupts });
+        self.finish(element, &info, depth)
+    }
+
+    /// Why a frame without a face is left as it is; `None` while nothing is to be said.
+    fn unseen(&self, element: &LipDenoise, buffer: &gst::BufferRef) -> Option<Why> {
+        let hidden = self.speaker.presence.hidden(&element.settings.lock().idle_settings());
+        (element.featurespad.is_linked() && !hidden).then(|| face::absence(buffer))
+    }
+
+    /// What is to be done for a frame of `face` at running time `time`, and how visible the mouth will be.
+    fn plan(
+        &mut self,
+        element: &LipDenoise,
+        buffer: &gst::BufferRef,
+        info: &gst_video::VideoInfo,
+        face: &Face,
+        time: gst::ClockTime,
+    ) -> Result<(Plan, f32), Fault> {
+        let idle_settings = element.settings.lock().idle_settings();
+        let late = element.patience(time) == Some(Duration::ZERO);
+        let unknown = if late {
+            None
+        } else {
+            let start = Instant::now();
+            let unknown = self.speaker.look(buffer, info, face)?;
+            element.references.store(self.speaker.references() as u64, Relaxed);
+            element.stats.stage("gather").record(start.elapsed());
+            unknown
+        };
+        let mut heard = match (late, unknown) {
+            _ if self.speaker.eases() => Wait::Interrupted,
+            (true, _) => Wait::Late,
+            (_, Some(why)) => {
+                let wanted = element.settings.lock().gather && !self.speaker.presence.hidden(&idle_settings);
+                return Ok((Plan::Pass(Some(why).filter(|_| wanted)), 1.0));
+            }
+            _ => element.stats.stage("wait").time(|| element.wait(time, self.speaker.interrupts)),
+        };
+        while heard == Wait::Interrupted && !self.speaker.eases() {
+            self.speaker.heed(element.gate.interrupts());
+            if !self.speaker.eases() {
+                // Nothing to be taken back: it waits for what is said next.
+                heard = element.wait(time, self.speaker.interrupts);
+            }
+        }
+        let voice = match &heard {
+            Wait::Ready(_, voice) => *voice,
+            Wait::Late | Wait::Interrupted => None,
+            Wait::Absent => return Ok((Plan::Pass(None), 1.0)),
+            Wait::Flushing => return Err(Fault::Flow(gst::FlowError::Flushing)),
+        };
+        let presence = self.speaker.presence.at(time, voice, &idle_settings);
+        let plan = match heard {
+            _ if presence == 0.0 => Plan::Idle,
+            Wait::Ready(window, _) => match element.stats.stage("prepare").time(|| self.speaker.identity(face))? {
+                Some(identity) => self.speaker.submit(buffer, info, face, identity, &window)?,
+                None => Plan::Pass(None),
+            },
+            Wait::Interrupted => {
+                self.speaker.identity(face)?.map_or(Plan::Pass(None), |identity| Plan::Ease { identity })
+            }
+            _ => Plan::Hold,
+        };
+        Ok((plan, presence))
+    }
+
+    /// Finishes frames until at most `depth` are on their way, and those before the first of which nothing is awaited.
+    pub fn finish(
+        &mut self,
+        element: &LipDenoise,
+        info: &gst_video::VideoInfo,
+        depth: usize,
+    ) -> Result<Vec<Done>, Fault> {
+        let render_settings = {
+            let settings = element.settings.lock();
+            RenderSettings { gain: settings.gain as f32, gap: settings.gap }
+        };
+        let mut done = Vec::new();
+        loop {
+            let awaited = matches!(self.pending.front(), Some(Frame { plan: Plan::Made { .. }, .. }));
+            if self.pending.len() <= depth && awaited {
+                break;
+            }
+            let Some(mut frame) = self.pending.pop_front() else { break };
+            let patience = frame.time.and_then(|time| element.patience(time));
+            self.speaker.heed(element.gate.interrupts());
+            let Finished { patch, left, at_rest } =
+                self.speaker.finish(&mut frame, patience, render_settings, &element.stats)?;
+            if element.gate.flushing() {
+                return Err(Fault::Flow(gst::FlowError::Flushing));
+            }
+            gst::trace!(CAT, imp = element, "frame {:?}: {left:?}", frame.time);
+            match left {
+                Left::Late => {
+                    count(&element.stats.late);
+                    if patch.is_none() {
+                        element.untouched.count(Why::Late);
+                    }
+                }
+                Left::Untouched(Some(why)) => element.untouched.count(why),
+                Left::Spoken | Left::Untouched(None) => (),
+            }
+            match patch {
+                Some(patch) => PatchMeta::add(frame.buffer.make_mut(), patch, info.width(), info.height()),
+                None => count(&element.stats.passed_through),
+            }
+            done.push(Done { buffer: frame.buffer, at_rest });
+        }
+        Ok(done)
+    }
+}
