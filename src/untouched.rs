@@ -6,11 +6,9 @@ use std::collections::BTreeMap;
 /// left out.
 pub type Untouched = BTreeMap<String, u64>;
 
-/// Of the `stats` of the bin.
-pub fn of(stats: &gst::StructureRef) -> Untouched {
-    let Ok(counts) = stats.get::<gst::Structure>("untouched") else { return Untouched::new() };
-    let counts = counts.iter().filter_map(|(why, count)| Some((why.to_string(), count.get::<u64>().ok()?)));
-    counts.filter(|(_, count)| *count > 0).collect()
+/// Of the counts of the bin.
+pub fn of(counts: &gstlipstream::untouched::Untouched) -> Untouched {
+    counts.iter().filter(|(_, count)| *count > 0).map(|(why, count)| (why.name().to_owned(), count)).collect()
 }
 
 /// All of them.

@@ -297,6 +297,10 @@ async fn an_avatar_speaks_falls_silent_when_interrupted_and_idles() {
         status.stages.iter().find(|stage| stage.name == "render").map_or(0.0, |stage| stage.p50_ms)
     };
     assert!(denoised(&during) > 0.0, "the mouth is generated: {during:?}");
+    let stages: Vec<&str> = during.stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(stages, ["track", "encode", "gather", "prepare", "wait", "denoise", "render", "blend"]);
+    let step = during.engine_stages.iter().find(|stage| stage.name == "step").expect("compact denoises");
+    assert!(step.batches > 0 && step.items >= step.batches && step.p50_ms > 0.0, "{step:?}");
     assert!(during.face, "{during:?}");
     let fps = intervals(&idle, Codec::H264).len() as f64 / 2.0;
     assert!(fps > 18.0, "{fps}");

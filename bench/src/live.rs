@@ -16,6 +16,7 @@ use std::{
 use clap::Parser;
 use gst::prelude::*;
 use gst_app::{AppSink, AppSrc};
+use gstlipstream::{stats::Times, sync::LipSyncStats};
 use serde::Serialize;
 
 /// What lip-sync alone costs a live session on this machine
@@ -139,17 +140,18 @@ fn run(arguments: &Arguments) -> Result<String, String> {
     let (threads, memory) = (process("Threads")?, process("VmRSS")?);
     sessions.iter().try_for_each(Session::finish)?;
     let (wall, cpu) = (start.elapsed().as_secs_f64(), processor_seconds()? - before);
-    let stats: Vec<gst::Structure> = sessions.iter().map(|s| s.bin.property("stats")).collect();
-    let sum = |key: &str| stats.iter().map(|s| s.get::<u64>(key).unwrap_or(0)).sum::<u64>();
-    let cpu_ms_per_frame = cpu * 1000.0 / sum("frames-out").max(1) as f64;
+    let read = |s: &Session| LipSyncStats::from_structure(&s.bin.property::<gst::Structure>("stats"));
+    let stats: Vec<LipSyncStats> = sessions.iter().map(read).collect();
+    let frames = stats.iter().map(|s| s.frames.frames_out).sum::<u64>();
+    let cpu_ms_per_frame = cpu * 1000.0 / frames.max(1) as f64;
     let report = Report {
         machine: machine::Machine::here(),
         sessions: arguments.sessions,
-        frames: sum("frames-out"),
-        late: sum("late"),
+        frames,
+        late: stats.iter().map(|s| s.frames.late).sum(),
         cpu_ms_per_frame,
         sessions_per_core: 1000.0 / (cpu_ms_per_frame * FPS as f64),
-        frames_per_second: sum("frames-out") as f64 / wall,
+        frames_per_second: frames as f64 / wall,
         threads,
         memory_bytes: memory * 1024,
         stages: stages(&stats[0]),
@@ -265,20 +267,14 @@ fn decoded(path: &Path, convert: &str, caps: &gst::Caps, most: usize) -> Result<
     if buffers.is_empty() { Err(format!("{}: nothing to decode", path.display())) } else { Ok(buffers) }
 }
 
-fn stages(stats: &gst::Structure) -> BTreeMap<String, Stage> {
-    let frames = stats.get::<u64>("frames-out").unwrap_or(1).max(1);
-    let mut stages = BTreeMap::new();
-    for (element, value) in stats.iter() {
-        let Ok(inner) = value.get::<gst::Structure>() else { continue };
-        for name in inner.fields().filter_map(|field| field.strip_suffix("-sum")) {
-            let at = |suffix: &str| inner.get::<u64>(format!("{name}-{suffix}")).unwrap_or(0);
-            let us_per_frame = at("sum") as f64 / frames as f64;
-            let stage =
-                Stage { count: at("count"), p50_us: at("p50"), p95_us: at("p95"), p99_us: at("p99"), us_per_frame };
-            stages.insert(format!("{element}/{name}"), stage);
-        }
-    }
-    stages
+fn stages(stats: &LipSyncStats) -> BTreeMap<String, Stage> {
+    let frames = stats.frames.frames_out.max(1);
+    let stage = |(element, name, Times { percentiles, totals }): (&str, &str, &Times)| {
+        let us_per_frame = totals.sum_us as f64 / frames as f64;
+        let (p50_us, p95_us, p99_us) = (percentiles.p50, percentiles.p95, percentiles.p99);
+        (format!("{element}/{name}"), Stage { count: totals.count, p50_us, p95_us, p99_us, us_per_frame })
+    };
+    stats.times().map(stage).into()
 }
 
 /// User and system time of the process so far.

@@ -22,9 +22,9 @@ pub mod interrupt;
 pub mod meta;
 mod options;
 pub mod picture;
-mod stats;
+pub mod stats;
 pub mod sync;
-mod untouched;
+pub mod untouched;
 pub mod video;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

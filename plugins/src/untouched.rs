@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use lipstream_engines::bank::Refusal;
 
+use crate::stats::{Field, read};
+
 /// Why a frame keeps its own mouth. That nobody speaks is no reason: then the frame is as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -52,11 +54,36 @@ impl From<Refusal> for Why {
     }
 }
 
-/// Counters, one a reason.
-#[derive(Default)]
-pub struct Untouched([AtomicU64; Why::ALL.len()]);
+/// Frames by reason, in a structure of guint64s with the reasons' names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Untouched([u64; Why::ALL.len()]);
 
 impl Untouched {
+    pub fn iter(&self) -> impl Iterator<Item = (Why, u64)> {
+        Why::ALL.into_iter().map(|why| (why, self.0[why as usize]))
+    }
+}
+
+impl Field for Untouched {
+    fn write(&self, name: &str, s: &mut gst::StructureRef) {
+        let mut counts = gst::Structure::new_empty("untouched");
+        for (why, count) in self.iter() {
+            counts.set(why.name(), count);
+        }
+        s.set(name, counts);
+    }
+
+    fn read(name: &str, s: &gst::StructureRef) -> Self {
+        let counts = s.get::<gst::Structure>(name).ok();
+        Self(Why::ALL.map(|why| counts.as_ref().map_or(0, |counts| read(counts, why.name()))))
+    }
+}
+
+/// Counters, one a reason.
+#[derive(Default)]
+pub(crate) struct UntouchedCounters([AtomicU64; Why::ALL.len()]);
+
+impl UntouchedCounters {
     pub fn count(&self, why: Why) {
         self.0[why as usize].fetch_add(1, Relaxed);
     }
@@ -65,12 +92,7 @@ impl Untouched {
         self.0.iter().for_each(|counter| counter.store(0, Relaxed));
     }
 
-    /// A guint64 for each reason, by its name.
-    pub fn structure(&self) -> gst::Structure {
-        let mut structure = gst::Structure::new_empty("untouched");
-        for why in Why::ALL {
-            structure.set(why.name(), self.0[why as usize].load(Relaxed));
-        }
-        structure
+    pub fn read(&self) -> Untouched {
+        Untouched(self.0.each_ref().map(|counter| counter.load(Relaxed)))
     }
 }

@@ -57,6 +57,7 @@ pub fn families(manager: &Manager) -> Vec<MetricFamily> {
         }
     }
     families.push(stages(&statuses));
+    families.extend(engine_stages(&statuses));
     families.extend(pushes(&statuses));
     families.extend(machine(manager));
     families.extend(process());
@@ -76,6 +77,26 @@ fn stages(statuses: &[Status]) -> MetricFamily {
     }
     let help = "Time that a stage of the graph takes for a frame, or for a piece of sound";
     family("lipstream_stage_duration_seconds", help, MetricType::HISTOGRAM, metrics)
+}
+
+fn engine_stages(statuses: &[Status]) -> [MetricFamily; 2] {
+    let (mut batches, mut items) = (Vec::new(), Vec::new());
+    for status in statuses {
+        for stage in &status.engine_stages {
+            let labels = [("session", status.id.as_str()), ("stage", &stage.name)];
+            batches.push(metric(MetricType::COUNTER, &labels, stage.batches as f64));
+            items.push(metric(MetricType::COUNTER, &labels, stage.items as f64));
+        }
+    }
+    let family = |name, help, metrics| family(name, help, MetricType::COUNTER, metrics);
+    [
+        family(
+            "lipstream_engine_stage_batches_total",
+            "Evaluations of a stage of the engine that the session uses",
+            batches,
+        ),
+        family("lipstream_engine_stage_items_total", "Frames, or steps of frames, in those evaluations", items),
+    ]
 }
 
 fn histogram(totals: &Totals) -> Histogram {

@@ -22,6 +22,7 @@ use std::{
 };
 
 use gst::{glib, prelude::*};
+use gstlipstream::sync::LipSyncStats;
 use lipstream_engines::{
     manifest::Package,
     runtime::{self, Device},
@@ -150,7 +151,8 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let length = run(&graph, (frames, speech, base), expected, &options)?;
     let wall_seconds = started.elapsed().as_secs_f64();
     let stats = stats::of(&graph.lipsync);
-    let untouched = untouched::of(&graph.lipsync.property::<gst::Structure>("stats"));
+    let untouched =
+        untouched::of(&LipSyncStats::from_structure(&graph.lipsync.property::<gst::Structure>("stats")).untouched);
     let frames = graph.frames();
     if let Some(sentence) = untouched::sentence(&untouched, frames) {
         options.notices.warn("untouched", format!("{}: {sentence}", options.video.display()));

@@ -359,8 +359,7 @@ impl Session {
         };
         if let Some(running) = running {
             let stats = running.stage.stats();
-            let late = stats.get::<u64>("late").unwrap_or(0);
-            let untouched = untouched::of(&stats);
+            let untouched = untouched::of(&stats.untouched);
             if let Some(sentence) = untouched::sentence(&untouched, running.stage.meter.frames()) {
                 tracing::info!("session `{}`: {sentence}", self.id());
             }
@@ -369,7 +368,7 @@ impl Session {
                 (&self.before.frames, running.stage.meter.frames()),
                 (&self.before.held, running.conductor.desk.held.load(Ordering::Relaxed)),
                 (&self.before.dropped, running.stage.dropped.load(Ordering::Relaxed)),
-                (&self.before.late, late),
+                (&self.before.late, stats.frames.late),
             ] {
                 counter.fetch_add(count, Ordering::Relaxed);
             }

@@ -10,6 +10,7 @@ use std::{
 
 use gst::prelude::*;
 use gst_app::{AppSink, AppSinkCallbacks, AppSrc};
+use gstlipstream::sync::LipSyncStats;
 use parking_lot::Mutex;
 
 use super::{
@@ -263,9 +264,9 @@ impl Stage {
         encoder.map_or(0, |e| e.property::<u32>("bitrate") * 1000)
     }
 
-    /// Reads a field of the `stats` of the bin.
-    pub fn stats(&self) -> gst::Structure {
-        self.lipsync.property::<gst::Structure>("stats")
+    /// What the bin says about itself.
+    pub fn stats(&self) -> LipSyncStats {
+        LipSyncStats::from_structure(&self.lipsync.property::<gst::Structure>("stats"))
     }
 
     fn measure(&self, lipsync: &gst::Element) -> Result<()> {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use lipstream_engines::stats::{BUCKETS_US, Totals};
+use gstlipstream::{stats::Times, sync::LipSyncStats};
+use lipstream_engines::stats::Totals;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -83,6 +84,8 @@ pub struct Status {
     pub face: bool,
     /// Stages of the graph with the 50th, 95th and 99th percentile of their time a frame.
     pub stages: Vec<Stage>,
+    /// Stages of the engine, counted over all sessions that share it.
+    pub engine_stages: Vec<EngineStage>,
     pub pushes: Vec<Push>,
     /// The URL that it reads.
     pub pull: Option<Push>,
@@ -135,6 +138,19 @@ pub struct Stage {
     pub totals: Totals,
 }
 
+/// One batched evaluation of an engine's network.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct EngineStage {
+    /// `encode`, `step`, `forward`, `decode` or `refine`.
+    pub name: String,
+    /// Evaluations, and frames or steps of frames in them.
+    pub batches: u64,
+    pub items: u64,
+    /// The median and the 95th percentile of an evaluation's time.
+    pub p50_ms: f64,
+    pub p95_ms: f64,
+}
+
 /// A connection that the session opens: a push of its output, or the URL that it reads. The URL is shown without its last path segment, which is a secret.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Push {
@@ -158,34 +174,23 @@ pub struct Capacity {
     pub full: Option<String>,
 }
 
-/// Takes what the bin `lipsync` says about itself in its property `stats`.
-pub(super) fn read_stats(status: &mut Status, stats: &gst::Structure) {
-    status.frames_late += stats.get::<u64>("late").unwrap_or(0);
-    untouched::add(&mut status.frames_untouched, untouched::of(stats));
-    for (part, stages) in [
-        ("facetrack", &["track"][..]),
-        ("audioenc", &["encode"]),
-        ("denoise", &["gather", "wait", "denoise", "render"]),
-        ("blend", &["blend"]),
-    ] {
-        let Ok(inner) = stats.get::<gst::Structure>(part) else { continue };
-        for name in stages {
-            let ms = |p: &str| inner.get::<u64>(format!("{name}-{p}")).ok().map(|us| us as f64 / 1e3);
-            if let (Some(p50_ms), Some(p95_ms), Some(p99_ms)) = (ms("p50"), ms("p95"), ms("p99")) {
-                let totals = totals(&inner, name);
-                status.stages.push(Stage { name: (*name).to_owned(), p50_ms, p95_ms, p99_ms, totals });
-            }
-        }
-    }
-}
-
-fn totals(stats: &gst::Structure, stage: &str) -> Totals {
-    let number = |what: &str| stats.get::<u64>(format!("{stage}-{what}")).unwrap_or(0);
-    let mut buckets = [0; BUCKETS_US.len() + 1];
-    if let Ok(counts) = stats.get::<gst::Array>(format!("{stage}-buckets")) {
-        for (bucket, count) in buckets.iter_mut().zip(counts.iter()) {
-            *bucket = count.get::<u64>().unwrap_or(0);
-        }
-    }
-    Totals { count: number("count"), sum_us: number("sum"), buckets }
+/// Takes what the bin `lipsync` says about itself.
+pub(super) fn read_stats(status: &mut Status, stats: &LipSyncStats) {
+    let ms = |us: u64| us as f64 / 1e3;
+    status.frames_late += stats.frames.late;
+    untouched::add(&mut status.frames_untouched, untouched::of(&stats.untouched));
+    status.stages.extend(stats.times().map(|(_, name, Times { percentiles, totals })| Stage {
+        name: name.to_owned(),
+        p50_ms: ms(percentiles.p50),
+        p95_ms: ms(percentiles.p95),
+        p99_ms: ms(percentiles.p99),
+        totals: *totals,
+    }));
+    status.engine_stages.extend(stats.denoise.stages.0.iter().map(|stage| EngineStage {
+        name: stage.name.clone(),
+        batches: stage.batches,
+        items: stage.items,
+        p50_ms: ms(stage.p50),
+        p95_ms: ms(stage.p95),
+    }));
 }

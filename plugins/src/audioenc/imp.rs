@@ -5,6 +5,7 @@ use lipstream_engines::{
     Result,
     audio::{FrontEnd, Mono, SAMPLE_RATE, front_end},
     manifest::Package,
+    stats::Timer,
 };
 use parking_lot::Mutex;
 
@@ -13,7 +14,7 @@ use crate::{
     features::{self, FeaturesInfo},
     interrupt,
     options::{self, Options},
-    stats::{self, Stats, count},
+    stats::{self, Counters, count},
 };
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -57,7 +58,8 @@ pub struct LipAudioEnc {
     settings: Mutex<Settings>,
     /// Never held while a buffer, event, query or message is pushed.
     state: Mutex<State>,
-    stats: Stats<1>,
+    counters: Counters,
+    time: Timer,
 }
 
 #[glib::object_subclass]
@@ -88,7 +90,14 @@ impl ObjectSubclass for LipAudioEnc {
                 Self::catch_panic_pad_function(parent, || false, |this| this.src_query(pad, query))
             })
             .build();
-        Self { sinkpad, srcpad, settings: Mutex::default(), state: Mutex::default(), stats: Stats::new(["encode"]) }
+        Self {
+            sinkpad,
+            srcpad,
+            settings: Mutex::default(),
+            state: Mutex::default(),
+            counters: Counters::default(),
+            time: Timer::default(),
+        }
     }
 }
 
@@ -124,7 +133,7 @@ impl ObjectImpl for LipAudioEnc {
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "engine" => self.settings.lock().engine.to_value(),
-            "stats" => self.stats.structure("lipaudioenc-stats").to_value(),
+            "stats" => self.statistics().to_structure().to_value(),
             name => self.settings.lock().options.get(name),
         }
     }
@@ -184,7 +193,8 @@ impl ElementImpl for LipAudioEnc {
                 );
                 gst::StateChangeError
             })?;
-            self.stats.reset();
+            self.counters.reset();
+            self.time.reset();
             *self.state.lock() = State { hops: Some(hops), ..State::default() };
         }
         let result = self.parent_change_state(transition)?;
@@ -196,12 +206,16 @@ impl ElementImpl for LipAudioEnc {
 }
 
 impl LipAudioEnc {
+    pub(crate) fn statistics(&self) -> super::AudioEncStats {
+        super::AudioEncStats { frames: self.counters.read(), encode: (&self.time).into() }
+    }
+
     fn sink_chain(
         &self,
         _pad: &gst::Pad,
         buffer: gst::Buffer,
     ) -> std::result::Result<gst::FlowSuccess, gst::FlowError> {
-        count(&self.stats.frames_in);
+        count(&self.counters.frames_in);
         let features = {
             let mut state = self.state.lock();
             let State { hops: Some(hops), info: Some(info), segment, mono, .. } = &mut *state else {
@@ -210,11 +224,11 @@ impl LipAudioEnc {
             let gap = buffer.flags().contains(gst::BufferFlags::GAP);
             let clipped = gst_audio::audio_buffer_clip(buffer, segment.upcast_ref(), info.rate(), info.bpf());
             let Some(buffer) = clipped else {
-                count(&self.stats.dropped);
+                count(&self.counters.dropped);
                 return Ok(gst::FlowSuccess::Ok);
             };
             let time = buffer.pts().and_then(|pts| segment.to_running_time(pts));
-            self.stats.stage("encode").time(|| {
+            self.time.time(|| {
                 let samples = if gap {
                     vec![0.0; buffer.size() / info.bpf() as usize]
                 } else {
@@ -331,7 +345,7 @@ impl LipAudioEnc {
         for buffer in features {
             gst::trace!(CAT, imp = self, "feature at {:?}", buffer.pts());
             self.srcpad.push(buffer)?;
-            count(&self.stats.frames_out);
+            count(&self.counters.frames_out);
         }
         Ok(gst::FlowSuccess::Ok)
     }

@@ -19,8 +19,18 @@ pub(crate) mod imp;
 
 use gst::{glib, prelude::*};
 
+use crate::stats::{Frames, Times, statistics};
+
 glib::wrapper! {
     pub struct LipAudioEnc(ObjectSubclass<imp::LipAudioEnc>) @extends gst::Element, gst::Object;
+}
+
+statistics! {
+    /// Statistics of `lipaudioenc`: buffers in, features out.
+    pub struct AudioEncStats = "lipaudioenc-stats" {
+        pub frames: Frames,
+        pub encode: Times,
+    }
 }
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

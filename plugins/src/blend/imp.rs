@@ -5,12 +5,12 @@ use gst_base::{
     prelude::*,
     subclass::{base_transform::GenerateOutputSuccess, prelude::*},
 };
-use lipstream_engines::image::paste;
+use lipstream_engines::{image::paste, stats::Timer};
 use parking_lot::Mutex;
 
 use crate::{
     meta::{PatchMeta, patch},
-    stats::{self, Stats, count},
+    stats::{self, Counters, count},
     video,
 };
 
@@ -40,7 +40,8 @@ struct State {
 pub struct LipBlend {
     settings: Mutex<Settings>,
     state: Mutex<State>,
-    stats: Stats<1>,
+    counters: Counters,
+    time: Timer,
 }
 
 #[glib::object_subclass]
@@ -50,7 +51,12 @@ impl ObjectSubclass for LipBlend {
     type ParentType = gst_base::BaseTransform;
 
     fn new() -> Self {
-        Self { settings: Mutex::default(), state: Mutex::default(), stats: Stats::new(["blend"]) }
+        Self {
+            settings: Mutex::default(),
+            state: Mutex::default(),
+            counters: Counters::default(),
+            time: Timer::default(),
+        }
     }
 }
 
@@ -83,7 +89,7 @@ impl ObjectImpl for LipBlend {
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "enabled" => self.settings.lock().enabled.to_value(),
-            "stats" => self.stats.structure("lipblend-stats").to_value(),
+            "stats" => self.statistics().to_structure().to_value(),
             name => unreachable!("property {name}"),
         }
     }
@@ -129,7 +135,8 @@ impl BaseTransformImpl for LipBlend {
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
-        self.stats.reset();
+        self.counters.reset();
+        self.time.reset();
         Ok(())
     }
 
@@ -148,18 +155,22 @@ impl BaseTransformImpl for LipBlend {
     /// In the place of `transform_ip`, because that is called with a buffer that has been made writable already.
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
         let Some(mut buffer) = self.take_queued_buffer() else { return Ok(GenerateOutputSuccess::NoOutput) };
-        count(&self.stats.frames_in);
+        count(&self.counters.frames_in);
         if buffer.meta::<PatchMeta>().is_none() {
-            count(&self.stats.passed_through);
+            count(&self.counters.passed_through);
         } else {
             self.blend(buffer.make_mut())?;
         }
-        count(&self.stats.frames_out);
+        count(&self.counters.frames_out);
         Ok(GenerateOutputSuccess::Buffer(buffer))
     }
 }
 
 impl LipBlend {
+    pub(crate) fn statistics(&self) -> super::BlendStats {
+        super::BlendStats { frames: self.counters.read(), blend: (&self.time).into() }
+    }
+
     fn blend(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::FlowError> {
         let enabled = self.settings.lock().enabled;
         let Some(info) = self.state.lock().info.clone() else { return Err(gst::FlowError::NotNegotiated) };
@@ -177,19 +188,17 @@ impl LipBlend {
                     to.0,
                     to.1
                 );
-                count(&self.stats.dropped);
+                count(&self.counters.dropped);
                 continue;
             };
-            self.stats.stage("blend").time(|| video::with_frame(buffer, &info, |frame| paste(frame, &made))).map_err(
-                |e| {
-                    gst::element_imp_error!(self, gst::StreamError::Failed, ("The patch could not be pasted: {e}"));
-                    gst::FlowError::Error
-                },
-            )?;
+            self.time.time(|| video::with_frame(buffer, &info, |frame| paste(frame, &made))).map_err(|e| {
+                gst::element_imp_error!(self, gst::StreamError::Failed, ("The patch could not be pasted: {e}"));
+                gst::FlowError::Error
+            })?;
             pasted = true;
         }
         if !pasted {
-            count(&self.stats.passed_through);
+            count(&self.counters.passed_through);
         }
         Ok(())
     }

@@ -9,13 +9,23 @@
 //!   lipdenoise name=ld ! lipblend ! videoconvert ! autovideosink
 //! ```
 
-mod imp;
+pub(crate) mod imp;
 
 use gst::{glib, prelude::*};
+
+use crate::stats::{Frames, Times, statistics};
 
 glib::wrapper! {
     pub struct LipBlend(ObjectSubclass<imp::LipBlend>)
         @extends gst_base::BaseTransform, gst::Element, gst::Object;
+}
+
+statistics! {
+    /// Statistics of `lipblend`; a frame without a patch passes through.
+    pub struct BlendStats = "lipblend-stats" {
+        pub frames: Frames,
+        pub blend: Times,
+    }
 }
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

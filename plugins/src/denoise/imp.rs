@@ -1,8 +1,5 @@
 use std::{
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, LazyLock, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -13,6 +10,7 @@ use parking_lot::Mutex;
 use super::{
     properties::{self, SchedulingPolicy, Settings},
     speaker::Speaker,
+    stats::{DenoiseCounters, DenoiseStats},
     stream::{Done, Fault, VideoStream},
     timing::COMPUTE,
     wait::Gate,
@@ -20,8 +18,7 @@ use super::{
 use crate::{
     features::{self, FeaturesInfo},
     interrupt,
-    stats::{Stats, count},
-    untouched::Untouched,
+    stats::count,
     video,
 };
 
@@ -64,13 +61,7 @@ pub struct LipDenoise {
     pub(super) video: Mutex<Option<VideoStream>>,
     pub(super) state: Mutex<State>,
     pub(super) gate: Gate,
-    pub(super) stats: Stats<5>,
-    pub(super) untouched: Untouched,
-    /// Of the last flush, in microseconds.
-    pub(super) flush_time: AtomicU64,
-    /// Of the last interrupt, in microseconds.
-    interrupt_time: AtomicU64,
-    pub(super) references: AtomicU64,
+    pub(super) counters: DenoiseCounters,
 }
 
 #[glib::object_subclass]
@@ -135,11 +126,7 @@ impl ObjectSubclass for LipDenoise {
             video: Mutex::default(),
             state: Mutex::default(),
             gate: Gate::default(),
-            stats: Stats::new(["gather", "prepare", "wait", "denoise", "render"]),
-            untouched: Untouched::default(),
-            flush_time: AtomicU64::new(0),
-            interrupt_time: AtomicU64::new(0),
-            references: AtomicU64::new(0),
+            counters: DenoiseCounters::default(),
         }
     }
 }
@@ -172,7 +159,7 @@ impl ObjectImpl for LipDenoise {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
-            "stats" => self.statistics().to_value(),
+            "stats" => self.statistics().to_structure().to_value(),
             name => self.settings.lock().get(name),
         }
     }
@@ -291,9 +278,7 @@ impl LipDenoise {
             ..State::default()
         };
         *self.video.lock() = Some(VideoStream::new(speaker));
-        self.stats.reset();
-        self.untouched.reset();
-        self.references.store(0, Relaxed);
+        self.counters.reset();
         self.gate.open(spec.window);
         Ok(())
     }
@@ -303,34 +288,13 @@ impl LipDenoise {
         self.gate.nudge();
     }
 
-    fn statistics(&self) -> gst::Structure {
-        let mut s = self.stats.structure("lipdenoise-stats");
-        s.set("untouched", self.untouched.structure());
-        s.set("flush-time", self.flush_time.load(Relaxed));
-        s.set("interrupt-time", self.interrupt_time.load(Relaxed));
-        s.set("references", self.references.load(Relaxed));
+    pub(crate) fn statistics(&self) -> DenoiseStats {
         let stream = self.state.lock().stream.clone();
-        let worker = stream.map(|stream| stream.worker().stats()).unwrap_or_default();
-        // An engine that does not denoise is told of by its first stage.
-        let first = worker.stages.first();
-        let (batches, items) = first.map_or((0, 0), |stage| (stage.batches, stage.items));
-        s.set("batches", batches);
-        s.set("steps", items);
-        s.set("latents-a-batch", if batches > 0 { items as f64 / batches as f64 } else { 0.0 });
-        let mut stages = gst::Structure::new_empty("stages");
-        for stage in &worker.stages {
-            let kind = stage.kind.name();
-            stages.set(format!("{kind}-batches"), stage.batches);
-            stages.set(format!("{kind}-items"), stage.items);
-            stages.set(format!("{kind}-p50"), stage.time.p50);
-            stages.set(format!("{kind}-p95"), stage.time.p95);
-        }
-        s.set("stages", stages);
-        s
+        self.counters.read(&stream.map(|stream| stream.worker().stats()).unwrap_or_default())
     }
 
     fn video_chain(&self, buffer: gst::Buffer) -> Flow {
-        count(&self.stats.frames_in);
+        count(&self.counters.frames.frames_in);
         if self.state.lock().latency.is_none() {
             self.ask_latency();
         }
@@ -360,7 +324,7 @@ impl LipDenoise {
             }
         };
         for Done { buffer, at_rest } in done {
-            count(&self.stats.frames_out);
+            count(&self.counters.frames.frames_out);
             if at_rest && let Some(asked) = self.gate.rested() {
                 self.tell_rest(asked.elapsed());
             }
@@ -376,8 +340,7 @@ impl LipDenoise {
     }
 
     fn tell_rest(&self, time: Duration) {
-        let micros = time.as_micros() as u64;
-        self.interrupt_time.store(micros, Relaxed);
+        let micros = self.counters.interrupted(time);
         let told = gst::Structure::builder(interrupt::NAME).field("time", micros).build();
         // Nobody may be listening.
         let _ = self.obj().post_message(gst::message::Element::builder(told).src(&*self.obj()).build());
@@ -441,9 +404,9 @@ impl LipDenoise {
         let result = gst::Pad::event_default(pad, Some(&*self.obj()), event);
         // The streaming thread gives up the lock as soon as it has seen the flush.
         if let Some(video) = self.video.lock().as_mut() {
-            self.stats.dropped.fetch_add(video.flush() as u64, Relaxed);
+            self.counters.frames.dropped.fetch_add(video.flush() as u64, Relaxed);
         }
-        self.flush_time.store(start.elapsed().as_nanos().div_ceil(1000) as u64, Relaxed);
+        self.counters.flushed(start.elapsed());
         result
     }
 

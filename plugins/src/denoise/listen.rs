@@ -1,6 +1,6 @@
 //! The features pad: what it takes, and what its events mean.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Instant};
+use std::time::Instant;
 
 use gst::{prelude::*, subclass::prelude::*};
 
@@ -51,7 +51,7 @@ impl LipDenoise {
                 if let Some(stream) = stream {
                     stream.flush();
                 }
-                self.flush_time.store(start.elapsed().as_nanos().div_ceil(1000) as u64, Relaxed);
+                self.counters.flushed(start.elapsed());
             }
             gst::EventView::FlushStop(_) => {
                 self.state.lock().features_segment = gst::FormattedSegment::new();

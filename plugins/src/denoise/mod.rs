@@ -36,6 +36,7 @@ pub(crate) mod imp;
 mod listen;
 pub(crate) mod properties;
 mod speaker;
+mod stats;
 mod stream;
 mod timing;
 mod wait;
@@ -45,6 +46,7 @@ use gst::{glib, prelude::*};
 pub use banks::CAPACITY;
 pub use idle::Idle;
 pub use properties::SchedulingPolicy;
+pub use stats::{DenoiseStats, EngineStage, EngineStages};
 
 glib::wrapper! {
     pub struct LipDenoise(ObjectSubclass<imp::LipDenoise>) @extends gst::Element, gst::Object;

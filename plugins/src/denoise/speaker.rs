@@ -25,8 +25,9 @@ use super::{
     frame::{Finished, Frame, Left, Plan, RenderSettings},
     idle::Presence,
     properties::Settings,
+    stats::DenoiseCounters,
 };
-use crate::{stats::Stats, untouched::Why, video};
+use crate::{untouched::Why, video};
 
 /// Frames of all streams that may wait for one engine.
 const QUEUE: usize = 256;
@@ -202,7 +203,7 @@ impl Speaker {
         frame: &mut Frame,
         patience: Option<Duration>,
         render_settings: RenderSettings,
-        stats: &Stats<5>,
+        counters: &DenoiseCounters,
     ) -> Result<Finished> {
         let time = frame.time.unwrap_or_default();
         let mut plan = std::mem::replace(&mut frame.plan, Plan::Pass(None));
@@ -243,7 +244,7 @@ impl Speaker {
                     Ok(made) => made,
                     Err(error) => return self.unmade(error, &face, frame, time),
                 };
-                stats.stage("denoise").record(since.elapsed());
+                counters.denoise.record(since.elapsed());
                 // Without a way to rest, the first frame that hears the silence is the one.
                 (made, identity, frame.interrupts == self.interrupts)
             }
@@ -271,7 +272,7 @@ impl Speaker {
                 Err(error) => return self.unmade(error, &face, frame, time),
             };
         }
-        stats.stage("render").record(since.elapsed());
+        counters.render.record(since.elapsed());
         self.late_since = None;
         let Shown::Patch(patch) = shown else {
             self.fade.vanish(time);

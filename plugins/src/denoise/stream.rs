@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
 
@@ -107,8 +106,8 @@ impl VideoStream {
         } else {
             let start = Instant::now();
             let unknown = self.speaker.look(buffer, info, face)?;
-            element.references.store(self.speaker.references() as u64, Relaxed);
-            element.stats.stage("gather").record(start.elapsed());
+            element.counters.set_references(self.speaker.references());
+            element.counters.gather.record(start.elapsed());
             unknown
         };
         let mut heard = match (late, unknown) {
@@ -118,7 +117,7 @@ impl VideoStream {
                 let wanted = element.settings.lock().gather && !self.speaker.presence.hidden(&idle_settings);
                 return Ok((Plan::Pass(Some(why).filter(|_| wanted)), 1.0));
             }
-            _ => element.stats.stage("wait").time(|| element.wait(time, self.speaker.interrupts)),
+            _ => element.counters.wait.time(|| element.wait(time, self.speaker.interrupts)),
         };
         while heard == Wait::Interrupted && !self.speaker.eases() {
             self.speaker.heed(element.gate.interrupts());
@@ -136,7 +135,7 @@ impl VideoStream {
         let presence = self.speaker.presence.at(time, voice, &idle_settings);
         let plan = match heard {
             _ if presence == 0.0 => Plan::Idle,
-            Wait::Ready(window, _) => match element.stats.stage("prepare").time(|| self.speaker.identity(face))? {
+            Wait::Ready(window, _) => match element.counters.prepare.time(|| self.speaker.identity(face))? {
                 Some(identity) => self.speaker.submit(buffer, info, face, identity, &window)?,
                 None => Plan::Pass(None),
             },
@@ -169,24 +168,24 @@ impl VideoStream {
             let patience = frame.time.and_then(|time| element.patience(time));
             self.speaker.heed(element.gate.interrupts());
             let Finished { patch, left, at_rest } =
-                self.speaker.finish(&mut frame, patience, render_settings, &element.stats)?;
+                self.speaker.finish(&mut frame, patience, render_settings, &element.counters)?;
             if element.gate.flushing() {
                 return Err(Fault::Flow(gst::FlowError::Flushing));
             }
             gst::trace!(CAT, imp = element, "frame {:?}: {left:?}", frame.time);
             match left {
                 Left::Late => {
-                    count(&element.stats.late);
+                    count(&element.counters.frames.late);
                     if patch.is_none() {
-                        element.untouched.count(Why::Late);
+                        element.counters.untouched.count(Why::Late);
                     }
                 }
-                Left::Untouched(Some(why)) => element.untouched.count(why),
+                Left::Untouched(Some(why)) => element.counters.untouched.count(why),
                 Left::Spoken | Left::Untouched(None) => (),
             }
             match patch {
                 Some(patch) => PatchMeta::add(frame.buffer.make_mut(), patch, info.width(), info.height()),
-                None => count(&element.stats.passed_through),
+                None => count(&element.counters.frames.passed_through),
             }
             done.push(Done { buffer: frame.buffer, at_rest });
         }

@@ -10,6 +10,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::{prelude::*, subclass::prelude::*};
 use lipstream_engines::{
     Result,
+    stats::Timer,
     tracker::{Face, Tracker, TrackerConfig, Unseen},
 };
 use parking_lot::Mutex;
@@ -17,7 +18,7 @@ use parking_lot::Mutex;
 use crate::{
     meta::face,
     options::{self, Options},
-    stats::{self, Stats, count},
+    stats::{self, Counters, count},
     video,
 };
 
@@ -130,7 +131,8 @@ pub struct LipFaceTrack {
     settings: Mutex<Settings>,
     /// Never held while a buffer, event or message is pushed.
     state: Mutex<State>,
-    stats: Stats<1>,
+    counters: Counters,
+    time: Timer,
     /// In the last frame.
     faces: AtomicU64,
 }
@@ -145,7 +147,8 @@ impl ObjectSubclass for LipFaceTrack {
         Self {
             settings: Mutex::default(),
             state: Mutex::default(),
-            stats: Stats::new(["track"]),
+            counters: Counters::default(),
+            time: Timer::default(),
             faces: AtomicU64::new(0),
         }
     }
@@ -178,11 +181,7 @@ impl ObjectImpl for LipFaceTrack {
             "min-confidence" => s.min_confidence.to_value(),
             "model" => s.model.to_value(),
             "smoothing" => s.smoothing.to_value(),
-            "stats" => {
-                let mut stats = self.stats.structure("lipfacetrack-stats");
-                stats.set("faces", self.faces.load(Relaxed));
-                stats.to_value()
-            }
+            "stats" => self.statistics().to_structure().to_value(),
             name => s.options.get(name),
         }
     }
@@ -237,7 +236,8 @@ impl BaseTransformImpl for LipFaceTrack {
                 ["check the properties model, device and precision; model={:?}", settings.model]
             )
         })?;
-        self.stats.reset();
+        self.counters.reset();
+        self.time.reset();
         self.faces.store(0, Relaxed);
         *self.state.lock() = State { tracker: Some(tracker), ..State::default() };
         Ok(())
@@ -280,9 +280,9 @@ impl BaseTransformImpl for LipFaceTrack {
     }
 
     fn transform_ip(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
-        count(&self.stats.frames_in);
+        count(&self.counters.frames_in);
         face::remove(buffer);
-        let (found, width, height) = self.stats.stage("track").time(|| self.track(buffer)).map_err(|e| {
+        let (found, width, height) = self.time.time(|| self.track(buffer)).map_err(|e| {
             gst::element_imp_error!(
                 self,
                 gst::StreamError::Failed,
@@ -302,15 +302,23 @@ impl BaseTransformImpl for LipFaceTrack {
         })?;
         self.faces.store(faces.len() as u64, Relaxed);
         if faces.is_empty() {
-            count(&self.stats.passed_through);
+            count(&self.counters.passed_through);
         }
         gst::trace!(CAT, imp = self, "{} faces at {:?}", faces.len(), buffer.pts());
-        count(&self.stats.frames_out);
+        count(&self.counters.frames_out);
         Ok(gst::FlowSuccess::Ok)
     }
 }
 
 impl LipFaceTrack {
+    pub(crate) fn statistics(&self) -> super::FaceTrackStats {
+        super::FaceTrackStats {
+            frames: self.counters.read(),
+            track: (&self.time).into(),
+            faces: self.faces.load(Relaxed),
+        }
+    }
+
     /// The faces, or what there is in their place, and the frame's size.
     fn track(&self, buffer: &gst::BufferRef) -> Result<(std::result::Result<Vec<Face>, Unseen>, u32, u32)> {
         let mut guard = self.state.lock();

@@ -11,9 +11,21 @@ pub(crate) mod imp;
 
 use gst::{glib, prelude::*};
 
+use crate::stats::{Frames, Times, statistics};
+
 glib::wrapper! {
     pub struct LipFaceTrack(ObjectSubclass<imp::LipFaceTrack>)
         @extends gst_base::BaseTransform, gst::Element, gst::Object;
+}
+
+statistics! {
+    /// Statistics of `lipfacetrack`; a frame without a face passes through.
+    pub struct FaceTrackStats = "lipfacetrack-stats" {
+        pub frames: Frames,
+        pub track: Times,
+        /// In the last frame.
+        pub faces: u64,
+    }
 }
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

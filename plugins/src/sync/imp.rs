@@ -7,8 +7,13 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use lipstream_engines::audio::SAMPLE_RATE;
 use parking_lot::Mutex;
 
-use super::properties::{self, Inner};
-use crate::{audioenc::LipAudioEnc, blend::LipBlend, denoise::LipDenoise, facetrack::LipFaceTrack, video};
+use super::{
+    LipSyncStats,
+    properties::{self, Inner},
+};
+use crate::{
+    audioenc::LipAudioEnc, blend::LipBlend, denoise::LipDenoise, facetrack::LipFaceTrack, stats::Frames, video,
+};
 
 static CAT: LazyLock<gst::DebugCategory> =
     LazyLock::new(|| gst::DebugCategory::new("lipsync", gst::DebugColorFlags::empty(), Some("Lipstream lip-sync bin")));
@@ -110,7 +115,7 @@ impl ObjectImpl for LipSync {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         if pspec.name() == "stats" {
-            return self.statistics().to_value();
+            return self.statistics().to_structure().to_value();
         }
         let target = properties::targets(pspec.name()).first();
         match target.and_then(|(inner, name)| Some((self.inner(*inner)?, name))) {
@@ -326,33 +331,26 @@ impl LipSync {
         })
     }
 
-    fn statistics(&self) -> gst::Structure {
-        let stats = |inner| {
-            self.inner(inner)
-                .map(|e| e.property::<gst::Structure>("stats"))
-                .unwrap_or_else(|| gst::Structure::new_empty("none"))
-        };
-        let facetrack = stats(Inner::FaceTrack);
-        let audioenc = stats(Inner::AudioEnc);
-        let denoise = stats(Inner::Denoise);
-        let blend = stats(Inner::Blend);
-        let count = |s: &gst::Structure, name: &str| s.get::<u64>(name).unwrap_or(0);
-        let dropped = [&facetrack, &denoise, &blend].iter().map(|s| count(s, "dropped")).sum::<u64>();
-        gst::Structure::builder("lipsync-stats")
-            .field("frames-in", count(&facetrack, "frames-in"))
-            .field("frames-out", count(&blend, "frames-out"))
-            .field("passed-through", count(&blend, "passed-through"))
-            .field("dropped", dropped)
-            .field("late", count(&denoise, "late"))
-            .field(
-                "untouched",
-                denoise.get::<gst::Structure>("untouched").unwrap_or_else(|_| gst::Structure::new_empty("none")),
-            )
-            .field("interrupt-time", count(&denoise, "interrupt-time"))
-            .field("facetrack", facetrack)
-            .field("audioenc", audioenc)
-            .field("denoise", denoise)
-            .field("blend", blend)
-            .build()
+    fn statistics(&self) -> LipSyncStats {
+        let Some(Ok(parts)) = self.parts.get() else { return LipSyncStats::default() };
+        let facetrack = parts.facetrack.imp().statistics();
+        let audioenc = parts.audioenc.imp().statistics();
+        let denoise = parts.denoise.imp().statistics();
+        let blend = parts.blend.imp().statistics();
+        LipSyncStats {
+            frames: Frames {
+                frames_in: facetrack.frames.frames_in,
+                frames_out: blend.frames.frames_out,
+                passed_through: blend.frames.passed_through,
+                dropped: facetrack.frames.dropped + denoise.frames.dropped + blend.frames.dropped,
+                late: denoise.frames.late,
+            },
+            untouched: denoise.untouched,
+            interrupt_time: denoise.interrupt_time,
+            facetrack,
+            audioenc,
+            denoise,
+            blend,
+        }
     }
 }

@@ -26,10 +26,106 @@ mod properties;
 
 use gst::{glib, prelude::*};
 
+use crate::{
+    audioenc::AudioEncStats,
+    blend::BlendStats,
+    denoise::DenoiseStats,
+    facetrack::FaceTrackStats,
+    stats::{Frames, Times, statistics},
+    untouched::Untouched,
+};
+
 glib::wrapper! {
     pub struct LipSync(ObjectSubclass<imp::LipSync>) @extends gst::Bin, gst::Element, gst::Object;
 }
 
+statistics! {
+    /// Statistics of `lipsync`.
+    pub struct LipSyncStats = "lipsync-stats" {
+        /// Of the way of the video through all elements.
+        pub frames: Frames,
+        /// As `lipdenoise` counts them, like `interrupt_time`.
+        pub untouched: Untouched,
+        pub interrupt_time: u64,
+        pub facetrack: FaceTrackStats,
+        pub audioenc: AudioEncStats,
+        pub denoise: DenoiseStats,
+        pub blend: BlendStats,
+    }
+}
+
+impl LipSyncStats {
+    /// How long each piece of work of the elements takes, by element and name, in the order of the way.
+    pub fn times(&self) -> [(&'static str, &'static str, &Times); 8] {
+        let denoise = &self.denoise;
+        [
+            ("facetrack", "track", &self.facetrack.track),
+            ("audioenc", "encode", &self.audioenc.encode),
+            ("denoise", "gather", &denoise.gather),
+            ("denoise", "prepare", &denoise.prepare),
+            ("denoise", "wait", &denoise.wait),
+            ("denoise", "denoise", &denoise.denoise),
+            ("denoise", "render", &denoise.render),
+            ("blend", "blend", &self.blend.blend),
+        ]
+    }
+}
+
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     gst::Element::register(Some(plugin), "lipsync", gst::Rank::NONE, LipSync::static_type())
+}
+
+#[cfg(test)]
+mod tests {
+    use lipstream_engines::stats::{Percentiles, Totals};
+
+    use super::*;
+    use crate::denoise::{EngineStage, EngineStages};
+
+    #[test]
+    fn statistics_are_read_back_as_they_were_written() {
+        gst::init().unwrap();
+        let times = |n: u64| Times {
+            percentiles: Percentiles { count: n, p50: n + 1, p95: n + 2, p99: n + 3 },
+            totals: Totals { count: n, sum_us: n + 4, buckets: std::array::from_fn(|i| n + i as u64) },
+        };
+        let frames =
+            |n: u64| Frames { frames_in: n, frames_out: n + 1, passed_through: n + 2, dropped: n + 3, late: n + 4 };
+        let mut counts = gst::Structure::new_empty("counts");
+        counts.set(
+            "untouched",
+            gst::Structure::builder("untouched").field("late", 3_u64).field("covered", 5_u64).build(),
+        );
+        let untouched = crate::stats::Field::read("untouched", &counts);
+        let stage = |name: &str| EngineStage { name: name.into(), batches: 7, items: 8, p50: 9, p95: 10 };
+        let stats = LipSyncStats {
+            frames: frames(100),
+            untouched,
+            interrupt_time: 11,
+            facetrack: FaceTrackStats { frames: frames(200), track: times(12), faces: 2 },
+            audioenc: AudioEncStats { frames: frames(300), encode: times(13) },
+            denoise: DenoiseStats {
+                frames: frames(400),
+                gather: times(14),
+                prepare: times(15),
+                wait: times(16),
+                denoise: times(17),
+                render: times(18),
+                untouched,
+                flush_time: 19,
+                interrupt_time: 20,
+                references: 21,
+                batches: 22,
+                steps: 23,
+                latents_a_batch: 1.5,
+                stages: EngineStages(vec![stage("step"), stage("refine")]),
+            },
+            blend: BlendStats { frames: frames(500), blend: times(24) },
+        };
+        assert!(
+            untouched.iter().filter(|(_, n)| *n > 0).map(|(why, n)| (why.name(), n)).eq([("covered", 5), ("late", 3)])
+        );
+        assert_eq!(LipSyncStats::from_structure(&stats.to_structure()), stats);
+        assert_eq!(LipSyncStats::from_structure(&gst::Structure::new_empty("other")), LipSyncStats::default());
+    }
 }
