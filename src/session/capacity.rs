@@ -60,7 +60,7 @@ struct Load {
 }
 
 /// See the module.
-pub struct Meter {
+pub struct CapacityMeter {
     cores: f64,
     part: f64,
     /// Whether the load of other programs refuses sessions.
@@ -69,7 +69,7 @@ pub struct Meter {
     load: Mutex<Load>,
 }
 
-impl Meter {
+impl CapacityMeter {
     /// `part` is the part of the cores that sessions may use.
     pub fn new(part: f64, count_others: bool) -> Self {
         let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
@@ -314,9 +314,14 @@ fn busy_cpu() -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn priced(price: f64) -> Meter {
-        let meter =
-            Meter { cores: 2.0, part: 0.85, count_others: false, price: OnceLock::new(), load: Mutex::default() };
+    fn priced(price: f64) -> CapacityMeter {
+        let meter = CapacityMeter {
+            cores: 2.0,
+            part: 0.85,
+            count_others: false,
+            price: OnceLock::new(),
+            load: Mutex::default(),
+        };
         meter.load.lock().factor = 1.0;
         meter.price.set(Price { frame: price, device: "cpu".into(), measured: true }).ok().unwrap();
         meter
@@ -324,7 +329,7 @@ mod tests {
 
     #[test]
     fn where_nothing_could_be_measured_one_session_is_tried() {
-        let meter = Meter::new(0.85, true);
+        let meter = CapacityMeter::new(0.85, true);
         meter.price.set(Price { frame: meter.all(), device: "auto".into(), measured: false }).ok().unwrap();
         meter.load.lock().others = 0.5;
         meter.admit(STANDARD, &[]).expect("it tells why it does not run");

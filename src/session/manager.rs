@@ -91,7 +91,7 @@ pub struct Manager {
     settings: Settings,
     avatars: Arc<avatar::Store>,
     sessions: Mutex<BTreeMap<String, Arc<Session>>>,
-    meter: capacity::Meter,
+    meter: capacity::CapacityMeter,
     /// Held while a graph is let in and starts, so that two do not take the same room.
     door: Mutex<()>,
     stop: AtomicBool,
@@ -102,7 +102,7 @@ pub struct Manager {
 impl Manager {
     pub fn new(settings: Settings, avatars: Arc<avatar::Store>) -> Arc<Self> {
         let manager = Arc::new(Self {
-            meter: capacity::Meter::new(settings.load, settings.count_others),
+            meter: capacity::CapacityMeter::new(settings.load, settings.count_others),
             settings,
             avatars,
             sessions: Mutex::default(),

@@ -1,17 +1,17 @@
 //! Sessions: graphs that live as long as somebody needs them, and never take one another down.
 
 mod capacity;
-mod conductor;
-mod deck;
+mod clock;
+mod frame_meter;
 mod graphs;
-mod house;
+mod jitter_buffer;
 mod links;
 mod manager;
-mod meter;
+mod pacer;
+mod running_graph;
 #[allow(clippy::module_inception, reason = "the type's own module")]
 mod session;
 mod spec;
-mod stage;
 mod status;
 mod timemap;
 mod track;

@@ -14,12 +14,12 @@ use parking_lot::Mutex;
 
 use super::{
     Manager, Phase, Refusal, Spec, Status, Video, Voice,
-    conductor::{Cast, Conductor},
-    deck::Deck,
+    clock::{self, MS, Nanos},
     graphs,
-    house::{self, MS, Nanos},
+    jitter_buffer::JitterBuffer,
     links::Links,
-    stage::Stage,
+    pacer::{Pacer, PictureSource},
+    running_graph::RunningGraph,
     status,
 };
 use crate::{
@@ -42,10 +42,10 @@ const CLOSING: Nanos = 80 * MS;
 /// Longest wait for a mouth to come to rest; a graph that is stuck does not hold the caller.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A graph that runs. Fields drop in order: the conductor stops before its stage.
+/// A graph that runs. Fields drop in order: the pacer stops before its graph.
 struct Running {
-    conductor: Conductor,
-    stage: Arc<Stage>,
+    pacer: Pacer,
+    graph: Arc<RunningGraph>,
     since: Instant,
 }
 
@@ -81,7 +81,7 @@ pub struct Session {
     manager: Weak<Manager>,
     outlet: Arc<Outlet>,
     speech: Arc<speech::Queue>,
-    deck: Arc<Deck>,
+    jitter_buffer: Arc<JitterBuffer>,
     links: Links,
     /// Held while the graph starts or stops.
     starting: Mutex<()>,
@@ -114,7 +114,7 @@ impl Session {
         let session = Arc::new(Self {
             outlet: Outlet::new(BIT_RATE_FLOOR),
             speech: speech::Queue::new(settings.speech),
-            deck: Arc::new(Deck::new(&spec.id)),
+            jitter_buffer: Arc::new(JitterBuffer::new(&spec.id)),
             links: Links::new(&spec, manager)?,
             graph,
             service,
@@ -201,8 +201,8 @@ impl Session {
         if self.state.lock().ended {
             return Err(Refusal::Unknown(self.id().to_owned()));
         }
-        match self.deck.claim(place, who) {
-            Ok(source) => Ok(Inlet::new(self.deck.clone(), source)),
+        match self.jitter_buffer.claim(place, who) {
+            Ok(source) => Ok(Inlet::new(self.jitter_buffer.clone(), source)),
             Err(holder) => Err(Refusal::Conflict(format!(
                 "session `{}` is being published to by {holder}; it takes one source at a time",
                 self.id()
@@ -214,14 +214,14 @@ impl Session {
     pub async fn interrupt(&self) -> Result<Duration, Refusal> {
         let began = Instant::now();
         self.speech.interrupt();
-        let stage = self.state.lock().running.as_ref().map(|running| running.stage.clone());
-        if let Some(stage) = stage {
-            let (shown, rests) = (stage.meter.last_shown(), stage.rests.load(Ordering::Relaxed));
-            stage.lipsync.emit_by_name::<()>("interrupt", &[]);
+        let graph = self.state.lock().running.as_ref().map(|running| running.graph.clone());
+        if let Some(graph) = graph {
+            let (shown, rests) = (graph.meter.last_shown(), graph.rests.load(Ordering::Relaxed));
+            graph.lipsync.emit_by_name::<()>("interrupt", &[]);
             // The bin says when the mouth is at rest; without a face it has nothing to say.
             let at_rest = || {
-                let moved = |shown| stage.meter.last_shown().is_some_and(|now| now >= shown + CLOSING);
-                let rested = stage.rests.load(Ordering::Relaxed) > rests || shown.is_none_or(moved);
+                let moved = |shown| graph.meter.last_shown().is_some_and(|now| now >= shown + CLOSING);
+                let rested = graph.rests.load(Ordering::Relaxed) > rests || shown.is_none_or(moved);
                 rested && !self.speech.fading()
             };
             while !at_rest() && began.elapsed() < PATIENCE {
@@ -251,7 +251,7 @@ impl Session {
             return Err(Refusal::Invalid(format!("clip: the avatar has no `{clip}`; it has {known}")));
         }
         match &self.state.lock().running {
-            Some(running) => running.conductor.desk.switch(clip),
+            Some(running) => running.pacer.control.switch(clip),
             None => return Err(Refusal::NotReady(format!("session `{}` does not run; watch it first", self.id()))),
         }
         Ok(())
@@ -273,7 +273,7 @@ impl Session {
         let mut state = self.state.lock();
         state.changed.retain(|(known, _)| known != name);
         state.changed.push((name.to_owned(), value.to_owned()));
-        let element = state.running.as_ref().and_then(|running| running.stage.pipeline.by_name(element));
+        let element = state.running.as_ref().and_then(|running| running.graph.pipeline.by_name(element));
         drop(state);
         if let Some(element) = element.filter(|e| e.find_property(name).is_some()) {
             element.set_property_from_str(name, value);
@@ -283,8 +283,8 @@ impl Session {
 
     /// The running graph in Graphviz's language; `None` where none runs.
     pub fn dot(&self) -> Option<String> {
-        let stage = self.state.lock().running.as_ref().map(|running| running.stage.clone())?;
-        Some(stage.dot())
+        let graph = self.state.lock().running.as_ref().map(|running| running.graph.clone())?;
+        Some(graph.dot())
     }
 
     /// Starts the graph, unless it runs. Blocks for as long as that takes.
@@ -318,13 +318,13 @@ impl Session {
 
     fn build(&self, launch: &str) -> Result<Running, Refusal> {
         let failed = |e: crate::error::Failure| Refusal::Failed(format!("session `{}`: {e}", self.id()));
-        let cast = match &self.avatar {
+        let source = match &self.avatar {
             Some(avatar) => {
-                Cast::Avatar(Box::new(avatar::Player::open(avatar.clone()).map_err(failed)?), avatar.picture)
+                PictureSource::Avatar(Box::new(avatar::Player::open(avatar.clone()).map_err(failed)?), avatar.picture)
             }
-            None => Cast::Live,
+            None => PictureSource::Live,
         };
-        let stage = Stage::start(launch, &self.outlet, |lipsync| {
+        let graph = RunningGraph::start(launch, &self.outlet, |lipsync| {
             // A bank belongs to the engine that it was gathered for.
             let engine: String = lipsync.property("engine");
             let bank = self.avatar.as_ref().and_then(|avatar| avatar.bank_for(&engine));
@@ -333,16 +333,16 @@ impl Session {
             }
         })
         .map_err(failed)?;
-        let conductor = Conductor::start(
+        let pacer = Pacer::start(
             self.id(),
-            stage.clone(),
-            self.deck.clone(),
+            graph.clone(),
+            self.jitter_buffer.clone(),
             self.speech.clone(),
-            cast,
+            source,
             self.service.voice,
         )
         .map_err(failed)?;
-        Ok(Running { conductor, stage, since: Instant::now() })
+        Ok(Running { pacer, graph, since: Instant::now() })
     }
 
     /// Stops the graph; viewers and sources stay.
@@ -358,16 +358,16 @@ impl Session {
             state.running.take()
         };
         if let Some(running) = running {
-            let stats = running.stage.stats();
+            let stats = running.graph.stats();
             let untouched = untouched::of(&stats.untouched);
-            if let Some(sentence) = untouched::sentence(&untouched, running.stage.meter.frames()) {
+            if let Some(sentence) = untouched::sentence(&untouched, running.graph.meter.frames()) {
                 tracing::info!("session `{}`: {sentence}", self.id());
             }
             untouched::add(&mut self.before.untouched.lock(), untouched);
             for (counter, count) in [
-                (&self.before.frames, running.stage.meter.frames()),
-                (&self.before.held, running.conductor.desk.held.load(Ordering::Relaxed)),
-                (&self.before.dropped, running.stage.dropped.load(Ordering::Relaxed)),
+                (&self.before.frames, running.graph.meter.frames()),
+                (&self.before.held, running.pacer.control.held.load(Ordering::Relaxed)),
+                (&self.before.dropped, running.graph.dropped.load(Ordering::Relaxed)),
                 (&self.before.late, stats.frames.late),
             ] {
                 counter.fetch_add(count, Ordering::Relaxed);
@@ -389,7 +389,7 @@ impl Session {
     pub(super) fn is_left(&self) -> bool {
         let Some(manager) = self.manager.upgrade().filter(|_| self.spec.with_publisher) else { return false };
         let idle = self.spec.idle(manager.settings().idle);
-        self.deck.unheld().is_some_and(|since| since > idle)
+        self.jitter_buffer.unheld().is_some_and(|since| since > idle)
             && self.outlet.unwatched().is_some_and(|since| since > idle)
     }
 
@@ -398,7 +398,7 @@ impl Session {
         let (failure, healthy, runs, again, ended) = {
             let state = self.state.lock();
             let running = state.running.as_ref();
-            let failure = running.and_then(|r| r.conductor.desk.failure.lock().clone().or_else(|| r.stage.failure()));
+            let failure = running.and_then(|r| r.pacer.control.failure.lock().clone().or_else(|| r.graph.failure()));
             let healthy = running.is_some_and(|r| r.since.elapsed() > HEALTHY);
             (failure, healthy, running.is_some(), state.again, state.ended)
         };
@@ -424,7 +424,7 @@ impl Session {
             tracing::info!("session `{}`: nobody watches, its graph stops", self.id());
             self.stop(None);
             if self.avatar.is_none() {
-                self.deck.forget_picture();
+                self.jitter_buffer.forget_picture();
             }
         } else if !runs
             && (watched || self.spec.always_on)
@@ -445,13 +445,13 @@ impl Session {
 
     /// Frames a second of what it shows, where that is known.
     pub fn rate(&self) -> Option<f64> {
-        let picture = self.avatar.as_ref().map(|avatar| avatar.picture).or_else(|| self.deck.picture());
+        let picture = self.avatar.as_ref().map(|avatar| avatar.picture).or_else(|| self.jitter_buffer.picture());
         let (frames, seconds) = picture.map(|picture| picture.fps).filter(|fps| fps.0 > 0)?;
         Some(f64::from(frames) / f64::from(seconds.max(1)))
     }
 
     fn picture(&self) -> Picture {
-        let known = self.avatar.as_ref().map(|avatar| avatar.picture).or_else(|| self.deck.picture());
+        let known = self.avatar.as_ref().map(|avatar| avatar.picture).or_else(|| self.jitter_buffer.picture());
         known.unwrap_or(super::capacity::STANDARD)
     }
 
@@ -485,8 +485,8 @@ impl Session {
             clips: self.clips(),
             video: Some(self.service.video),
             voice: Some(self.service.voice),
-            publishing: self.deck.holds(Place::Main),
-            publishing_voice: self.deck.holds(Place::Voice),
+            publishing: self.jitter_buffer.holds(Place::Main),
+            publishing_voice: self.jitter_buffer.holds(Place::Voice),
             viewers: self.outlet.viewers(),
             speaking: self.speech.speaking(),
             speech_queued_ms: self.speech.queued().as_secs_f64() * 1e3,
@@ -494,56 +494,56 @@ impl Session {
             frames_held: self.before.held.load(Ordering::Relaxed),
             frames_late: self.before.late.load(Ordering::Relaxed),
             frames_untouched: self.before.untouched.lock().clone(),
-            frames_dropped: self.deck.dropped() + self.before.dropped.load(Ordering::Relaxed),
-            skew_ppm: self.deck.skew(),
+            frames_dropped: self.jitter_buffer.dropped() + self.before.dropped.load(Ordering::Relaxed),
+            skew_ppm: self.jitter_buffer.skew(),
             ..Status::default()
         };
         (status.pushes, status.pull) = self.links.status();
         let changed = self.state.lock().changed.clone();
         status.params = self.params(&changed);
         let source = |place| {
-            let sent = self.deck.sent(place)?;
-            Some(status::Source::new(sent, self.deck.interval().filter(|_| place == Place::Main)))
+            let sent = self.jitter_buffer.sent(place)?;
+            Some(status::Source::new(sent, self.jitter_buffer.interval().filter(|_| place == Place::Main)))
         };
         (status.source, status.voice_source) = (source(Place::Main), source(Place::Voice));
         // The graph goes on without its source: it shows the last picture.
         let fed = self.avatar.is_some() || status.publishing;
         let base = if self.service.voice == Voice::Source { Place::Main } else { Place::Voice };
-        status.samples_missing = self.deck.missing(base);
-        status.av_offset_ms = 0.0 - self.deck.sound_offset(base) as f64 / MS as f64;
-        status.source_delay_ms = self.deck.headroom(base) as f64 / MS as f64;
-        let stage = {
+        status.samples_missing = self.jitter_buffer.missing(base);
+        status.av_offset_ms = 0.0 - self.jitter_buffer.sound_offset(base) as f64 / MS as f64;
+        status.source_delay_ms = self.jitter_buffer.headroom(base) as f64 / MS as f64;
+        let graph = {
             let state = self.state.lock();
             status.reason = state.reason.clone();
             status.restarts = state.restarts;
             status.flush_ms = state.flush.map(|flush| flush.as_secs_f64() * 1e3);
             status.phase = Some(match &state.running {
-                Some(running) if running.conductor.desk.showing.load(Ordering::Relaxed) && fed => Phase::Running,
+                Some(running) if running.pacer.control.showing.load(Ordering::Relaxed) && fed => Phase::Running,
                 Some(_) => Phase::Waiting,
                 None if state.again.is_some() => Phase::Restarting,
                 None => Phase::Idle,
             });
             if let Some(running) = &state.running {
-                let desk = &running.conductor.desk;
+                let control = &running.pacer.control;
                 let picture = self.picture();
                 (status.width, status.height) = (picture.width, picture.height);
                 status.uptime = running.since.elapsed().as_secs_f64();
-                status.frames_held += desk.held.load(Ordering::Relaxed);
-                status.clip = Some(desk.clip.lock().clone()).filter(|clip| !clip.is_empty());
-                Some(running.stage.clone())
+                status.frames_held += control.held.load(Ordering::Relaxed);
+                status.clip = Some(control.clip.lock().clone()).filter(|clip| !clip.is_empty());
+                Some(running.graph.clone())
             } else {
                 None
             }
         };
-        if let Some(stage) = stage {
-            status.face = stage.meter.face();
-            status.fps = stage.meter.fps(house::now());
-            status.frames += stage.meter.frames();
-            status.frames_dropped += stage.dropped.load(Ordering::Relaxed);
-            status.latency_ms = stage.meter.latency().as_secs_f64() * 1e3;
-            status.interval_p99_ms = stage.meter.interval_p99().as_secs_f64() * 1e3;
-            status.video_bitrate = stage.bit_rate();
-            status::read_stats(&mut status, &stage.stats());
+        if let Some(graph) = graph {
+            status.face = graph.meter.face();
+            status.fps = graph.meter.fps(clock::now());
+            status.frames += graph.meter.frames();
+            status.frames_dropped += graph.dropped.load(Ordering::Relaxed);
+            status.latency_ms = graph.meter.latency().as_secs_f64() * 1e3;
+            status.interval_p99_ms = graph.meter.interval_p99().as_secs_f64() * 1e3;
+            status.video_bitrate = graph.bit_rate();
+            status::read_stats(&mut status, &graph.stats());
         }
         status
     }

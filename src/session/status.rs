@@ -8,8 +8,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    deck::Sent,
-    house::{self, MS, Nanos, SECOND},
+    clock::{self, MS, Nanos, SECOND},
+    jitter_buffer::Sent,
 };
 use crate::untouched;
 
@@ -83,7 +83,7 @@ pub struct Status {
     pub video_bitrate: u32,
     pub face: bool,
     /// Stages of the graph with the 50th, 95th and 99th percentile of their time a frame.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<StageTimes>,
     /// Stages of the engine, counted over all sessions that share it.
     pub engine_stages: Vec<EngineStage>,
     pub pushes: Vec<Push>,
@@ -122,13 +122,14 @@ impl Source {
             audio_codec: sent.audio_codec,
             sample_rate: sent.sound.map(|(rate, _)| rate),
             channels: sent.sound.map(|(_, channels)| channels),
-            seen_ms_ago: sent.seen.map(|seen| (house::now() - seen) as f64 / MS as f64),
+            seen_ms_ago: sent.seen.map(|seen| (clock::now() - seen) as f64 / MS as f64),
         }
     }
 }
 
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Stage {
+#[schema(as = Stage)]
+pub struct StageTimes {
     pub name: String,
     pub p50_ms: f64,
     pub p95_ms: f64,
@@ -179,7 +180,7 @@ pub(super) fn read_stats(status: &mut Status, stats: &LipSyncStats) {
     let ms = |us: u64| us as f64 / 1e3;
     status.frames_late += stats.frames.late;
     untouched::add(&mut status.frames_untouched, untouched::of(&stats.untouched));
-    status.stages.extend(stats.times().map(|(_, name, Times { percentiles, totals })| Stage {
+    status.stages.extend(stats.times().map(|(_, name, Times { percentiles, totals })| StageTimes {
         name: name.to_owned(),
         p50_ms: ms(percentiles.p50),
         p95_ms: ms(percentiles.p95),

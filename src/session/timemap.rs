@@ -1,4 +1,4 @@
-//! Maps the timestamps of a live source to house time.
+//! Maps the timestamps of a live source to clock time.
 //!
 //! The delay of a piece of media is its arrival minus its timestamp. It has a constant part (the two clocks' origins, the
 //! network), a part that jitters, and one that drifts when the source's clock is faster or slower than ours. The map adds
@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use super::house::{MS, Nanos, SECOND};
+use super::clock::{MS, Nanos, SECOND};
 
 /// Beyond the largest delay: the time for a block of sound to be cut into stretches, and for us to wake up.
 const MARGIN: Nanos = 15 * MS;
@@ -33,7 +33,7 @@ const SKEW_POINTS: usize = 60;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mapped {
-    /// House time at which it is to be played.
+    /// Clock time at which it is to be played.
     At(Nanos),
     /// The same, after a jump: what was there before does not join on.
     Jump(Nanos),
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn hostile_timestamps_do_not_overflow() {
         let mut map = TimeMap::default();
-        let far = crate::session::house::nanos(std::time::Duration::MAX);
+        let far = crate::session::clock::nanos(std::time::Duration::MAX);
         for (n, at) in [0, far, 0, far, far - 1, 3].into_iter().enumerate() {
             map.arrive(at, SECOND, n as Nanos * SECOND);
         }

@@ -1,10 +1,10 @@
-//! The sound of one live source, on house time, without gaps.
+//! The sound of one live source, on clock time, without gaps.
 
 use std::collections::VecDeque;
 
 use rubato::{Adjustable, FixedAsync, Resampler, Slip, audioadapter_buffers::direct::InterleavedSlice};
 
-use super::house::{Nanos, SECOND};
+use super::clock::{Nanos, SECOND};
 use crate::live::{CHANNELS, RATE};
 
 /// Stretch that the resampler takes at a time, in frames: 10 ms.
@@ -29,7 +29,7 @@ pub struct Track {
     pending: Vec<f32>,
     scratch: Vec<f32>,
     frames: VecDeque<Frame>,
-    /// House time of the first of `frames`, in sample periods.
+    /// Clock time of the first of `frames`, in sample periods.
     head: i64,
     /// Whether anything has come since the track was cleared.
     anchored: bool,
@@ -73,7 +73,7 @@ impl Track {
         self.ended = true;
     }
 
-    /// Adds interleaved samples, of which the first plays at house time `at`.
+    /// Adds interleaved samples, of which the first plays at clock time `at`.
     pub fn push(&mut self, mut samples: &[f32], at: Nanos) {
         let at = periods(at);
         if !self.anchored {
@@ -195,7 +195,7 @@ impl Track {
     }
 }
 
-/// Sample periods of house time.
+/// Sample periods of clock time.
 pub fn periods(time: Nanos) -> i64 {
     (time as i128 * RATE as i128 / SECOND as i128) as i64
 }
@@ -212,7 +212,7 @@ fn ramp(sound: &mut [f32], down: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::house::MS;
+    use crate::session::clock::MS;
 
     fn tone(from: usize, count: usize) -> Vec<f32> {
         (from..from + count).flat_map(|n| [(n as f32 * 0.05).sin() * 0.5; CHANNELS]).collect()

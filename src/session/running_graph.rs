@@ -14,8 +14,8 @@ use gstlipstream::sync::LipSyncStats;
 use parking_lot::Mutex;
 
 use super::{
-    house::{self, MS, Nanos},
-    meter::Meter,
+    clock::{self, MS, Nanos},
+    frame_meter::FrameMeter,
 };
 use crate::{
     error::{Failure, Result},
@@ -33,15 +33,15 @@ const AAC_DELAY: u64 = 1024 * 1_000_000_000 / RATE as u64;
 const OPUS_DELAY: u64 = 312 * 1_000_000_000 / RATE as u64;
 
 /// A running graph. Dropping it stops it.
-pub struct Stage {
+pub struct RunningGraph {
     pub pipeline: gst::Pipeline,
     pub lipsync: gst::Element,
     video: AppSrc,
     voice: AppSrc,
-    /// House time of running time 0.
+    /// Clock time of running time 0.
     epoch: AtomicI64,
     outlet: Arc<Outlet>,
-    pub meter: Arc<Meter>,
+    pub meter: Arc<FrameMeter>,
     failure: Mutex<Option<String>>,
     pub dropped: AtomicU64,
     /// How often the mouth has come to rest after an interruption.
@@ -110,7 +110,7 @@ impl Gate {
     }
 }
 
-impl Stage {
+impl RunningGraph {
     /// Builds and starts a graph; `set` may change elements before it runs.
     pub fn start(launch: &str, outlet: &Arc<Outlet>, set: impl FnOnce(&gst::Element)) -> Result<Arc<Self>> {
         tracing::debug!("{launch}");
@@ -137,7 +137,7 @@ impl Stage {
         voice.set_caps(Some(&sound_caps()));
         video.set_latency(gst::ClockTime::ZERO, gst::ClockTime::NONE);
 
-        let stage = Arc::new(Self {
+        let graph = Arc::new(Self {
             pipeline: pipeline.clone(),
             lipsync: lipsync.clone(),
             video,
@@ -149,21 +149,21 @@ impl Stage {
             dropped: AtomicU64::new(0),
             rests: AtomicU64::new(0),
         });
-        stage.measure(&lipsync)?;
+        graph.measure(&lipsync)?;
         let gates = Codec::ALL.map(|codec| Gate::behind(pipeline.by_name(&format!("{codec}-valve"))));
         for (codec, gate) in Codec::ALL.into_iter().zip(&gates) {
             if let Some(sink) = pipeline.by_name(&format!("{codec}-out")).and_then(|e| e.downcast::<AppSink>().ok()) {
                 tap(&sink, codec, outlet, gate.clone());
             }
         }
-        pipeline.use_clock(Some(&house::clock()));
+        pipeline.use_clock(Some(&clock::system()));
         pipeline.set_start_time(gst::ClockTime::NONE);
-        let epoch = house::now();
+        let epoch = clock::now();
         pipeline.set_base_time(gst::ClockTime::from_nseconds(epoch as u64));
-        stage.epoch.store(epoch, Ordering::Relaxed);
+        graph.epoch.store(epoch, Ordering::Relaxed);
         pipeline.set_state(gst::State::Playing).map_err(|_| {
-            stage.read_bus();
-            Failure::run(stage.failure().unwrap_or_else(|| "the graph refused to start".into()))
+            graph.read_bus();
+            Failure::run(graph.failure().unwrap_or_else(|| "the graph refused to start".into()))
         })?;
         let number = |name: &str, property: &str| {
             let element = pipeline.by_name(name).filter(|e| e.find_property(property).is_some());
@@ -176,7 +176,7 @@ impl Stage {
             vp8_rate: number("vp8-encoder", "target-bitrate") as i32,
         };
         outlet.attach(Arc::new(taps));
-        Ok(stage)
+        Ok(graph)
     }
 
     pub fn epoch(&self) -> Nanos {
@@ -196,7 +196,7 @@ impl Stage {
         self.video.set_caps(Some(&caps));
     }
 
-    /// Feeds a frame that is shown from house time `at`. Returns whether the graph had room for it.
+    /// Feeds a frame that is shown from clock time `at`. Returns whether the graph had room for it.
     pub fn show(&self, buffer: &gst::Buffer, at: Nanos, duration: Nanos) -> bool {
         if self.video.current_level_buffers() >= WAITING {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -211,7 +211,7 @@ impl Stage {
         self.video.push_buffer(buffer).is_ok()
     }
 
-    /// Feeds a stretch of sound that begins at house time `at`.
+    /// Feeds a stretch of sound that begins at clock time `at`.
     pub fn say(&self, samples: &[f32], at: Nanos) -> bool {
         if self.voice.current_level_buffers() >= 4 * WAITING {
             return false;
@@ -280,7 +280,7 @@ impl Stage {
             {
                 let face =
                     buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>().any(|roi| roi.roi_type() == "face");
-                meter.shown(base.nseconds() as Nanos + pts.nseconds() as Nanos, house::now(), face);
+                meter.shown(base.nseconds() as Nanos + pts.nseconds() as Nanos, clock::now(), face);
             }
             gst::PadProbeReturn::Ok
         });
@@ -288,7 +288,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for RunningGraph {
     fn drop(&mut self) {
         self.outlet.detach();
         // Going to NULL does not fail; what it frees is gone either way.

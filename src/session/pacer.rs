@@ -1,4 +1,4 @@
-//! One thread a session that feeds its graph on the beat of house time: pictures when they are due, sound in stretches of
+//! One thread a session that feeds its graph by clock time: pictures when they are due, sound in stretches of
 //! 20 ms. It never waits for a source: where nothing comes, the last picture is held and there is silence.
 
 use std::{
@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 
 use super::{
     Voice,
-    deck::Deck,
-    house::{self, MS, Nanos, SECOND},
-    stage::{Stage, TICK, TICK_FRAMES},
+    clock::{self, MS, Nanos, SECOND},
+    jitter_buffer::JitterBuffer,
+    running_graph::{RunningGraph, TICK, TICK_FRAMES},
     track::periods,
 };
 use crate::{
@@ -35,14 +35,14 @@ const LAPSE: Nanos = 500 * MS;
 const NAP: Nanos = 20 * MS;
 
 /// Where the pictures come from.
-pub enum Cast {
+pub enum PictureSource {
     Avatar(Box<Player>, Picture),
     Live,
 }
 
-/// What the conductor says about itself, and is asked.
+/// What the pacer says about itself, and is asked.
 #[derive(Default)]
-pub struct Desk {
+pub struct PacerControl {
     stop: AtomicBool,
     /// Frames that were shown again because none came.
     pub held: AtomicU64,
@@ -56,36 +56,36 @@ pub struct Desk {
     pub showing: AtomicBool,
 }
 
-impl Desk {
+impl PacerControl {
     pub fn switch(&self, clip: &str) {
         *self.wanted_clip.lock() = Some(clip.to_owned());
     }
 }
 
 /// The thread; dropping it ends it.
-pub struct Conductor {
-    pub desk: Arc<Desk>,
-    deck: Arc<Deck>,
+pub struct Pacer {
+    pub control: Arc<PacerControl>,
+    jitter_buffer: Arc<JitterBuffer>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Conductor {
+impl Pacer {
     pub fn start(
         name: &str,
-        stage: Arc<Stage>,
-        deck: Arc<Deck>,
+        graph: Arc<RunningGraph>,
+        jitter_buffer: Arc<JitterBuffer>,
         speech: Arc<speech::Queue>,
-        cast: Cast,
+        source: PictureSource,
         voice: Voice,
     ) -> Result<Self> {
-        let desk = Arc::new(Desk::default());
-        deck.set_playing(true);
-        let work = Work {
-            stage,
-            deck: deck.clone(),
+        let control = Arc::new(PacerControl::default());
+        jitter_buffer.set_playing(true);
+        let thread = Thread {
+            graph,
+            jitter_buffer: jitter_buffer.clone(),
             speech,
-            desk: desk.clone(),
-            cast,
+            control: control.clone(),
+            source,
             base: if voice == Voice::Source { Place::Main } else { Place::Voice },
             picture: None,
             next_frame: None,
@@ -94,23 +94,23 @@ impl Conductor {
             gain: 1.0,
         };
         let thread = std::thread::Builder::new()
-            .name(format!("conduct {name}").chars().take(15).collect())
-            .spawn(move || work.run())
+            .name(format!("pace {name}").chars().take(15).collect())
+            .spawn(move || thread.run())
             .map_err(|e| crate::error::Failure::run(format!("no thread for a session: {e}")))?;
-        Ok(Self { desk, deck, thread: Some(thread) })
+        Ok(Self { control, jitter_buffer, thread: Some(thread) })
     }
 }
 
-impl Drop for Conductor {
+impl Drop for Pacer {
     fn drop(&mut self) {
-        self.desk.stop.store(true, Ordering::Relaxed);
-        self.deck.wake();
+        self.control.stop.store(true, Ordering::Relaxed);
+        self.jitter_buffer.wake();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("a session's conductor panicked");
+            tracing::error!("a session's pacer panicked");
         }
-        self.deck.set_playing(false);
+        self.jitter_buffer.set_playing(false);
     }
 }
 
@@ -120,12 +120,12 @@ struct Shown {
     at: Nanos,
 }
 
-struct Work {
-    stage: Arc<Stage>,
-    deck: Arc<Deck>,
+struct Thread {
+    graph: Arc<RunningGraph>,
+    jitter_buffer: Arc<JitterBuffer>,
     speech: Arc<speech::Queue>,
-    desk: Arc<Desk>,
-    cast: Cast,
+    control: Arc<PacerControl>,
+    source: PictureSource,
     /// Whose sound is heard while nothing is spoken.
     base: Place,
     /// What the graph was told of live frames.
@@ -139,52 +139,52 @@ struct Work {
     gain: f32,
 }
 
-impl Work {
+impl Thread {
     fn run(mut self) {
-        if let Cast::Avatar(_, picture) = &self.cast {
-            self.stage.set_picture(*picture);
+        if let PictureSource::Avatar(_, picture) = &self.source {
+            self.graph.set_picture(*picture);
         }
-        while !self.desk.stop.load(Ordering::Relaxed) {
-            self.stage.read_bus();
-            if let Some(failure) = self.stage.failure() {
-                *self.desk.failure.lock() = Some(failure);
+        while !self.control.stop.load(Ordering::Relaxed) {
+            self.graph.read_bus();
+            if let Some(failure) = self.graph.failure() {
+                *self.control.failure.lock() = Some(failure);
                 return;
             }
-            let now = house::now();
+            let now = clock::now();
             let next = match self.pictures(now) {
                 Ok(next) => next,
                 Err(failure) => {
-                    *self.desk.failure.lock() = Some(failure.to_string());
+                    *self.control.failure.lock() = Some(failure.to_string());
                     return;
                 }
             };
             let next = next.min(self.sound(now)).min(now + NAP);
-            self.deck.wait(next);
+            self.jitter_buffer.wait(next);
         }
     }
 
     /// Shows what is due; returns when to look again.
     fn pictures(&mut self, now: Nanos) -> Result<Nanos> {
-        match &mut self.cast {
-            Cast::Avatar(..) => self.avatar(now),
-            Cast::Live => Ok(self.live(now)),
+        match &mut self.source {
+            PictureSource::Avatar(..) => self.avatar(now),
+            PictureSource::Live => Ok(self.live(now)),
         }
     }
 
     fn avatar(&mut self, now: Nanos) -> Result<Nanos> {
         loop {
-            let Cast::Avatar(player, _) = &mut self.cast else { return Ok(now + NAP) };
+            let PictureSource::Avatar(player, _) = &mut self.source else { return Ok(now + NAP) };
             let (at, buffer, duration) = match self.next_frame.take() {
                 Some(frame) => frame,
                 None => {
-                    if let Some(clip) = self.desk.wanted_clip.lock().take() {
+                    if let Some(clip) = self.control.wanted_clip.lock().take() {
                         player.switch(&clip)?;
                     }
                     let (buffer, duration) = player.next_frame()?;
-                    let duration = house::nanos(duration).clamp(MS, SECOND);
+                    let duration = clock::nanos(duration).clamp(MS, SECOND);
                     let at = self.shown.as_ref().map_or(now, |shown| shown.at + duration);
-                    if *self.desk.clip.lock() != player.clip() {
-                        *self.desk.clip.lock() = player.clip().to_owned();
+                    if *self.control.clip.lock() != player.clip() {
+                        *self.control.clip.lock() = player.clip().to_owned();
                     }
                     (if now - at > LAPSE { now } else { at }, buffer, duration)
                 }
@@ -198,11 +198,11 @@ impl Work {
     }
 
     fn live(&mut self, now: Nanos) -> Nanos {
-        let interval = self.deck.interval().unwrap_or(INTERVAL);
-        while let Some(frame) = self.deck.frame(now) {
-            let Some(picture) = self.deck.picture() else { break };
+        let interval = self.jitter_buffer.interval().unwrap_or(INTERVAL);
+        while let Some(frame) = self.jitter_buffer.frame(now) {
+            let Some(picture) = self.jitter_buffer.picture() else { break };
             if self.picture != Some(picture) {
-                self.stage.set_picture(picture);
+                self.graph.set_picture(picture);
                 self.picture = Some(picture);
             }
             // What is due before, or with, a frame that has been shown in its place already is not shown.
@@ -219,17 +219,17 @@ impl Work {
             let at = if now - next > LAPSE { now } else { next };
             let buffer = shown.buffer.clone();
             // Without a publisher there is nothing else to show.
-            self.desk.held.fetch_add(u64::from(self.deck.holds(Place::Main)), Ordering::Relaxed);
+            self.control.held.fetch_add(u64::from(self.jitter_buffer.holds(Place::Main)), Ordering::Relaxed);
             self.show(buffer, at, interval);
         }
         let missed = self.shown.as_ref().map(|shown| shown.at + interval + GRACE.max(interval / 2));
-        let next = self.deck.next_frame();
+        let next = self.jitter_buffer.next_frame();
         next.into_iter().chain(missed).min().unwrap_or(now + NAP)
     }
 
     fn show(&mut self, buffer: gst::Buffer, at: Nanos, duration: Nanos) {
-        self.stage.show(&buffer, at, duration);
-        self.desk.showing.store(true, Ordering::Relaxed);
+        self.graph.show(&buffer, at, duration);
+        self.control.showing.store(true, Ordering::Relaxed);
         self.shown = Some(Shown { buffer, at });
     }
 
@@ -248,8 +248,8 @@ impl Work {
                 continue;
             }
             let stretch = self.stretch(from);
-            if !self.stage.say(&stretch, at) {
-                self.desk.unsaid.fetch_add(1, Ordering::Relaxed);
+            if !self.graph.say(&stretch, at) {
+                self.control.unsaid.fetch_add(1, Ordering::Relaxed);
             }
             from += TICK_FRAMES as i64;
         }
@@ -258,7 +258,7 @@ impl Work {
     /// What is heard from a sample period on: what is spoken, else the base's sound.
     fn stretch(&mut self, from: i64) -> Vec<f32> {
         let mut out = vec![0.0; TICK_FRAMES * CHANNELS];
-        self.deck.sound(self.base, from, &mut out);
+        self.jitter_buffer.sound(self.base, from, &mut out);
         let mut spoken = [0.0; TICK_FRAMES];
         let speaking = self.speech.take(&mut spoken) || self.speech.speaking();
         let (before, after) = (self.gain, if speaking { 0.0 } else { 1.0 });

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use parking_lot::Mutex;
 
-use super::house::{Nanos, SECOND};
+use super::clock::{Nanos, SECOND};
 
 /// Frames whose intervals are remembered, for the percentile: 20 s at 25 fps.
 const INTERVALS: usize = 500;
@@ -12,7 +12,7 @@ const INTERVALS: usize = 500;
 #[derive(Default)]
 struct State {
     frames: u64,
-    /// House time of the frame that was shown last, and when it left.
+    /// Clock time of the frame that was shown last, and when it left.
     last: Option<(Nanos, Nanos)>,
     recent: VecDeque<Nanos>,
     intervals: VecDeque<Nanos>,
@@ -22,12 +22,12 @@ struct State {
 
 /// See the module.
 #[derive(Default)]
-pub struct Meter {
+pub struct FrameMeter {
     state: Mutex<State>,
 }
 
-impl Meter {
-    /// The frame of house time `at` leaves the lip-sync at `now`; `face` says whether one is tracked in it.
+impl FrameMeter {
+    /// The frame of clock time `at` leaves the lip-sync at `now`; `face` says whether one is tracked in it.
     pub fn shown(&self, at: Nanos, now: Nanos, face: bool) {
         let mut state = self.state.lock();
         state.face = face;
@@ -47,7 +47,7 @@ impl Meter {
         }
     }
 
-    /// House time of the newest frame that has left.
+    /// Clock time of the newest frame that has left.
     pub fn last_shown(&self) -> Option<Nanos> {
         self.state.lock().last.map(|(at, _)| at)
     }
@@ -84,11 +84,11 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::house::MS;
+    use crate::session::clock::MS;
 
     #[test]
     fn rate_latency_and_percentile_are_those_of_what_was_shown() {
-        let meter = Meter::default();
+        let meter = FrameMeter::default();
         for n in 0..100 {
             let extra = if n == 50 { 80 * MS } else { 0 };
             meter.shown(n * 40 * MS, n * 40 * MS + 110 * MS + extra, true);

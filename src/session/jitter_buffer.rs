@@ -9,7 +9,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 use super::{
-    house::{self, Nanos},
+    clock::{self, Nanos},
     timemap::{Mapped, TimeMap},
     track::Track,
 };
@@ -20,9 +20,9 @@ const MAX_FRAMES: usize = 64;
 /// Memory for frames that wait.
 const MAX_FRAME_BYTES: usize = 192 << 20;
 /// An interval between frames is believed between these.
-const INTERVALS: std::ops::RangeInclusive<Nanos> = 5 * house::MS..=200 * house::MS;
+const INTERVALS: std::ops::RangeInclusive<Nanos> = 5 * clock::MS..=200 * clock::MS;
 
-/// A frame with its place on house time.
+/// A frame with its place on clock time.
 pub struct Frame {
     pub buffer: gst::Buffer,
     pub at: Nanos,
@@ -46,7 +46,7 @@ pub struct Sent {
     pub audio_codec: Option<String>,
     /// Rate in Hz and channels.
     pub sound: Option<(u32, u32)>,
-    /// House time at which the last of it came.
+    /// Clock time at which the last of it came.
     pub seen: Option<Nanos>,
 }
 
@@ -62,21 +62,21 @@ struct State {
     /// Between the source's frames, smoothed.
     interval: Option<Nanos>,
     next: u64,
-    /// When the last source left; before there was one, when the deck was made.
+    /// When the last source left; before there was one, when it was made.
     left: Option<Instant>,
-    /// Whether a graph takes from the deck; without one nothing is kept.
+    /// Whether a graph takes from it; without one nothing is kept.
     playing: bool,
 }
 
-/// See the module. Sources put in from their own threads, the conductor takes.
+/// See the module. Sources put in from their own threads, the pacer takes.
 #[derive(Default)]
-pub struct Deck {
+pub struct JitterBuffer {
     state: Mutex<State>,
     arrival: Condvar,
     dropped: AtomicU64,
 }
 
-impl Deck {
+impl JitterBuffer {
     /// For the session of this name.
     pub fn new(name: &str) -> Self {
         Self {
@@ -177,7 +177,7 @@ impl Deck {
 
     /// Waits until `until` at most, or until a frame arrives.
     pub fn wait(&self, until: Nanos) {
-        let left = until - house::now();
+        let left = until - clock::now();
         if left <= 0 {
             return;
         }
@@ -231,13 +231,13 @@ impl State {
     }
 }
 
-impl Intake for Deck {
+impl Intake for JitterBuffer {
     fn format(&self) -> Option<Picture> {
         self.picture()
     }
 
     fn video(&self, source: u64, picture: Picture, buffer: gst::Buffer, at: Duration) {
-        let now = house::now();
+        let now = clock::now();
         let mut state = self.state.lock();
         if state.main.id != source {
             return;
@@ -251,7 +251,7 @@ impl Intake for Deck {
         if picture.fps.0 > 0 {
             size.fps = picture.fps;
         }
-        let mapped = state.main.map.arrive(house::nanos(at), 0, now);
+        let mapped = state.main.map.arrive(clock::nanos(at), 0, now);
         let time = mapped.time();
         if let Mapped::Jump(_) = mapped {
             state.frames.clear();
@@ -269,7 +269,7 @@ impl Intake for Deck {
         }
         let full = state.frames.len() >= MAX_FRAMES.min(MAX_FRAME_BYTES / buffer.size().max(1));
         // What is more than a frame late has been held already: showing it would only add a jerk.
-        if full || time < now - 2 * state.interval.unwrap_or(40 * house::MS) {
+        if full || time < now - 2 * state.interval.unwrap_or(40 * clock::MS) {
             return self.drop_frame();
         }
         state.frames.push_back(Frame { buffer, at: time });
@@ -278,14 +278,14 @@ impl Intake for Deck {
     }
 
     fn audio(&self, source: u64, samples: &[f32], at: Duration) {
-        let now = house::now();
-        let length = (samples.len() / CHANNELS) as Nanos * house::SECOND / RATE as Nanos;
+        let now = clock::now();
+        let length = (samples.len() / CHANNELS) as Nanos * clock::SECOND / RATE as Nanos;
         let mut state = self.state.lock();
         let playing = state.playing;
         let is_main = state.main.id == source;
         let Some(source) = state.source(source) else { return };
         source.sent.seen = Some(now);
-        let mapped = source.map.arrive(house::nanos(at), length, now);
+        let mapped = source.map.arrive(clock::nanos(at), length, now);
         let jumped = matches!(mapped, Mapped::Jump(_));
         if jumped {
             source.sound.clear();
