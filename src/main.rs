@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use lipstream::{
     cli,
     error::{Failure, Result},
-    interrupt,
+    termination,
 };
 
 fn main() -> ExitCode {
@@ -34,5 +34,5 @@ fn main() -> ExitCode {
 fn start() -> Result<()> {
     gst::init().map_err(|e| Failure::run(format!("GStreamer does not start: {e}")))?;
     gstlipstream::plugin_register_static()?;
-    interrupt::listen()
+    termination::listen()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lipstream::{
     avatar,
     live::Codec,
-    session::{Manager, Settings, Spec},
+    session::{Manager, SessionSpec, Settings},
 };
 
 fn threads() -> usize {
@@ -26,7 +26,7 @@ async fn sessions_that_come_and_go_leave_nothing_behind() {
     let mut counts = Vec::new();
     for n in 0..12 {
         let id = format!("s{n}");
-        let session = manager.create(Spec::new(&id, "avatar")).unwrap();
+        let session = manager.create(SessionSpec::new(&id, "avatar")).unwrap();
         let mut viewer = session.watch(&[Codec::H264]).await.unwrap();
         viewer.recv().await.unwrap();
         let weak = Arc::downgrade(&session);

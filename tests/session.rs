@@ -11,8 +11,8 @@ use std::{
 use gst::prelude::*;
 use lipstream::{
     avatar,
-    live::{CHANNELS, Codec, Inlet, Packet, Picture, Place, RATE},
-    session::{Manager, Phase, Refusal, Settings, Spec},
+    live::{CHANNELS, Codec, Inlet, Packet, Picture, RATE, Slot},
+    session::{Manager, Phase, Refusal, SessionSpec, Settings},
     speech::{Cause, Event},
 };
 
@@ -183,9 +183,9 @@ fn offsets(packets: &[Packet], video: Codec, audio: Codec, header: Option<bytes:
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_source_sends_together_comes_out_together_in_every_codec() {
     let (manager, _folder) = manager(Settings::default());
-    let session = manager.create(Spec::new("relay", "relay")).unwrap();
+    let session = manager.create(SessionSpec::new("relay", "relay")).unwrap();
     let camera =
-        Camera::start(session.publish(Place::Main, "a test").unwrap(), 25.0, 1.0, Duration::from_secs(77), None);
+        Camera::start(session.publish(Slot::Main, "a test").unwrap(), 25.0, 1.0, Duration::from_secs(77), None);
     let mut viewer = session.watch(&Codec::ALL).await.unwrap();
     let packets = collect(&mut viewer, Duration::from_secs(8)).await;
     let status = session.status();
@@ -217,20 +217,20 @@ async fn what_a_source_sends_together_comes_out_together_in_every_codec() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_stops_is_held_and_returns_in_sync() {
     let (manager, _folder) = manager(Settings::default());
-    let session = manager.create(Spec::new("relay", "relay")).unwrap();
+    let session = manager.create(SessionSpec::new("relay", "relay")).unwrap();
     // Watched before there is anything to see: it begins when the source comes.
     let mut viewer = session.watch(&[Codec::H264, Codec::Aac]).await.unwrap();
     assert_eq!(session.status().phase, Some(Phase::Waiting));
-    let inlet = session.publish(Place::Main, "a test").unwrap();
+    let inlet = session.publish(Slot::Main, "a test").unwrap();
     let first = Camera::start(inlet, 30.0, 1.0, Duration::ZERO, Some((2.0, 4.0)));
     let mut packets = collect(&mut viewer, Duration::from_secs(6)).await;
-    let second = session.publish(Place::Main, "another").err().unwrap();
+    let second = session.publish(Slot::Main, "another").err().unwrap();
     assert!(matches!(&second, Refusal::Conflict(why) if why.contains("a test")), "{second}");
     drop(first);
     packets.extend(collect(&mut viewer, Duration::from_secs(1)).await);
     // Another publisher with a clock of its own.
     let again =
-        Camera::start(session.publish(Place::Main, "again").unwrap(), 24.0, 1.001, Duration::from_secs(900), None);
+        Camera::start(session.publish(Slot::Main, "again").unwrap(), 24.0, 1.001, Duration::from_secs(900), None);
     packets.extend(collect(&mut viewer, Duration::from_secs(5)).await);
     drop(again);
     let intervals_video = intervals(&packets, Codec::H264);
@@ -272,7 +272,7 @@ fn generous() -> Settings {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_avatar_speaks_falls_silent_when_interrupted_and_idles() {
     let (manager, _folder) = manager(generous());
-    let session = manager.create(Spec::new("avatar", "avatar")).unwrap();
+    let session = manager.create(SessionSpec::new("avatar", "avatar")).unwrap();
     let mut viewer = session.watch(&[Codec::H264, Codec::Opus]).await.unwrap();
     let idle = collect(&mut viewer, Duration::from_secs(2)).await;
     let mut writer = session.speech().writer("one").unwrap();
@@ -327,7 +327,7 @@ async fn an_avatar_speaks_falls_silent_when_interrupted_and_idles() {
 async fn speech_that_nobody_hears_is_dropped_and_that_is_told() {
     let kept = Duration::from_millis(500);
     let (manager, _folder) = manager(Settings { speech_kept: kept, ..generous() });
-    let session = manager.create(Spec::new("avatar", "avatar")).unwrap();
+    let session = manager.create(SessionSpec::new("avatar", "avatar")).unwrap();
     let mut events = session.speech().events();
     let mut writer = session.speech().writer("greeting").unwrap();
     writer.add(&speech(4)).unwrap();
@@ -347,7 +347,7 @@ async fn speech_that_nobody_hears_is_dropped_and_that_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_graph_stops_without_viewers_and_starts_for_the_next() {
     let (manager, _folder) = manager(Settings { idle: Duration::from_millis(300), ..generous() });
-    let session = manager.create(Spec::new("avatar", "avatar")).unwrap();
+    let session = manager.create(SessionSpec::new("avatar", "avatar")).unwrap();
     assert_eq!(session.status().phase, Some(Phase::Idle));
     for _ in 0..2 {
         let mut viewer = session.watch(&[Codec::H264]).await.unwrap();
@@ -365,7 +365,7 @@ async fn a_graph_stops_without_viewers_and_starts_for_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_one_too_many_is_refused_with_the_reason_and_the_others_go_on() {
     let (manager, _folder) = manager(Settings { max_sessions: 1000, ..Settings::default() });
-    let always = |n: usize| Spec { always_on: true, ..Spec::new(&format!("s{n}"), "avatar") };
+    let always = |n: usize| SessionSpec { always_on: true, ..SessionSpec::new(&format!("s{n}"), "avatar") };
     let mut held = Vec::new();
     let refusal = loop {
         match manager.create(always(held.len())) {
@@ -384,7 +384,7 @@ async fn the_one_too_many_is_refused_with_the_reason_and_the_others_go_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_joins_after_a_time_without_viewers_gets_nothing_older() {
     let (manager, _folder) = manager(generous());
-    let session = manager.create(Spec::new("avatar", "avatar")).unwrap();
+    let session = manager.create(SessionSpec::new("avatar", "avatar")).unwrap();
     let codecs = [Codec::H264, Codec::Vp8, Codec::Aac, Codec::Opus];
     let mut last = Duration::ZERO;
     for away in [0, 1500, 1530, 1570, 1610] {
@@ -404,7 +404,7 @@ async fn who_joins_after_a_time_without_viewers_gets_nothing_older() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_hears_that_the_machine_is_full() {
     let (manager, _folder) = manager(Settings { load: 0.001, ..Settings::default() });
-    manager.create(Spec::new("stage", "relay")).unwrap();
+    manager.create(SessionSpec::new("stage", "relay")).unwrap();
     let settings = lipstream::rtmp::Settings { bind: ([127, 0, 0, 1], 0).into(), ..Default::default() };
     let server = lipstream::rtmp::Server::with_host(settings, manager.clone()).unwrap();
     let url = format!("rtmp://{}/live/stage", server.local_addr());
@@ -430,7 +430,7 @@ async fn a_publisher_hears_that_the_machine_is_full() {
 #[test]
 fn sessions_that_are_wrong_are_refused_with_what_is_wrong() {
     let (manager, _folder) = manager(generous());
-    let mut spec = Spec::new("x", "avatar");
+    let mut spec = SessionSpec::new("x", "avatar");
     spec.avatar = Some("nobody".into());
     let refusal = manager.create(spec.clone()).err().unwrap().to_string();
     assert!(refusal.contains("nobody") && refusal.contains("demo"), "{refusal}");
@@ -442,7 +442,7 @@ fn sessions_that_are_wrong_are_refused_with_what_is_wrong() {
     manager.create(spec.clone()).unwrap();
     assert!(matches!(manager.create(spec).err().unwrap(), Refusal::Conflict(_)));
     let session = manager.get("x").unwrap();
-    assert!(session.publish(Place::Main, "a test").is_err(), "an avatar takes no video");
+    assert!(session.publish(Slot::Main, "a test").is_err(), "an avatar takes no video");
     assert!(session.set("motion-gain", "9").unwrap_err().to_string().contains("4"));
     assert!(session.play_clip("dance").unwrap_err().to_string().contains("idle"));
     manager.remove("x").unwrap();

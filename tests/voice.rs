@@ -17,7 +17,7 @@ use gst_video::{VideoFormat, VideoInfo};
 use lipstream::{
     avatar, jobs,
     media::Notices,
-    session::{Manager, Session, Settings, Spec},
+    session::{Manager, Session, SessionSpec, Settings},
     speech::{self, Queue, decode},
 };
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ fn session(folder: &Path, bound: u64) -> Arc<Session> {
     let settings = Settings { speech: Duration::from_secs(bound), ..Settings::default() };
     let manager = Manager::new(settings, avatar::Store::open(folder).unwrap());
     // Its graph does not run: the test takes the speech in its place.
-    manager.create(Spec::new("a", "relay")).unwrap()
+    manager.create(SessionSpec::new("a", "relay")).unwrap()
 }
 
 struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);

@@ -17,7 +17,7 @@ START = 60
 # proc(5): clock ticks a second in /proc/PID/stat.
 TICKS = os.sysconf("SC_CLK_TCK")
 # What a line of the log holds when a thread of the server has panicked.
-PANIC = re.compile(r"panicked at|panicked$|a session's conductor panicked|fatal runtime error|double free|SIGSEGV")
+PANIC = re.compile(r"panicked at|panicked$|a session's pacer panicked|fatal runtime error|double free|SIGSEGV")
 
 
 class Refused(Exception):

@@ -1,13 +1,13 @@
 //! `lipstream adapt`: an engine for one person, from a video of them.
 //!
-//! 1. [`look`] follows the person through the video and keeps many pictures of the mouth: the reference bank.
-//! 2. [`hear`] asks the general engine what it would have made of the video's own sound, and finds by how much sound and
+//! 1. [`observe`] follows the person through the video and keeps many pictures of the mouth: the reference bank.
+//! 2. [`offset`] asks the general engine what it would have made of the video's own sound, and finds by how much sound and
 //!    picture are apart.
 //! 3. The range of the motion is fitted to the person and kept where it helps on stretches that it was not taken from.
 //! 4. [`write`] seals all that as a folder that is an engine like any other.
 
-mod hear;
-mod look;
+mod observe;
+mod offset;
 mod write;
 
 use std::{
@@ -26,7 +26,7 @@ use lipstream_engines::{
 };
 use serde::Serialize;
 
-use self::hear::Offset;
+use self::offset::Offset;
 use crate::{
     error::{Failure, Result},
     eval::sound,
@@ -112,7 +112,7 @@ pub fn adapt(options: &Options) -> Result<Summary> {
         Some(path) => Some(sound::samples(path, &options.audio_track, 0.0, &options.notices)?),
         None => None,
     };
-    let seen = look::watch(options, &compact)?;
+    let seen = observe::watch(options, &compact)?;
     let heard = match heard {
         Some(heard) => Some(heard),
         None => sound::samples_if_any(&options.video, &options.audio_track, seen.start, &options.notices)?,
@@ -158,7 +158,7 @@ fn motion(
     engine: &Package,
     compact: &Compact,
     options: &Options,
-    seen: &look::Seen,
+    seen: &observe::Observed,
     heard: Option<&[f32]>,
 ) -> Result<Motion> {
     let without = |why: String| Ok(Motion { why_not: Some(why), ..Motion::default() });
@@ -166,12 +166,12 @@ fn motion(
         return without("there is no sound".into());
     };
     let identity = compact.prepare(&seen.bank)?;
-    let stretches = hear::stretches(compact, &identity, seen)?;
-    let speech = hear::Speech::new(engine, compact, &options.device, heard)?;
-    let Some(offset) = hear::offset(compact, &speech, &stretches)? else {
+    let stretches = offset::stretches(compact, &identity, seen)?;
+    let speech = offset::Speech::new(engine, compact, &options.device, heard)?;
+    let Some(offset) = offset::offset(compact, &speech, &stretches)? else {
         return without("the mouth and the sound do not move together: is it the person's own voice?".into());
     };
-    let pairs = hear::pairs(&speech, &stretches, offset)?;
+    let pairs = offset::pairs(&speech, &stretches, offset)?;
     let (count, fewest) = (pairs.len(), compact::FEWEST);
     if count < fewest {
         let why = format!("{count} frames with speech are too few, {fewest} are needed");

@@ -13,7 +13,7 @@ use lipstream_engines::{
 use super::{Options, shown};
 use crate::{
     error::{Failure, Result},
-    eval::look::running_time,
+    eval::frames::running_time,
     media::{Media, Reader},
     render::{Watch, gather::Watcher, progress::Progress},
 };
@@ -39,7 +39,7 @@ const GAP: f64 = 0.5;
 const FEWEST: usize = 50;
 
 /// The person in one frame.
-pub struct Moment {
+pub struct Observation {
     /// Since the video's first frame, in seconds.
     pub time: f64,
     /// `[111]`, frame pixels.
@@ -49,26 +49,26 @@ pub struct Moment {
 }
 
 /// What was seen of the person.
-pub struct Seen {
+pub struct Observed {
     pub bank: ReferenceBank,
     /// Frames in the order of time, those after a gap in another stretch.
-    pub stretches: Vec<Vec<Moment>>,
+    pub stretches: Vec<Vec<Observation>>,
     /// Running time of the first frame in seconds.
     pub start: f64,
     pub frames: usize,
     pub seconds: f64,
 }
 
-impl Seen {
+impl Observed {
     pub fn faces(&self) -> usize {
         self.stretches.iter().map(Vec::len).sum()
     }
 }
 
-struct Look {
+struct Observer {
     watcher: Watcher,
     bank: ReferenceBank,
-    stretches: Vec<Vec<Moment>>,
+    stretches: Vec<Vec<Observation>>,
     /// Running and stream time of the first frame.
     start: Option<(f64, f64)>,
     /// Time of the last frame that was looked at.
@@ -83,7 +83,7 @@ struct Look {
 }
 
 /// Follows the one person of a video.
-pub fn watch(options: &Options, engine: &Compact) -> Result<Seen> {
+pub fn watch(options: &Options, engine: &Compact) -> Result<Observed> {
     let spec = engine.spec();
     let config = BankConfig { capacity: options.references, side: spec.crop, alignment: spec.alignment.clone() };
     let mut reader = Reader::open(&options.video, Media::Video, &options.notices)?;
@@ -98,7 +98,7 @@ pub fn watch(options: &Options, engine: &Compact) -> Result<Seen> {
     );
     let mut bank = ReferenceBank::new(config);
     bank.set_spacing(SPACING);
-    let mut look = Look {
+    let mut look = Observer {
         watcher: Watcher::new(options.device, PEOPLE)?,
         bank,
         stretches: vec![Vec::new()],
@@ -126,7 +126,7 @@ pub fn watch(options: &Options, engine: &Compact) -> Result<Seen> {
     look.finish(&options.video)
 }
 
-impl Look {
+impl Observer {
     fn stretch(&mut self, reader: &mut Reader, frames: usize) -> Result<()> {
         let end = self.frames + frames;
         while self.frames < end {
@@ -165,18 +165,18 @@ impl Look {
             *place = Some((face.rect, face.track_id));
             bank.observe(frame, face, position)?;
             let moments = stretches.last_mut().expect("there is one from the start");
-            moments.push(Moment { time, points: face.points.to_vec(), clear: shows_mouth(face) });
+            moments.push(Observation { time, points: face.points.to_vec(), clear: shows_mouth(face) });
             Ok(())
         })?;
         self.progress.at(self.frames as u64);
         Ok(())
     }
 
-    fn finish(self, path: &Path) -> Result<Seen> {
+    fn finish(self, path: &Path) -> Result<Observed> {
         let Self { bank, stretches, start, frames, seconds, others, progress, .. } = self;
         progress.finish();
         let path = shown(path);
-        let seen = Seen { bank, stretches, start: start.unwrap_or_default().0, frames, seconds };
+        let seen = Observed { bank, stretches, start: start.unwrap_or_default().0, frames, seconds };
         let faces = seen.faces();
         if faces == 0 {
             return Err(Failure::input(format!("{path}: no face was found; film the person from the front")));

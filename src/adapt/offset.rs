@@ -14,7 +14,7 @@ use lipstream_engines::{
 };
 use serde::Serialize;
 
-use super::look::Seen;
+use super::observe::Observed;
 use crate::error::{Failure, Result};
 
 /// Frames of 40 ms by which sound and picture may be apart.
@@ -36,19 +36,19 @@ pub struct Offset {
 }
 
 /// A frame whose mouth is seen clearly.
-pub struct Shown {
+pub struct ShownLatent {
     time: f64,
     latent: Vec<f32>,
 }
 
 /// The latents that the frames show, stretch by stretch.
-pub fn stretches(engine: &Compact, identity: &Identity, seen: &Seen) -> Result<Vec<Vec<Shown>>> {
+pub fn stretches(engine: &Compact, identity: &Identity, seen: &Observed) -> Result<Vec<Vec<ShownLatent>>> {
     let mut all = Vec::new();
     for stretch in &seen.stretches {
         let mut shown = Vec::with_capacity(stretch.len());
         for moment in stretch.iter().filter(|moment| moment.clear) {
             if let Some(latent) = engine.seen(identity, &moment.points)? {
-                shown.push(Shown { time: moment.time, latent });
+                shown.push(ShownLatent { time: moment.time, latent });
             }
         }
         all.push(shown);
@@ -102,8 +102,8 @@ impl<'a> Speech<'a> {
 }
 
 /// By how much picture and sound are apart, by the opening; `None` where they do not move together.
-pub fn offset(engine: &Compact, speech: &Speech, stretches: &[Vec<Shown>]) -> Result<Option<Offset>> {
-    let frames: Vec<&Shown> = stretches.iter().flatten().collect();
+pub fn offset(engine: &Compact, speech: &Speech, stretches: &[Vec<ShownLatent>]) -> Result<Option<Offset>> {
+    let frames: Vec<&ShownLatent> = stretches.iter().flatten().collect();
     let seen: Vec<f64> = frames.iter().map(|f| f64::from(engine.opening(&f.latent))).collect();
     let agreement = |lag: i32| -> Result<Option<Offset>> {
         let times = || frames.iter().map(|f| f.time - f64::from(lag) * FRAME);
@@ -128,9 +128,9 @@ pub fn offset(engine: &Compact, speech: &Speech, stretches: &[Vec<Shown>]) -> Re
 }
 
 /// Frames with sound, in the order of time.
-pub fn pairs(speech: &Speech, stretches: &[Vec<Shown>], offset: Offset) -> Result<Vec<Pair>> {
+pub fn pairs(speech: &Speech, stretches: &[Vec<ShownLatent>], offset: Offset) -> Result<Vec<Pair>> {
     let late = f64::from(offset.milliseconds) / 1000.0;
-    let frames: Vec<&Shown> = stretches.iter().flatten().filter(|f| speech.within(f.time - late)).collect();
+    let frames: Vec<&ShownLatent> = stretches.iter().flatten().filter(|f| speech.within(f.time - late)).collect();
     let windows: Vec<Vec<f32>> = frames.iter().map(|f| speech.window(f.time - late)).collect();
     let latents = speech.latents(&windows)?;
     let both = frames.into_iter().zip(latents);

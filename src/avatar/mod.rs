@@ -1,7 +1,6 @@
 //! Avatars: videos of a person, prepared so that any frame can be shown at any time.
 
 mod clip;
-mod course;
 mod jpeg;
 mod mix;
 mod name;
@@ -10,6 +9,7 @@ mod prepare;
 mod store;
 #[cfg(test)]
 mod tests;
+mod transition;
 
 #[doc(hidden)]
 pub use self::clip::Index;

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Avatar,
     clip::Clip,
-    course::{self, DISSOLVE, Path, Place, Plan},
     jpeg,
     mix::mix,
+    transition::{self, DISSOLVE, Playback, Position, Transition},
 };
 use crate::error::{Failure, Result};
 
@@ -19,7 +19,7 @@ pub struct Player {
     /// The clip that fades out, and how many frames of the dissolve were shown.
     leaving: Option<(Track, usize)>,
     /// What to do when the wait is over.
-    plan: Option<(Plan, Arc<Clip>)>,
+    plan: Option<(Transition, Arc<Clip>)>,
     /// A clip that was asked for and is not yet planned.
     wanted: Option<Arc<Clip>>,
     /// Frames shown at the current rate; durations are taken from it so that they do not drift.
@@ -31,12 +31,12 @@ struct Track {
     clip: Arc<Clip>,
     idle: bool,
     /// The frame that is shown next.
-    at: Place,
+    at: Position,
 }
 
 impl Track {
-    fn path(&self) -> Path<'_> {
-        Path { clip: &self.clip, to_and_fro: self.idle }
+    fn path(&self) -> Playback<'_> {
+        Playback { clip: &self.clip, to_and_fro: self.idle }
     }
 
     fn decode(&mut self, decoder: &mut jpeg::Decoder) -> Result<gst::Buffer> {
@@ -51,7 +51,7 @@ impl Player {
         let idle = avatar.clips().into_iter().next();
         let idle = idle.ok_or_else(|| Failure::input(format!("avatar `{}` has no clip", avatar.name)))?;
         let decoder = jpeg::Decoder::new(&jpeg::info(avatar.picture.width, avatar.picture.height)?)?;
-        let current = Track { clip: idle, idle: true, at: Place::START };
+        let current = Track { clip: idle, idle: true, at: Position::START };
         Ok(Self { avatar, decoder, current, leaving: None, plan: None, wanted: None, shown: 0 })
     }
 
@@ -75,12 +75,13 @@ impl Player {
     /// Decides when to leave the current clip, where there is a reason to.
     fn plan(&mut self) {
         if let Some(clip) = self.wanted.take() {
-            let to = Path { clip: &clip, to_and_fro: self.is_idle(&clip) };
-            let plan = course::soon(self.current.path(), self.current.at, to);
+            let to = Playback { clip: &clip, to_and_fro: self.is_idle(&clip) };
+            let plan = transition::soon(self.current.path(), self.current.at, to);
             self.plan = Some((plan, clip));
         } else if self.plan.is_none() && !self.current.idle {
             let clip = self.idle();
-            let plan = course::at_end(self.current.path(), self.current.at, Path { clip: &clip, to_and_fro: true });
+            let plan =
+                transition::at_end(self.current.path(), self.current.at, Playback { clip: &clip, to_and_fro: true });
             self.plan = Some((plan, clip));
         }
     }

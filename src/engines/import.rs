@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     error::{Failure, Result},
-    interrupt,
+    termination,
 };
 
 /// What the command line asks for.
@@ -60,10 +60,10 @@ pub fn import(options: &Options) -> Result<ExitCode> {
     let imported = import::import(&request, &folder, &mut |what, part| {
         bar.set_message(what.to_owned());
         bar.set_position((part * 1000.0) as u64);
-        if interrupt::requested() { Err(Error::invalid("interrupted")) } else { Ok(()) }
+        if termination::requested() { Err(Error::invalid("interrupted")) } else { Ok(()) }
     });
     bar.finish_and_clear();
-    let imported = imported.map_err(|error| match interrupt::requested() {
+    let imported = imported.map_err(|error| match termination::requested() {
         true => Failure::interrupted(),
         false => Failure::from(error),
     })?;

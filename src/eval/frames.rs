@@ -92,14 +92,14 @@ pub fn running_time(sample: &gst::Sample) -> Option<f64> {
 pub type Faces = Vec<Option<Vec<Point>>>;
 
 /// A video that was looked at.
-pub struct Seen {
+pub struct WatchedVideo {
     pub faces: Faces,
     /// Running time of its first frame in seconds.
     pub start: f64,
 }
 
 /// Follows the largest face of a video. Errors: what cannot be decoded, and a video without a face.
-pub fn watch(path: &Path, device: runtime::Options, notices: &Notices) -> Result<Seen> {
+pub fn watch(path: &Path, device: runtime::Options, notices: &Notices) -> Result<WatchedVideo> {
     let mut watcher = Watcher::new(device, 1)?;
     let mut grid = Grid::open(path, notices)?;
     let mut faces = Faces::new();
@@ -113,7 +113,7 @@ pub fn watch(path: &Path, device: runtime::Options, notices: &Notices) -> Result
     if faces.iter().all(Option::is_none) {
         return Err(Failure::input(format!("{}: no face in the whole file", path.display())));
     }
-    Ok(Seen { faces, start: grid.start })
+    Ok(WatchedVideo { faces, start: grid.start })
 }
 
 /// What is seen in one frame, as full-range brightness.
@@ -171,8 +171,8 @@ impl Places {
     }
 
     /// Takes the pictures of a video at these places, one after the other, as far as both go.
-    pub fn look(&self, path: &Path) -> Result<Look<'_>> {
-        Ok(Look { places: self, grid: Grid::open(path, &Notices::unheard())? })
+    pub fn look(&self, path: &Path) -> Result<PictureReader<'_>> {
+        Ok(PictureReader { places: self, grid: Grid::open(path, &Notices::unheard())? })
     }
 
     /// The aligned face in red, green and blue, `[portrait, portrait, 3]`, at some places of the grid; `None` where there is
@@ -194,12 +194,12 @@ impl Places {
 }
 
 /// A video at [`Places`].
-pub struct Look<'a> {
+pub struct PictureReader<'a> {
     places: &'a Places,
     grid: Grid,
 }
 
-impl Look<'_> {
+impl PictureReader<'_> {
     /// The next frame's pictures, `None` within where there is no face; `None` at the end of either.
     pub fn next(&mut self) -> Result<Option<Option<Pictures>>> {
         let Some(place) = self.places.maps.get(self.grid.place) else { return Ok(None) };

@@ -4,7 +4,7 @@
 //! of another network measures with that. `engines/train/evaluate.py` computes the same, and `docs/measure.md` says what
 //! each figure means.
 
-pub(crate) mod look;
+pub(crate) mod frames;
 mod sheet;
 pub(crate) mod sound;
 
@@ -23,7 +23,7 @@ use lipstream_engines::{
 use serde::Serialize;
 
 use self::{
-    look::{FACE, Faces, MOUTH, Pictures, Places, Seen},
+    frames::{FACE, Faces, MOUTH, Pictures, Places, WatchedVideo},
     sheet::Sheet,
 };
 use crate::{
@@ -78,7 +78,7 @@ pub struct Figures {
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub true_sync: Option<TrueSync>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub looks: Option<Looks>,
+    pub looks: Option<Appearance>,
     /// Standard deviation of the opening in silence over that in speech.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silence_leak: Option<f64>,
@@ -102,7 +102,7 @@ pub struct Motion {
 
 /// The picture against the true one, frame by frame.
 #[derive(Debug, Serialize)]
-pub struct Looks {
+pub struct Appearance {
     /// Mean distance of the lips' landmarks, each seen from the middle of the mouth.
     pub lmd: f64,
     /// Medians over the frames, in the picture of the mouth; dB.
@@ -145,7 +145,7 @@ pub struct TrueSync {
 
 /// Measures. Errors: a file that cannot be read, a video without a face, an expert that does not work.
 pub fn evaluate(options: &Options) -> Result<Figures> {
-    let watch = |path: &PathBuf| look::watch(path, options.device, &options.notices);
+    let watch = |path: &PathBuf| frames::watch(path, options.device, &options.notices);
     let seen = watch(&options.video)?;
     if let Some(path) = &options.points {
         write(path, &table(&seen.faces))?;
@@ -193,7 +193,12 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// Asks the expert of the video, and of the one that says the same; their curves.
-fn sync(options: &Options, seen: &Seen, said: Option<(&Seen, &Path)>, figures: &mut Figures) -> Result<Vec<Vec<f64>>> {
+fn sync(
+    options: &Options,
+    seen: &WatchedVideo,
+    said: Option<(&WatchedVideo, &Path)>,
+    figures: &mut Figures,
+) -> Result<Vec<Vec<f64>>> {
     let expert = Expert::load(&Package::find(&options.expert)?, &options.device)?;
     let heard = match &options.audio {
         Some(path) => Some(sound::samples(path, &options.audio_track, 0.0, &options.notices)?),
@@ -270,7 +275,7 @@ struct Comparison {
 }
 
 impl Comparison {
-    fn of(places: &Places, made: (&Path, &Seen), truth: (&Path, &Seen)) -> Result<Self> {
+    fn of(places: &Places, made: (&Path, &WatchedVideo), truth: (&Path, &WatchedVideo)) -> Result<Self> {
         let mut all = Self::default();
         let both = made.1.faces.iter().zip(&truth.1.faces);
         all.distances = both.filter_map(|(a, b)| Some(lips_apart(a.as_ref()?, b.as_ref()?))).collect();
@@ -306,10 +311,10 @@ impl Comparison {
         }
     }
 
-    fn finish(&self) -> Option<Looks> {
+    fn finish(&self) -> Option<Appearance> {
         let flicker = self.flicker.finish()?;
         let steps = |f: &dyn Fn(&Seam) -> f64| series::mean(&self.seams.iter().map(f).collect::<Vec<_>>());
-        Some(Looks {
+        Some(Appearance {
             lmd: series::mean(&self.distances),
             psnr: series::median(&self.psnr)?,
             ssim: series::median(&self.ssim)?,

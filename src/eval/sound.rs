@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lipstream_engines::audio::{Mono, SAMPLE_RATE};
 
-use super::look::{MOST, RATE};
+use super::frames::{MOST, RATE};
 use crate::{
     error::{Failure, Kind, Result},
     media::{Media, Notices, Reader, SOUND, Sound, Track, timeline::SECOND},

@@ -2,8 +2,8 @@ use gst::prelude::*;
 
 use crate::{
     error::{Failure, Kind, Result},
-    interrupt,
     media::{self, Outcome},
+    termination,
 };
 
 const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(100);
@@ -36,7 +36,7 @@ fn play(pipeline: &gst::Pipeline) -> Result<()> {
         if let Outcome::Ended = media::check(&bus, POLL, Kind::Run)? {
             return if stopping.is_some() { Err(Failure::interrupted()) } else { Ok(()) };
         }
-        if interrupt::requested() && stopping.is_none() {
+        if termination::requested() && stopping.is_none() {
             pipeline.send_event(gst::event::Eos::new());
             stopping = Some(std::time::Instant::now());
         }

@@ -74,7 +74,7 @@ pub struct Uploads {
 }
 
 /// A place among the uploads, taken before anything of the body is read.
-pub struct Place {
+pub struct UploadPermit {
     _permit: OwnedSemaphorePermit,
 }
 
@@ -111,10 +111,10 @@ impl Uploads {
         })
     }
 
-    pub fn place(&self) -> Result<Place, Problem> {
+    pub fn place(&self) -> Result<UploadPermit, Problem> {
         let full =
             |_| Problem::full("too many uploads wait to be prepared (avatars.max_waiting); try again in a minute");
-        self.places.clone().try_acquire_owned().map(|_permit| Place { _permit }).map_err(full)
+        self.places.clone().try_acquire_owned().map(|_permit| UploadPermit { _permit }).map_err(full)
     }
 
     /// Stores a body.
@@ -146,7 +146,7 @@ impl Uploads {
     }
 
     /// Prepares a stored video; the job says how far that is.
-    pub fn prepare(self: &Arc<Self>, place: Place, upload: Upload, avatar: String, clip: String) -> Job {
+    pub fn prepare(self: &Arc<Self>, place: UploadPermit, upload: Upload, avatar: String, clip: String) -> Job {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let job = Job {
             id: number.to_string(),

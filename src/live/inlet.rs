@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 /// Which of a session's two places for a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Slot {
     /// The video and its sound.
     Main,
     /// The voice that a dub follows, instead of the main source's sound.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A session has one running time, from 0 at its start, on its pipeline's clock. What comes in carries the source's own
-//! timestamps; the conductor maps them to the running time. What goes out carries the running time.
+//! timestamps; the pacer maps them to the running time. What goes out carries the running time.
 
 pub(crate) mod branch;
 mod decoder;
@@ -16,7 +16,7 @@ mod viewer;
 
 pub use self::{
     decoder::Decoder,
-    inlet::{CHANNELS, Description, Inlet, Intake, Picture, Place, RATE},
+    inlet::{CHANNELS, Description, Inlet, Intake, Picture, RATE, Slot},
     outlet::{Encoders, Outlet},
     packet::{Codec, Packet},
     viewer::Viewer,

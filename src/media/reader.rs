@@ -19,7 +19,7 @@ use super::{
 use crate::{
     background,
     error::{Failure, Kind, Result},
-    interrupt,
+    termination,
 };
 
 /// How often a wait for the next sample looks at the bus.
@@ -207,7 +207,7 @@ impl Reader {
 
     /// The next sample; `None` at the end.
     pub fn next_sample(&mut self) -> Result<Option<gst::Sample>> {
-        if interrupt::requested() {
+        if termination::requested() {
             return Err(Failure::interrupted());
         }
         let sample = match self.first.take() {
@@ -276,7 +276,7 @@ impl Reader {
             if let Some(sample) = self.sink.try_pull_sample(POLL) {
                 return Ok(Some(sample));
             }
-            if interrupt::requested() {
+            if termination::requested() {
                 return Err(Failure::interrupted());
             }
             self.listen();

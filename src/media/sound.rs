@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     Media, Notices, Reader, Track,
-    timeline::{Nanos, Place, SECOND, Timeline, running_time},
+    timeline::{Nanos, SECOND, Splice, Timeline, running_time},
 };
 use crate::error::{Failure, Result};
 
@@ -78,7 +78,7 @@ impl Sound {
         let count = (buffer.size() / frame.max(1)) as u64;
         let timeline = self.timeline.get_or_insert_with(|| Timeline::new(info.rate(), self.zero));
         let from = timeline.seconds();
-        let Place { silence, skipped } = timeline.place(running_time(&sample), count);
+        let Splice { silence, skipped } = timeline.place(running_time(&sample), count);
         if silence > 0 && from > 0.0 {
             let to = from + silence as f64 / f64::from(info.rate());
             let path = self.reader.path().display();

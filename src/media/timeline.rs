@@ -35,7 +35,7 @@ pub struct Timeline {
 
 /// What comes before a piece, and how much of it is left out, in samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct Splice {
     pub silence: u64,
     pub skipped: u64,
 }
@@ -51,12 +51,12 @@ impl Timeline {
     }
 
     /// A piece of `count` samples that are stamped `stamp`; without a stamp they follow what was there.
-    pub fn place(&mut self, stamp: Option<Nanos>, count: u64) -> Place {
+    pub fn place(&mut self, stamp: Option<Nanos>, count: u64) -> Splice {
         let rate = i128::from(self.rate);
         let reached = (i128::from(self.next) * i128::from(SECOND) / rate) as i64;
         let off = stamp.map_or(0, |stamp| stamp.saturating_sub(self.zero).saturating_sub(reached));
         let samples = |time: Nanos| ((i128::from(time) * rate + i128::from(SECOND) / 2) / i128::from(SECOND)) as u64;
-        let mut place = Place::default();
+        let mut place = Splice::default();
         if off > LONGEST || (self.begun && off < -OVERLAP) {
             self.zero = self.zero.saturating_add(off);
         } else if off > ROUNDED {
@@ -79,29 +79,29 @@ mod tests {
     #[test]
     fn holes_are_silence_and_rounded_stamps_are_not() {
         let mut line = Timeline::new(48_000, 100 * MS);
-        assert_eq!(line.place(Some(100 * MS), 4800), Place::default());
-        assert_eq!(line.place(Some(206 * MS), 4800), Place::default());
-        assert_eq!(line.place(None, 4800), Place::default());
-        assert_eq!(line.place(Some(2400 * MS), 4800), Place { silence: 96_000, skipped: 0 });
+        assert_eq!(line.place(Some(100 * MS), 4800), Splice::default());
+        assert_eq!(line.place(Some(206 * MS), 4800), Splice::default());
+        assert_eq!(line.place(None, 4800), Splice::default());
+        assert_eq!(line.place(Some(2400 * MS), 4800), Splice { silence: 96_000, skipped: 0 });
         assert!((line.seconds() - 2.4).abs() < 1e-9);
     }
 
     #[test]
     fn what_comes_before_the_start_or_twice_is_left_out() {
         let mut line = Timeline::new(48_000, 0);
-        assert_eq!(line.place(Some(-5000 * MS), 4800), Place { silence: 0, skipped: 4800 });
-        assert_eq!(line.place(Some(-21 * MS), 1024), Place { silence: 0, skipped: 1008 });
-        assert_eq!(line.place(Some(0), 48_000), Place::default());
-        assert_eq!(line.place(Some(500 * MS), 48_000), Place { silence: 0, skipped: 24_016 });
+        assert_eq!(line.place(Some(-5000 * MS), 4800), Splice { silence: 0, skipped: 4800 });
+        assert_eq!(line.place(Some(-21 * MS), 1024), Splice { silence: 0, skipped: 1008 });
+        assert_eq!(line.place(Some(0), 48_000), Splice::default());
+        assert_eq!(line.place(Some(500 * MS), 48_000), Splice { silence: 0, skipped: 24_016 });
     }
 
     #[test]
     fn stamps_that_begin_anew_or_run_away_move_nothing() {
         let mut line = Timeline::new(48_000, 0);
         line.place(Some(0), 480_000);
-        assert_eq!(line.place(Some(0), 48_000), Place::default());
-        assert_eq!(line.place(Some(1000 * MS), 48_000), Place::default());
-        assert_eq!(line.place(Some(i64::MAX), 48_000), Place::default());
-        assert_eq!(line.place(Some(i64::MIN), 48_000), Place::default());
+        assert_eq!(line.place(Some(0), 48_000), Splice::default());
+        assert_eq!(line.place(Some(1000 * MS), 48_000), Splice::default());
+        assert_eq!(line.place(Some(i64::MAX), 48_000), Splice::default());
+        assert_eq!(line.place(Some(i64::MIN), 48_000), Splice::default());
     }
 }

@@ -18,8 +18,8 @@ use parking_lot::{Condvar, Mutex};
 use super::{looping::Frames, output::Length};
 use crate::{
     error::{Failure, Kind, Result},
-    interrupt,
     media::{Base, Sound},
+    termination,
 };
 
 /// Longest piece of audio that is pushed at once: the graph works ahead in small steps.
@@ -59,7 +59,7 @@ impl Shared {
             if let Some(answer) = ready(&extent) {
                 return Ok(answer);
             }
-            if interrupt::requested() || extent.failed {
+            if termination::requested() || extent.failed {
                 return Err(Failure::interrupted());
             }
             self.changed.wait_for(&mut extent, POLL);

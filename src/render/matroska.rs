@@ -29,20 +29,20 @@ pub fn set_duration(path: &Path, nanoseconds: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-struct Place {
+struct DurationField {
     /// Of the eight bytes of the number.
     at: usize,
     /// Nanoseconds a unit.
     scale: u64,
 }
 
-fn duration(head: &[u8]) -> Option<Place> {
+fn duration(head: &[u8]) -> Option<DurationField> {
     let segment = find(head, 0..head.len(), SEGMENT)?;
     let info = find(head, segment, INFO)?;
     let at = find(head, info.clone(), DURATION).filter(|place| place.len() == 8)?.start;
     let scale = find(head, info, SCALE).filter(|place| place.len() <= 8);
     let scale = scale.map(|place| head[place].iter().fold(0, |n, byte| n << 8 | u64::from(*byte)));
-    Some(Place { at, scale: scale.filter(|scale| *scale > 0).unwrap_or(1_000_000) })
+    Some(DurationField { at, scale: scale.filter(|scale| *scale > 0).unwrap_or(1_000_000) })
 }
 
 /// Where the content of the first element `id` among those of `within` lies (RFC 8794, section 5).

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::{edit_list, matroska};
 use crate::{
     error::{Failure, Result},
-    interrupt,
+    termination,
 };
 
 /// Container, by the extension of the output.
@@ -131,7 +131,7 @@ impl Unfinished {
         hidden.push(format!(".{}.part", std::process::id()));
         let path = target.with_file_name(hidden);
         File::create(&path).map_err(failure)?;
-        interrupt::set_unfinished(Some(&path));
+        termination::set_unfinished(Some(&path));
         Ok(Self { target: target.to_owned(), path, finished: false })
     }
 
@@ -163,7 +163,7 @@ impl Drop for Unfinished {
             // Where even removing fails, the cause that brought us here is the one to report.
             let _ = fs::remove_file(&self.path);
         }
-        interrupt::set_unfinished(None);
+        termination::set_unfinished(None);
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::interrupt;
+use crate::termination;
 
 /// Is told how far the work is, 0..1, from any thread.
 type Report = dyn Fn(f32) + Send + Sync;
@@ -31,7 +31,7 @@ impl Watch {
     }
 
     pub fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || interrupt::requested()
+        self.stop.load(Ordering::Relaxed) || termination::requested()
     }
 
     pub(super) fn report(&self) -> Option<Arc<Report>> {

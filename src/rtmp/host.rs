@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc};
 
 use super::name::Name;
 use crate::{
-    live::{Codec, Inlet, Outlet, Place, Viewer},
+    live::{Codec, Inlet, Outlet, Slot, Viewer},
     session::{Manager, Refusal},
 };
 
@@ -31,8 +31,8 @@ impl Host for Manager {
         })?;
         let matches = |key: &str| name.key.as_ref().is_some_and(|given| given.matches(key));
         let session = match place {
-            Place::Main => self.for_publisher(id, matches)?,
-            Place::Voice => self.get(id)?,
+            Slot::Main => self.for_publisher(id, matches)?,
+            Slot::Voice => self.get(id)?,
         };
         if let Some(expected) = &session.spec().stream_key {
             let given = name.key.as_ref().ok_or_else(|| {
@@ -51,7 +51,7 @@ impl Host for Manager {
         let session = match name.plays() {
             Some(id) => self.get(id)?,
             None => self.by_play_name(&name.path).ok_or_else(|| match name.publishes() {
-                Some((id, Place::Main)) if self.get(id).is_ok() => {
+                Some((id, Slot::Main)) if self.get(id).is_ok() => {
                     Refusal::Invalid(format!("`{id}` is published to; play `{id}/synced`"))
                 }
                 _ => Refusal::Unknown(name.path.clone()),

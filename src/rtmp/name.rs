@@ -7,7 +7,7 @@ use std::fmt;
 
 use subtle::ConstantTimeEq;
 
-use crate::{address::decoded, live::Place};
+use crate::{address::decoded, live::Slot};
 
 /// Longest path and longest key that are looked at.
 const MAX_LENGTH: usize = 512;
@@ -88,10 +88,10 @@ impl Name {
     }
 
     /// The session and its place that a publisher means: `SESSION` or `SESSION/voice`.
-    pub fn publishes(&self) -> Option<(&str, Place)> {
+    pub fn publishes(&self) -> Option<(&str, Slot)> {
         match self.path.split_once('/') {
-            None => Some((&self.path, Place::Main)),
-            Some((session, "voice")) => Some((session, Place::Voice)),
+            None => Some((&self.path, Slot::Main)),
+            Some((session, "voice")) => Some((session, Slot::Voice)),
             Some(_) => None,
         }
     }
@@ -110,9 +110,9 @@ mod tests {
     fn every_way_to_cut_the_path_means_the_same() {
         for (app, stream) in [("live", "talk/voice"), ("live/talk", "voice"), ("/live/", "/talk/voice/")] {
             let name = Name::new("live", app, stream).unwrap();
-            assert_eq!(name.publishes(), Some(("talk", Place::Voice)), "{app} {stream}");
+            assert_eq!(name.publishes(), Some(("talk", Slot::Voice)), "{app} {stream}");
         }
-        assert_eq!(Name::new("live", "live", "talk").unwrap().publishes(), Some(("talk", Place::Main)));
+        assert_eq!(Name::new("live", "live", "talk").unwrap().publishes(), Some(("talk", Slot::Main)));
         assert_eq!(Name::new("live", "live/talk", "synced").unwrap().plays(), Some("talk"));
     }
 
@@ -136,7 +136,7 @@ mod tests {
         ];
         for (app, stream) in ways {
             let name = Name::new("live", app, stream).unwrap();
-            assert_eq!(name.publishes(), Some(("talk", Place::Main)), "{app} {stream}");
+            assert_eq!(name.publishes(), Some(("talk", Slot::Main)), "{app} {stream}");
             let key = name.key.expect("a key");
             assert!(key.matches("ab+c/de==") && !key.matches("ab+c/de"), "{app} {stream}");
         }

@@ -13,7 +13,7 @@ use crate::{
     error::{Failure, Result},
     http::IceServer,
     jobs,
-    session::{self, OnPublish, Spec},
+    session::{self, OnPublish, SessionSpec},
     webrtc,
 };
 
@@ -179,7 +179,7 @@ pub struct Config {
 
 /// The `[[session]]` entries.
 #[derive(Clone, Debug, Default)]
-pub struct Specs(pub Vec<Spec>);
+pub struct Specs(pub Vec<SessionSpec>);
 
 impl PartialEq for Specs {
     fn eq(&self, other: &Self) -> bool {
@@ -379,10 +379,10 @@ impl Config {
     }
 
     /// Sessions that exist from the start, the demo among them.
-    pub fn specs(&self) -> Vec<Spec> {
+    pub fn specs(&self) -> Vec<SessionSpec> {
         let mut specs = self.session.0.clone();
         if self.sessions.demo && specs.iter().all(|spec| spec.id != "demo") {
-            let mut demo = Spec::new("demo", "avatar");
+            let mut demo = SessionSpec::new("demo", "avatar");
             demo.avatar = Some("demo".into());
             demo.always_on = true;
             // Its video runs through the shapes of a mouth.
@@ -484,7 +484,7 @@ fn comment(out: &mut String, lines: &[&str]) {
     }
 }
 
-fn specs(value: &toml::Value) -> Result<Vec<Spec>, String> {
+fn specs(value: &toml::Value) -> Result<Vec<SessionSpec>, String> {
     let entries = value.as_array().ok_or("session: must be entries, [[session]]")?;
     let mut specs = Vec::new();
     for entry in entries {
@@ -494,7 +494,7 @@ fn specs(value: &toml::Value) -> Result<Vec<Spec>, String> {
             let hint = suggest(key, SESSION_KEYS.into_iter());
             return Err(format!("[[session]] `{id}` has no key `{key}`; {hint}"));
         }
-        let spec = entry.clone().try_into::<Spec>();
+        let spec = entry.clone().try_into::<SessionSpec>();
         specs.push(spec.map_err(|e| format!("[[session]] `{id}`: {}", e.to_string().trim_end()))?);
     }
     Ok(specs)

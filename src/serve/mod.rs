@@ -21,11 +21,11 @@ pub use self::config::Config;
 use crate::{
     avatar,
     error::{Failure, Result},
-    http, interrupt, jobs, memory,
+    http, jobs, memory,
     metrics::Metrics,
     rtmp,
-    session::{Manager, OnPublish, Refusal, Spec, Video},
-    webrtc,
+    session::{Manager, OnPublish, Refusal, SessionSpec, Video},
+    termination, webrtc,
 };
 
 /// How often a signal is looked for.
@@ -105,7 +105,7 @@ async fn serve(config: Config) -> Result<()> {
     let server = tokio::spawn(http::serve(http, router, bounds, end.clone()));
     addresses.print(&config);
     notify::notify("READY=1");
-    while !interrupt::requested() {
+    while !termination::requested() {
         tokio::time::sleep(POLL).await;
     }
     notify::notify("STOPPING=1");
@@ -124,7 +124,7 @@ async fn serve(config: Config) -> Result<()> {
 
 /// Creates a session of the configuration. One for which there is no room now is tried again: the machine may be busy
 /// with its own start. One that is wrong ends the service.
-async fn create(manager: &Arc<Manager>, spec: Spec) -> Result<()> {
+async fn create(manager: &Arc<Manager>, spec: SessionSpec) -> Result<()> {
     let Some(refusal) = try_create(manager, spec.clone()).await? else { return Ok(()) };
     let message = format!("[[session]] `{}`: {refusal}", spec.id);
     if !matches!(refusal, Refusal::Full(_) | Refusal::Failed(_)) {
@@ -146,7 +146,7 @@ async fn create(manager: &Arc<Manager>, spec: Spec) -> Result<()> {
     Ok(())
 }
 
-async fn try_create(manager: &Arc<Manager>, spec: Spec) -> Result<Option<Refusal>> {
+async fn try_create(manager: &Arc<Manager>, spec: SessionSpec) -> Result<Option<Refusal>> {
     let manager = manager.clone();
     blocking(move || Ok(manager.create(spec).err())).await
 }

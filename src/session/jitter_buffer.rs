@@ -13,7 +13,7 @@ use super::{
     timemap::{Mapped, TimeMap},
     track::Track,
 };
-use crate::live::{CHANNELS, Description, Intake, Picture, Place, RATE};
+use crate::live::{CHANNELS, Description, Intake, Picture, RATE, Slot};
 
 /// Most frames that wait: more come from a source that sends faster than real time.
 const MAX_FRAMES: usize = 64;
@@ -86,13 +86,13 @@ impl JitterBuffer {
     }
 
     /// What the source of a place sends, or the one before sent; `None` where there was none.
-    pub fn sent(&self, place: Place) -> Option<Sent> {
+    pub fn sent(&self, place: Slot) -> Option<Sent> {
         let mut state = self.state.lock();
         Some(state.place(place).sent.clone()).filter(|sent| !sent.who.is_empty())
     }
 
     /// Takes a place; `Err` names who has it.
-    pub fn claim(&self, place: Place, who: &str) -> Result<u64, String> {
+    pub fn claim(&self, place: Slot, who: &str) -> Result<u64, String> {
         let mut state = self.state.lock();
         let id = state.next + 1;
         let source = state.place(place);
@@ -103,7 +103,7 @@ impl JitterBuffer {
         source.sent = Sent { who: who.to_owned(), ..Sent::default() };
         source.map.restart();
         source.sound.clear();
-        if place == Place::Main {
+        if place == Slot::Main {
             state.frames.clear();
             state.interval = None;
             // The size stays, the rate is the new source's.
@@ -113,7 +113,7 @@ impl JitterBuffer {
         Ok(id)
     }
 
-    pub fn holds(&self, place: Place) -> bool {
+    pub fn holds(&self, place: Slot) -> bool {
         self.state.lock().place(place).id != 0
     }
 
@@ -171,7 +171,7 @@ impl JitterBuffer {
     }
 
     /// Sound of a place for a stretch that begins at sample period `from`. Returns whether there was any.
-    pub fn sound(&self, place: Place, from: i64, out: &mut [f32]) -> bool {
+    pub fn sound(&self, place: Slot, from: i64, out: &mut [f32]) -> bool {
         self.state.lock().place(place).sound.take(from, out)
     }
 
@@ -194,13 +194,13 @@ impl JitterBuffer {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    pub fn missing(&self, place: Place) -> u64 {
+    pub fn missing(&self, place: Slot) -> u64 {
         self.state.lock().place(place).sound.missing()
     }
 
     /// Sound against pictures of the main source: how far the sound is off its timestamps, in nanoseconds. Pictures
     /// are placed exactly.
-    pub fn sound_offset(&self, place: Place) -> Nanos {
+    pub fn sound_offset(&self, place: Slot) -> Nanos {
         self.state.lock().place(place).sound.offset()
     }
 
@@ -208,7 +208,7 @@ impl JitterBuffer {
         self.state.lock().main.map.skew()
     }
 
-    pub fn headroom(&self, place: Place) -> Nanos {
+    pub fn headroom(&self, place: Slot) -> Nanos {
         self.state.lock().place(place).map.headroom()
     }
 
@@ -218,10 +218,10 @@ impl JitterBuffer {
 }
 
 impl State {
-    fn place(&mut self, place: Place) -> &mut Source {
+    fn place(&mut self, place: Slot) -> &mut Source {
         match place {
-            Place::Main => &mut self.main,
-            Place::Voice => &mut self.voice,
+            Slot::Main => &mut self.main,
+            Slot::Voice => &mut self.voice,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::{Manager, Push as Status, Refusal, Settings, Spec};
+use super::{Manager, Push as Status, Refusal, SessionSpec, Settings};
 use crate::{
     live::{Inlet, Outlet},
     pull::{self, Pull},
@@ -27,7 +27,7 @@ struct Open {
 }
 
 impl Links {
-    pub fn new(spec: &Spec, manager: &Manager) -> Result<Self, Refusal> {
+    pub fn new(spec: &SessionSpec, manager: &Manager) -> Result<Self, Refusal> {
         let settings = manager.settings();
         let runtime = manager.runtime();
         if runtime.is_none() && (spec.pull.is_some() || !spec.push.is_empty()) {
@@ -39,7 +39,7 @@ impl Links {
     }
 
     /// Begins to push.
-    pub fn push(&self, spec: &Spec, outlet: &Arc<Outlet>) -> Result<(), Refusal> {
+    pub fn push(&self, spec: &SessionSpec, outlet: &Arc<Outlet>) -> Result<(), Refusal> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
         let _inside = runtime.enter();
         let settings = push::Settings { private_addresses: self.pull.private_addresses, ..push::Settings::default() };
@@ -50,7 +50,7 @@ impl Links {
     }
 
     /// Begins to read the session's URL, unless it is being read.
-    pub fn pull(&self, spec: &Spec, inlet: impl FnOnce() -> Result<Inlet, Refusal>) -> Result<(), Refusal> {
+    pub fn pull(&self, spec: &SessionSpec, inlet: impl FnOnce() -> Result<Inlet, Refusal>) -> Result<(), Refusal> {
         let (Some(runtime), Some(url)) = (&self.runtime, &spec.pull) else { return Ok(()) };
         if self.open.lock().pull.is_some() {
             return Ok(());

@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Capacity, Refusal, Session, Spec, capacity, graphs};
+use super::{Capacity, Refusal, Session, SessionSpec, capacity, graphs};
 use crate::{
     avatar,
     graph::{Graph, Service},
@@ -133,7 +133,7 @@ impl Manager {
     }
 
     /// Creates a session. It starts when it is watched, at once where it is always on.
-    pub fn create(self: &Arc<Self>, spec: Spec) -> Result<Arc<Session>, Refusal> {
+    pub fn create(self: &Arc<Self>, spec: SessionSpec) -> Result<Arc<Session>, Refusal> {
         let always_on = spec.always_on;
         let session = Session::new(spec, self)?;
         {
@@ -183,7 +183,7 @@ impl Manager {
             )));
         }
         // The key guards the session for those who come after this one.
-        let spec = Spec { with_publisher: true, stream_key: key.clone(), ..Spec::new(id, graph) };
+        let spec = SessionSpec { with_publisher: true, stream_key: key.clone(), ..SessionSpec::new(id, graph) };
         let session = match self.create(spec) {
             Ok(session) => session,
             // Another publisher was faster.

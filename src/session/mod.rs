@@ -19,7 +19,7 @@ mod track;
 pub use self::{
     manager::{Manager, OnPublish, Settings},
     session::Session,
-    spec::{Spec, Video, Voice},
+    spec::{SessionSpec, Video, Voice},
     status::{Capacity, Phase, Push, Status},
 };
 

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     avatar::Player,
     error::Result,
-    live::{CHANNELS, Picture, Place, RATE},
+    live::{CHANNELS, Picture, RATE, Slot},
     speech,
 };
 
@@ -86,7 +86,7 @@ impl Pacer {
             speech,
             control: control.clone(),
             source,
-            base: if voice == Voice::Source { Place::Main } else { Place::Voice },
+            base: if voice == Voice::Source { Slot::Main } else { Slot::Voice },
             picture: None,
             next_frame: None,
             shown: None,
@@ -127,7 +127,7 @@ struct Thread {
     control: Arc<PacerControl>,
     source: PictureSource,
     /// Whose sound is heard while nothing is spoken.
-    base: Place,
+    base: Slot,
     /// What the graph was told of live frames.
     picture: Option<Picture>,
     /// An avatar's next frame, decoded ahead: when, what, how long.
@@ -219,7 +219,7 @@ impl Thread {
             let at = if now - next > LAPSE { now } else { next };
             let buffer = shown.buffer.clone();
             // Without a publisher there is nothing else to show.
-            self.control.held.fetch_add(u64::from(self.jitter_buffer.holds(Place::Main)), Ordering::Relaxed);
+            self.control.held.fetch_add(u64::from(self.jitter_buffer.holds(Slot::Main)), Ordering::Relaxed);
             self.show(buffer, at, interval);
         }
         let missed = self.shown.as_ref().map(|shown| shown.at + interval + GRACE.max(interval / 2));

@@ -13,7 +13,7 @@ use gst::prelude::*;
 use parking_lot::Mutex;
 
 use super::{
-    Manager, Phase, Refusal, Spec, Status, Video, Voice,
+    Manager, Phase, Refusal, SessionSpec, Status, Video, Voice,
     clock::{self, MS, Nanos},
     graphs,
     jitter_buffer::JitterBuffer,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     avatar,
     graph::{Graph, Service},
-    live::{Codec, Inlet, Outlet, Picture, Place, Viewer},
+    live::{Codec, Inlet, Outlet, Picture, Slot, Viewer},
     speech,
     untouched::{self, Untouched},
 };
@@ -74,7 +74,7 @@ struct State {
 
 /// See the module. Lock order: `starting`, then `state`.
 pub struct Session {
-    spec: Spec,
+    spec: SessionSpec,
     graph: Graph,
     service: Service,
     avatar: Option<Arc<avatar::Avatar>>,
@@ -91,7 +91,7 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(spec: Spec, manager: &Arc<Manager>) -> Result<Arc<Self>, Refusal> {
+    pub(super) fn new(spec: SessionSpec, manager: &Arc<Manager>) -> Result<Arc<Self>, Refusal> {
         let settings = manager.settings();
         spec.check()?;
         if spec.pull.as_deref().is_some_and(|url| url.starts_with("file:")) && !settings.files {
@@ -130,7 +130,7 @@ impl Session {
         Ok(session)
     }
 
-    pub fn spec(&self) -> &Spec {
+    pub fn spec(&self) -> &SessionSpec {
         &self.spec
     }
 
@@ -169,10 +169,10 @@ impl Session {
     }
 
     /// Takes a place for a live source. `who` names the peer in messages.
-    pub fn publish(&self, place: Place, who: &str) -> Result<Inlet, Refusal> {
+    pub fn publish(&self, place: Slot, who: &str) -> Result<Inlet, Refusal> {
         let fits = match place {
-            Place::Main => self.service.video == Video::Publish,
-            Place::Voice => self.service.voice != Voice::Source,
+            Slot::Main => self.service.video == Video::Publish,
+            Slot::Voice => self.service.voice != Voice::Source,
         };
         if !fits {
             let takes = match (self.service.video, self.service.voice) {
@@ -181,7 +181,7 @@ impl Session {
                 (_, Voice::Source) => "it reads its own source",
                 _ => "it takes a voice only",
             };
-            let what = if place == Place::Main { "a video" } else { "a second voice" };
+            let what = if place == Slot::Main { "a video" } else { "a second voice" };
             return Err(Refusal::Conflict(format!("session `{}` takes no {what}: {takes}", self.id())));
         }
         self.inlet(place, who)
@@ -197,7 +197,7 @@ impl Session {
     }
 
     /// Takes a place whatever the graph says: for the sources that the session starts itself.
-    pub(super) fn inlet(&self, place: Place, who: &str) -> Result<Inlet, Refusal> {
+    pub(super) fn inlet(&self, place: Slot, who: &str) -> Result<Inlet, Refusal> {
         if self.state.lock().ended {
             return Err(Refusal::Unknown(self.id().to_owned()));
         }
@@ -308,7 +308,7 @@ impl Session {
         state.running = Some(running);
         (state.reason, state.again) = (None, None);
         drop(state);
-        self.links.pull(&self.spec, || self.inlet(Place::Main, "its pull"))
+        self.links.pull(&self.spec, || self.inlet(Slot::Main, "its pull"))
     }
 
     /// Begins to push the output to the URLs that it was created with.
@@ -485,8 +485,8 @@ impl Session {
             clips: self.clips(),
             video: Some(self.service.video),
             voice: Some(self.service.voice),
-            publishing: self.jitter_buffer.holds(Place::Main),
-            publishing_voice: self.jitter_buffer.holds(Place::Voice),
+            publishing: self.jitter_buffer.holds(Slot::Main),
+            publishing_voice: self.jitter_buffer.holds(Slot::Voice),
             viewers: self.outlet.viewers(),
             speaking: self.speech.speaking(),
             speech_queued_ms: self.speech.queued().as_secs_f64() * 1e3,
@@ -503,12 +503,12 @@ impl Session {
         status.params = self.params(&changed);
         let source = |place| {
             let sent = self.jitter_buffer.sent(place)?;
-            Some(status::Source::new(sent, self.jitter_buffer.interval().filter(|_| place == Place::Main)))
+            Some(status::Source::new(sent, self.jitter_buffer.interval().filter(|_| place == Slot::Main)))
         };
-        (status.source, status.voice_source) = (source(Place::Main), source(Place::Voice));
+        (status.source, status.voice_source) = (source(Slot::Main), source(Slot::Voice));
         // The graph goes on without its source: it shows the last picture.
         let fed = self.avatar.is_some() || status.publishing;
-        let base = if self.service.voice == Voice::Source { Place::Main } else { Place::Voice };
+        let base = if self.service.voice == Voice::Source { Slot::Main } else { Slot::Voice };
         status.samples_missing = self.jitter_buffer.missing(base);
         status.av_offset_ms = 0.0 - self.jitter_buffer.sound_offset(base) as f64 / MS as f64;
         status.source_delay_ms = self.jitter_buffer.headroom(base) as f64 / MS as f64;

@@ -49,7 +49,8 @@ pub enum Voice {
 /// A session as it is created. Everything but `id` and `graph` has a default from the graph file.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Spec {
+#[schema(as = Spec)]
+pub struct SessionSpec {
     /// 1 to 64 of `a-z A-Z 0-9 . _ -`, starting with a letter or a digit. It is part of URLs.
     pub id: String,
     /// Name of a graph: `avatar`, `relay`, `dub`, `rtmp-push`, or a file in the configured folder, without `.toml`.
@@ -87,7 +88,7 @@ pub struct Spec {
     pub with_publisher: bool,
 }
 
-impl Spec {
+impl SessionSpec {
     pub fn new(id: &str, graph: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        type Break = fn(&mut Spec);
+        type Break = fn(&mut SessionSpec);
         let cases: [(Break, &str); 8] = [
             (|s| s.id = "../etc".into(), "id: "),
             (|s| s.id = "-x".into(), "id: "),
@@ -180,7 +181,7 @@ mod tests {
             (|s| s.idle_seconds = Some(u32::MAX), "idle_seconds: "),
         ];
         for (damage, message) in cases {
-            let mut spec = Spec::new("good.Id-1_x", "relay");
+            let mut spec = SessionSpec::new("good.Id-1_x", "relay");
             spec.check().unwrap();
             damage(&mut spec);
             let refusal = spec.check().unwrap_err().to_string();
@@ -191,17 +192,17 @@ mod tests {
     #[test]
     fn a_url_makes_a_relay_pull_and_an_avatar_does_not_take_one() {
         let relay = Service { video: Video::Publish, voice: Voice::Source, push: false };
-        let mut spec = Spec::new("x", "relay");
+        let mut spec = SessionSpec::new("x", "relay");
         assert_eq!(spec.service(relay.clone()).unwrap().video, Video::Publish);
         spec.pull = Some("rtmp://host/live/x".into());
         assert_eq!(spec.service(relay.clone()).unwrap().video, Video::Pull);
         assert!(spec.service(Service { video: Video::Avatar, ..relay.clone() }).is_err());
-        assert!(Spec::new("x", "rtmp-push").service(Service { push: true, ..relay }).is_err());
+        assert!(SessionSpec::new("x", "rtmp-push").service(Service { push: true, ..relay }).is_err());
     }
 
     #[test]
     fn a_stream_key_is_never_shown() {
-        let mut spec = Spec::new("x", "relay");
+        let mut spec = SessionSpec::new("x", "relay");
         spec.stream_key = Some("correct horse".into());
         assert!(!serde_json::to_string(&spec).unwrap().contains("horse"));
     }

@@ -20,10 +20,10 @@ const TRANSPORT: [&str; 5] = ["a=ice-ufrag:", "a=ice-pwd:", "a=ice-options:", "a
 
 /// An offer without what is not served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tailored {
+pub(super) struct FilteredOffer {
     pub sdp: String,
     /// What is refused, for the answer.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedSection>,
     /// What was left out, in words.
     pub left_out: Vec<String>,
     /// Sections of video and audio that share no transport.
@@ -32,16 +32,16 @@ pub(super) struct Tailored {
 
 /// A section that is answered with port 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct RefusedSection {
     /// Its place among the sections.
     index: usize,
     /// The first line with port 0, and its name.
     lines: String,
 }
 
-/// Tailors the lines of an offer.
-pub(super) fn tailor(lines: &[&str]) -> Tailored {
-    let mut tailored = Tailored::default();
+/// Filters the lines of an offer.
+pub(super) fn filter(lines: &[&str]) -> FilteredOffer {
+    let mut filtered = FilteredOffer::default();
     let start = lines.iter().position(|line| line.starts_with("m=")).unwrap_or(lines.len());
     let (head, rest) = lines.split_at(start);
     let mut sections: Vec<Vec<&str>> = Vec::new();
@@ -57,10 +57,10 @@ pub(super) fn tailor(lines: &[&str]) -> Tailored {
         let mid = section.iter().find_map(|line| line.strip_prefix("a=mid:"));
         if matches!(kind(section[0]), "video" | "audio") {
             mids.extend((!rejected(section)).then_some(mid));
-            served.push(media(section, &mut tailored.left_out));
+            served.push(media(section, &mut filtered.left_out));
         } else {
-            tailored.left_out.push(format!("the section of `{}` is refused", kind(section[0])));
-            tailored.refused.push(Refused { index, lines: refusal(section[0], mid) });
+            filtered.left_out.push(format!("the section of `{}` is refused", kind(section[0])));
+            filtered.refused.push(RefusedSection { index, lines: refusal(section[0], mid) });
             refused_mids.extend(mid);
             spare.extend(section.iter().copied().filter(|line| TRANSPORT.iter().any(|start| line.starts_with(start))));
         }
@@ -68,29 +68,29 @@ pub(super) fn tailor(lines: &[&str]) -> Tailored {
     let bundles: Vec<&str> = head.iter().filter_map(|line| line.strip_prefix("a=group:BUNDLE")).collect();
     let bundled =
         |mid: &Option<&str>| mid.is_some_and(|mid| bundles.iter().any(|bundle| bundle.split(' ').any(|m| m == mid)));
-    tailored.apart = mids.len() > 1 && !mids.iter().all(bundled);
+    filtered.apart = mids.len() > 1 && !mids.iter().all(bundled);
     for line in head {
         if let Some(bundle) = line.strip_prefix("a=group:BUNDLE") {
             let kept = bundle.split(' ').filter(|mid| !mid.is_empty() && !refused_mids.contains(mid));
-            tailored.sdp += "a=group:BUNDLE";
-            kept.for_each(|mid| tailored.sdp += &format!(" {mid}"));
-            tailored.sdp += "\r\n";
+            filtered.sdp += "a=group:BUNDLE";
+            kept.for_each(|mid| filtered.sdp += &format!(" {mid}"));
+            filtered.sdp += "\r\n";
         } else if !is_candidate(line) {
-            push(&mut tailored.sdp, line);
+            push(&mut filtered.sdp, line);
         }
     }
     let has_transport = head.iter().any(|line| line.starts_with(TRANSPORT[0]))
         || served.iter().flatten().any(|line| line.starts_with(TRANSPORT[0]));
     if !has_transport {
-        spare.iter().for_each(|line| push(&mut tailored.sdp, line));
+        spare.iter().for_each(|line| push(&mut filtered.sdp, line));
     }
-    served.iter().flatten().for_each(|line| push(&mut tailored.sdp, line));
-    tailored
+    served.iter().flatten().for_each(|line| push(&mut filtered.sdp, line));
+    filtered
 }
 
 /// Puts the refusals into an answer, each in its place, with the transport of a section that is served: aiortc wants
 /// one in every section.
-pub(super) fn with_refusals(answer: &str, refused: &[Refused]) -> String {
+pub(super) fn with_refusals(answer: &str, refused: &[RefusedSection]) -> String {
     let starts = |line: &&str| line.starts_with("m=");
     let first = answer.lines().skip_while(|line| !starts(line)).skip(1).take_while(|line| !starts(line));
     let is_transport = |line: &&str| TRANSPORT.iter().any(|start| line.starts_with(start));
@@ -224,18 +224,18 @@ mod tests {
     #[test]
     fn what_is_not_served_is_taken_out_and_refused_in_its_place() {
         let lines: Vec<&str> = OFFER.lines().collect();
-        let tailored = tailor(&lines);
+        let filtered = filter(&lines);
         assert_eq!(
-            tailored.sdp.replace("\r\n", "\n"),
+            filtered.sdp.replace("\r\n", "\n"),
             "v=0\na=group:BUNDLE 0 1\na=ice-ufrag:abcd\na=ice-pwd:0123456789012345678901\nm=audio 9 x 111\na=mid:0\n\
              a=rtpmap:111 OPUS/48000/2\nm=video 9 x 96 97 98\na=mid:1\na=rtpmap:96 H264/90000\na=fmtp:96 profile-level-id=42e01f\n\
              a=rtpmap:97 h264/90000\na=fmtp:97 packetization-mode=1;profile-level-id=42e01f\na=rtpmap:98 VP8/90000\n\
              a=fmtp:98 x=1\n"
         );
-        assert!(!tailored.apart);
-        assert_eq!(tailored.left_out.len(), 2, "{:?}", tailored.left_out);
+        assert!(!filtered.apart);
+        assert_eq!(filtered.left_out.len(), 2, "{:?}", filtered.left_out);
         let answer =
-            with_refusals("v=0\r\nm=audio 9 x 111\r\na=setup:passive\r\nm=video 9 x 96\r\n", &tailored.refused);
+            with_refusals("v=0\r\nm=audio 9 x 111\r\na=setup:passive\r\nm=video 9 x 96\r\n", &filtered.refused);
         assert_eq!(
             answer.replace("\r\n", "\n"),
             "v=0\nm=application 0 UDP/DTLS/SCTP webrtc-datachannel\nc=IN IP4 0.0.0.0\na=mid:d\na=inactive\n\
@@ -253,9 +253,9 @@ mod tests {
     #[test]
     fn sections_without_a_common_transport_are_told() {
         let two = ["v=0", "m=audio 9 x 1", "a=mid:0", "m=video 9 x 2", "a=mid:1"];
-        assert!(tailor(&two).apart);
-        assert!(!tailor(&two[..3]).apart, "one needs no bundle");
+        assert!(filter(&two).apart);
+        assert!(!filter(&two[..3]).apart, "one needs no bundle");
         let rejected = ["v=0", "m=audio 0 x 1", "a=mid:0", "m=video 9 x 2", "a=mid:1"];
-        assert!(!tailor(&rejected).apart);
+        assert!(!filter(&rejected).apart);
     }
 }

@@ -26,6 +26,7 @@ mod alignment;
 mod caller;
 mod codecs;
 mod dtls;
+mod filter;
 mod negotiate;
 mod offer;
 mod peer;
@@ -37,7 +38,6 @@ mod settings;
 mod sockets;
 mod source_clock;
 mod status;
-mod tailor;
 mod timeline;
 
 pub(crate) use self::caller::Caller;

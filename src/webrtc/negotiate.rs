@@ -18,9 +18,9 @@ use str0m::{
 
 use super::{
     Settings, codecs, dtls,
+    filter::with_refusals,
     offer::{Offer, Want},
     sockets::Sockets,
-    tailor::with_refusals,
 };
 use crate::{http::Problem, live::Codec};
 

@@ -6,7 +6,7 @@ use std::{collections::HashMap, fmt};
 
 use str0m::Candidate;
 
-use super::tailor::{Refused, tailor};
+use super::filter::{RefusedSection, filter};
 use crate::http::Problem;
 
 /// Largest offer, in bytes; Chromium's with all its codecs has 7 kB.
@@ -58,10 +58,10 @@ pub(super) enum Want {
 /// What an offer has, of what can be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Offer {
-    /// The text as the library is to see it (see [`tailor`](super::tailor)).
+    /// The text as the library is to see it (see [`filter`](super::filter)).
     pub sdp: String,
     /// Sections that are answered with port 0.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedSection>,
     /// What was left out, in words.
     pub left_out: Vec<String>,
     pub video: bool,
@@ -125,15 +125,15 @@ impl Offer {
         if !fingerprints.is_empty() && !fingerprints.contains(&true) {
             return Err(Bad::Unfit("no `a=fingerprint` of the SDP offer is a whole sha-256".into()));
         }
-        let tailored = tailor(&lines);
-        if tailored.apart {
+        let filtered = filter(&lines);
+        if filtered.apart {
             return Err(Bad::Unfit(
                 "the sections of the SDP offer are not all in one `a=group:BUNDLE`, and one port is served: bundle them \
                  (`bundlePolicy: \"max-bundle\"`, `webrtcbin bundle-policy=max-bundle`)"
                     .into(),
             ));
         }
-        (offer.sdp, offer.refused, offer.left_out) = (tailored.sdp, tailored.refused, tailored.left_out);
+        (offer.sdp, offer.refused, offer.left_out) = (filtered.sdp, filtered.refused, filtered.left_out);
         offer.check(&sections, direction.as_deref(), want)
     }
 

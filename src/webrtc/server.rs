@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Settings,
+    filter::with_rate,
     negotiate::{self, Agreed},
     offer::{Fragment, Offer, Want},
     peer::{Command, End, Job, Parts, Peer},
@@ -27,12 +28,11 @@ use super::{
     publish::Publish,
     sockets::Sockets,
     status::{PeerStatus, Role, Totals},
-    tailor::with_rate,
 };
 use crate::{
     error::Result,
     http::Problem,
-    live::{Decoder, Place},
+    live::{Decoder, Slot},
     session::{Manager, OnPublish, Session, Video, Voice},
 };
 
@@ -168,7 +168,7 @@ impl Server {
         let session = if voice { self.manager.get(session)? } else { self.for_publisher(session, keys).await? };
         check_key(&session, keys)?;
         let (place, role) = place(&session, voice)?;
-        if place == Place::Main && !offer.video {
+        if place == Slot::Main && !offer.video {
             return Err(Problem::invalid(format!(
                 "session `{}` needs video: publish a voice at /whip/{}/voice",
                 session.id(),
@@ -176,8 +176,8 @@ impl Server {
             )));
         }
         let permit = permit(&self.publishers, "publishers", self.settings.max_publishers)?;
-        let agreed = negotiate::answer(&self.settings, &self.sockets, &offer, Want::Publish, place == Place::Main)?;
-        if place == Place::Voice && agreed.audio.is_none() {
+        let agreed = negotiate::answer(&self.settings, &self.sockets, &offer, Want::Publish, place == Slot::Main)?;
+        if place == Slot::Voice && agreed.audio.is_none() {
             return Err(Problem::invalid("a voice needs audio, and the SDP offer sends none as Opus"));
         }
         let taker = session.clone();
@@ -335,16 +335,16 @@ fn check_key(session: &Session, keys: &[String]) -> Result<(), Problem> {
 }
 
 /// Where a publisher goes in a session.
-fn place(session: &Session, voice: bool) -> Result<(Place, Role), Problem> {
+fn place(session: &Session, voice: bool) -> Result<(Slot, Role), Problem> {
     let status = session.status();
     let conflict = |what: &str| Err(Problem::conflict(format!("session `{}` {what}", session.id())));
     match (voice, status.video, status.voice) {
-        (false, Some(Video::Publish), _) => Ok((Place::Main, Role::Publisher)),
-        (_, _, Some(Voice::Speech | Voice::Second)) => Ok((Place::Voice, Role::Voice)),
+        (false, Some(Video::Publish), _) => Ok((Slot::Main, Role::Publisher)),
+        (_, _, Some(Voice::Speech | Voice::Second)) => Ok((Slot::Voice, Role::Voice)),
         (false, Some(Video::Avatar), _) => conflict("shows an avatar and takes no voice"),
         (false, Some(Video::Pull), _) => conflict("reads its video from a URL and takes no other"),
-        (false, None, _) => Ok((Place::Main, Role::Publisher)),
+        (false, None, _) => Ok((Slot::Main, Role::Publisher)),
         (true, _, Some(Voice::Source)) => conflict("follows the sound of its own video and takes no voice"),
-        (true, _, None) => Ok((Place::Voice, Role::Voice)),
+        (true, _, None) => Ok((Slot::Voice, Role::Voice)),
     }
 }

@@ -19,7 +19,7 @@ const TOLERANCE: Duration = Duration::from_secs(10);
 
 /// Where a packet stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PacketTime {
     /// Time of the RTP stream, which only grows, to be multiplied by the codec's clock rate.
     pub media: Duration,
     /// The same as a wall clock time.
@@ -29,7 +29,7 @@ pub(super) struct Place {
 #[derive(Clone, Copy)]
 struct Origin {
     pts: Duration,
-    place: Place,
+    place: PacketTime,
 }
 
 /// See the module.
@@ -39,13 +39,13 @@ pub(super) struct Timeline {
     /// Running time of the last packet of each codec.
     last: HashMap<Codec, Duration>,
     /// The latest place given, and when.
-    latest: Option<(Place, Instant)>,
+    latest: Option<(PacketTime, Instant)>,
 }
 
 impl Timeline {
     /// The place of a packet that arrives now. When the graph starts anew its running time does too: the RTP time goes
     /// on by what has passed.
-    pub fn place(&mut self, codec: Codec, pts: Duration, now: Instant) -> Place {
+    pub fn place(&mut self, codec: Codec, pts: Duration, now: Instant) -> PacketTime {
         let backwards = self.last.insert(codec, pts).is_some_and(|last| pts < last);
         let place = self.origin.filter(|_| !backwards).and_then(|origin| origin.place(pts));
         let place = match place {
@@ -60,19 +60,19 @@ impl Timeline {
     }
 
     /// The first packet was later than the margin: the wall clock is set back, the RTP time goes on.
-    fn set_back(&mut self, pts: Duration, media: Duration, now: Instant) -> Place {
-        let place = Place { media, wallclock: now.checked_sub(MARGIN).unwrap_or(now) };
+    fn set_back(&mut self, pts: Duration, media: Duration, now: Instant) -> PacketTime {
+        let place = PacketTime { media, wallclock: now.checked_sub(MARGIN).unwrap_or(now) };
         self.origin = Some(Origin { pts, place });
         place
     }
 
-    fn restart(&mut self, codec: Codec, pts: Duration, now: Instant) -> Place {
+    fn restart(&mut self, codec: Codec, pts: Duration, now: Instant) -> PacketTime {
         let media = match self.latest {
             Some((latest, at)) => latest.media + (now - at).max(Duration::from_millis(1)),
             // Not zero: sound that belongs before the first picture may come after it.
             None => TOLERANCE,
         };
-        let place = Place { media, wallclock: now.checked_sub(MARGIN).unwrap_or(now) };
+        let place = PacketTime { media, wallclock: now.checked_sub(MARGIN).unwrap_or(now) };
         self.origin = Some(Origin { pts, place });
         self.last.clear();
         self.last.insert(codec, pts);
@@ -81,14 +81,15 @@ impl Timeline {
 }
 
 impl Origin {
-    fn place(&self, pts: Duration) -> Option<Place> {
+    fn place(&self, pts: Duration) -> Option<PacketTime> {
         match pts.checked_sub(self.pts) {
-            Some(later) => {
-                Some(Place { media: self.place.media + later, wallclock: self.place.wallclock.checked_add(later)? })
-            }
+            Some(later) => Some(PacketTime {
+                media: self.place.media + later,
+                wallclock: self.place.wallclock.checked_add(later)?,
+            }),
             None => {
                 let earlier = self.pts - pts;
-                Some(Place {
+                Some(PacketTime {
                     media: self.place.media.checked_sub(earlier)?,
                     wallclock: self.place.wallclock.checked_sub(earlier)?,
                 })

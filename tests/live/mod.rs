@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use gst::prelude::*;
 use lipstream::{
-    live::{Codec, Encoders, Inlet, Intake, Outlet, Packet, Picture, Place, Viewer},
+    live::{Codec, Encoders, Inlet, Intake, Outlet, Packet, Picture, Slot, Viewer},
     rtmp::{Guest, Host, name::Name},
     session::Refusal,
 };
@@ -203,8 +203,8 @@ impl Studio {
 impl Host for Studio {
     fn publish(self: &Arc<Self>, name: &Name, _: &str) -> Result<Guest, Refusal> {
         let inlet = match name.publishes() {
-            Some(("talk", Place::Main)) => self.main.inlet(),
-            Some(("talk", Place::Voice)) => self.voice.inlet(),
+            Some(("talk", Slot::Main)) => self.main.inlet(),
+            Some(("talk", Slot::Voice)) => self.voice.inlet(),
             _ => return Err(Refusal::Unknown(name.path.clone())),
         };
         Ok(Guest { inlet, outlet: self.broadcast.outlet.clone() })

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use lipstream::{
     push::{self, Push},
-    session::Spec,
+    session::SessionSpec,
     webrtc::{Role, Settings},
 };
 
@@ -78,7 +78,7 @@ fn simulcast_is_answered_with_one_stream() {
 #[test]
 fn a_stream_key_guards_whip() {
     let house = House::new(Settings::default());
-    let mut spec = Spec::new("locked", "relay");
+    let mut spec = SessionSpec::new("locked", "relay");
     spec.stream_key = Some("ab+c/de==".into());
     house.manager.create(spec).unwrap();
     let offer = Peer::new(PUBLISH).offer.clone();
@@ -132,7 +132,7 @@ fn webrtcbin_plays() {
 fn a_session_is_pushed_by_whip() {
     let house = House::new(Settings::default());
     let _feed = Feed::start(&house.outlet("relay"), SHOW);
-    let mut spec = Spec::new("sfu", "relay");
+    let mut spec = SessionSpec::new("sfu", "relay");
     spec.stream_key = Some("ab+c/de==".into());
     house.manager.create(spec).unwrap();
     let settings = push::Settings { private_addresses: true, ..push::Settings::default() };

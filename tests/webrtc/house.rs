@@ -14,7 +14,7 @@ use bytes::Bytes;
 use lipstream::{
     avatar,
     live::{Codec, Encoders, Outlet, Packet},
-    session::{self, Manager, Spec},
+    session::{self, Manager, SessionSpec},
     webrtc::{Server, Settings},
 };
 use parking_lot::Mutex;
@@ -44,7 +44,7 @@ impl House {
             session::Settings { load: 100.0, ..session::Settings::default() },
             avatar::Store::open(folder.path()).unwrap(),
         );
-        manager.create(Spec::new("relay", "relay")).unwrap();
+        manager.create(SessionSpec::new("relay", "relay")).unwrap();
         // Runs before it is fed, so that its own encoders do not take the place of those that listen for the tests.
         let relay = manager.get("relay").unwrap();
         drop(runtime.block_on(relay.watch(&[Codec::Opus])).unwrap());

@@ -139,7 +139,7 @@ fn loss_on_the_way_in_is_made_good() {
 #[test]
 fn a_microphone_is_the_voice_of_a_dub() {
     let house = House::new(Settings::default());
-    house.manager.create(lipstream::session::Spec::new("dub", "dub")).unwrap();
+    house.manager.create(lipstream::session::SessionSpec::new("dub", "dub")).unwrap();
     let camera = Camera::start(Format::H264);
     let peer = Peer::new(Wish { video: None, direction: Direction::SendOnly, ..PLAY });
     let (location, _, answer) = house.open("/whip/dub/voice", &peer.offer);

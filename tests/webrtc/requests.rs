@@ -147,7 +147,7 @@ fn a_patch_is_checked_like_an_offer() {
 #[test]
 fn a_publisher_goes_where_the_session_takes_it() {
     let house = House::new(Settings::default());
-    house.manager.create(lipstream::session::Spec::new("dub", "dub")).unwrap();
+    house.manager.create(lipstream::session::SessionSpec::new("dub", "dub")).unwrap();
     let voice = Peer::new(Wish { video: None, direction: Direction::SendOnly, ..PLAY }).offer.clone();
     let (head, text) = house.post("/whip/relay/voice", &voice);
     assert_eq!(head.status(), 409, "{text}");

@@ -1,4 +1,4 @@
-//! Whether a hop has voice in it, by its level alone: what a conductor puts between sentences is silence or nearly so.
+//! Whether a hop has voice in it, by its level alone: what a pacer puts between sentences is silence or nearly so.
 
 use lipstream_engines::audio::SAMPLE_RATE;
 

@@ -19,7 +19,7 @@ const DUE: gst::ClockTime = gst::ClockTime::from_mseconds(40);
 
 /// The first and the last voiced hop that have become known, as running times of their ends (`last`) and starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Voice {
+pub struct VoicedSpan {
     pub first: gst::ClockTime,
     pub last: gst::ClockTime,
 }
@@ -48,7 +48,7 @@ pub struct IdleSettings {
 
 impl Presence {
     /// The presence, 0..1, in the frame at running time `time`; `voice` is what has become known since the frame before.
-    pub fn at(&mut self, time: gst::ClockTime, voice: Option<Voice>, idle_settings: &IdleSettings) -> f32 {
+    pub fn at(&mut self, time: gst::ClockTime, voice: Option<VoicedSpan>, idle_settings: &IdleSettings) -> f32 {
         let hidden = !self.speaks(self.last.unwrap_or(time), idle_settings);
         if let Some(voice) = voice {
             self.spoken = Some(voice.last);
@@ -118,7 +118,7 @@ mod tests {
                 let hops = (from..to).step_by(20).filter(|h| *h <= t + 45 && known.is_none_or(|k| *h > k));
                 let voice = hops.clone().min().zip(hops.max());
                 known = Some(t + 45);
-                let voice = voice.map(|(first, last)| Voice { first: ms(first), last: ms(last + 20) });
+                let voice = voice.map(|(first, last)| VoicedSpan { first: ms(first), last: ms(last + 20) });
                 (t, presence.at(ms(t), voice, &OWN))
             })
             .collect()
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_pause_shorter_than_the_wait_does_nothing() {
         let mut presence = Presence::default();
-        let says = |first: u64, last: u64| Some(Voice { first: ms(first), last: ms(last) });
+        let says = |first: u64, last: u64| Some(VoicedSpan { first: ms(first), last: ms(last) });
         assert_eq!(presence.at(ms(0), says(0, 60), &OWN), 1.0, "a stream that begins with voice");
         assert_eq!(presence.at(ms(400), None, &OWN), 1.0);
         assert_eq!(presence.at(ms(440), says(480, 500), &OWN), 1.0);

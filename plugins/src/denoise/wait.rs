@@ -9,7 +9,7 @@ use gst::prelude::*;
 use lipstream_engines::audio::{Timeline, WindowSpec};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::idle::Voice;
+use super::idle::VoicedSpan;
 
 /// Features may run ahead of the video by this much before their thread is held: 10 s.
 const AHEAD_NS: u64 = 10_000_000_000;
@@ -23,7 +23,7 @@ const UNLINKED: Duration = Duration::from_secs(1);
 #[derive(Debug, PartialEq)]
 pub enum Wait {
     /// The window, `[taps * dims]`, and the voice that has become known since the last frame that got one.
-    Ready(Vec<f32>, Option<Voice>),
+    Ready(Vec<f32>, Option<VoicedSpan>),
     /// The deadline has passed.
     Late,
     /// Nobody sends features.
@@ -84,14 +84,14 @@ impl Inner {
     }
 
     /// Takes what a frame at `time` ns may know of the voice, and has not been told to one before it.
-    fn voice(&mut self, time: u64) -> Option<Voice> {
+    fn voice(&mut self, time: u64) -> Option<VoicedSpan> {
         let spec = self.timeline.as_ref()?.spec();
         let limit = time.saturating_add(spec.reach().as_nanos() as u64);
         let known = self.voiced.partition_point(|at| *at <= limit);
         let (first, last) = (*self.voiced.front()?, *self.voiced.get(known.checked_sub(1)?)?);
         let end = last.saturating_add(spec.hop.as_nanos() as u64);
         self.voiced.drain(..known);
-        Some(Voice { first: gst::ClockTime::from_nseconds(first), last: gst::ClockTime::from_nseconds(end) })
+        Some(VoicedSpan { first: gst::ClockTime::from_nseconds(first), last: gst::ClockTime::from_nseconds(end) })
     }
 }
 

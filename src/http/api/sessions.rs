@@ -15,7 +15,7 @@ use super::{App, Errors};
 use crate::{
     engines,
     http::{Problem, diagram, extract},
-    session::{Refusal, Session, Spec, Status},
+    session::{Refusal, Session, SessionSpec, Status},
 };
 
 /// Runs what may block, such as the start of a graph.
@@ -40,7 +40,7 @@ pub async fn list(State(app): State<Arc<App>>) -> Json<Vec<Status>> {
 
 /// Create a session. It starts when it is watched, at once where it is always on.
 #[utoipa::path(
-    post, path = "/sessions", tag = "sessions", request_body = Spec,
+    post, path = "/sessions", tag = "sessions", request_body = SessionSpec,
     responses(
         (status = 201, body = Status, headers(("Location" = String, description = "Path of the session"))),
         Errors,
@@ -48,7 +48,7 @@ pub async fn list(State(app): State<Arc<App>>) -> Json<Vec<Status>> {
 )]
 pub async fn create(
     State(app): State<Arc<App>>,
-    extract::Json(spec): extract::Json<Spec>,
+    extract::Json(spec): extract::Json<SessionSpec>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Status>), Problem> {
     let manager = app.manager.clone();
     let create = move || {
