@@ -10,7 +10,7 @@ use common::Picture;
 use lipstream_engines::{
     Error, Result,
     audio::{FrontEnd, Wav2LipMel, front_end},
-    engine::{self, Engine, Moment, Patch, Scene, Shown, complete},
+    engine::{self, Asked, Engine, Moment, Patch, Scene, Shown, complete},
     geometry::{Point, Rect, landmarks},
     image::Format,
     import::{
@@ -175,7 +175,7 @@ fn shown(engine: &Arc<dyn Engine>, audio: f32, face: &Face, picture: &Picture) -
     let identity: engine::Identity = Arc::new(());
     let audio = vec![audio; engine.spec().window.len()];
     let moment = Moment { face, identity: &identity, audio: &audio, frame: &picture.view() };
-    let mut work = actor.ask(&moment).unwrap().expect("a face that can be cut out");
+    let Asked::Work(mut work) = actor.ask(&moment).unwrap() else { panic!("a face that can be cut out") };
     complete(engine.as_ref(), &mut work).unwrap();
     let scene = Scene { face, identity: &identity, gain: 1.0, time: None, gap: Duration::ZERO };
     match actor.show(work, &scene).unwrap() {

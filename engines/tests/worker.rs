@@ -10,7 +10,8 @@ use lipstream_engines::{
     audio::{Pick, WindowSpec},
     bank::ReferenceBank,
     engine::{
-        Actor, Engine, Identity, Noise, Spec, Stage, StageKind, Stream, SubmitError, Ticket, WaitError, Work, Worker,
+        Actor, Clip, Engine, Identity, Noise, Spec, Stage, StageKind, Stream, SubmitError, Ticket, WaitError, Work,
+        Worker,
     },
     manifest::{Family, Package},
     runtime::Tensor,
@@ -119,6 +120,7 @@ impl Rig {
             steps: Some(1),
             passes: 1,
             references: false,
+            clip: Clip::SINGLE,
             crop: 256,
             alignment: Package::find("compact").unwrap().manifest().geometry.alignment.clone(),
             gflop: 0.0,

@@ -86,7 +86,7 @@ fn row(engine: &Package, device: &str) -> Row {
         licence: m.licence.clone(),
         description: m.description.clone(),
         gflop_per_frame: m.gflop,
-        clip_frames: look_ahead.map(|_| 1),
+        clip_frames: lipstream_engines::engine::clip(m).map(|clip| clip.frames),
         look_ahead_ms: look_ahead.map(|time| time.as_secs_f64() * 1e3),
         bytes: engine.size(),
         device: device.to_owned(),

@@ -50,11 +50,33 @@ pub struct Spec {
     pub passes: usize,
     /// Whether a person is known by pictures that are gathered.
     pub references: bool,
+    /// How many frames share a work item.
+    pub clip: Clip,
     /// Side of the square crop in pixels.
     pub crop: usize,
     pub alignment: Alignment,
     /// Cost of one frame at the default number of steps, in GFLOP (a multiply-add counts two).
     pub gflop: f32,
+}
+
+/// Frames that are made together, by models with temporal layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clip {
+    /// Most frames of a work item, with those before it that it continues.
+    pub frames: usize,
+    /// Frames that an item adds: it is complete when so many were asked for.
+    pub hop: usize,
+}
+
+impl Clip {
+    /// Each frame is made on its own.
+    pub const SINGLE: Self = Self { frames: 1, hop: 1 };
+
+    /// Frames that are on their way after one was taken in: those that wait for the others of their clip, and as many more
+    /// while it is computed. What computes longer than its frames last cannot keep up at all.
+    pub fn held(self) -> usize {
+        if self.hop > 1 { 2 * self.hop - 1 } else { 0 }
+    }
 }
 
 /// A person as an engine knows them; made by [`Engine::prepare`], of a type that is the engine's own.
@@ -105,6 +127,17 @@ pub struct Scene<'a> {
     pub gap: Duration,
 }
 
+/// What came of asking for a frame.
+#[derive(Debug)]
+pub enum Asked {
+    /// Work of its own.
+    Work(Work),
+    /// It is in the clip that is being gathered.
+    Gathered,
+    /// There is nothing to be said.
+    Nothing,
+}
+
 /// What came of showing work.
 pub enum Shown {
     Patch(Patch),
@@ -116,8 +149,19 @@ pub enum Shown {
 
 /// What an engine keeps for one stream. Work of a stream is shown in the order in which it was asked for.
 pub trait Actor: Send {
-    /// The work of a frame; `None` where there is nothing to be said.
-    fn ask(&mut self, moment: &Moment) -> Result<Option<Work>>;
+    /// Asks for a frame. Frames of an engine with clips are gathered until [`close`](Self::close) is called, at the latest when
+    /// there are [`Clip::hop`] of them.
+    fn ask(&mut self, moment: &Moment) -> Result<Asked>;
+
+    /// The work of the frames that were gathered since the last call; `None` where there are none.
+    fn close(&mut self) -> Result<Option<Work>> {
+        Ok(None)
+    }
+
+    /// Finished work as that of each of its frames, in the order in which they were asked for. Clips come in their order.
+    fn parts(&mut self, work: Work) -> Result<Vec<Work>> {
+        Ok(vec![work])
+    }
 
     /// Pixels of finished work on the face of its frame.
     fn show(&mut self, work: Work, scene: &Scene) -> Result<Shown>;
@@ -157,6 +201,14 @@ pub fn load(package: &Package, options: &Options) -> Result<Arc<dyn Engine>> {
         Family::Wav2Lip | Family::SyncTalk2d => Ok(Arc::new(pixel::Pixel::load(package, options)?)),
         Family::Tracker => other("follows faces"),
         Family::Expert => other("judges sync"),
+    }
+}
+
+/// How many frames of an engine share a work item; `None` of one that makes no faces.
+pub fn clip(manifest: &Manifest) -> Option<Clip> {
+    match manifest.family {
+        Family::Compact | Family::Wav2Lip | Family::SyncTalk2d => Some(Clip::SINGLE),
+        Family::Tracker | Family::Expert => None,
     }
 }
 

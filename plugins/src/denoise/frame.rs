@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use lipstream_engines::{
-    engine::{Identity, Patch, Ticket},
+    engine::{Identity, Patch},
     tracker::Face,
 };
 
+use super::clip::Clip;
 use crate::untouched::Why;
 
 /// What remains to be done for a frame.
@@ -19,8 +20,8 @@ pub enum Plan {
     Idle,
     /// Whoever spoke was interrupted: no features and no denoising.
     Ease { identity: Identity },
-    /// Its work is on its way through the engine's stages.
-    Made { ticket: Ticket, identity: Identity, since: Instant },
+    /// Its work is on its way through the engine's stages, or waits for further frames of its clip.
+    Made { clip: Clip, place: usize, identity: Identity, since: Instant },
 }
 
 /// A frame between its arrival and its departure.

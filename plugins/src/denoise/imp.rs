@@ -265,8 +265,8 @@ impl LipDenoise {
         let passes = steps + spec.passes as u32;
         gst::info!(CAT, imp = self, "engine {} with {steps} steps, window {:?}", spec.name, spec.window.taps);
         let depth = match settings.policy {
-            SchedulingPolicy::Latency => 0,
-            SchedulingPolicy::Throughput => steps.saturating_sub(1) as usize,
+            SchedulingPolicy::Latency => spec.clip.held(),
+            SchedulingPolicy::Throughput => spec.clip.held().max(steps.saturating_sub(1) as usize),
         };
         speaker.stream().wait_at_once(depth == 0);
         let time = |d: Duration| gst::ClockTime::from_nseconds(d.as_nanos() as u64);

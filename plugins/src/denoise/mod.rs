@@ -12,6 +12,11 @@
 //! features that it may look at are there. After the end of the features what is missing counts as silence. When live,
 //! a frame waits no longer than the declared latency; then it is late, keeps the last patch and goes.
 //!
+//! **Clips.** Frames of an engine with temporal layers are made together, a hop of them at a time, and leave one by one, each at
+//! its time: the hop and the time for computing it are declared as latency. A frame that is not made (no face, late) is not
+//! in a clip and costs the others nothing. The end of the stream, another person and a frame that can wait for no more
+//! others send a clip with the frames that it has; a flush and an interrupt end one that has not been sent.
+//!
 //! **Idle.** Features say whether they heard voice (the flag `GAP` is none). With `idle=own` the patch fades out once
 //! nobody has spoken for `idle-after`, and frames pass as they are: nothing is denoised or rendered. It comes back as soon
 //! as a voiced hop is known of, and is fully there at the latest 40 ms after that hop's start.
@@ -28,6 +33,9 @@
 //! bank a track, or loaded from `reference-bank`. Until a bank holds something, frames pass as they are.
 
 mod banks;
+mod clip;
+#[cfg(test)]
+mod clip_tests;
 mod ease;
 mod fade;
 mod frame;

@@ -10,7 +10,7 @@ use lipstream_engines::{
     Error, Result,
     bank::cut_off,
     engine::{
-        Actor, Engine, Identity, Moment, Patch, Scene, Shown, Spec, Stream, SubmitError, WaitError, Work, Worker,
+        Actor, Asked, Engine, Identity, Moment, Patch, Scene, Shown, Spec, Stream, SubmitError, Work, Worker,
         WorkerConfig,
     },
     image::ColorSpace,
@@ -20,6 +20,7 @@ use lipstream_engines::{
 
 use super::{
     banks::Banks,
+    clip::{Clip, Missing},
     ease::Ease,
     fade::Fade,
     frame::{Finished, Frame, Left, Plan, RenderSettings},
@@ -38,6 +39,10 @@ pub struct Speaker {
     stream: Arc<Stream>,
     actor: Box<dyn Actor>,
     banks: Banks,
+    /// The clip that frames are gathered for,
+    gathering: Option<Clip>,
+    /// and the one that was sent last.
+    sent: Option<Clip>,
     fade: Fade,
     pub presence: Presence,
     steps: usize,
@@ -62,7 +67,11 @@ impl Speaker {
             batch_timeout: settings.batch_timeout,
             queue: QUEUE,
         };
-        let worker = Worker::acquire(settings.instance.as_deref(), config)?;
+        Self::with(Worker::acquire(settings.instance.as_deref(), config)?, settings)
+    }
+
+    /// On a worker that there is.
+    pub fn with(worker: Arc<Worker>, settings: &Settings) -> Result<Self> {
         let engine = worker.engine();
         let loaded = settings.reference_bank.as_ref().map(Path::new);
         let banks = Banks::new(engine.clone(), settings.gather, loaded)?;
@@ -73,6 +82,8 @@ impl Speaker {
             stream: Arc::new(worker.stream()),
             actor,
             banks,
+            gathering: None,
+            sent: None,
             fade: Fade::new(settings.fade),
             presence: Presence::default(),
             steps,
@@ -114,6 +125,8 @@ impl Speaker {
     /// A jump in the stream: work on its way is dropped, the person stays known.
     pub fn flush(&mut self) {
         self.stream.flush();
+        self.give_up(Missing::Flushed);
+        self.sent = None;
         self.forget();
         self.late_since = None;
         self.fade.restart();
@@ -133,6 +146,7 @@ impl Speaker {
             return;
         }
         self.interrupts = interrupts;
+        self.give_up(Missing::Interrupted);
         let Some(time) = self.shown else { return };
         self.presence.hush(time);
         if self.ease.is_none() && self.actor.settle() {
@@ -156,6 +170,7 @@ impl Speaker {
         let chosen = faces.get(same.or_else(largest)?)?.clone();
         if self.track.replace(chosen.track_id) != Some(chosen.track_id) {
             // Another person: nothing of the last one's motion or pixels.
+            self.close();
             self.forget();
         }
         Some(chosen)
@@ -177,23 +192,60 @@ impl Speaker {
         self.banks.identity(face)
     }
 
-    /// Sends a frame to the worker. A worker whose queue is full makes the frame late.
+    /// Sends a frame to the worker, at once or with the clip that it completes. A worker whose queue is full makes it late.
+    /// Before a clip is complete, the one before is waited for: it may continue that one.
     pub fn submit(
         &mut self,
         buffer: &gst::BufferRef,
         info: &gst_video::VideoInfo,
-        face: &Face,
-        identity: Identity,
+        (face, identity): (&Face, Identity),
         features: &[f32],
+        patience: Option<Duration>,
     ) -> Result<Plan> {
-        let work = video::with_view(buffer, info, |frame| {
+        let hop = self.spec().clip.hop;
+        if let Some(sent) = self.sent.as_ref().filter(|_| self.gathering.as_ref().map_or(0, Clip::frames) + 1 == hop) {
+            sent.collect(patience, &mut *self.actor)?;
+        }
+        let asked = video::with_view(buffer, info, |frame| {
             self.actor.ask(&Moment { face, identity: &identity, audio: features, frame })
         })?;
-        let Some(work) = work else { return Ok(Plan::Pass(None)) };
-        match self.stream.submit(work) {
-            Ok(ticket) => Ok(Plan::Made { ticket, identity, since: Instant::now() }),
-            Err(SubmitError::QueueFull(_)) => Ok(Plan::Hold),
-            Err(error) => Err(Error::invalid(error.to_string())),
+        let since = Instant::now();
+        let (clip, place) = match asked {
+            Asked::Nothing => return Ok(Plan::Pass(None)),
+            Asked::Work(work) => (Clip::submitted(self.stream.submit(work)), 0),
+            Asked::Gathered => {
+                let clip = self.gathering.get_or_insert_default().clone();
+                let place = clip.join();
+                if clip.frames() >= hop {
+                    self.close();
+                }
+                (clip, place)
+            }
+        };
+        match clip.missing() {
+            Some(Missing::Late) => Ok(Plan::Hold),
+            Some(Missing::Failed(cause)) => Err(Error::invalid(cause)),
+            _ => Ok(Plan::Made { clip, place, identity, since }),
+        }
+    }
+
+    /// Sends the clip that is being gathered, with the frames that it has.
+    fn close(&mut self) {
+        let Some(clip) = self.gathering.take() else { return };
+        match self.actor.close() {
+            Ok(Some(work)) => clip.send(self.stream.submit(work)),
+            Ok(None) => clip.give_up(Missing::Interrupted),
+            Err(error) => clip.give_up(Missing::Failed(error.to_string())),
+        }
+        self.sent = Some(clip);
+    }
+
+    /// Ends the clip that is being gathered, which is not sent.
+    fn give_up(&mut self, why: Missing) {
+        if let Some(clip) = self.gathering.take() {
+            clip.give_up(why);
+            // What it would have been is of no use.
+            drop(self.actor.close());
         }
     }
 
@@ -239,10 +291,15 @@ impl Speaker {
                 let Some(work) = work else { return Ok(Finished::untouched(None)) };
                 (work, identity, at_rest)
             }
-            Plan::Made { ticket, identity, since } => {
-                let made = match ticket.wait(patience) {
+            Plan::Made { clip, place, identity, since } => {
+                if clip.gathers() {
+                    // It can wait for no more frames.
+                    self.close();
+                }
+                clip.collect(patience, &mut *self.actor)?;
+                let made = match clip.take(place) {
                     Ok(made) => made,
-                    Err(error) => return self.unmade(error, &face, frame, time),
+                    Err(why) => return self.unmade(why, &face, frame, time),
                 };
                 counters.denoise.record(since.elapsed());
                 // Without a way to rest, the first frame that hears the silence is the one.
@@ -269,7 +326,7 @@ impl Speaker {
             };
             shown = match made {
                 Ok(made) => self.actor.show(made, &scene)?,
-                Err(error) => return self.unmade(error, &face, frame, time),
+                Err(error) => return self.unmade(error.into(), &face, frame, time),
             };
         }
         counters.render.record(since.elapsed());
@@ -298,11 +355,13 @@ impl Speaker {
     }
 
     /// What a frame leaves with whose work was not finished.
-    fn unmade(&mut self, error: WaitError, face: &Face, frame: &Frame, time: gst::ClockTime) -> Result<Finished> {
-        match error {
-            WaitError::Timeout(_) => Ok(Finished::new(self.hold(face, frame, time), Left::Late)),
-            WaitError::Flushed => Ok(Finished::untouched(None)),
-            WaitError::Failed(_) | WaitError::Ended => Err(Error::invalid(error.to_string())),
+    fn unmade(&mut self, why: Missing, face: &Face, frame: &Frame, time: gst::ClockTime) -> Result<Finished> {
+        match why {
+            Missing::Late => Ok(Finished::new(self.hold(face, frame, time), Left::Late)),
+            // The mouth stays until the voice that follows moves it.
+            Missing::Interrupted => Ok(Finished::new(self.hold(face, frame, time), Left::Untouched(None))),
+            Missing::Flushed => Ok(Finished::untouched(None)),
+            Missing::Failed(cause) => Err(Error::invalid(cause)),
         }
     }
 

@@ -100,6 +100,8 @@ impl VideoStream {
         time: gst::ClockTime,
     ) -> Result<(Plan, f32), Fault> {
         let idle_settings = element.settings.lock().idle_settings();
+        // No frame on its way may be kept for longer by one that comes.
+        let patience = self.pending.front().and_then(|first| first.time).and_then(|first| element.patience(first));
         let late = element.patience(time) == Some(Duration::ZERO);
         let unknown = if late {
             None
@@ -136,7 +138,7 @@ impl VideoStream {
         let plan = match heard {
             _ if presence == 0.0 => Plan::Idle,
             Wait::Ready(window, _) => match element.counters.prepare.time(|| self.speaker.identity(face))? {
-                Some(identity) => self.speaker.submit(buffer, info, face, identity, &window)?,
+                Some(identity) => self.speaker.submit(buffer, info, (face, identity), &window, patience)?,
                 None => Plan::Pass(None),
             },
             Wait::Interrupted => {

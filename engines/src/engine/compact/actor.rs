@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    engine::{Actor, LATENT, Moment, Noise, Patch, Scene, Shown, Work},
+    engine::{Actor, Asked, LATENT, Moment, Noise, Patch, Scene, Shown, Work},
     geometry::{Point, Rect, Similarity},
     image::{Crop, sharpen, steady},
     runtime::Tensor,
@@ -134,7 +134,7 @@ impl CompactActor {
 }
 
 impl Actor for CompactActor {
-    fn ask(&mut self, moment: &Moment) -> Result<Option<Work>> {
+    fn ask(&mut self, moment: &Moment) -> Result<Asked> {
         let condition = self.engine.condition(moment.audio, self.past.iter().map(Vec::as_slice))?;
         let width = self.engine.latent.len();
         let latent = self.noise.latent(width);
@@ -142,7 +142,7 @@ impl Actor for CompactActor {
             .with(LATENT, Tensor { shape: vec![1, width], data: latent })
             .with(CONDITION, Tensor { shape: vec![1, condition.len()], data: condition });
         work.denoise(STEP, &self.schedule);
-        Ok(Some(work))
+        Ok(Asked::Work(work))
     }
 
     fn show(&mut self, mut work: Work, scene: &Scene) -> Result<Shown> {

@@ -27,7 +27,7 @@ use basis::Basis;
 pub use fit::{Agreement, FEWEST, Fit, Pair, fit};
 use person::Person;
 
-use super::{Actor, Engine, Identity, LATENT, Noise, Spec, Stage, StepStage, Work, complete};
+use super::{Actor, Clip, Engine, Identity, LATENT, Noise, Spec, Stage, StepStage, Work, complete};
 use crate::{
     Error, Result,
     audio::{Encoder, FrontEnd as _, Pick, WindowSpec},
@@ -89,6 +89,7 @@ impl Compact {
             steps: Some(schedule.steps),
             passes: stages.len() - 1,
             references: package.gathers(),
+            clip: Clip::SINGLE,
             crop: manifest.geometry.crop,
             alignment: manifest.geometry.alignment.clone(),
             gflop: manifest.gflop,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::{AUDIO, FACE, FORWARD, PICTURE, Pixel, picture::crop_side, region::Square};
 use crate::{
     Error, Result,
-    engine::{Actor, Moment, Noise, Patch, Scene, Shown, Work},
+    engine::{Actor, Asked, Moment, Noise, Patch, Scene, Shown, Work},
     image::Crop,
     runtime::Tensor,
     tracker::Face,
@@ -29,7 +29,7 @@ impl PixelActor {
 }
 
 impl Actor for PixelActor {
-    fn ask(&mut self, moment: &Moment) -> Result<Option<Work>> {
+    fn ask(&mut self, moment: &Moment) -> Result<Asked> {
         let Pixel { spec, side, audio, turned, region, layout, .. } = &*self.engine;
         if moment.audio.len() != spec.window.len() {
             return Err(Error::Mismatch {
@@ -39,9 +39,11 @@ impl Actor for PixelActor {
                 found: moment.audio.len().to_string(),
             });
         }
-        let Some(rect) = region.of(&moment.face.points) else { return Ok(None) };
+        let Some(rect) = region.of(&moment.face.points) else { return Ok(Asked::Nothing) };
         let square = Square::around(&rect);
-        let Some(crop) = Crop::take_sharp(moment.frame, crop_side(*side), &square.to_crop) else { return Ok(None) };
+        let Some(crop) = Crop::take_sharp(moment.frame, crop_side(*side), &square.to_crop) else {
+            return Ok(Asked::Nothing);
+        };
         let face = layout.input(&crop, &square.inner, *side);
         let (taps, dims) = (spec.window.taps.len(), spec.window.dims);
         let window = match turned {
@@ -54,7 +56,7 @@ impl Actor for PixelActor {
             .with(FACE, Tensor { shape: vec![1, 6, *side, *side], data: face })
             .remembering(Seen { crop, square });
         work.pass(FORWARD);
-        Ok(Some(work))
+        Ok(Asked::Work(work))
     }
 
     fn show(&mut self, mut work: Work, _: &Scene) -> Result<Shown> {

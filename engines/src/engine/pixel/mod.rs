@@ -14,7 +14,7 @@ use actor::PixelActor;
 use picture::Layout;
 use region::Region;
 
-use super::{Actor, Engine, Identity, NetworkStage, Spec, Stage, StageKind};
+use super::{Actor, Clip, Engine, Identity, NetworkStage, Spec, Stage, StageKind};
 use crate::{
     Error, Result,
     audio::{Pick, WindowSpec, front_end},
@@ -170,6 +170,7 @@ impl Pixel {
             steps: None,
             passes: 1,
             references: package.gathers(),
+            clip: Clip::SINGLE,
             crop: manifest.geometry.crop,
             alignment: manifest.geometry.alignment.clone(),
             gflop: manifest.gflop,
