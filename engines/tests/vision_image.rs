@@ -30,7 +30,7 @@ fn disc(side: usize, radius: f32, feather: f32) -> Vec<u8> {
 }
 
 fn patch(pixels: Crop, mask: Vec<u8>, to_crop: &Similarity) -> Patch {
-    Patch { pixels: pixels.into(), mask: mask.into(), to_frame: to_crop.inverse().unwrap(), opacity: 1.0 }
+    Patch { pixels: pixels.into(), mask: mask.into(), to_frame: to_crop.inverse().unwrap(), opacity: 1.0, hard: false }
 }
 
 /// Dark background with one bright Gaussian dot.

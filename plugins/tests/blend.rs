@@ -29,6 +29,7 @@ fn a_patch(info: &VideoInfo, x: f32, y: f32) -> Patch {
         mask,
         to_frame: Similarity { a: 80.0, b: 0.0, tx: x, ty: y },
         opacity: 1.0,
+        hard: false,
     }
 }
 

@@ -19,6 +19,7 @@ fn a_patch(to_frame: Similarity) -> Patch {
         mask: vec![255; 16].into(),
         to_frame,
         opacity: 1.0,
+        hard: false,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use lipstream_engines::{
-    import::{self, Difference},
+    import::{self, Comparison, Difference, PictureDifference},
     manifest::Package,
     runtime,
 };
@@ -25,18 +25,23 @@ struct Report<'a> {
     /// The largest relative difference.
     worst: f64,
     outputs: &'a [Difference],
+    /// Whole frames of a golden file, in 1/255.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pictures: &'a [PictureDifference],
 }
 
-/// Compares every network of an engine with what it should say; exit status 1 where one is beyond the tolerance.
+/// Compares every network of an engine, and the whole frames of a golden file, with what they should be; exit status 1 where
+/// one is beyond the tolerance.
 pub fn check(options: &Options) -> Result<ExitCode> {
     if let Some(golden) = options.golden.as_ref().filter(|golden| !golden.is_file()) {
         return Err(Failure::input(format!("{}: there is no such file", golden.display())));
     }
     let package = Package::find(&options.name)?;
     package.manifest().files.keys().try_for_each(|part| package.check(part))?;
-    let outputs = import::check(&package, &options.device, options.golden.as_deref())?;
+    let Comparison { outputs, pictures } = import::check(&package, &options.device, options.golden.as_deref())?;
     let worst = outputs.iter().map(|output| output.relative).fold(0.0, f64::max);
-    let report = Report { engine: &package.manifest().name, worst, outputs: &outputs };
+    let within = worst <= options.tolerance && pictures.iter().all(PictureDifference::is_within);
+    let report = Report { engine: &package.manifest().name, worst, outputs: &outputs, pictures: &pictures };
     let text = if options.json {
         serde_json::to_string(&report).expect("plain values")
     } else {
@@ -46,12 +51,17 @@ pub fn check(options: &Options) -> Result<ExitCode> {
                 o.name, o.relative, o.rms, o.absolute
             )
         };
+        let picture = |p: &PictureDifference| {
+            let verdict = if p.is_within() { "within" } else { "beyond" };
+            let (mean, max) = (PictureDifference::MEAN, PictureDifference::MAX);
+            format!("{}: mean {:.4}, most {} of 255, {verdict} {mean} and {max}\n", p.name, p.mean, p.max)
+        };
         let verdict = if worst <= options.tolerance { "within" } else { "beyond" };
-        let lines: String = outputs.iter().map(line).collect();
+        let lines: String = outputs.iter().map(line).chain(pictures.iter().map(picture)).collect();
         format!("{lines}worst {worst:.2e}, {verdict} the tolerance of {:.2e}", options.tolerance)
     };
     println!("{text}");
-    Ok(if worst <= options.tolerance { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if within { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 /// Removes an engine of the user's.

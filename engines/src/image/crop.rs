@@ -9,9 +9,6 @@ use crate::{
     image::raster::Raster,
 };
 
-/// The largest side of a crop in pixels.
-const MAX_SIDE: usize = 4096;
-
 /// A square picture with three channels of full resolution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Crop {
@@ -23,6 +20,9 @@ pub struct Crop {
 }
 
 impl Crop {
+    /// The largest side in pixels.
+    pub const MAX_SIDE: usize = 4096;
+
     /// The crop of `side` pixels that `to_crop` (from frame pixels to unit crop coordinates) cuts out of `frame`, in
     /// the frame's own colours. Bilinear, averaged where the crop is smaller than what it shows; the frame's edge is
     /// repeated outside of it. `None` when the map is degenerate or shrinks more than 64 times.
@@ -36,7 +36,7 @@ impl Crop {
     }
 
     fn taken(frame: &FrameView, side: usize, to_crop: &Similarity, filter: Filter) -> Option<Self> {
-        if side == 0 || side > MAX_SIDE {
+        if side == 0 || side > Self::MAX_SIDE {
             return None;
         }
         let back = to_crop.inverse()?;

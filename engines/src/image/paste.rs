@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::{
     ColorSpace, Crop, Format, FrameMut, Patch,
     balance::{Colour, RING, Sample},
-    raster,
+    pixels, raster,
 };
 use crate::{
     Error, Result,
@@ -45,14 +45,19 @@ pub fn paste(frame: &mut FrameMut, patch: &Patch) -> Result<PasteReport> {
     let Some(inverse) = patch.to_frame.inverse().filter(|i| i.tx.is_finite() && i.ty.is_finite()) else {
         return Err(Error::invalid("the transform of a patch is degenerate"));
     };
+    if patch.hard
+        && let Some(report) = pixels::put(frame, patch)
+    {
+        return Ok(report);
+    }
     let opacity = patch.opacity.clamp(0.0, 1.0);
     let Some(bounds) = mask_bounds(&patch.mask, side).filter(|_| opacity > 0.0) else {
         return Ok(PasteReport::default());
     };
     let to_crop = scaled(&inverse, side as f32);
-    let pixels =
+    let own =
         if patch.pixels.space == frame.space() { None } else { Some(converted(&patch.pixels, frame.space(), bounds)) };
-    let source = Source { crop: pixels.as_ref().unwrap_or(&patch.pixels), mask: &patch.mask, bounds, to_crop, opacity };
+    let source = Source { crop: own.as_ref().unwrap_or(&patch.pixels), mask: &patch.mask, bounds, to_crop, opacity };
     Ok(source.into_frame(frame))
 }
 

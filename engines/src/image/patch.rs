@@ -13,4 +13,7 @@ pub struct Patch {
     pub to_frame: Similarity,
     /// 0..1, multiplies the mask: cross-fades.
     pub opacity: f32,
+    /// Its pixels are the frame's, one for one, and go there as they are: no colours are fitted. Where the transform says
+    /// otherwise it is pasted as any other.
+    pub hard: bool,
 }

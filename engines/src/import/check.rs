@@ -5,7 +5,7 @@ use std::path::Path;
 use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;
 
-use super::golden;
+use super::{PictureDifference, golden, pictures};
 use crate::{
     Error, Result,
     engine::Noise,
@@ -29,18 +29,29 @@ pub struct Difference {
     pub absolute: f64,
 }
 
+/// What a check found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    pub outputs: Vec<Difference>,
+    /// Whole frames, of golden files alone.
+    pub pictures: Vec<PictureDifference>,
+}
+
 /// Runs every network of an engine on the inputs that were stored when it was imported, or on those of a golden file, and
-/// compares each output.
-pub fn check(package: &Package, options: &Options, golden: Option<&Path>) -> Result<Vec<Difference>> {
+/// compares each output; of a golden file, each whole frame as well.
+pub fn check(package: &Package, options: &Options, golden: Option<&Path>) -> Result<Comparison> {
     if let Some(path) = golden {
-        return golden::compare(package, options, &Weights::open(path)?);
+        let file = Weights::open(path)?;
+        let outputs = golden::compare(package, options, &file)?;
+        return Ok(Comparison { outputs, pictures: pictures::compare(package, options, &file)? });
     }
     let path = package.folder().map(|folder| folder.join(RECORD)).filter(|path| path.exists());
     let path = path.ok_or_else(|| {
         let name = &package.manifest().name;
         Error::invalid(format!("engine `{name}` has no stored inputs; give a file of them by --golden"))
     })?;
-    Record::compare(package, options, &Weights::open(&path)?)
+    let outputs = Record::compare(package, options, &Weights::open(&path)?)?;
+    Ok(Comparison { outputs, pictures: Vec::new() })
 }
 
 /// Stored inputs and outputs: `PART/in/PORT` and `PART/out/PORT`, f32.

@@ -6,17 +6,19 @@
 //! - [`wav2lip`], [`synctalk2d`]: the networks of these families.
 //! - [`recognise`]: what a file is.
 //! - [`package`]: the folder that comes of it.
-//! - [`check`], [`golden`]: whether its networks say what they should.
+//! - [`check`], [`golden`], [`pictures`]: whether its networks say what they should, and its frames are the published ones.
 
 mod check;
 mod golden;
 mod layers;
 pub mod onnx;
 mod package;
+mod pictures;
 mod recognise;
 pub mod synctalk2d;
 pub mod wav2lip;
 
-pub use check::{Difference, check};
+pub use check::{Comparison, Difference, check};
 pub use package::{Imported, Request, import};
+pub use pictures::PictureDifference;
 pub use recognise::Kind;

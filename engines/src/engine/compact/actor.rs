@@ -125,7 +125,7 @@ impl CompactActor {
         }
         let to_frame = to_crop.inverse()?;
         tracing::trace!(opening = opening(&wanted.lower), ?showing, "rendered");
-        let patch = Patch { mask: mask.into(), pixels: Arc::new(pixels), to_frame, opacity: 1.0 };
+        let patch = Patch { mask: mask.into(), pixels: Arc::new(pixels), to_frame, opacity: 1.0, hard: false };
         self.contrast = contrast;
         self.shown = Some(latent);
         self.last = Some(Last { patch: patch.clone(), showing, drift: wanted.drift, time: scene.time });

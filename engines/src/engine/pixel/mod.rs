@@ -2,10 +2,12 @@
 //!
 //! - [`region`]: where the network's picture lies on a face.
 //! - [`picture`]: pixels of the frame to the network, and of the network to a patch.
+//! - [`published`]: the same as the published programs do it, to the pixel.
 //! - [`actor`]: one stream.
 
 mod actor;
 mod picture;
+pub(crate) mod published;
 mod region;
 
 use std::{sync::Arc, time::Duration};

@@ -2,7 +2,7 @@ use crate::{geometry::Rect, image::Crop};
 
 /// How a network is given the face, and which part of its picture is shown.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     /// Wav2Lip: the lower half black, then whole.
     HalfThenWhole,
     /// SyncTalk_2D: whole, then black but for a border of 5 of 160 pixels, 10 at the bottom.
@@ -44,10 +44,13 @@ impl Layout {
 
     /// The network's input `[6, side, side]`, BGR in 0..1, of the part `inner` of a crop.
     pub(super) fn input(self, crop: &Crop, inner: &Rect, side: usize) -> Vec<f32> {
-        let whole = cut(crop, inner, side);
-        let count = side * side;
+        self.masked(cut(crop, inner, side), side)
+    }
+
+    /// The network's input of the face as it is, `[3, side, side]`.
+    pub(super) fn masked(self, whole: Vec<f32>, side: usize) -> Vec<f32> {
         let mut hidden = whole.clone();
-        for plane in hidden.chunks_exact_mut(count) {
+        for plane in hidden.chunks_exact_mut(side * side) {
             for (y, row) in plane.chunks_exact_mut(side).enumerate() {
                 row.iter_mut().enumerate().filter(|(x, _)| self.hides(side, *x, y)).for_each(|(_, v)| *v = 0.0);
             }
