@@ -20,8 +20,8 @@ from pixel.net import DIMS, HOPS, HOPS_BEFORE, SIDE
 
 RATE = 16000
 FPS = 25
-# Landmarks of the 111: bridge of the nose, ears' ends of the jaw and the points next to them.
-BRIDGE, EAR_LEFT, EAR_RIGHT = 85, 40, 60
+# Landmarks of the 111: root and tip of the nose, ears' ends of the jaw.
+ROOT, TIP, EAR_LEFT, EAR_RIGHT = 84, 87, 40, 60
 # What the engine cuts off the box on each side, in parts of it.
 BORDER = 4 / 168
 MODEL = Path(__file__).resolve().parents[2] / "models/compact/audio.onnx"
@@ -33,7 +33,8 @@ def box(points):
     a, b = ear(EAR_RIGHT, EAR_RIGHT - 1), ear(EAR_LEFT, EAR_LEFT + 1)
     left, side = min(a, b), abs(a - b)
     cut = side * BORDER
-    return left + cut, points[BRIDGE, 1] + cut, side - 2 * cut
+    top = points[ROOT, 1] + 2 / 3 * (points[TIP, 1] - points[ROOT, 1])
+    return left + cut, top + cut, side - 2 * cut
 
 
 def picture(frame, points):
