@@ -168,6 +168,10 @@ struct Render {
     /// Engine by name, or the folder of its engine.toml
     #[arg(long)]
     engine: Option<String>,
+    /// Run an imported engine as its published program does, to the pixel: whole boxes and hard pastes in the place of sub-pixel
+    /// ones, feathers and fitted colours
+    #[arg(long, requires = "engine")]
+    exact: bool,
     /// auto, cpu, openvino, cuda[:n] or tensorrt[:n]
     #[arg(long, default_value = "auto")]
     device: Device,
@@ -364,6 +368,7 @@ impl Render {
         let mut properties = vec![("device", self.device.to_string()), ("precision", self.precision.to_string())];
         let mut set = |name, value: Option<String>| properties.extend(value.map(|v| (name, v)));
         set("engine", self.engine.clone());
+        set("exact", self.exact.then(|| "true".to_owned()));
         set("steps", self.steps.map(|n| n.to_string()));
         set("inference-interval", self.inference_interval.map(|n| n.to_string()));
         set("motion-gain", self.motion_gain.map(|g| g.to_string()));
@@ -375,6 +380,7 @@ impl Render {
             output: self.output,
             properties,
             engine: self.engine,
+            exact: self.exact,
             device: lipstream_engines::runtime::Options {
                 device: self.device,
                 precision: self.precision,

@@ -12,6 +12,7 @@ use std::{
 };
 
 use common::{service::Service, *};
+use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
 /// The program with engines of its own in `home`.
@@ -146,12 +147,125 @@ fn a_render_changes_the_lower_face_and_nothing_else() {
     assert!(code == 4 && text.contains("`mouth` does not denoise"), "{code} {text}");
 }
 
+/// How much frame 30 of two videos of 1280x720 differs: grey values, row by row.
+fn apart(home: &Path, a: &Path, b: &Path) -> Vec<f32> {
+    let grey = |path: &Path| {
+        let mut command = Command::new("ffmpeg");
+        command.args(["-v", "error", "-i"]).arg(path).args(["-vf", "select=eq(n\\,30)", "-frames:v", "1"]);
+        succeed(command.args(["-pix_fmt", "gray", "-f", "rawvideo", "-"]).current_dir(home)).stdout
+    };
+    let (a, b) = (grey(a), grey(b));
+    assert_eq!((a.len(), b.len()), (1280 * 720, 1280 * 720));
+    a.iter().zip(b).map(|(a, b)| f32::from(a.abs_diff(b))).collect()
+}
+
+#[test]
+fn an_exact_render_fills_a_box_to_its_edge_and_one_that_is_not_blends_in() {
+    let home = home();
+    let (video, audio) = inputs(home.path());
+    let render = |out: &str, more: &[&str]| {
+        let out = home.path().join(out);
+        let mut command = program(home.path());
+        command
+            .args(["render", "--json", "--crf", "8", "--video"])
+            .arg(&video)
+            .arg("--audio")
+            .arg(&audio)
+            .arg("-o")
+            .arg(&out);
+        (out, command.args(more).output().unwrap())
+    };
+    let mut edges = Vec::new();
+    for (name, more) in [("exact.mp4", &["--engine", "mouth", "--exact"][..]), ("own.mp4", &["--engine", "mouth"])] {
+        let (out, output) = render(name, more);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            (summary["frames"].as_u64(), summary["untouched"].as_object().unwrap().len()),
+            (Some(50), 0),
+            "{summary}"
+        );
+        let apart = apart(home.path(), &video, &out);
+        // What the network made is far from any face: the box is where most of a row or column is changed.
+        let row = |y: usize| apart[y * 1280..(y + 1) * 1280].iter().filter(|v| **v > 20.0).count();
+        let column = |x: usize| (0..720).filter(|y| apart[y * 1280 + x] > 20.0).count();
+        let (rows, columns): (Vec<_>, Vec<_>) = ((0..720).map(row).collect(), (0..1280).map(column).collect());
+        let span = |counts: &[usize]| {
+            let most = counts.iter().max().unwrap() / 3;
+            let inside = |count: &usize| *count > most;
+            (counts.iter().position(inside).unwrap(), counts.iter().rposition(inside).unwrap() + 1)
+        };
+        let ((top, bottom), (left, right)) = (span(&rows), span(&columns));
+        let mean = |x: std::ops::Range<usize>| {
+            let middle = top + (bottom - top) / 2..bottom - (bottom - top) / 5;
+            let sum: f32 = middle.clone().map(|y| apart[y * 1280..][x.clone()].iter().sum::<f32>()).sum();
+            sum / (middle.len() * x.len()) as f32
+        };
+        let (beyond, edge, inside) = (mean(left - 8..left - 4), mean(left..left + 2), mean(left + 40..right - 40));
+        println!("{name}: {left}..{right}, {top}..{bottom}: beyond {beyond}, edge {edge}, inside {inside}");
+        edges.push((bottom - top, beyond, edge / inside));
+    }
+    let [(exact, beyond, hard), (own, _, soft)] = edges[..] else { panic!("two renders") };
+    assert!(beyond < 3.0 && hard > 0.6 && soft < hard - 0.2, "beyond {beyond}, hard {hard}, soft {soft}");
+    // The whole box is put back, and not its lower half alone.
+    assert!(exact as f32 > 1.5 * own as f32, "{exact} and {own} rows");
+    let (_, output) = render("no.mp4", &["--engine", "compact", "--exact"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), text.trim_end().lines().count()), (Some(4), 1), "{text}");
+    assert!(text.contains("engine `compact` cannot be exact: there is no published program that runs it"), "{text}");
+    let (_, output) = render("no.mp4", &["--exact"]);
+    assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("--engine"));
+}
+
+#[test]
+fn whole_frames_of_a_golden_file_are_lines_of_a_check_and_decide_it() {
+    let home = home();
+    let golden = home.path().join("golden.safetensors");
+    let frames = vec![90u8; 2 * 60 * 50 * 3];
+    let boxes: Vec<u8> = [[10i32, 50, 5, 45]; 2].iter().flatten().flat_map(|v| v.to_le_bytes()).collect();
+    let order: Vec<u8> = [0i32, 1].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let floats = |count: usize| vec![0u8; 4 * count];
+    let (mel, face, out) = (floats(2 * 1280), floats(6 * 96 * 96), floats(3 * 96 * 96));
+    let view = |kind, shape: &[usize], bytes| TensorView::new(kind, shape.to_vec(), bytes).unwrap();
+    let tensors = [
+        ("frames", view(Dtype::U8, &[2, 60, 50, 3], &frames)),
+        ("boxes", view(Dtype::I32, &[2, 4], &boxes)),
+        ("order", view(Dtype::I32, &[2], &order)),
+        ("mel_in", view(Dtype::F32, &[2, 1, 80, 16], &mel)),
+        ("face_in", view(Dtype::F32, &[6, 96, 96], &face)),
+        ("out", view(Dtype::F32, &[3, 96, 96], &out)),
+        // As if nothing had been pasted.
+        ("pasted", view(Dtype::U8, &[2, 60, 50, 3], &frames)),
+    ];
+    fs::write(&golden, safetensors::serialize(tensors, None).unwrap()).unwrap();
+    let check = |more: &[&str]| {
+        let mut command = program(home.path());
+        let output = command
+            .args(["engines", "check", "mouth", "--tolerance", "1e30", "--golden"])
+            .arg(&golden)
+            .args(more)
+            .output();
+        let output = output.unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr))
+    };
+    let (code, text) = check(&[]);
+    assert!(
+        code == Some(1) && text.contains("pasted[0]: mean ") && text.contains("of 255, beyond 1 and 4"),
+        "{code:?} {text}"
+    );
+    let (code, text) = check(&["--json"]);
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let pictures = report["pictures"].as_array().unwrap();
+    assert_eq!((code, pictures.len(), pictures[1]["name"].as_str()), (Some(1), 2, Some("pasted[1]")), "{report}");
+    assert!(pictures[0]["max"].as_u64() > Some(4) && pictures[0]["mean"].as_f64() > Some(1.0), "{report}");
+}
+
 #[test]
 fn a_gst_launch_line_takes_it_by_name() {
     let home = home();
     let (video, audio) = inputs(home.path());
     let line = format!(
-        "lipsync name=ls engine=mouth filesrc location={} ! decodebin ! videoconvert ! ls.video_sink \
+        "lipsync name=ls engine=mouth exact=true filesrc location={} ! decodebin ! videoconvert ! ls.video_sink \
          filesrc location={} ! decodebin ! audioconvert ! audioresample ! ls.audio_sink \
          ls.video_src ! fakesink name=seen ls.audio_src ! fakesink",
         video.display(),

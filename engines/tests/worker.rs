@@ -7,7 +7,7 @@ use std::{
 
 use lipstream_engines::{
     Error, Result,
-    audio::{Pick, WindowSpec},
+    audio::{Pick, Tail, WindowSpec},
     bank::ReferenceBank,
     engine::{
         Actor, Clip, Engine, Identity, Noise, Spec, Stage, StageKind, Stream, SubmitError, Ticket, WaitError, Work,
@@ -116,10 +116,13 @@ impl Rig {
                 dims: 1,
                 silence: vec![0.0].into(),
                 pick: Pick::Between,
+                tail: Tail::Silence,
             },
             steps: Some(1),
             passes: 1,
             references: false,
+            exact: false,
+            later: 0,
             clip: Clip::SINGLE,
             crop: 256,
             alignment: Package::find("compact").unwrap().manifest().geometry.alignment.clone(),

@@ -1,7 +1,7 @@
 //! Properties that several elements share.
 
 use gst::{glib, prelude::*};
-use lipstream_engines::{Error, Result, runtime};
+use lipstream_engines::{Error, Result, manifest::Package, runtime};
 
 /// Where and how the networks of an element run.
 #[derive(Clone, Debug)]
@@ -51,6 +51,25 @@ impl Options {
 /// A string property's value; empty counts as unset.
 pub fn string(value: &glib::Value) -> Option<String> {
     value.get::<Option<String>>().expect("type checked upstream").filter(|s| !s.is_empty())
+}
+
+/// The engine by its name, folder or manifest, `exact` or not.
+pub fn package(name: &str, exact: bool) -> Result<Package> {
+    let package = Package::find(name)?;
+    if exact { package.exact() } else { Ok(package) }
+}
+
+/// `exact`.
+pub fn exact() -> glib::ParamSpec {
+    glib::ParamSpecBoolean::builder("exact")
+        .nick("Exact")
+        .blurb(
+            "Run an imported engine as its published program does: its windows of a whole file's sound, boxes of whole pixels, hard \
+             pastes; in the place of sub-pixel boxes, feathers, fitted colours and fades",
+        )
+        .default_value(false)
+        .mutable_ready()
+        .build()
 }
 
 /// `device`, `precision` and `threads`.

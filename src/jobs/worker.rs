@@ -83,6 +83,7 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
         output: job.result(),
         properties,
         engine: Some(engine),
+        exact: false,
         device: settings.device,
         reference_bank,
         gather: true,

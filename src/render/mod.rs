@@ -61,6 +61,8 @@ pub struct Options {
     /// Properties of `lipsync` by name, as text; absent ones keep their defaults.
     pub properties: Vec<(&'static str, String)>,
     pub engine: Option<String>,
+    /// As the published program of the engine does it.
+    pub exact: bool,
     pub device: runtime::Options,
     /// A bank to use; without one the video is looked at first, unless `gather` is off.
     pub reference_bank: Option<PathBuf>,
@@ -129,6 +131,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let base = base(&frames, &speech, &options.notices);
     speech.begin_at(base.sound);
     let engine = Package::find(options.engine.as_deref().unwrap_or(DEFAULT_ENGINE))?;
+    let engine = if options.exact { engine.exact()? } else { engine };
     // A broken model is said now, not after the video has been looked at.
     engine.manifest().files.keys().try_for_each(|part| engine.check(part))?;
     let unfinished = Unfinished::create(&options.output)?;

@@ -17,6 +17,9 @@ const RATE: u64 = 25;
 
 /// One feature a video frame of 40 ms: feature `i` is what the network says of the 16 mel columns from `int(80 i / 25)` on.
 /// The network `ave` has the input `mel` f32 `[1, 1, 80, 16]` and the output `features` f32 `[1, F]`.
+///
+/// To be exact it gives what the published program does of `T` columns, `int((T - 16) / 80 25) + 2` features, with zeros for what
+/// there is not. That the program doubles the first and the last is what a window does with the hop before and after them.
 pub struct Ave {
     model: Arc<Model>,
     key: String,
@@ -29,6 +32,7 @@ pub struct Ave {
     features: u64,
     samples: u64,
     silence: Vec<f32>,
+    exact: bool,
 }
 
 impl Ave {
@@ -44,14 +48,15 @@ impl Ave {
             expected: "[batch, 1 to 4096]".into(),
             found: output.map_or("nothing".into(), crate::runtime::Port::describe),
         })?;
-        let mel = Wav2LipMel::default();
+        let exact = package.is_exact();
+        let mel = if exact { Wav2LipMel::zero_padded() } else { Wav2LipMel::default() };
         let quiet: [f32; BINS] = std::array::from_fn(|b| mel.silence()[b]);
-        let silence = encode(&model, [quiet; COLUMNS].iter())?;
+        let silence = if exact { vec![0.0; dims] } else { encode(&model, [quiet; COLUMNS].iter())? };
         let hash = package.manifest().files.get("ave").map_or("", |file| file.sha256.as_str());
         let data = package.manifest().files.get("ave").and_then(|file| file.data.as_ref());
         let hash = data.map_or(hash, |data| data.sha256.as_str());
         Ok(Self {
-            key: format!("ave-{}", hash.get(..16).unwrap_or(hash)),
+            key: format!("ave-{}{}", hash.get(..16).unwrap_or(hash), if exact { "-exact" } else { "" }),
             model,
             dims,
             mel,
@@ -60,6 +65,7 @@ impl Ave {
             features: 0,
             samples: 0,
             silence,
+            exact,
         })
     }
 
@@ -73,7 +79,10 @@ impl Ave {
             if start < self.first || start + COLUMNS as u64 > known {
                 return Ok(());
             }
-            let wanted = self.samples.div_ceil(u64::from(super::SAMPLE_RATE) / RATE);
+            let wanted = match self.exact {
+                true => known.saturating_sub(COLUMNS as u64) * RATE / COLUMN_RATE + 2,
+                false => self.samples.div_ceil(u64::from(super::SAMPLE_RATE) / RATE),
+            };
             if end && self.features >= wanted {
                 return Ok(());
             }

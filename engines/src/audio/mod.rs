@@ -17,5 +17,5 @@ pub use encoder::Encoder;
 pub use front_end::{FrontEnd, front_end};
 pub use mel::{BINS, FRAME_SAMPLES, HOP_SAMPLES, Mel, SAMPLE_RATE};
 pub use mono::Mono;
-pub use timeline::{Pick, Timeline, WindowSpec};
+pub use timeline::{Pick, Tail, Timeline, WindowSpec};
 pub use wav2lip::Wav2LipMel;

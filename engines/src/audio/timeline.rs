@@ -16,6 +16,7 @@ pub struct WindowSpec {
     /// What stands for a feature that does not exist: the encoder's own for silence, `[dims]`.
     pub silence: Arc<[f32]>,
     pub pick: Pick,
+    pub tail: Tail,
 }
 
 /// What a tap between two features is given.
@@ -26,6 +27,16 @@ pub enum Pick {
     Between,
     /// The one before, as networks do that were trained on whole columns.
     Before,
+}
+
+/// What a window has whose last features there will never be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tail {
+    /// Silence in their place.
+    #[default]
+    Silence,
+    /// The last whole window in the place of all of it, as Wav2Lip's program does.
+    LastWindow,
 }
 
 /// Timestamps are rounded by less than this, in ns.
@@ -119,10 +130,14 @@ impl Timeline {
     /// The window of a frame at `time` (ns), `[taps * dims]`, from what is there: features that have not arrived
     /// count as the newest one that has, and those that never will as silence.
     pub fn window(&self, time: u64) -> Vec<f32> {
-        let limit = time as i64 + self.spec.reach().as_nanos() as i64;
+        let mut time = time as i64;
+        if let (true, Tail::LastWindow, Some((newest, _))) = (self.ended, self.spec.tail, self.features.back()) {
+            time = time.min(newest - self.spec.taps.last().copied().unwrap_or(0));
+        }
+        let limit = time + self.spec.reach().as_nanos() as i64;
         let mut window = Vec::with_capacity(self.spec.len());
         for tap in &self.spec.taps {
-            self.interpolate(time as i64 + tap, limit, &mut window);
+            self.interpolate(time + tap, limit, &mut window);
         }
         window
     }
@@ -164,6 +179,7 @@ mod tests {
             dims: 1,
             silence: vec![-1.0].into(),
             pick: Pick::Between,
+            tail: Tail::Silence,
         }
     }
 
@@ -189,6 +205,20 @@ mod tests {
         assert_eq!(timeline.window(213 * MS), [180.0, 200.0, 240.0]);
         // A timestamp that was rounded down is that of its own feature.
         assert_eq!(timeline.window(200 * MS - 1), [180.0, 200.0, 240.0]);
+    }
+
+    #[test]
+    fn the_last_whole_window_stands_for_those_that_the_sound_is_too_short_for() {
+        let spec = WindowSpec { pick: Pick::Before, tail: Tail::LastWindow, ..spec() };
+        let mut timeline = Timeline::new(spec, 100);
+        (0..11).for_each(|j| timeline.push(20 * j * MS, &[20.0 * j as f32]));
+        // More may come.
+        assert_eq!(timeline.window(173 * MS), [140.0, 160.0, 200.0]);
+        timeline.end();
+        for time in [160, 173, 180, 4000] {
+            assert_eq!(timeline.window(time * MS), [140.0, 160.0, 200.0], "{time}");
+        }
+        assert_eq!(timeline.window(150 * MS), [120.0, 140.0, 180.0]);
     }
 
     #[test]

@@ -23,8 +23,8 @@ const RANGE: f32 = 4.0;
 
 /// Streaming mel: column `k` is centred on sample `200 k` of the pre-emphasised signal, periodic Hann window of 800,
 /// magnitude, 80 Slaney filters over 55..7600 Hz, `20 log10(max(1e-5, m)) - 20`, of which -100..0 dB become -4..4. Before the
-/// first sample and after the last one the signal is reflected (librosa 0.7). Columns are those of the whole file, for there
-/// are no statistics of it.
+/// first sample and after the last one the signal is reflected (librosa 0.7), or zero. Columns are those of the whole file, for
+/// there are no statistics of it.
 pub struct Wav2LipMel {
     fft: Arc<dyn RealToComplex<f32>>,
     window: Vec<f32>,
@@ -34,7 +34,9 @@ pub struct Wav2LipMel {
     pending: VecDeque<f32>,
     /// The sample before the next.
     before: f32,
-    /// Whether the reflection before the first sample is in `pending`.
+    /// Whether the signal is zero, and not reflected, where there is none.
+    zeros: bool,
+    /// Whether what is before the first sample is in `pending`.
     begun: bool,
     spectrum: Vec<Complex<f32>>,
     padded: Vec<f32>,
@@ -51,6 +53,7 @@ impl Default for Wav2LipMel {
             filters: filters(),
             pending: VecDeque::with_capacity(2 * FFT),
             before: 0.0,
+            zeros: false,
             begun: false,
             spectrum: fft.make_output_vec(),
             padded: fft.make_input_vec(),
@@ -62,6 +65,11 @@ impl Default for Wav2LipMel {
 }
 
 impl Wav2LipMel {
+    /// The same with zeros around the signal, as librosa pads from 0.10 on; two columns at each end differ.
+    pub fn zero_padded() -> Self {
+        Self { zeros: true, ..Self::default() }
+    }
+
     /// Gives the columns that are there.
     fn drain(&mut self, sink: &mut dyn FnMut(&[f32])) {
         while self.pending.len() >= FFT {
@@ -115,7 +123,10 @@ impl FrontEnd for Wav2LipMel {
             self.before = sample;
             if !self.begun && self.pending.len() == FFT / 2 + 1 {
                 self.begun = true;
-                (1..=FFT / 2).for_each(|i| self.pending.push_front(self.pending[2 * i - 1]));
+                for i in 1..=FFT / 2 {
+                    let sample = if self.zeros { 0.0 } else { self.pending[2 * i - 1] };
+                    self.pending.push_front(sample);
+                }
             }
             if self.pending.len() >= FFT {
                 self.drain(sink);
@@ -132,7 +143,10 @@ impl FrontEnd for Wav2LipMel {
         }
         if self.begun {
             let end = self.pending.len();
-            (0..FFT / 2).for_each(|i| self.pending.push_back(self.pending[end.saturating_sub(2 + i)]));
+            for i in 0..FFT / 2 {
+                let sample = if self.zeros { 0.0 } else { self.pending[end.saturating_sub(2 + i)] };
+                self.pending.push_back(sample);
+            }
             self.drain(sink);
         }
         self.reset();

@@ -50,6 +50,10 @@ pub struct Spec {
     pub passes: usize,
     /// Whether a person is known by pictures that are gathered.
     pub references: bool,
+    /// Whether it is run as its published program runs it: then its mouth is shown as it is, in every frame that has a face.
+    pub exact: bool,
+    /// Frames after a frame whose faces it looks at.
+    pub later: usize,
     /// How many frames share a work item.
     pub clip: Clip,
     /// Side of the square crop in pixels.
@@ -108,6 +112,8 @@ pub trait Engine: Send + Sync {
 /// What a frame asks for.
 pub struct Moment<'a> {
     pub face: &'a Face,
+    /// The faces of the frames that follow: [`Spec::later`] of them, fewer before the end and before a frame without one.
+    pub later: &'a [&'a Face],
     pub identity: &'a Identity,
     /// Features around the frame's time as [`WindowSpec`] lays them out, `[taps * dims]`.
     pub audio: &'a [f32],

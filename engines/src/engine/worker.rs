@@ -208,8 +208,9 @@ impl Worker {
     /// devices share one.
     pub fn acquire(instance: Option<&str>, config: WorkerConfig) -> Result<Arc<Self>> {
         static WORKERS: OnceLock<Mutex<HashMap<String, Weak<Worker>>>> = OnceLock::new();
+        let WorkerConfig { package, options, .. } = &config;
         let key = instance.map_or_else(
-            || format!("{}\n{}\n{:?}", config.package.manifest().name, config.package.location(), config.options),
+            || format!("{}\n{}\n{options:?}\n{}", package.manifest().name, package.location(), package.is_exact()),
             |id| format!("id {id}"),
         );
         // Held while loading: two elements that start together must not load the engine twice.

@@ -78,11 +78,7 @@ struct Frame {
 }
 
 /// Every whole frame that `file` has of this engine; none of files that hold none.
-pub(super) fn compare(
-    package: &Package,
-    options: &Options,
-    file: &Weights,
-) -> Result<Vec<PictureDifference>> {
+pub(super) fn compare(package: &Package, options: &Options, file: &Weights) -> Result<Vec<PictureDifference>> {
     let manifest = package.manifest();
     if let Some(section) = &manifest.wav2lip {
         let zip = manifest.sources.iter().any(|source| source.path.contains("zip"));

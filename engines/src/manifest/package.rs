@@ -6,7 +6,7 @@ use std::{
 
 use etcetera::BaseStrategy;
 
-use super::{Family, FileEntry, Manifest};
+use super::{Family, Features, FileEntry, Manifest};
 use crate::{
     Error, Result,
     digest::{sha256, sha256_of},
@@ -23,6 +23,7 @@ const MAX_FILE: u64 = 2 << 30;
 pub struct Package {
     manifest: Arc<Manifest>,
     store: Store,
+    exact: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -62,12 +63,12 @@ impl Package {
         })?;
         let manifest = Manifest::parse(&file.display().to_string(), &text)?;
         let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-        Ok(Self { manifest: Arc::new(manifest), store: Store::Folder(folder) })
+        Ok(Self { manifest: Arc::new(manifest), store: Store::Folder(folder), exact: false })
     }
 
     fn embedded(bundle: &'static embedded::Bundle) -> Result<Self> {
         let manifest = Manifest::parse(&format!("embedded {}", bundle.name), bundle.manifest)?;
-        Ok(Self { manifest: Arc::new(manifest), store: Store::Embedded(bundle) })
+        Ok(Self { manifest: Arc::new(manifest), store: Store::Embedded(bundle), exact: false })
     }
 
     /// Every engine that can be named: embedded ones first, then the user's own. A broken one is an error in its place.
@@ -83,6 +84,30 @@ impl Package {
             (name, Self::open(&f))
         }));
         engines
+    }
+
+    /// The same engine, run as its published program runs it: windows of whole files, boxes of whole pixels, hard pastes.
+    ///
+    /// Errors: an engine that no published program runs.
+    pub fn exact(self) -> Result<Self> {
+        let own = self.manifest.synctalk2d.as_ref().is_some_and(|section| section.features == Features::Compact);
+        match self.manifest.family {
+            Family::Wav2Lip => (),
+            Family::SyncTalk2d if !own => (),
+            _ => {
+                return Err(Error::invalid(format!(
+                    "engine `{}` cannot be exact: there is no published program that runs it; `exact` is for imported engines \
+                     of Wav2Lip and of SyncTalk_2D with its own features",
+                    self.manifest.name
+                )));
+            }
+        }
+        Ok(Self { exact: true, ..self })
+    }
+
+    /// Whether it is run as its published program runs it.
+    pub fn is_exact(&self) -> bool {
+        self.exact
     }
 
     /// Where engines of the user's are: `$XDG_DATA_HOME/lipstream/engines`, or `None` without a home.

@@ -4,7 +4,6 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use lipstream_engines::{
     Result,
     audio::{FrontEnd, Mono, SAMPLE_RATE, front_end},
-    manifest::Package,
     stats::Timer,
 };
 use parking_lot::Mutex;
@@ -28,12 +27,13 @@ const CHANNELS: i32 = 64;
 #[derive(Clone, Debug)]
 struct Settings {
     engine: String,
+    exact: bool,
     options: Options,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { engine: "compact".into(), options: Options::default() }
+        Self { engine: "compact".into(), exact: false, options: Options::default() }
     }
 }
 
@@ -111,6 +111,7 @@ impl ObjectImpl for LipAudioEnc {
                     .default_value(Some("compact"))
                     .mutable_ready()
                     .build(),
+                options::exact(),
                 stats::property(
                     "Audio buffers in (frames-in), features out (frames-out), buffers dropped for want of a timestamp in the \
                      segment; times of encoding a buffer as encode-p50, -p95, -p99, -sum (microseconds), -count and -buckets",
@@ -126,6 +127,7 @@ impl ObjectImpl for LipAudioEnc {
         let mut s = self.settings.lock();
         match pspec.name() {
             "engine" => s.engine = options::string(value).unwrap_or_else(|| "compact".into()),
+            "exact" => s.exact = value.get().expect("type checked upstream"),
             name => s.options.set(name, value),
         }
     }
@@ -133,6 +135,7 @@ impl ObjectImpl for LipAudioEnc {
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "engine" => self.settings.lock().engine.to_value(),
+            "exact" => self.settings.lock().exact.to_value(),
             "stats" => self.statistics().to_structure().to_value(),
             name => self.settings.lock().options.get(name),
         }
@@ -366,7 +369,7 @@ impl LipAudioEnc {
 }
 
 fn load(settings: &Settings) -> Result<Hops> {
-    let engine = Package::find(&settings.engine)?;
+    let engine = options::package(&settings.engine, settings.exact)?;
     Ok(Hops::new(front_end(&engine, &settings.options.parse()?)?))
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use lipstream_engines::{
     Error, Result,
-    audio::{Pick, WindowSpec},
+    audio::{Pick, Tail, WindowSpec},
     bank::ReferenceBank,
     engine::{
         Actor, Asked, Clip, Engine, Identity, Moment, Noise, Patch, Scene, Shown, Spec, Stage, StageKind, Work, Worker,
@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use super::{
     frame::{Finished, Frame, Left, Plan, RenderSettings},
     properties::Settings,
-    speaker::Speaker,
+    speaker::{Said, Speaker},
     stats::DenoiseCounters,
 };
 
@@ -91,7 +91,13 @@ impl Actor for Gathering {
         let value = work.take(VALUE)?.data[0];
         let pixels = Crop { side: 1, space: ColorSpace::Rgb, data: vec![value as u8; 3] };
         let to_frame = Similarity { a: 1.0, b: 0.0, tx: 0.0, ty: 0.0 };
-        Ok(Shown::Patch(Patch { pixels: Arc::new(pixels), mask: vec![255].into(), to_frame, opacity: 1.0 }))
+        Ok(Shown::Patch(Patch {
+            pixels: Arc::new(pixels),
+            mask: vec![255].into(),
+            to_frame,
+            opacity: 1.0,
+            hard: false,
+        }))
     }
     fn hold(&self, _: &Face) -> Option<Patch> {
         None
@@ -141,6 +147,7 @@ impl Rig {
             dims: 1,
             silence: vec![0.0].into(),
             pick: Pick::Between,
+            tail: Tail::Silence,
         };
         let spec = Spec {
             name: "clips".into(),
@@ -150,6 +157,8 @@ impl Rig {
             steps: None,
             passes: 1,
             references: false,
+            exact: false,
+            later: 0,
             clip: Clip { frames: HOP + 1, hop: HOP },
             crop: 64,
             alignment: Package::find("compact").unwrap().manifest().geometry.alignment.clone(),
@@ -175,8 +184,9 @@ impl Rig {
         let face = self.speaker.choose(vec![self.face(track_id)]);
         let (info, interrupts) = (self.info.clone(), self.speaker.interrupts);
         let buffer = gst::Buffer::with_size(info.size()).unwrap();
-        let spoken = (face.as_ref().unwrap(), Arc::new(()) as Identity);
-        let plan = self.speaker.submit(&buffer, &info, spoken, &[value], None).unwrap();
+        let identity: Identity = Arc::new(());
+        let said = Said { face: face.as_ref().unwrap(), later: Vec::new(), identity, features: &[value] };
+        let plan = self.speaker.submit(&buffer, &info, said, None).unwrap();
         self.frames += 1;
         let time = Some(gst::ClockTime::from_mseconds(40 * self.frames));
         Frame { buffer, time, face, cut: false, presence: 1.0, plan, interrupts }

@@ -20,6 +20,8 @@ pub enum Plan {
     Idle,
     /// Whoever spoke was interrupted: no features and no denoising.
     Ease { identity: Identity },
+    /// It waits for the faces of the frames after it.
+    Due { identity: Identity, features: Vec<f32> },
     /// Its work is on its way through the engine's stages, or waits for further frames of its clip.
     Made { clip: Clip, place: usize, identity: Identity, since: Instant },
 }

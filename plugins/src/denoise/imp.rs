@@ -264,11 +264,12 @@ impl LipDenoise {
         let steps = speaker.steps() as u32;
         let passes = steps + spec.passes as u32;
         gst::info!(CAT, imp = self, "engine {} with {steps} steps, window {:?}", spec.name, spec.window.taps);
+        let held = spec.later.max(spec.clip.held());
         let depth = match settings.policy {
-            SchedulingPolicy::Latency => spec.clip.held(),
-            SchedulingPolicy::Throughput => spec.clip.held().max(steps.saturating_sub(1) as usize),
+            SchedulingPolicy::Latency => held,
+            SchedulingPolicy::Throughput => held.max(steps.saturating_sub(1) as usize),
         };
-        speaker.stream().wait_at_once(depth == 0);
+        speaker.stream().wait_at_once(depth == spec.later);
         let time = |d: Duration| gst::ClockTime::from_nseconds(d.as_nanos() as u64);
         *self.state.lock() = State {
             stream: Some(speaker.stream().clone()),

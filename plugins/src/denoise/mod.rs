@@ -21,6 +21,10 @@
 //! nobody has spoken for `idle-after`, and frames pass as they are: nothing is denoised or rendered. It comes back as soon
 //! as a voiced hop is known of, and is fully there at the latest 40 ms after that hop's start.
 //!
+//! **Exact.** With `exact` an imported engine is run as its published program does. Where that looks at the boxes of frames to
+//! come (Wav2Lip at four), frames wait for them, which is declared as latency. Nothing fades, and a mouth that is covered or cut
+//! off is pasted as well.
+//!
 //! **Interrupt.** On the action signal `interrupt`, or an [event](crate::interrupt), what has been heard counts as
 //! silence and the mouth eases to rest within 80 ms of video. Frames that wait go at once. When the first frame at rest is
 //! pushed, the element posts a message and the statistic `interrupt-time` tells how long it took.

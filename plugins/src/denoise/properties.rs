@@ -28,6 +28,7 @@ pub enum SchedulingPolicy {
 pub struct Settings {
     /// Name, folder or manifest.
     pub model: String,
+    pub exact: bool,
     pub options: Options,
     /// 0: as the engine says.
     pub steps: u32,
@@ -53,6 +54,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             model: "compact".into(),
+            exact: false,
             options: Options::default(),
             steps: 0,
             batch_size: 0,
@@ -80,6 +82,7 @@ impl Settings {
         let checked = "type checked upstream";
         match name {
             "model" => self.model = options::string(value).unwrap_or_else(|| "compact".into()),
+            "exact" => self.exact = value.get().expect(checked),
             "steps" => self.steps = value.get().expect(checked),
             "batch-size" => self.batch_size = value.get().expect(checked),
             "batch-timeout" => self.batch_timeout = Duration::from_millis(value.get::<u32>().expect(checked).into()),
@@ -102,6 +105,7 @@ impl Settings {
     pub fn get(&self, name: &str) -> glib::Value {
         match name {
             "model" => self.model.to_value(),
+            "exact" => self.exact.to_value(),
             "steps" => self.steps.to_value(),
             "batch-size" => self.batch_size.to_value(),
             "batch-timeout" => (self.batch_timeout.as_millis() as u32).to_value(),
@@ -129,6 +133,7 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .default_value(Some("compact"))
             .mutable_ready()
             .build(),
+        options::exact(),
         glib::ParamSpecUInt::builder("steps")
             .nick("Steps")
             .blurb("Denoising steps a frame (0 = as the engine says; an engine that does not denoise takes no other)")

@@ -14,7 +14,6 @@ use lipstream_engines::{
         WorkerConfig,
     },
     image::ColorSpace,
-    manifest::Package,
     tracker::Face,
 };
 
@@ -28,12 +27,22 @@ use super::{
     properties::Settings,
     stats::DenoiseCounters,
 };
-use crate::{untouched::Why, video};
+use crate::{options, untouched::Why, video};
 
 /// Frames of all streams that may wait for one engine.
 const QUEUE: usize = 256;
 /// A mouth that has stood still for want of features this long is taken away.
 const STALE: gst::ClockTime = gst::ClockTime::from_mseconds(500);
+
+/// What a frame is to say.
+pub struct Said<'a> {
+    pub face: &'a Face,
+    /// The faces of the frames after it, as far as they are there and one after another.
+    pub later: Vec<&'a Face>,
+    pub identity: Identity,
+    /// The window of features.
+    pub features: &'a [f32],
+}
 
 pub struct Speaker {
     stream: Arc<Stream>,
@@ -61,7 +70,7 @@ pub struct Speaker {
 impl Speaker {
     pub fn new(settings: &Settings) -> Result<Self> {
         let config = WorkerConfig {
-            package: Package::find(&settings.model)?,
+            package: options::package(&settings.model, settings.exact)?,
             options: settings.options.parse()?,
             batch_size: settings.batch_size as usize,
             batch_timeout: settings.batch_timeout,
@@ -198,16 +207,17 @@ impl Speaker {
         &mut self,
         buffer: &gst::BufferRef,
         info: &gst_video::VideoInfo,
-        (face, identity): (&Face, Identity),
-        features: &[f32],
+        said: Said,
         patience: Option<Duration>,
     ) -> Result<Plan> {
-        let hop = self.spec().clip.hop;
+        let (hop, wanted) = (self.spec().clip.hop, self.spec().later);
         if let Some(sent) = self.sent.as_ref().filter(|_| self.gathering.as_ref().map_or(0, Clip::frames) + 1 == hop) {
             sent.collect(patience, &mut *self.actor)?;
         }
+        let Said { face, later, identity, features } = said;
+        let later = &later[..later.len().min(wanted)];
         let asked = video::with_view(buffer, info, |frame| {
-            self.actor.ask(&Moment { face, identity: &identity, audio: features, frame })
+            self.actor.ask(&Moment { face, later, identity: &identity, audio: features, frame })
         })?;
         let since = Instant::now();
         let (clip, place) = match asked {
@@ -274,6 +284,8 @@ impl Speaker {
             };
         }
         let (work, identity, at_rest) = match plan {
+            // Sent on before it is finished.
+            Plan::Due { .. } => return Ok(Finished::untouched(None)),
             Plan::Pass(why) => {
                 self.fade.vanish(time);
                 self.forget();
@@ -336,7 +348,10 @@ impl Speaker {
             return Ok(Finished::untouched(Some(Why::Unclear)));
         };
         self.shown = Some(time);
-        let opacity = self.fade.towards(!face.occluded && !frame.cut, time) * frame.presence;
+        let opacity = match self.spec().exact {
+            true => 1.0,
+            false => self.fade.towards(!face.occluded && !frame.cut, time) * frame.presence,
+        };
         let why = if face.occluded { Some(Why::Covered) } else { frame.cut.then_some(Why::CutOff) };
         Ok(match faded(patch, opacity) {
             Some(patch) => Finished { patch: Some(patch), left: Left::Spoken, at_rest },

@@ -11,7 +11,7 @@ use lipstream_engines::{Error, image::ColorSpace, tracker::Face};
 use super::{
     frame::{Finished, Frame, Left, Plan, RenderSettings},
     imp::{CAT, LipDenoise},
-    speaker::Speaker,
+    speaker::{Said, Speaker},
     wait::Wait,
 };
 use crate::{
@@ -134,11 +134,18 @@ impl VideoStream {
             Wait::Absent => return Ok((Plan::Pass(None), 1.0)),
             Wait::Flushing => return Err(Fault::Flow(gst::FlowError::Flushing)),
         };
-        let presence = self.speaker.presence.at(time, voice, &idle_settings);
+        let presence = match self.speaker.spec().exact {
+            true => 1.0,
+            false => self.speaker.presence.at(time, voice, &idle_settings),
+        };
         let plan = match heard {
             _ if presence == 0.0 => Plan::Idle,
             Wait::Ready(window, _) => match element.counters.prepare.time(|| self.speaker.identity(face))? {
-                Some(identity) => self.speaker.submit(buffer, info, (face, identity), &window, patience)?,
+                Some(identity) if self.speaker.spec().later > 0 => Plan::Due { identity, features: window },
+                Some(identity) => {
+                    let said = Said { face, later: Vec::new(), identity, features: &window };
+                    self.speaker.submit(buffer, info, said, patience)?
+                }
                 None => Plan::Pass(None),
             },
             Wait::Interrupted => {
@@ -162,12 +169,21 @@ impl VideoStream {
         };
         let mut done = Vec::new();
         loop {
-            let awaited = matches!(self.pending.front(), Some(Frame { plan: Plan::Made { .. }, .. }));
+            let awaited =
+                matches!(self.pending.front(), Some(Frame { plan: Plan::Made { .. } | Plan::Due { .. }, .. }));
             if self.pending.len() <= depth && awaited {
                 break;
             }
             let Some(mut frame) = self.pending.pop_front() else { break };
             let patience = frame.time.and_then(|time| element.patience(time));
+            frame.plan = match (std::mem::replace(&mut frame.plan, Plan::Pass(None)), &frame.face) {
+                (Plan::Due { identity, features }, Some(face)) => {
+                    let later = self.pending.iter().map_while(|frame| frame.face.as_ref()).collect();
+                    let said = Said { face, later, identity, features: &features };
+                    self.speaker.submit(&frame.buffer, info, said, patience)?
+                }
+                (plan, _) => plan,
+            };
             self.speaker.heed(element.gate.interrupts());
             let Finished { patch, left, at_rest } =
                 self.speaker.finish(&mut frame, patience, render_settings, &element.counters)?;

@@ -19,6 +19,7 @@ use Inner::{AudioEnc, Blend, Denoise, FaceTrack};
 pub fn targets(name: &str) -> &'static [(Inner, &'static str)] {
     match name {
         "engine" => &[(Denoise, "model"), (AudioEnc, "engine")],
+        "exact" => &[(Denoise, "exact"), (AudioEnc, "exact")],
         "detector" => &[(FaceTrack, "model")],
         "device" => &[(Denoise, "device"), (AudioEnc, "device"), (FaceTrack, "device")],
         "precision" => &[(Denoise, "precision"), (AudioEnc, "precision"), (FaceTrack, "precision")],

@@ -30,7 +30,7 @@ use person::Person;
 use super::{Actor, Clip, Engine, Identity, LATENT, Noise, Spec, Stage, StepStage, Work, complete};
 use crate::{
     Error, Result,
-    audio::{Encoder, FrontEnd as _, Pick, WindowSpec},
+    audio::{Encoder, FrontEnd as _, Pick, Tail, WindowSpec},
     bank::ReferenceBank,
     geometry::Point,
     manifest::{AudioSection, LatentSection, Package},
@@ -89,6 +89,8 @@ impl Compact {
             steps: Some(schedule.steps),
             passes: stages.len() - 1,
             references: package.gathers(),
+            exact: false,
+            later: 0,
             clip: Clip::SINGLE,
             crop: manifest.geometry.crop,
             alignment: manifest.geometry.alignment.clone(),
@@ -199,5 +201,6 @@ fn window(audio: &AudioSection, silence: Arc<[f32]>) -> WindowSpec {
         dims: audio.features,
         silence,
         pick: Pick::Between,
+        tail: Tail::Silence,
     }
 }

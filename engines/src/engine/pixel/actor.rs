@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{AUDIO, FACE, FORWARD, PICTURE, Pixel, picture::crop_side, region::Square};
+use super::{AUDIO, FACE, FORWARD, Pixel, picture::crop_side, region::Square};
 use crate::{
     Error, Result,
     engine::{Actor, Asked, Moment, Noise, Patch, Scene, Shown, Work},
@@ -30,29 +30,16 @@ impl PixelActor {
 
 impl Actor for PixelActor {
     fn ask(&mut self, moment: &Moment) -> Result<Asked> {
-        let Pixel { spec, side, audio, turned, region, layout, .. } = &*self.engine;
-        if moment.audio.len() != spec.window.len() {
-            return Err(Error::Mismatch {
-                model: spec.name.clone(),
-                what: "audio window".into(),
-                expected: spec.window.len().to_string(),
-                found: moment.audio.len().to_string(),
-            });
-        }
+        let Pixel { side, region, layout, .. } = &*self.engine;
+        let audio = self.engine.audio_input(moment.audio)?;
         let Some(rect) = region.of(&moment.face.points) else { return Ok(Asked::Nothing) };
         let square = Square::around(&rect);
         let Some(crop) = Crop::take_sharp(moment.frame, crop_side(*side), &square.to_crop) else {
             return Ok(Asked::Nothing);
         };
         let face = layout.input(&crop, &square.inner, *side);
-        let (taps, dims) = (spec.window.taps.len(), spec.window.dims);
-        let window = match turned {
-            true => (0..dims).flat_map(|d| (0..taps).map(move |t| moment.audio[t * dims + d])).collect(),
-            false => moment.audio.to_vec(),
-        };
-        let shape = std::iter::once(1).chain(audio.iter().copied()).collect();
         let mut work = Work::new(Noise::default())
-            .with(AUDIO, Tensor { shape, data: window })
+            .with(AUDIO, audio)
             .with(FACE, Tensor { shape: vec![1, 6, *side, *side], data: face })
             .remembering(Seen { crop, square });
         work.pass(FORWARD);
@@ -60,15 +47,9 @@ impl Actor for PixelActor {
     }
 
     fn show(&mut self, mut work: Work, _: &Scene) -> Result<Shown> {
-        let Pixel { side, layout, spec, .. } = &*self.engine;
-        let picture = work.take(PICTURE)?.data;
+        let Pixel { side, layout, .. } = &*self.engine;
+        let picture = self.engine.picture(&mut work)?;
         let seen = work.remembered::<Seen>().ok_or_else(|| Error::invalid("work of another engine"))?;
-        if picture.len() != 3 * side * side || picture.iter().any(|v| !v.is_finite()) {
-            return Err(Error::invalid(format!(
-                "engine `{}` gave a picture that is not whole or not finite; try precision=fp32",
-                spec.name
-            )));
-        }
         let Seen { mut crop, square } = *seen;
         let Some(to_frame) = square.to_crop.inverse() else { return Ok(Shown::Nothing) };
         layout.put(&picture, *side, &mut crop, &square.inner);

@@ -3,9 +3,10 @@
 //! - [`region`]: where the network's picture lies on a face.
 //! - [`picture`]: pixels of the frame to the network, and of the network to a patch.
 //! - [`published`]: the same as the published programs do it, to the pixel.
-//! - [`actor`]: one stream.
+//! - [`actor`]: one stream, and [`exact`]: one as the published programs do it.
 
 mod actor;
+mod exact;
 mod picture;
 pub(crate) mod published;
 mod region;
@@ -13,16 +14,18 @@ mod region;
 use std::{sync::Arc, time::Duration};
 
 use actor::PixelActor;
+use exact::ExactActor;
 use picture::Layout;
+use published::Smoother;
 use region::Region;
 
-use super::{Actor, Clip, Engine, Identity, NetworkStage, Spec, Stage, StageKind};
+use super::{Actor, Clip, Engine, Identity, NetworkStage, Spec, Stage, StageKind, Work};
 use crate::{
     Error, Result,
-    audio::{Pick, WindowSpec, front_end},
+    audio::{Pick, Tail, WindowSpec, front_end},
     bank::ReferenceBank,
     manifest::{Family, Features, Manifest, Package},
-    runtime::Options,
+    runtime::{Options, Tensor},
 };
 
 /// Place of the engine's only stage.
@@ -156,6 +159,11 @@ impl Pixel {
         let look_ahead = look_ahead(manifest);
         let own = manifest.synctalk2d.as_ref().is_some_and(|section| section.features == Features::Compact);
         let pick = if own { Pick::Between } else { Pick::Before };
+        let exact = package.is_exact();
+        let (tail, later) = match manifest.family {
+            Family::Wav2Lip if exact => (Tail::LastWindow, Smoother::LATER),
+            _ => (Tail::Silence, 0),
+        };
         let spec = Spec {
             name: manifest.name.clone(),
             family: manifest.family,
@@ -168,10 +176,13 @@ impl Pixel {
                 dims,
                 silence: front_end.silence().into(),
                 pick,
+                tail,
             },
             steps: None,
             passes: 1,
             references: package.gathers(),
+            exact,
+            later,
             clip: Clip::SINGLE,
             crop: manifest.geometry.crop,
             alignment: manifest.geometry.alignment.clone(),
@@ -179,6 +190,44 @@ impl Pixel {
         };
         let turned = manifest.family == Family::Wav2Lip;
         Ok(Self { spec, stages: vec![Box::new(stage)], lanes, side, audio, turned, region, layout })
+    }
+}
+
+impl Pixel {
+    /// What a frame hears, as the network's input.
+    ///
+    /// Errors: a window of another length than the engine's.
+    fn audio_input(&self, heard: &[f32]) -> Result<Tensor> {
+        let window = &self.spec.window;
+        if heard.len() != window.len() {
+            return Err(Error::Mismatch {
+                model: self.spec.name.clone(),
+                what: "audio window".into(),
+                expected: window.len().to_string(),
+                found: heard.len().to_string(),
+            });
+        }
+        let (taps, dims) = (window.taps.len(), window.dims);
+        let data = match self.turned {
+            true => (0..dims).flat_map(|d| (0..taps).map(move |t| heard[t * dims + d])).collect(),
+            false => heard.to_vec(),
+        };
+        let shape = std::iter::once(1).chain(self.audio.iter().copied()).collect();
+        Ok(Tensor { shape, data })
+    }
+
+    /// The network's picture, `[3, side, side]` BGR in 0..1.
+    ///
+    /// Errors: one that is not whole or not finite.
+    fn picture(&self, work: &mut Work) -> Result<Vec<f32>> {
+        let picture = work.take(PICTURE)?.data;
+        if picture.len() != 3 * self.side * self.side || picture.iter().any(|v| !v.is_finite()) {
+            return Err(Error::invalid(format!(
+                "engine `{}` gave a picture that is not whole or not finite; try precision=fp32",
+                self.spec.name
+            )));
+        }
+        Ok(picture)
     }
 }
 
@@ -206,6 +255,6 @@ impl Engine for Pixel {
                 self.spec.name
             )));
         }
-        Ok(Box::new(PixelActor::new(self)))
+        Ok(if self.spec.exact { Box::new(ExactActor::new(self)) } else { Box::new(PixelActor::new(self)) })
     }
 }
