@@ -14,6 +14,7 @@ pub mod eval;
 pub mod graph;
 pub mod http;
 pub mod jobs;
+pub mod link;
 pub mod live;
 pub mod media;
 pub mod memory;

@@ -10,14 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::source::Source;
 use crate::{
     address,
+    link::{Backoff, Direction, LinkStatus, Report},
     live::Inlet,
-    session::{self, Refusal},
+    session::Refusal,
 };
 
 /// What may be read, with the customary ports.
@@ -62,7 +62,7 @@ impl Default for Settings {
 
 /// A URL that is being read. It ends when this is dropped.
 pub struct Pull {
-    status: Arc<Mutex<session::Push>>,
+    report: Report,
     _stop: DropGuard,
 }
 
@@ -80,14 +80,14 @@ impl Pull {
                 address::parse(url, SCHEMES).map_err(|refused| Refusal::Invalid(format!("pull: {refused}")))?;
             address::masked(&parsed)
         };
-        let status = Arc::new(Mutex::new(session::Push { url: shown, connected: false, reconnects: 0, error: None }));
+        let report = Report::new(shown, Direction::Pull);
         let stop = CancellationToken::new();
-        tokio::spawn(keep_reading(Arc::new(inlet), url.to_owned(), settings, status.clone(), stop.clone()));
-        Ok(Self { status, _stop: stop.drop_guard() })
+        tokio::spawn(keep_reading(Arc::new(inlet), url.to_owned(), settings, report.clone(), stop.clone()));
+        Ok(Self { report, _stop: stop.drop_guard() })
     }
 
-    pub fn status(&self) -> session::Push {
-        self.status.lock().clone()
+    pub fn status(&self) -> LinkStatus {
+        self.report.status()
     }
 }
 
@@ -95,38 +95,19 @@ fn is_file(url: &str) -> bool {
     url.starts_with("file://")
 }
 
-async fn keep_reading(
-    inlet: Arc<Inlet>,
-    url: String,
-    settings: Settings,
-    status: Arc<Mutex<session::Push>>,
-    stop: CancellationToken,
-) {
-    let (shortest, longest) = settings.pause;
-    let mut pause = shortest;
+async fn keep_reading(inlet: Arc<Inlet>, url: String, settings: Settings, report: Report, stop: CancellationToken) {
+    let mut backoff = Backoff::new(settings.pause, STEADY);
     loop {
         let began = Instant::now();
-        let error = read_once(&inlet, &url, &settings, &status, &stop).await;
+        let error = read_once(&inlet, &url, &settings, &report, &stop).await;
         if stop.is_cancelled() {
             return;
         }
-        {
-            let mut status = status.lock();
-            if status.error.as_ref() != Some(&error) {
-                tracing::warn!("{}: {error}", status.url);
-            }
-            status.reconnects += u64::from(status.connected);
-            status.connected = false;
-            status.error = Some(error);
-        }
-        if began.elapsed() >= STEADY {
-            pause = shortest;
-        }
+        report.lost(&error);
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(backoff.pause(began.elapsed())) => {}
             () = stop.cancelled() => return,
         }
-        pause = (pause * 2).min(longest);
         inlet.restart();
     }
 }
@@ -136,7 +117,7 @@ async fn read_once(
     inlet: &Arc<Inlet>,
     url: &str,
     settings: &Settings,
-    status: &Arc<Mutex<session::Push>>,
+    report: &Report,
     stop: &CancellationToken,
 ) -> String {
     let opened = if is_file(url) {
@@ -167,10 +148,8 @@ async fn read_once(
         if source.silent() > settings.patience {
             break format!("nothing has come for {} s", settings.patience.as_secs_f32());
         }
-        if source.delivers() && !status.lock().connected {
-            let mut status = status.lock();
-            (status.connected, status.error) = (true, None);
-            tracing::info!("reads {}", status.url);
+        if source.delivers() {
+            report.connected();
         }
     };
     // Its threads are waited for, which is nothing for a thread of the runtime.

@@ -20,13 +20,13 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     address,
+    link::{Backoff, Direction, LinkStatus, Report},
     live::{Codec, Outlet, Packet, Viewer},
-    session::{self, Refusal, Session},
+    session::{Refusal, Session},
 };
 
 /// Codecs of a push, and of one by WHIP.
@@ -90,7 +90,7 @@ impl Source for Arc<Outlet> {
 
 /// A running push. It ends when it is dropped and when its session does.
 pub struct Push {
-    status: Arc<Mutex<session::Push>>,
+    report: Report,
     _stop: DropGuard,
 }
 
@@ -100,10 +100,9 @@ impl Push {
     pub fn start(source: impl Source, url: &str, settings: Settings) -> Result<Self, Refusal> {
         let (parsed, _, _) =
             address::parse(url, SCHEMES).map_err(|refused| Refusal::Invalid(format!("push: {refused}")))?;
-        let shown = address::masked(&parsed);
-        let status = Arc::new(Mutex::new(session::Push { url: shown, connected: false, reconnects: 0, error: None }));
+        let report = Report::new(address::masked(&parsed), Direction::Push);
         let stop = CancellationToken::new();
-        let task = keep_pushing(source, url.to_owned(), settings, Report(status.clone()));
+        let task = keep_pushing(source, url.to_owned(), settings, report.clone());
         let stopped = stop.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -111,38 +110,11 @@ impl Push {
                 () = stopped.cancelled() => {}
             }
         });
-        Ok(Self { status, _stop: stop.drop_guard() })
+        Ok(Self { report, _stop: stop.drop_guard() })
     }
 
-    pub fn status(&self) -> session::Push {
-        self.status.lock().clone()
-    }
-}
-
-/// Where a push tells how it goes.
-#[derive(Clone)]
-struct Report(Arc<Mutex<session::Push>>);
-
-impl Report {
-    fn connected(&self) {
-        let mut status = self.0.lock();
-        status.connected = true;
-        status.error = None;
-        tracing::info!("pushes to {}", status.url);
-    }
-
-    fn lost(&self, error: &str) {
-        let mut status = self.0.lock();
-        status.reconnects += u64::from(status.connected);
-        status.connected = false;
-        if status.error.as_deref() != Some(error) {
-            tracing::warn!("push to {}: {error}", status.url);
-        }
-        status.error = Some(error.to_owned());
-    }
-
-    fn ended(&self) {
-        self.0.lock().connected = false;
+    pub fn status(&self) -> LinkStatus {
+        self.report.status()
     }
 }
 
@@ -167,8 +139,7 @@ impl Feed {
 }
 
 async fn keep_pushing(source: impl Source, url: String, settings: Settings, report: Report) {
-    let (shortest, longest) = settings.pause;
-    let mut pause = shortest;
+    let mut backoff = Backoff::new(settings.pause, STEADY);
     while !source.outlet().is_closed() {
         let began = Instant::now();
         // The WebRTC library asserts a few things that a server can break.
@@ -177,11 +148,7 @@ async fn keep_pushing(source: impl Source, url: String, settings: Settings, repo
             Ok(Err(error)) => report.lost(&error),
             Err(_) => report.lost("it failed; the log says why"),
         }
-        if began.elapsed() >= STEADY {
-            pause = shortest;
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(longest);
+        tokio::time::sleep(backoff.pause(began.elapsed())).await;
     }
     report.ended();
 }

@@ -1,11 +1,12 @@
 //! A push by RTMP or RTMPS.
 
 use super::{
-    Feed, Report, Settings,
+    Feed, Settings,
     dial::{self, Stream},
 };
 use crate::{
     address::Checked,
+    link::Report,
     rtmp::{
         client::{Publisher, Target},
         flow::Flow,

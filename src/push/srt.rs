@@ -7,9 +7,10 @@ use gst::prelude::*;
 use gst_app::{AppSrc, AppStreamType};
 use parking_lot::Mutex;
 
-use super::{Feed, Report, Settings};
+use super::{Feed, Settings};
 use crate::{
     address::Checked,
+    link::Report,
     live::{Codec, Packet, RATE},
 };
 

@@ -7,9 +7,10 @@ use hyper::{Method, Request, StatusCode, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::{Feed, Report, Settings, dial};
+use super::{Feed, Settings, dial};
 use crate::{
     address::{self, Checked},
+    link::Report,
     webrtc,
 };
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::{Manager, Push as Status, Refusal, SessionSpec, Settings};
+use super::{Manager, Refusal, SessionSpec, Settings};
 use crate::{
+    link::LinkStatus,
     live::{Inlet, Outlet},
     pull::{self, Pull},
     push::{self, Push},
@@ -72,7 +73,7 @@ impl Links {
         drop(open);
     }
 
-    pub fn status(&self) -> (Vec<Status>, Option<Status>) {
+    pub fn status(&self) -> (Vec<LinkStatus>, Option<LinkStatus>) {
         let open = self.open.lock();
         (open.pushes.iter().map(Push::status).collect(), open.pull.as_ref().map(Pull::status))
     }

@@ -20,7 +20,7 @@ pub use self::{
     manager::{Manager, OnPublish, Settings},
     session::Session,
     spec::{SessionSpec, Video, Voice},
-    status::{Capacity, Phase, Push, Status},
+    status::{Capacity, Phase, Status},
 };
 
 /// Why a request to a session or the manager was refused.

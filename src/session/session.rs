@@ -25,6 +25,7 @@ use super::{
 use crate::{
     avatar,
     graph::{Graph, Service},
+    link::Backoff,
     live::{Codec, Inlet, Outlet, Picture, Slot, Viewer},
     speech,
     untouched::{self, Untouched},
@@ -32,10 +33,11 @@ use crate::{
 
 /// Least bit rate to which a viewer's bandwidth may bring a video encoder; slower viewers lose frames.
 const BIT_RATE_FLOOR: u32 = 300_000;
-/// Pause before the first restart of a graph that failed; it doubles up to the longest.
-const PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A graph that has run for so long has recovered: its next failure begins with the first pause.
+/// Shortest and longest pause before a restart of a graph that failed.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// The first pause of a graph that has not recovered from anything yet.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// A graph that has run for so long has recovered: the pause after its next failure is the shortest.
 const HEALTHY: Duration = Duration::from_secs(30);
 /// The mouth is at rest after so much video beyond the frame that was shown last when it was interrupted.
 const CLOSING: Nanos = 80 * MS;
@@ -58,18 +60,33 @@ struct Before {
     untouched: Mutex<Untouched>,
 }
 
-#[derive(Default)]
 struct State {
     running: Option<Running>,
     /// Values of parameters that were changed while it ran.
     changed: Vec<(String, String)>,
     reason: Option<String>,
     restarts: u64,
-    failures: u32,
+    /// Between a failure and the next start.
+    backoff: Backoff,
     /// When a graph that failed starts again.
     again: Option<Instant>,
     flush: Option<Duration>,
     ended: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            running: None,
+            changed: Vec::new(),
+            reason: None,
+            restarts: 0,
+            backoff: Backoff::new(PAUSES, HEALTHY).starting_at(FIRST_PAUSE),
+            again: None,
+            flush: None,
+            ended: false,
+        }
+    }
 }
 
 /// See the module. Lock order: `starting`, then `state`.
@@ -395,12 +412,12 @@ impl Session {
 
     /// What is due: a restart, an end for want of viewers, a beginning for a session that is always on.
     pub(super) fn look_after(self: &Arc<Self>) {
-        let (failure, healthy, runs, again, ended) = {
+        let (failure, lasted, runs, again, ended) = {
             let state = self.state.lock();
             let running = state.running.as_ref();
             let failure = running.and_then(|r| r.pacer.control.failure.lock().clone().or_else(|| r.graph.failure()));
-            let healthy = running.is_some_and(|r| r.since.elapsed() > HEALTHY);
-            (failure, healthy, running.is_some(), state.again, state.ended)
+            let lasted = running.map_or(Duration::ZERO, |r| r.since.elapsed());
+            (failure, lasted, running.is_some(), state.again, state.ended)
         };
         if ended {
             return;
@@ -409,9 +426,8 @@ impl Session {
             tracing::warn!("session `{}`: {failure}; it starts again", self.id());
             self.stop(Some(failure));
             let mut state = self.state.lock();
-            state.failures = if healthy { 0 } else { state.failures + 1 };
             state.restarts += 1;
-            state.again = Some(Instant::now() + (PAUSE * (1 << state.failures.min(6))).min(LONGEST_PAUSE));
+            state.again = Some(Instant::now() + state.backoff.pause(lasted));
             return;
         }
         let watched = self.outlet.unwatched().is_none();
@@ -432,8 +448,7 @@ impl Session {
             && let Err(refusal) = self.start()
         {
             let mut state = self.state.lock();
-            state.failures += 1;
-            state.again = Some(Instant::now() + (PAUSE * (1 << state.failures.min(6))).min(LONGEST_PAUSE));
+            state.again = Some(Instant::now() + state.backoff.pause(Duration::ZERO));
             state.reason = Some(refusal.to_string());
         }
     }

@@ -11,7 +11,7 @@ use super::{
     clock::{self, MS, Nanos, SECOND},
     jitter_buffer::Sent,
 };
-use crate::untouched;
+use crate::{link::LinkStatus, untouched};
 
 /// Where a session is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -86,9 +86,9 @@ pub struct Status {
     pub stages: Vec<StageTimes>,
     /// Stages of the engine, counted over all sessions that share it.
     pub engine_stages: Vec<EngineStage>,
-    pub pushes: Vec<Push>,
+    pub pushes: Vec<LinkStatus>,
     /// The URL that it reads.
-    pub pull: Option<Push>,
+    pub pull: Option<LinkStatus>,
 }
 
 /// What a source sends, before it is brought to the session's size and rate. What is not known is null.
@@ -150,15 +150,6 @@ pub struct EngineStage {
     /// The median and the 95th percentile of an evaluation's time.
     pub p50_ms: f64,
     pub p95_ms: f64,
-}
-
-/// A connection that the session opens: a push of its output, or the URL that it reads. The URL is shown without its last path segment, which is a secret.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Push {
-    pub url: String,
-    pub connected: bool,
-    pub reconnects: u64,
-    pub error: Option<String>,
 }
 
 /// What the machine holds. Cores are CPU seconds a second.
