@@ -26,6 +26,7 @@ from torch import nn
 from common import compose, yunet
 from common.layers import Average, ConvBn, Separable, export, flops
 from common.runs import Log, clips, data_argument, is_val, seed_all
+from common.training import Loop, along_cosine
 from common.teachers import Detector
 
 WIDTH, HEIGHT = 320, 192
@@ -220,27 +221,19 @@ def train(args):
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
     seed_all(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    scenes, log, start = Scenes(args.cache, "train", args.seed), Log(args.out / "log.jsonl"), 0
+    scenes, log = Scenes(args.cache, "train", args.seed), Log(args.out / "log.jsonl")
     held = Scenes(args.cache, "val", args.seed)
     network = FaceDetector().to(memory_format=torch.channels_last)
     average = Average(network)
     plain = [p for p in network.parameters() if p.ndim == 1]
     decayed = [p for p in network.parameters() if p.ndim > 1]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0}], lr=args.lr)
-    last = args.out / "last.pt"
-    if last.exists():
-        state = torch.load(last, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.network.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = average.steps = state["step"]
+    loop = Loop(args.out, args.steps, lambda step: along_cosine(args.lr, step, args.steps, 200, least=1e-6), optimizer,
+                {"network": network, "average": average.network, "optimizer": optimizer})
+    start = average.steps = loop.start
     cells = torch.from_numpy(scenes.cells).float()
     sums, began = np.zeros(4), time.time()
-    for step in range(start, args.steps):
-        warm = min(1, (step + 1) / 200)
-        for group in optimizer.param_groups:
-            group["lr"] = float(args.lr * warm * (0.5 + 0.5 * np.cos(np.pi * step / args.steps)) + 1e-6)
+    for step in loop:
         images, owner, box, kps = scenes.batch(step, args.batch)
         network.train()
         parts = loss(network.raw(images), cells, owner, box, kps)
@@ -250,13 +243,11 @@ def train(args):
         optimizer.step()
         average.update(network)
         sums += [p.item() for p in parts]
-        if (step + 1) % args.every == 0 or step + 1 == args.steps:
+        if loop.due(step, args.every):
             rows = measure(held, torch_predictor(average.network), range(0, len(held.scenes), 4), 40, args.threshold)
             log(step=step + 1, loss=[round(v / args.every, 4) for v in sums], steps_per_second=round((step + 1 - start) / (time.time() - began), 3), **rows)
             sums[:] = 0
-            state = {"network": network.state_dict(), "average": average.network.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            torch.save(state, args.out / "last.partial.pt")
-            (args.out / "last.partial.pt").rename(last)
+            loop.save(step)
 
 
 def torch_predictor(network):

@@ -32,7 +32,7 @@ def data(parser):
 
 def tools(args):
     """(landmarks, expert) as the command line names them."""
-    from ruler_media import Expert, Points
+    from quality.media import Expert, Points
 
     if not (args.expert / "lips.onnx").is_file():
         raise SystemExit(f"{args.expert}: no lips.onnx in this folder; --expert DIR names the sync expert's")
@@ -40,41 +40,41 @@ def tools(args):
 
 
 def pair(args):
-    import ruler_pair
+    from quality import pair
 
     points, expert = tools(args)
-    figures = ruler_pair.pair(points, expert, args.video, args.true, args.speech_of, args.audio, args.silent)
+    figures = pair.pair(points, expert, args.video, args.true, args.speech_of, args.audio, args.silent)
     if args.syncnet:
-        import ruler_syncnet
+        from quality import syncnet
 
-        figures |= ruler_syncnet.measure(args.syncnet, args.video, points(args.video), args.audio)
-    print(json.dumps(figures, indent=2) if args.json else ruler_pair.show(figures))
+        figures |= syncnet.measure(args.syncnet, args.video, points(args.video), args.audio)
+    print(json.dumps(figures, indent=2) if args.json else pair.show(figures))
 
 
 def sync(args):
-    import ruler_sync
+    from quality import sync
 
-    ruler_sync.run(*tools(args), args.data, args.out)
+    sync.run(*tools(args), args.data, args.out)
 
 
 def everything(args):
-    import ruler_all
+    from quality import people
 
     if args.points is None:
         args.points = args.out / "points"
-    ruler_all.run(*tools(args), args)
+    people.run(*tools(args), args)
 
 
 def still(args):
-    import ruler_still
+    from quality import still
 
-    ruler_still.run(tools(args)[0], args.videos, args.second, args.noise)
+    still.run(tools(args)[0], args.videos, args.second, args.noise)
 
 
 def plots(args):
-    import ruler_plots
+    from quality import plots
 
-    ruler_plots.run(args.logs, args.out)
+    plots.run(args.logs, args.out)
 
 
 def main():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The sync expert of the ruler: whether lips and a voice belong together, and by how much they are apart. It measures and never teaches:
+"""The sync expert of `evaluate.py`: whether lips and a voice belong together, and by how much they are apart. It measures and never teaches:
 no other network here has it in its loss.
 
     expert.py points --data DATA --cache CACHE --lipstream BIN        landmarks of every clip by the engine's tracker
@@ -27,9 +27,10 @@ from torch.nn import functional
 from audio import MEL_MEAN, MEL_STD
 from common import mesh, tracked
 from common.runs import Log, clips, data_argument, is_val, seed_all
-from motion_batch import FRAMES, Batches, Clip, Mel
-from motion_data import aligned, kind_of, pcm
-from motion_sources import HELD, group_of, trust
+from common.training import Loop, along_cosine
+from motion.batch import FRAMES, Batches, Clip, Mel
+from motion.data import aligned, kind_of, pcm
+from motion.sources import HELD, group_of, trust
 
 LIPS, WIDTH, DIMS, REACH = 80, 128, 64, 15
 # Frames over which agreement is averaged before the right shift is asked for.
@@ -203,19 +204,13 @@ def train(args):
     model, average = Expert(settings.dropout), Expert(settings.dropout)
     average.load_state_dict(model.state_dict())
     optimiser = torch.optim.AdamW(model.parameters(), settings.rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98))
-    log, last, start = Log(args.run / "log.jsonl"), args.run / "last.pt", 0
-    if last.exists():
-        kept = torch.load(last, weights_only=False)
-        model.load_state_dict(kept["model"])
-        average.load_state_dict(kept["average"])
-        optimiser.load_state_dict(kept["optimiser"])
-        start = kept["step"]
-    log(event="start", step=start, clips=len(training), parameters=sum(p.numel() for p in model.parameters()), **asdict(settings))
-    for step in range(start, settings.steps):
+    log = Log(args.run / "log.jsonl")
+    rate = lambda step: along_cosine(settings.rate, step, settings.steps, 100, floor=0.03)
+    loop = Loop(args.run, settings.steps, rate, optimiser, {"model": model, "average": average, "optimiser": optimiser})
+    log(event="start", step=loop.start, clips=len(training), parameters=sum(p.numel() for p in model.parameters()), **asdict(settings))
+    for step in loop:
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         torch.manual_seed(settings.seed * 1_000_003 + step)
-        for group in optimiser.param_groups:
-            group["lr"] = settings.rate * min(1, (step + 1) / 100) * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * step / settings.steps)))
         loss, parts = loss_of(model, batches(step), generator)
         optimiser.zero_grad()
         loss.backward()
@@ -227,11 +222,8 @@ def train(args):
                 a.lerp_(b, 1 - decay)
         if (step + 1) % 50 == 0:
             log(step=step + 1, loss=round(float(loss.detach()), 4), **parts)
-        if (step + 1) % 200 == 0 or step + 1 == settings.steps:
-            state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1,
-                     "settings": asdict(settings)}
-            torch.save(state, last.with_suffix(".partial"))
-            last.with_suffix(".partial").rename(last)
+        if loop.due(step, 200):
+            loop.save(step, settings=asdict(settings))
             log(step=step + 1, **summary(average, held))
 
 
@@ -248,7 +240,7 @@ def export(args):
         given, path = {"lips": "lips", "voice": "mel"}[name], args.out / f"{name}.onnx"
         torch.onnx.export(network, (torch.randn(1, 60 * tokens, width),), str(path), input_names=[given], output_names=["embedding"],
                           dynamic_axes={given: {0: "batch", 1: "time"}, "embedding": {0: "batch", 1: "frames"}}, opset_version=17, dynamo=False)
-        from motion_export import session
+        from motion.export import session
 
         x = torch.randn(1, 91 * tokens, width) * 0.05
         (got,) = session(path).run(None, {given: x.numpy()})

@@ -24,6 +24,7 @@ from torch import nn
 from common import augment, mesh
 from common.layers import Average, ConvBn, InvertedResidual, export, flops
 from common.runs import Log, clips, data_argument, is_val, seed_all
+from common.training import Loop, along_cosine
 
 PIXELS = 128
 SPREAD = 0.05
@@ -173,8 +174,7 @@ def train(args):
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
     seed_all(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    samples, log, start = Samples(args.cache / "landmarks", args.seed), Log(args.out / "log.jsonl"), 0
+    samples, log = Samples(args.cache / "landmarks", args.seed), Log(args.out / "log.jsonl")
     network = Landmarks(samples.mean()).to(memory_format=torch.channels_last)
     if args.init:
         network.load_state_dict(torch.load(args.init, weights_only=True)["average"])
@@ -182,19 +182,12 @@ def train(args):
     plain = [p for p in network.parameters() if p.ndim == 1]
     decayed = [p for p in network.parameters() if p.ndim > 1]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0}], lr=args.lr)
-    last = args.out / "last.pt"
-    if last.exists():
-        state = torch.load(last, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.network.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = average.steps = state["step"]
+    loop = Loop(args.out, args.steps, lambda step: along_cosine(args.lr, step, args.steps, 200, least=1e-6), optimizer,
+                {"network": network, "average": average.network, "optimizer": optimizer})
+    start = average.steps = loop.start
     weight = weights()
     sums, began = np.zeros(2), time.time()
-    for step in range(start, args.steps):
-        warm = min(1, (step + 1) / 200)
-        for group in optimizer.param_groups:
-            group["lr"] = float(args.lr * warm * (0.5 + 0.5 * np.cos(np.pi * step / args.steps)) + 1e-6)
+    for step in loop:
         images, target, face = samples.batch(step, args.batch)
         network.train()
         points, logit = network(images)
@@ -207,14 +200,12 @@ def train(args):
         optimizer.step()
         average.update(network)
         sums += fit.item(), judge.item()
-        if (step + 1) % args.every == 0 or step + 1 == args.steps:
+        if loop.due(step, args.every):
             metrics = evaluate(args.cache / "landmarks", lambda x: average.network(torch.from_numpy(x)), stride=8)
             rate = (step + 1 - start) / (time.time() - began)
             log(step=step + 1, fit=sums[0] / args.every, judge=sums[1] / args.every, steps_per_second=round(rate, 3), **metrics["unseen"])
             sums[:] = 0
-            state = {"network": network.state_dict(), "average": average.network.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            torch.save(state, args.out / "last.partial.pt")
-            (args.out / "last.partial.pt").rename(last)
+            loop.save(step)
 
 
 SEEN = ("talking/grid_s1", "talking/val/gen_joyhallo_en_4.mp4")

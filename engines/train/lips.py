@@ -25,6 +25,7 @@ from common import augment, mesh
 from common.geometry import cv_matrix, square, transform, umeyama
 from common.layers import Average, ConvBn, InvertedResidual, Separable, export, flops
 from common.runs import Log, clips, data_argument, is_val, seed_all
+from common.training import Loop, along_cosine
 from common.video import frames
 from landmarks import wing
 
@@ -172,20 +173,15 @@ def train(args):
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     seed_all(args.seed)
-    samples, log, start, last = Samples(args.cache / "lips", args.seed), Log(args.out / "log.jsonl"), 0, args.out / "last.pt"
+    samples, log = Samples(args.cache / "lips", args.seed), Log(args.out / "log.jsonl")
     network = Lips().to(memory_format=torch.channels_last)
     average = Average(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=args.lr, weight_decay=0.03)
-    if last.exists():
-        state = torch.load(last, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.network.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = average.steps = state["step"]
+    loop = Loop(args.out, args.steps, lambda step: along_cosine(args.lr, step, args.steps, 100, least=1e-6), optimizer,
+                {"network": network, "average": average.network, "optimizer": optimizer})
+    start = average.steps = loop.start
     total, began = 0.0, time.time()
-    for step in range(start, args.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = float(args.lr * min(1, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * step / args.steps)) + 1e-6)
+    for step in loop:
         images, target = samples.batch(step, args.batch)
         network.train()
         loss = loss_of(network(images), target)
@@ -195,13 +191,11 @@ def train(args):
         optimizer.step()
         average.update(network)
         total += loss.item()
-        if (step + 1) % args.every == 0 or step + 1 == args.steps:
+        if loop.due(step, args.every):
             found = evaluate(args.cache / "lips", lambda x: average.network(torch.from_numpy(x)), stride=3)["unseen"]
             log(step=step + 1, loss=round(total / args.every, 4), pace=round((step + 1 - start) / (time.time() - began), 2), **found)
             total = 0.0
-            state = {"network": network.state_dict(), "average": average.network.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            torch.save(state, args.out / "last.partial.pt")
-            (args.out / "last.partial.pt").rename(last)
+            loop.save(step)
 
 
 def run_eval(args):

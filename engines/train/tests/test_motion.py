@@ -14,8 +14,7 @@ import tensors
 try:
     import torch
 
-    import motion_batch
-    import motion_net
+    from motion import batch, net as networks
 except ImportError:
     torch = None
 
@@ -58,7 +57,7 @@ class Mel(unittest.TestCase):
     @needs_torch
     def test_training_uses_the_same_mel(self):
         samples, mel = audio.golden()
-        got = motion_batch.Mel()(torch.from_numpy(samples)[None])[0].numpy()
+        got = batch.Mel()(torch.from_numpy(samples)[None])[0].numpy()
         np.testing.assert_allclose(got, mel, atol=2e-2)
         self.assertLess(np.abs(got - mel).mean(), 1e-4)
 
@@ -67,7 +66,7 @@ class Mel(unittest.TestCase):
 class Encoder(unittest.TestCase):
     def setUp(self):
         torch.manual_seed(1)
-        self.encoder = motion_net.AudioEncoder(width=24, features=8).eval()
+        self.encoder = networks.AudioEncoder(width=24, features=8).eval()
 
     def test_pieces_give_what_the_whole_gives(self):
         mel = torch.randn(2, 60, 80)
@@ -82,7 +81,7 @@ class Encoder(unittest.TestCase):
         torch.testing.assert_close(state, end, atol=1e-5, rtol=0)
 
     def test_single_hop_form_is_the_same_network(self):
-        step, mel = motion_net.EncoderStep(self.encoder), torch.randn(2, 24, 80)
+        step, mel = networks.EncoderStep(self.encoder), torch.randn(2, 24, 80)
         with torch.no_grad():
             whole, _ = self.encoder(mel, self.encoder.zeros(2))
             state = self.encoder.zeros(2)
@@ -105,15 +104,15 @@ class Window(unittest.TestCase):
     def test_taps_interpolate_and_stay_within_the_look_ahead(self):
         features = torch.arange(50, dtype=torch.float32).reshape(1, 50, 1) * 20
         time = torch.tensor([[200.0, 210.0, 218.0, 0.0]])
-        got = motion_net.gather(features, time)[0]
-        offsets = torch.tensor(motion_net.OFFSETS)
+        got = networks.gather(features, time)[0]
+        offsets = torch.tensor(networks.OFFSETS)
         torch.testing.assert_close(got[0], 200 + offsets)
         # At 210 ms the hop at 260 is complete at 295 > 290: the last taps hold the hop at 240.
         torch.testing.assert_close(got[1], torch.minimum(210 + offsets, torch.tensor(240.0)))
         torch.testing.assert_close(got[2], torch.minimum(218 + offsets, torch.tensor(260.0)))
         self.assertEqual(float(got[3].min()), 0.0)
         for t, row in zip(time[0], got):
-            self.assertLessEqual(float(row.max()) + motion_net.FEATURE_END_MS, float(t) + motion_net.LOOKAHEAD_MS)
+            self.assertLessEqual(float(row.max()) + networks.FEATURE_END_MS, float(t) + networks.LOOKAHEAD_MS)
 
 
 @needs_torch
@@ -125,19 +124,19 @@ class Schedule(unittest.TestCase):
             return (data - latent) / (1 - timestep).unsqueeze(-1)
 
         for steps in (1, 2, 4, 8):
-            got = motion_net.sample(knowing, None, torch.randn(1, 3), steps)
+            got = networks.sample(knowing, None, torch.randn(1, 3), steps)
             torch.testing.assert_close(got, data, atol=1e-5, rtol=0)
 
     def test_prediction_is_a_velocity(self):
         torch.manual_seed(0)
-        net = motion_net.Denoiser(3, 5, width=16).eval()
+        net = networks.Denoiser(3, 5, width=16).eval()
         x, t, c = torch.randn(4, 3), torch.tensor([0.0, 0.3, 0.5, 0.9]), torch.randn(4, 5)
         with torch.no_grad():
             clean = net.clean(x, t, net.cond(c))
             torch.testing.assert_close(x + (1 - t)[:, None] * net(x, t, c), clean, atol=1e-5, rtol=0)
 
     def test_noise_is_smooth_and_of_unit_variance(self):
-        n = motion_net.smooth_noise(400, 50, 2, 0.9, torch.Generator().manual_seed(0))
+        n = networks.smooth_noise(400, 50, 2, 0.9, torch.Generator().manual_seed(0))
         self.assertAlmostEqual(float(n[:, -1].std()), 1.0, delta=0.1)
         self.assertAlmostEqual(float((n[:, 1:] * n[:, :-1]).mean()), 0.9, delta=0.05)
 
@@ -148,10 +147,10 @@ class Batch(unittest.TestCase):
         rng = np.random.default_rng(0)
         pcm = (rng.standard_normal(5 * 16000) * 3000).astype(np.int16)
         z = rng.standard_normal((125, 4)).astype(np.float32)
-        return [motion_batch.Clip("a", "gen", pcm, z, z[:, 0], 25.0)]
+        return [batch.Clip("a", "gen", pcm, z, z[:, 0], 25.0)]
 
     def test_a_step_is_the_same_whatever_came_before(self):
-        a, b = (motion_batch.Batches(self.clips(), {"gen": 1.0}, 3, seed=4) for _ in range(2))
+        a, b = (batch.Batches(self.clips(), {"gen": 1.0}, 3, seed=4) for _ in range(2))
         a(0)
         first, second = a(5), b(5)
         for key in first:
@@ -160,9 +159,9 @@ class Batch(unittest.TestCase):
 
     def test_a_cut_silence_brings_the_lips_to_rest(self):
         time = np.arange(64) * 40.0
-        sound, gate = motion_batch.gap(np.ones(45000, np.float32), time, np.random.default_rng(2))
+        sound, gate = batch.gap(np.ones(45000, np.float32), time, np.random.default_rng(2))
         quiet = np.flatnonzero(sound == 0) / 16.0
-        inside = (time > quiet[0] + motion_batch.CLOSE_MS) & (time < quiet[-1] - motion_batch.LEAVE_MS)
+        inside = (time > quiet[0] + batch.CLOSE_MS) & (time < quiet[-1] - batch.LEAVE_MS)
         self.assertTrue(inside.any())
         self.assertEqual(float(gate[inside].max()), 0.0)
         self.assertEqual(float(gate.max()), 1.0)
@@ -174,36 +173,36 @@ class Export(unittest.TestCase):
     def test_files_do_what_the_model_does(self):
         import tempfile
 
-        import motion_export
+        from motion import export
 
         torch.manual_seed(3)
-        encoders = [motion_net.AudioEncoder(width=w, features=f, dropout=0.2) for w, f in ((24, 8), (16, 6))]
-        denoisers = [motion_net.Denoiser(4, 7 * f, width=16, dropout=0.2) for f in (8, 6)]
-        committee = motion_net.EncoderStack(encoders), motion_net.DenoiserStack(denoisers, [8, 6], 1.2)
+        encoders = [networks.AudioEncoder(width=w, features=f, dropout=0.2) for w, f in ((24, 8), (16, 6))]
+        denoisers = [networks.Denoiser(4, 7 * f, width=16, dropout=0.2) for f in (8, 6)]
+        committee = networks.EncoderStack(encoders), networks.DenoiserStack(denoisers, [8, 6], 1.2)
         for encoder, denoiser in ((encoders[0], denoisers[0]), committee):
             model = torch.nn.Module()
             model.encoder, model.denoiser = encoder.eval(), denoiser.eval()
             with tempfile.TemporaryDirectory() as folder:
                 folder = Path(folder)
-                motion_export.to_onnx(encoder.stepping().eval(), (torch.zeros(2, 2, 80), torch.zeros(2, encoder.state_size)),
+                export.to_onnx(encoder.stepping().eval(), (torch.zeros(2, 2, 80), torch.zeros(2, encoder.state_size)),
                                       ("mel", "state"), ("feature", "next_state"), folder / "audio.onnx")
-                motion_export.to_onnx(denoiser, (torch.zeros(2, 4), torch.zeros(2), torch.zeros(2, denoiser.conditions)),
+                export.to_onnx(denoiser, (torch.zeros(2, 4), torch.zeros(2), torch.zeros(2, denoiser.conditions)),
                                       ("latent", "timestep", "cond"), ("prediction",), folder / "motion.onnx")
-                for name, difference in motion_export.parity(model, folder).items():
+                for name, difference in export.parity(model, folder).items():
                     self.assertLess(difference, 1e-4, name)
 
     def test_a_committee_of_twins_is_the_twin_and_gain_scales_it(self):
         torch.manual_seed(4)
-        one = motion_net.Denoiser(4, 7 * 8, width=16).eval()
+        one = networks.Denoiser(4, 7 * 8, width=16).eval()
         taps = torch.randn(3, 7, 8)
-        both = motion_net.DenoiserStack([one, one], [8, 8]).eval()
-        loud = motion_net.DenoiserStack([one, one], [8, 8], 1.5).eval()
+        both = networks.DenoiserStack([one, one], [8, 8]).eval()
+        loud = networks.DenoiserStack([one, one], [8, 8], 1.5).eval()
         with torch.no_grad():
-            alone = motion_net.sample(one, taps.flatten(1), torch.zeros(3, 4), 2)
+            alone = networks.sample(one, taps.flatten(1), torch.zeros(3, 4), 2)
             doubled = torch.cat([taps, taps], -1).flatten(1)
-            torch.testing.assert_close(motion_net.sample(both, doubled, torch.zeros(3, 4), 2), alone, atol=1e-5, rtol=0)
-            torch.testing.assert_close(motion_net.sample(loud, doubled, torch.zeros(3, 4), 1),
-                                       1.5 * motion_net.sample(one, taps.flatten(1), torch.zeros(3, 4), 1), atol=1e-5, rtol=0)
+            torch.testing.assert_close(networks.sample(both, doubled, torch.zeros(3, 4), 2), alone, atol=1e-5, rtol=0)
+            torch.testing.assert_close(networks.sample(loud, doubled, torch.zeros(3, 4), 1),
+                                       1.5 * networks.sample(one, taps.flatten(1), torch.zeros(3, 4), 1), atol=1e-5, rtol=0)
 
 
 if __name__ == "__main__":

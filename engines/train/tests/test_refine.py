@@ -3,9 +3,9 @@ import pytest
 
 pytest.importorskip("cv2", reason="OpenCV is not installed")
 
-import refine_data
-import refine_eval
-import refine_warp as rw
+from refine import data
+from refine import measure
+from refine import warp as rw
 from common import mesh
 
 
@@ -61,22 +61,22 @@ def test_figures_of_the_truth_are_the_best():
     truth = rng.integers(0, 255, (3, 256, 256, 3), dtype=np.uint8)
     sequence = {"truth": truth, "mask": np.full((3, 256, 256), 255, np.uint8), "mouth": np.tile(np.float32([128, 160, 157]), (3, 1))}
     at = np.arange(3)
-    same = refine_eval.figures(sequence, truth, at)
+    same = measure.figures(sequence, truth, at)
     assert same == {"ssim": 1.0, "psnr": 100.0, "sharpness": 1.0, "flicker": 1.0}
-    assert refine_eval.figures(sequence, truth // 2, at)["ssim"] < 0.9
+    assert measure.figures(sequence, truth // 2, at)["ssim"] < 0.9
 
 
 def test_jitter_moves_the_lower_face_alone():
-    moved = refine_data.jittered(face(), np.random.default_rng(0))
+    moved = data.jittered(face(), np.random.default_rng(0))
     assert (moved[mesh.STABLE] == face()[mesh.STABLE]).all()
     assert 1e-5 < np.abs(moved[mesh.LOWER] - face()[mesh.LOWER]).mean() < 0.01
 
 
 def test_the_network_leaves_what_lies_beyond_the_mouth():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    import refine_net
+    from refine import net
 
-    network = refine_net.Refiner().eval()
+    network = net.Refiner().eval()
     x, y = rw.window(face())
     shapes = torch.from_numpy(rw.shapes(face(), x, y).transpose(2, 0, 1)[None] / 255).float()
     with torch.no_grad():

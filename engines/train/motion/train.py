@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Train the motion model of `compact`, and export it.
 
-    motion.py train  --data DATA --cache CACHE --run DIR [--steps N] [--hold]     resumes from DIR/last.pt where there is one
-    motion.py export --data DATA --cache CACHE --run DIR [DIR ..] --out engines/models/compact
+    python -m motion train  --data DATA --cache CACHE --run DIR [--steps N] [--hold]     resumes from DIR/last.pt where there is one
+    python -m motion export --data DATA --cache CACHE --run DIR [DIR ..] --out engines/models/compact
 
-Needs CACHE/motion (motion_data.py, motion_voices.py, motion_sources.py, motion_rest.py). DIR/log.jsonl takes one JSON object a line. `--hold` keeps some
+Needs CACHE/motion (motion/data.py, motion/voices.py, motion/sources.py, motion/rest.py). DIR/log.jsonl takes one JSON object a line. `--hold` keeps some
 free and generated clips out of training, for choosing between settings by more than the validation clips.
 """
 
@@ -13,15 +13,15 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
-import motion_eval
+from motion import measure
 from audio import MEL_MEAN, MEL_STD
 from common.runs import Log, data_argument, seed_all
-from motion_batch import Batches
-from motion_net import OFFSETS, AudioEncoder, Denoiser, DenoiserStack, EncoderStack, gather, smooth_noise
-from motion_sources import load
+from common.training import Loop, along_cosine
+from motion.batch import Batches
+from motion.net import OFFSETS, AudioEncoder, Denoiser, DenoiserStack, EncoderStack, gather, smooth_noise
+from motion.sources import load
 
 AR = 0.9
 
@@ -120,21 +120,13 @@ def train(args):
     average.load_state_dict(model.state_dict())
     optimiser = torch.optim.AdamW(model.parameters(), settings.rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98))
     component = torch.from_numpy(basis["range"] / basis["range"][0])
-    args.run.mkdir(parents=True, exist_ok=True)
-    log, last, start = Log(args.run / "log.jsonl"), args.run / "last.pt", 0
-    if last.exists():
-        kept = torch.load(last, weights_only=False)
-        model.load_state_dict(kept["model"])
-        average.load_state_dict(kept["average"])
-        optimiser.load_state_dict(kept["optimiser"])
-        start = kept["step"]
-    log(event="start", step=start, clips=len(clips), parameters=sum(p.numel() for p in model.parameters()), mean=MEL_MEAN, std=MEL_STD, **asdict(settings))
-    for step in range(start, settings.steps):
+    log = Log(args.run / "log.jsonl")
+    rate = lambda step: along_cosine(settings.rate, step, settings.steps, 100, floor=0.03)
+    loop = Loop(args.run, settings.steps, rate, optimiser, {"model": model, "average": average, "optimiser": optimiser})
+    log(event="start", step=loop.start, clips=len(clips), parameters=sum(p.numel() for p in model.parameters()), mean=MEL_MEAN, std=MEL_STD, **asdict(settings))
+    for step in loop:
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         torch.manual_seed(settings.seed * 1_000_003 + step)
-        for group in optimiser.param_groups:
-            warm = min(1, (step + 1) / 100)
-            group["lr"] = settings.rate * warm * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * step / settings.steps)))
         model.train()
         total, parts = loss_of(model, batches(step), settings, component, generator)
         optimiser.zero_grad()
@@ -147,12 +139,9 @@ def train(args):
                 a.lerp_(b, 1 - decay)
         if (step + 1) % 50 == 0:
             log(step=step + 1, loss=round(float(total.detach()), 4), **{k: round(v, 4) for k, v in parts.items()})
-        if (step + 1) % 300 == 0 or step + 1 == settings.steps:
-            state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1,
-                     "settings": asdict(settings), "mean": MEL_MEAN, "std": MEL_STD}
-            torch.save(state, last.with_suffix(".partial"))
-            last.with_suffix(".partial").rename(last)
-            log(step=step + 1, **motion_eval.summary(average, held, args.eval_steps))
+        if loop.due(step, 300):
+            loop.save(step, settings=asdict(settings), mean=MEL_MEAN, std=MEL_STD)
+            log(step=step + 1, **measure.summary(average, held, args.eval_steps))
 
 
 def restore(runs, basis, gain=1.0):
@@ -172,7 +161,7 @@ def restore(runs, basis, gain=1.0):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m motion", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = parser.add_subparsers(required=True)
     one = sub.add_parser("train")
     data_argument(one)
@@ -196,7 +185,7 @@ def main():
 
 
 def export(args):
-    from motion_export import write
+    from motion.export import write
 
     _, _, basis = load(args.cache, hold=False, sounds=False)
     model, kept = restore(args.run, basis, args.gain)

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-import ruler
-from ruler_media import FRAME, own_sound
+from quality import figures
+from quality.media import FRAME, own_sound
 
 # Whom the clips of a set show: one person who is in training, people who are not, and other programs' output.
 SETS = {"grid_s1": "grid_s1/*.mp4", "grid_other": "grid_other/*.mp4", "free": "free_*.mp4", "gen": "gen_*.mp4"}
@@ -34,15 +34,15 @@ def judge(points, expert, paths):
     voices = [expert.voice(samples) for _, samples in heard]
     rows = []
     for i, (path, samples) in enumerate(heard):
-        true = ruler.offset(lips[i], voices[i])
+        true = figures.offset(lips[i], voices[i])
         if true is None:
             continue
         shifts = {}
-        for by in range(-ruler.REACH, ruler.REACH + 1):
-            found = ruler.offset(lips[i], expert.voice(shifted(samples, by))) if by and abs(by + true[0]) <= ruler.REACH else None
+        for by in range(-figures.REACH, figures.REACH + 1):
+            found = figures.offset(lips[i], expert.voice(shifted(samples, by))) if by and abs(by + true[0]) <= figures.REACH else None
             if found is not None:
                 shifts[by] = found[0] - true[0]
-        others = [ruler.offset(lips[i], voices[(i + k) % len(voices)]) for k in range(1, min(SHUFFLES + 1, len(voices)))]
+        others = [figures.offset(lips[i], voices[(i + k) % len(voices)]) for k in range(1, min(SHUFFLES + 1, len(voices)))]
         row = {"clip": path.stem, "offset": true[0], "confidence": true[1], "shifts": shifts}
         rows.append(row | {"shuffled": [o[1] for o in others if o is not None]})
     return rows

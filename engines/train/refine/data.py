@@ -11,7 +11,7 @@ import json
 import cv2
 import numpy as np
 
-import refine_warp as rw
+from refine import warp as rw
 from common import mesh
 from common.geometry import cv_matrix, transform, umeyama
 from common.runs import clips, is_val

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """From mesh labels to mouth-motion latents: the basis, and one entry a clip for training.
 
-    motion_data.py --data DATA --cache CACHE [--template FILE]
+    python -m motion.data --data DATA --cache CACHE [--template FILE]
 
 Reads CACHE/labels (see labels.py), writes CACHE/motion/basis.npz and CACHE/motion/clips.npz.
 
@@ -222,7 +222,7 @@ def pcm(path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
-    parser.add_argument("--template", type=Path, default=Path(__file__).parent.parent / "models/tracker/template.json")
+    parser.add_argument("--template", type=Path, default=Path(__file__).parents[2] / "models/tracker/template.json")
     args = parser.parse_args()
     template = np.array(json.loads(args.template.read_text())["points"])
     basis, entries = build(args.data, args.cache, template)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure a motion model against the labels: correlation, lag and spread of the opening, and what it does in silence.
 
-    motion_eval.py --data DATA --cache CACHE --run DIR [DIR ..] [--steps 1 2 4] [--temperature 0 0.3 0.5]
+    python -m motion.measure --data DATA --cache CACHE --run DIR [DIR ..] [--steps 1 2 4] [--temperature 0 0.3 0.5]
 
 Correlation is Pearson's of the inner-lip opening with the truth over a clip, the best at a lag of -1..1 frames; spread is the ratio
 of the deviations. These are figures of the motion, not of rendered pictures.
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from common.runs import data_argument
-from motion_batch import Mel
-from motion_net import sample, smooth_noise
+from motion.batch import Mel
+from motion.net import sample, smooth_noise
 
 MEL = Mel()
 FPS = 25.0
@@ -102,8 +102,8 @@ def summary(model, held, steps_list=(1, 2), temperature=0.0):
 
 
 def main():
-    from motion import restore
-    from motion_sources import load
+    from motion.train import restore
+    from motion.sources import load
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)

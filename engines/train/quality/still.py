@@ -12,7 +12,7 @@ import numpy as np
 
 from common import mesh
 from common.geometry import invert, transform, umeyama
-from ruler_media import run as call
+from quality.media import run as call
 
 # Middle of the mouth in the unit aligned crop.
 MOUTH = (0.5, 0.75)
@@ -39,7 +39,7 @@ def jitter(points, template):
 
 
 def run(points, videos, second, noises):
-    template = np.array(json.loads((Path(__file__).parents[1] / "models/tracker/template.json").read_text())["points"])
+    template = np.array(json.loads((Path(__file__).parents[2] / "models/tracker/template.json").read_text())["points"])
     print(f"{'video':34}{'noise':>6}{'eyes px':>9}{'step px':>9}{'fast px':>9}")
     with tempfile.TemporaryDirectory() as folder:
         for video in videos:

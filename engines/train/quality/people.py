@@ -5,10 +5,9 @@ import sys
 
 import numpy as np
 
-import ruler
-import ruler_pair
-from ruler_media import own_sound, run as call
-from ruler_sync import UNSEEN, clips
+from quality import figures, pair
+from quality.media import own_sound, run as call
+from quality.sync import UNSEEN, clips
 
 # Keeps a person's own mouth from the renderer where they say their own words: no frame within so many milliseconds of
 # the one that is made becomes its reference. A program without the option is measured all the same.
@@ -36,7 +35,7 @@ class Mouths:
         table = self.folder / f"{video.stem}.csv"
         if not table.is_file() or table.stat().st_mtime < video.stat().st_mtime:
             call(sys.executable, self.program, video, "--csv", table)
-        return ruler.fill(np.atleast_2d(np.loadtxt(table, delimiter=","))[:, 2])
+        return figures.fill(np.atleast_2d(np.loadtxt(table, delimiter=","))[:, 2])
 
 
 class Renderer:
@@ -77,17 +76,17 @@ def measure(video, speech, points, expert, mouths, render, args):
     still = render(video, silence(args.out / "silence.wav", length(speech)), f"{video.stem}--silence.mp4")
     row = {"video": video.stem, "speech": speech.stem}
     said = mouths(speech)
-    row |= ruler_pair.motion(mouths(other), said)
+    row |= pair.motion(mouths(other), said)
     row["silent"] = mouths(still).std() / max(said.std(), 1e-9)
-    row |= ruler_pair.sync(expert, points(other), own_sound(other))[0]
-    row |= ruler_pair.sync(expert, points(speech), own_sound(speech), "true_")[0]
-    figures = ruler_pair.pair(points, expert, own, truth=video)
+    row |= pair.sync(expert, points(other), own_sound(other))[0]
+    row |= pair.sync(expert, points(speech), own_sound(speech), "true_")[0]
+    figures = pair.pair(points, expert, own, truth=video)
     row |= {f"self_{key}": value for key, value in figures.items()}
     sheets = args.out / "sheets"
     sheets.mkdir(parents=True, exist_ok=True)
     call(args.lipstream, "eval", own, "--true", video, "--sheet", sheets / f"{own.stem}.png")
     call(args.lipstream, "eval", other, "--speech-of", speech, "--sheet", sheets / f"{other.stem}.png")
-    return {key: value if isinstance(value, str) else ruler_pair.plain(value) for key, value in row.items()}
+    return {key: value if isinstance(value, str) else pair.plain(value) for key, value in row.items()}
 
 
 def medians(rows):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What the motion model learns from, as one list of clips: videos, motion capture, synthetic voices (motion_voices.py), sounds that are no
-speech (motion_rest.py) and a teacher's labels.
+"""What the motion model learns from, as one list of clips: videos, motion capture, synthetic voices (motion/voices.py), sounds that are no
+speech (motion/rest.py) and a teacher's labels.
 
-    motion_sources.py --data DATA --cache CACHE      adds CACHE/motion/{mocap,teach}.npz to what motion_data.py wrote
+    python -m motion.sources --data DATA --cache CACHE      adds CACHE/motion/{mocap,teach}.npz to what motion/data.py wrote
 
 Motion capture and the teacher only teach the opening. Of the capture it is a mix of blendshape weights brought to the population's spread; the
 teacher is DH_live's audio-to-mouth model (MIT), weak alone and different in its errors: it heard much more speech than there is here.
@@ -17,7 +17,7 @@ import numpy as np
 from audio import RATE
 from common import mesh
 from common.runs import data_argument
-from motion_batch import Clip
+from motion.batch import Clip
 
 # Clips kept out of training by `--hold`: a second opinion beside the four free validation clips.
 HELD = ("free_facegood", "free_retalking2", "free_lipreading_sample", "gen_edtalk_a", "gen_edtalk_b", "gen_joyhallo_2", "gen_joyhallo_h3",
@@ -102,7 +102,7 @@ def mocap(data, out, basis, spread):
         return np.mean([w[:, k] for k in range(1, w.shape[1]) if names[k - 1] in wanted], 0)
 
     arrays, table = {}, []
-    from motion_data import pcm
+    from motion.data import pcm
 
     for k, path in enumerate(sorted((data / "mocap").glob("*.npz"))):
         stored = np.load(path)
@@ -138,7 +138,7 @@ def teacher(model, sound):
 
 def taught(data, cache, basis, spread):
     """Pseudo-labels for real speech: the published teacher's opening, moved forward by the frames that it is late, at the population's spread."""
-    from motion_data import pcm
+    from motion.data import pcm
 
     arrays, table = {}, []
     store = np.load(cache / "motion/clips.npz")

@@ -12,8 +12,8 @@ import subprocess
 
 import numpy as np
 
-from ruler import RATE, fill
-from ruler_media import own_sound, places, probe, sound
+from quality.figures import RATE, fill
+from quality.media import own_sound, places, probe, sound
 
 SIDE = 224
 WINDOW = 5

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-import refine_eval
-import refine_net as net
+from refine import measure, net
 from common.layers import Average
 from common.runs import Log, seed_all
-from refine_data import kind, person
+from common.training import Loop, along_cosine
+from refine.data import kind, person
 
 # What a clip counts beside another; the GRID speakers are about twelve on forty-two clips, s1 is one man.
 CLIP_WEIGHT = {"grid_s1": 0.03, "grid_other": 0.35, "free": 2.0, "gen": 0.9, "faces": 1.0, "avatars": 0.5}
@@ -85,8 +85,7 @@ def train(args):
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
     seed_all(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    data, log, start = Triples(args.cache / "refine/train", args.seed), Log(args.out / "log.jsonl"), 0
+    data, log = Triples(args.cache / "refine/train", args.seed), Log(args.out / "log.jsonl")
     network = net.Refiner().to(memory_format=torch.channels_last)
     judge = net.Judge().to(memory_format=torch.channels_last)
     if args.init:
@@ -94,20 +93,11 @@ def train(args):
     average = Average(network, 0.997)
     optimizer = torch.optim.Adam(network.parameters(), lr=args.lr, betas=(0.9, 0.99))
     against = torch.optim.Adam(judge.parameters(), lr=4e-4, betas=(0.5, 0.99))
-    last = args.out / "last.pt"
-    if last.exists():
-        state = torch.load(last, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.network.load_state_dict(state["average"])
-        judge.load_state_dict(state["judge"])
-        optimizer.load_state_dict(state["optimizer"])
-        against.load_state_dict(state["against"])
-        start = average.steps = state["step"]
+    loop = Loop(args.out, args.steps, lambda step: along_cosine(args.lr, step, args.steps, 100, least=1e-6), optimizer,
+                {"network": network, "average": average.network, "judge": judge, "optimizer": optimizer, "against": against})
+    start = average.steps = loop.start
     sums, began = Counter(), time.time()
-    for step in range(start, args.steps):
-        rate = args.lr * min(1, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * step / args.steps)) + 1e-6
-        for group in optimizer.param_groups:
-            group["lr"] = float(rate)
+    for step in loop:
         truth, nearest, second, shapes, openings = data.batch(step, args.batch)
         delta, gates = network.parts(nearest, second, shapes, openings)
         output = nearest + delta
@@ -138,12 +128,9 @@ def train(args):
             parts["told"] = told
         for k, v in parts.items():
             sums[k] += v.item()
-        if (step + 1) % args.every == 0 or step + 1 == args.steps:
-            figures = refine_eval.brief(args.cache / "refine/val", refine_eval.torch_predictor(average.network), stride=6)
+        if loop.due(step, args.every):
+            figures = measure.brief(args.cache / "refine/val", measure.torch_predictor(average.network), stride=6)
             pace = (time.time() - began) / (step + 1 - start)
             log(step=step + 1, pace=round(pace, 3), **{k: round(v / args.every, 5) for k, v in sums.items()}, **figures)
             sums.clear()
-            state = {"network": network.state_dict(), "average": average.network.state_dict(), "judge": judge.state_dict(),
-                     "optimizer": optimizer.state_dict(), "against": against.state_dict(), "step": step + 1}
-            torch.save(state, args.out / "last.partial.pt")
-            (args.out / "last.partial.pt").rename(last)
+            loop.save(step)

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-from motion_net import FEATURE_END_MS, HOP_MS, LOOKAHEAD_MS, OFFSETS
+from motion.net import FEATURE_END_MS, HOP_MS, LOOKAHEAD_MS, OFFSETS
 from tensors import save
 
 

@@ -1,4 +1,4 @@
-"""The refinement network, its judge and its losses. Pictures are [B, 3, 128, 128], 0..1; maps and openings as in `refine_data`."""
+"""The refinement network, its judge and its losses. Pictures are [B, 3, 128, 128], 0..1; maps and openings as in `refine.data`."""
 
 import torch
 from torch import nn

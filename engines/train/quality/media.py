@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from audio import LENGTH, RATE as SAMPLES_A_SECOND, SHIFT, log_mel
-from ruler import RATE, align, fill
+from quality.figures import RATE, align, fill
 
 FRAME = SAMPLES_A_SECOND // RATE
 

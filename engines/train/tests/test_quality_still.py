@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from common import mesh
-from ruler_still import SETTLED, jitter
+from quality.still import SETTLED, jitter
 
 TEMPLATE = np.array(json.loads((Path(__file__).parents[2] / "models/tracker/template.json").read_text())["points"])
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The refinement network of `compact`: what a warp of the person's own frame cannot show.
 
-    refine.py pack   --data DATA --cache CACHE               triples and val sequences, CACHE/refine
-    refine.py train  --cache CACHE --out CACHE/runs/refine   resumes from last.pt
-    refine.py eval   --cache CACHE --model MODEL.onnx        warp against refined on unseen people; --sheet for pictures
-    refine.py export --run CACHE/runs/refine --model MODEL.onnx
+    python -m refine pack   --data DATA --cache CACHE               triples and val sequences, CACHE/refine
+    python -m refine train  --cache CACHE --out CACHE/runs/refine   resumes from last.pt
+    python -m refine eval   --cache CACHE --model MODEL.onnx        warp against refined on unseen people; --sheet for pictures
+    python -m refine export --run CACHE/runs/refine --model MODEL.onnx
 """
 
 import argparse
@@ -18,33 +18,33 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-import refine_data
+from refine import data
 import tensors
 from common.runs import data_argument
 
-MODELS = Path(__file__).resolve().parent.parent / "models"
+MODELS = Path(__file__).resolve().parents[2] / "models"
 
 
 def pack(args):
     template = np.array(json.loads((MODELS / "tracker/template.json").read_text())["points"])
     pose = tensors.load(MODELS / "compact/basis.safetensors")["pose"]
-    train, val = refine_data.chosen(args.data)
+    train, val = data.chosen(args.data)
     with ProcessPoolExecutor(args.processes) as pool:
         jobs = [(args.data, args.cache, r, template, pose, k) for k, r in enumerate(train)]
         packed = []
-        for relative, rows in pool.map(refine_data.pack_train, jobs):
+        for relative, rows in pool.map(data.pack_train, jobs):
             print(f"{relative}: {len(rows)}", flush=True)
             packed.append((relative, rows))
-        print(refine_data.save_train(args.cache / "refine/train", packed), "rows", flush=True)
+        print(data.save_train(args.cache / "refine/train", packed), "rows", flush=True)
         packed.clear()
-        for relative, lengths in pool.map(refine_data.pack_val, [(args.data, args.cache, r, template, pose) for r in val]):
+        for relative, lengths in pool.map(data.pack_val, [(args.data, args.cache, r, template, pose) for r in val]):
             print(f"{relative}: {lengths}", flush=True)
 
 
 def evaluate(args):
     import cv2
 
-    import refine_eval as measure
+    from refine import measure
 
     predict = measure.onnx_predictor(args.model)
     for part in ("open", "shut"):
@@ -72,8 +72,8 @@ def evaluate(args):
 def export(args):
     import torch
 
-    import refine_eval as measure
-    import refine_net as net
+    from refine import measure
+    from refine import net
     from common.layers import flops
 
     network = net.Refiner()
@@ -97,13 +97,13 @@ def export(args):
 
 
 def train(args):
-    import refine_train
+    from refine import train
 
-    refine_train.train(args)
+    train.train(args)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m refine", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = parser.add_subparsers(required=True)
     p = sub.add_parser("pack")
     data_argument(p)

@@ -12,12 +12,7 @@ import pytest
 pytest.importorskip("cv2", reason="OpenCV is not installed")
 
 import evaluate
-import ruler
-import ruler_all
-import ruler_media
-import ruler_pair
-import ruler_plots
-import ruler_sync
+from quality import figures, media, pair, people, plots, sync
 
 ROOT = evaluate.ROOT
 LIPSTREAM = Path(os.environ.get("LIPSTREAM", ROOT / "target/release/lipstream"))
@@ -38,28 +33,28 @@ def turning(frames, late=0):
 
 def test_gaps_are_filled_by_straight_lines():
     nan = np.nan
-    np.testing.assert_allclose(ruler.fill([nan, 1, nan, nan, 4, nan]), [1, 1, 2, 3, 4, 4])
-    np.testing.assert_allclose(ruler.fill(np.array([[nan, 2.0], [3.0, nan]])), [[3, 2], [3, 2]])
-    assert not ruler.fill([nan, nan]).any()
+    np.testing.assert_allclose(figures.fill([nan, 1, nan, nan, 4, nan]), [1, 1, 2, 3, 4, 4])
+    np.testing.assert_allclose(figures.fill(np.array([[nan, 2.0], [3.0, nan]])), [[3, 2], [3, 2]])
+    assert not figures.fill([nan, nan]).any()
 
 
 def test_a_signal_that_is_late_is_found_so():
     t = np.arange(200)
     wave = lambda late: np.sin((t - late) * 0.37) + 0.5 * np.sin((t - late) * 1.1)
-    r, lag = ruler.correlate(wave(3), wave(0), 10)
+    r, lag = figures.correlate(wave(3), wave(0), 10)
     assert lag == 3 and r > 0.999
-    assert ruler.correlate(wave(0), wave(3), 10)[1] == -3
-    assert ruler.correlate(np.ones(50), wave(0)[:50], 3) is None
+    assert figures.correlate(wave(0), wave(3), 10)[1] == -3
+    assert figures.correlate(np.ones(50), wave(0)[:50], 3) is None
 
 
 def test_alignment_takes_the_anchors_to_their_places():
     angle, scale = 0.2, 140.0
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     points = np.zeros((2, 111, 2))
-    points[0, ruler.ANCHORS] = ruler.TEMPLATE @ turn.T + [320, 200]
+    points[0, figures.ANCHORS] = figures.TEMPLATE @ turn.T + [320, 200]
     points[1] = np.nan
-    maps = ruler.align(points)
-    np.testing.assert_allclose(ruler.apply(maps[0], points[0, ruler.ANCHORS]), ruler.TEMPLATE, atol=1e-9)
+    maps = figures.align(points)
+    np.testing.assert_allclose(figures.apply(maps[0], points[0, figures.ANCHORS]), figures.TEMPLATE, atol=1e-9)
     assert np.isnan(maps[1]).all()
 
 
@@ -69,16 +64,16 @@ def test_a_crop_shows_its_square_at_any_size():
     matrix = np.array([[1 / 64, 0, -32 / 64], [0, 1 / 64, -16 / 64]])
     for side in (16, 32, 64, 128):
         at = 32 + (np.arange(side) + 0.5) * 64 / side
-        found = ruler.crop(ramp, matrix, side)
+        found = figures.crop(ramp, matrix, side)
         np.testing.assert_allclose(found[side // 2], at - 0.5 + 0.5 * (at[side // 2] - 16 - 0.5), atol=1.1)
 
 
 def test_what_is_equal_is_equal_and_an_error_of_ten_is_28_db():
     p = picture()
-    assert ruler.psnr(p, p) == 100.0 and abs(ruler.ssim(p, p) - 1) < 1e-12
-    assert abs(ruler.psnr(p, p + 10) - 28.13) < 0.01
+    assert figures.psnr(p, p) == 100.0 and abs(figures.ssim(p, p) - 1) < 1e-12
+    assert abs(figures.psnr(p, p + 10) - 28.13) < 0.01
     soft = (p + np.roll(p, 1, 0) + np.roll(p, 1, 1)) / 3
-    assert ruler.sharpness(soft) < 0.5 * ruler.sharpness(p) and ruler.ssim(p, soft) < 0.9
+    assert figures.sharpness(soft) < 0.5 * figures.sharpness(p) and figures.ssim(p, soft) < 0.9
 
 
 def test_flicker_counts_where_the_truth_is_quiet():
@@ -87,7 +82,7 @@ def test_flicker_counts_where_the_truth_is_quiet():
     truth[21:] = 90
     made = truth.copy()
     made[:, 16] = 90
-    flicker = ruler.Flicker()
+    flicker = figures.Flicker()
     assert flicker.finish() is None
     flicker.push((still, made, still), (still, truth, still))
     here, there = flicker.finish()
@@ -100,24 +95,24 @@ def test_a_patch_of_another_brightness_has_a_seam():
     patched = truth.copy()
     patched[8:24, 8:24] += 10
     for outline in (square, square[::-1]):
-        step, made, true = ruler.seam(patched, truth, ruler.crossings(outline))
+        step, made, true = figures.seam(patched, truth, figures.crossings(outline))
         assert 8 < step <= 10 and made == step and true == 0
-        assert ruler.seam(patched, patched, ruler.crossings(outline)) == (0, made, made)
-    assert ruler.seam(truth + 9, truth, ruler.crossings(square)) == (0, 0, 0)
-    assert ruler.seam(truth, truth, ruler.crossings(square[:0])) is None
+        assert figures.seam(patched, patched, figures.crossings(outline)) == (0, made, made)
+    assert figures.seam(truth + 9, truth, figures.crossings(square)) == (0, 0, 0)
+    assert figures.seam(truth, truth, figures.crossings(square[:0])) is None
 
 
 def test_offsets_have_a_sign_and_a_least_length():
-    found = ruler.offset(turning(80, 4), turning(90))
+    found = figures.offset(turning(80, 4), turning(90))
     assert found[0] == 4 and found[1] > 0.9 and len(found[2]) == 31
-    assert ruler.offset(turning(80), turning(80, 15))[0] == -15
-    assert ruler.offset(turning(49), turning(80)) is None
+    assert figures.offset(turning(80), turning(80, 15))[0] == -15
+    assert figures.offset(turning(49), turning(80)) is None
 
 
 def test_a_sound_is_shifted_as_its_offset_says():
     samples = np.arange(640 * 60, dtype=np.float32)
-    assert ruler_sync.shifted(samples, 3)[0] == 3 * 640
-    late = ruler_sync.shifted(samples, -2)
+    assert sync.shifted(samples, 3)[0] == 3 * 640
+    late = sync.shifted(samples, -2)
     assert not late[: 2 * 640].any() and late[2 * 640 + 1] == 1
 
 
@@ -126,18 +121,18 @@ def test_a_set_is_summed_up():
         {"clip": "a", "offset": 0, "confidence": 0.5, "shifts": {3: 3, -4: -4}, "shuffled": [0.1, 0.2]},
         {"clip": "b", "offset": 2, "confidence": 0.3, "shifts": {3: 4}, "shuffled": [0.4]},
     ]
-    s = ruler_sync.summary(rows)
+    s = sync.summary(rows)
     assert (s["in_sync"], s["shift_within_1"], s["confidence"]) == (0.5, 1.0, 0.4)
     assert abs(s["shift_exact"] - 2 / 3) < 1e-9 and abs(s["told_apart"] - 5 / 6) < 1e-9
-    assert ruler_sync.summary([])["in_sync"] is None and "b" not in ruler_sync.table({"x": {"summary": s, "rows": rows}}).split()
+    assert sync.summary([])["in_sync"] is None and "b" not in sync.table({"x": {"summary": s, "rows": rows}}).split()
 
 
 def test_people_are_listed_with_their_medians():
     rows = [{"video": "a", "r": 0.2, "lag": 1}, {"video": "b", "r": 0.6, "self_psnr": 31.0}, {"video": "c", "r": 0.4}]
-    assert ruler_all.medians(rows) == {"r": 0.4, "self_psnr": 31.0}
-    head, *lines = ruler_all.table("free", rows).strip().splitlines()
+    assert people.medians(rows) == {"r": 0.4, "self_psnr": 31.0}
+    head, *lines = people.table("free", rows).strip().splitlines()
     assert head.split()[0] == "free" and [line.split()[0] for line in lines] == ["a", "b", "c", "median"]
-    assert all(len(line.split()) == len(ruler_all.COLUMNS) + 1 for line in lines) and "31.00" in lines[-1]
+    assert all(len(line.split()) == len(people.COLUMNS) + 1 for line in lines) and "31.00" in lines[-1]
 
 
 @pytest.mark.skipif(bool(lacks("matplotlib")), reason="matplotlib is not installed")
@@ -146,16 +141,16 @@ def test_logs_become_a_page(tmp_path):
     log.parent.mkdir()
     lines = [{"step": s, "loss": 1.0 / s, "val": {"free": [s, 0.5]}, "name": "x", "broken": None} for s in (1, 2, 3)]
     log.write_text("\n".join(map(json.dumps, lines)) + "\nnot json\n[1]\n")
-    series = ruler_plots.read(log)
+    series = plots.read(log)
     assert set(series) == {"loss", "val.free[0]", "val.free[1]"} and series["val.free[0]"] == ([1, 2, 3], [1, 2, 3])
-    titles = [axes.get_title() for axes in ruler_plots.figure({"first": series}).axes]
+    titles = [axes.get_title() for axes in plots.figure({"first": series}).axes]
     assert titles == ["loss", "val.free[0]"], "what never changes needs no plot"
     for name in ("page.html", "page.png"):
-        ruler_plots.run([log], tmp_path / name)
+        plots.run([log], tmp_path / name)
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG") and "first" in (tmp_path / "page.html").read_text()
     for wrong in ([log], tmp_path / "page.gif"), ([tmp_path / "none.jsonl"], tmp_path / "page.png"):
         with pytest.raises(SystemExit):
-            ruler_plots.run(*wrong)
+            plots.run(*wrong)
 
 
 @pytest.mark.skipif(bool(lacks("torch", "scipy")), reason="PyTorch or SciPy is not installed")
@@ -163,42 +158,42 @@ class TestSyncNet:
     def test_it_takes_a_state_of_the_published_layout(self, tmp_path):
         import torch
 
-        import ruler_syncnet
+        from quality import syncnet
 
         torch.manual_seed(0)
-        net = ruler_syncnet.network()
+        net = syncnet.network()
         path = tmp_path / "syncnet_v2.model"
         torch.save(net.state_dict(), path)
         shapes = {name: tuple(value.shape) for name, value in net.state_dict().items()}
         assert shapes["netcnnlip.0.weight"] == (96, 3, 5, 7, 7) and shapes["netcnnaud.19.bias"] == (512,)
         assert shapes["netfcaud.3.weight"] == shapes["netfclip.3.weight"] == (1024, 512)
-        loaded = ruler_syncnet.load(path)
+        loaded = syncnet.load(path)
         rng = np.random.default_rng(0)
         pictures = rng.integers(0, 255, (9, 224, 224, 3), dtype=np.uint8)
-        found = ruler_syncnet.score(loaded, pictures, 0.1 * rng.standard_normal(9 * 640))
+        found = syncnet.score(loaded, pictures, 0.1 * rng.standard_normal(9 * 640))
         assert set(found) == {"lse_d", "lse_c", "lse_offset"} and found["lse_d"] > 0 and found["lse_c"] >= 0
-        assert ruler_syncnet.score(loaded, pictures[:5], np.zeros(5 * 640)) == {}
+        assert syncnet.score(loaded, pictures[:5], np.zeros(5 * 640)) == {}
         for wrong in (b"no state", b"junk\n", b""):
             path.write_bytes(wrong)
             with pytest.raises(SystemExit, match="not the state of SyncNet v2"):
-                ruler_syncnet.load(path)
+                syncnet.load(path)
 
     def test_scores_find_a_shift(self):
-        import ruler_syncnet
+        from quality import syncnet
 
         rows = np.random.default_rng(1).standard_normal((100, 8))
-        found = ruler_syncnet.scores(ruler_syncnet.distances(rows[10:70], rows[14:74]))
+        found = syncnet.scores(syncnet.distances(rows[10:70], rows[14:74]))
         assert found["lse_offset"] == 4 and found["lse_d"] < 1 and found["lse_c"] > 2
 
     def test_mfcc_of_a_tone_lies_where_the_tone_is(self):
-        import ruler_syncnet
+        from quality import syncnet
 
         t = np.arange(16000) / 16000
-        low, high = (ruler_syncnet.mfcc(0.3 * np.sin(2 * np.pi * hertz * t)) for hertz in (300, 5000))
+        low, high = (syncnet.mfcc(0.3 * np.sin(2 * np.pi * hertz * t)) for hertz in (300, 5000))
         assert low.shape == high.shape == (99, 13)
         # The second coefficient is the slope of the spectrum, the first the energy.
         assert low[20, 1] > 0 > high[20, 1]
-        louder = ruler_syncnet.mfcc(0.6 * np.sin(2 * np.pi * 300 * t))
+        louder = syncnet.mfcc(0.6 * np.sin(2 * np.pi * 300 * t))
         np.testing.assert_allclose(louder[20, 0] - low[20, 0], 2 * np.log(2), atol=0.01)
 
 
@@ -211,10 +206,10 @@ def test_lipstream_eval_says_the_same(tmp_path):
     worse = tmp_path / "worse.mp4"
     filters = "noise=c0s=6:c0f=t,gblur=sigma=1.2,tpad=start=1:start_mode=clone"
     encode = ["-c:v", "libx264", "-preset", "ultrafast", "-crf", "22", "-pix_fmt", "yuv420p", "-t", "6"]
-    ruler_media.run("ffmpeg", "-nostdin", "-v", "error", "-i", demo, "-an", "-vf", filters, *encode, worse)
-    points = ruler_media.Points(LIPSTREAM, tmp_path / "points")
-    expert = ruler_media.Expert(ROOT / "engines/models/expert")
-    ours = ruler_pair.pair(points, expert, worse, truth=demo, audio=speech, silent=demo)
+    media.run("ffmpeg", "-nostdin", "-v", "error", "-i", demo, "-an", "-vf", filters, *encode, worse)
+    points = media.Points(LIPSTREAM, tmp_path / "points")
+    expert = media.Expert(ROOT / "engines/models/expert")
+    ours = pair.pair(points, expert, worse, truth=demo, audio=speech, silent=demo)
     command = [LIPSTREAM, "eval", worse, "--true", demo, "--audio", speech, "--silent", demo, "--json"]
     theirs = json.loads(subprocess.check_output([str(c) for c in command]))
     assert set(ours) == set(theirs)

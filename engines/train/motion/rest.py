@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sounds that are no speech, made by rule, under which the mouth rests: music, breath, noise, hum, clicks, whistling.
 
-    motion_rest.py --cache CACHE [--count N]      writes CACHE/motion/rest.npz
+    python -m motion.rest --cache CACHE [--count N]      writes CACHE/motion/rest.npz
 """
 
 import argparse

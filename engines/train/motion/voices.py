@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Synthetic voices with exact phone times, for the opening of the mouth: flite's four, and festival's in nine languages.
 
-    motion_voices.py --data DATA --cache CACHE [--count N]      writes CACHE/motion/{voice,tongues}.npz; needs flite, festival and festival's voices
+    python -m motion.voices --data DATA --cache CACHE [--count N]      writes CACHE/motion/{voice,tongues}.npz; needs flite, festival and festival's voices
 
 A table says how far each phone opens the lips; the track is smoothed as an articulator moves, lips shut in m, b and p. English voices say words of
 a list, the others syllables that their language could have: what is learnt is how sounds look, not words.
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from common.runs import data_argument
-from motion_sources import basis_of, speech_spread
+from motion.sources import basis_of, speech_spread
 
 WORDS = """about above after again almost along always among animal answer apple autumn awful baby bacon balance banana basket beach because bedroom
 before behind believe below beside better between beyond bicycle birthday blanket bottom boundary bread breakfast bridge bright bring brother brown
@@ -126,7 +126,7 @@ def say_festival(rng, voice, path):
 
 def make(out, name, voices, say, count, basis, spread, rng):
     """`count` sentences, in turns by `voices`, as CACHE/motion/NAME.npz; their seconds."""
-    from motion_data import pcm
+    from motion.data import pcm
 
     arrays, table = {}, []
     with tempfile.TemporaryDirectory() as folder:

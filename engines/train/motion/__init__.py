@@ -1,0 +1,1 @@
+"""The motion model of `compact`: what it learns from, its networks and their training."""

@@ -1,0 +1,3 @@
+from motion.train import main
+
+main()

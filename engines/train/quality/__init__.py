@@ -1,0 +1,1 @@
+"""What comes out, measured by code of its own."""
