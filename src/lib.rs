@@ -19,6 +19,7 @@ pub mod live;
 pub mod media;
 pub mod memory;
 pub mod metrics;
+pub mod process;
 pub mod pull;
 pub mod push;
 pub mod render;

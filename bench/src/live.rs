@@ -17,6 +17,7 @@ use clap::Parser;
 use gst::prelude::*;
 use gst_app::{AppSink, AppSrc};
 use gstlipstream::{stats::Times, sync::LipSyncStats};
+use procfs::process::Process;
 use serde::Serialize;
 
 /// What lip-sync alone costs a live session on this machine
@@ -137,7 +138,7 @@ fn run(arguments: &Arguments) -> Result<String, String> {
     for feeder in feeders {
         feeder.join().map_err(|_| "a feeder panicked")?.map_err(|e| e.to_string())?;
     }
-    let (threads, memory) = (process("Threads")?, process("VmRSS")?);
+    let status = Process::myself().and_then(|process| process.status()).map_err(|e| e.to_string())?;
     sessions.iter().try_for_each(Session::finish)?;
     let (wall, cpu) = (start.elapsed().as_secs_f64(), processor_seconds()? - before);
     let read = |s: &Session| LipSyncStats::from_structure(&s.bin.property::<gst::Structure>("stats"));
@@ -152,8 +153,8 @@ fn run(arguments: &Arguments) -> Result<String, String> {
         cpu_ms_per_frame,
         sessions_per_core: 1000.0 / (cpu_ms_per_frame * FPS as f64),
         frames_per_second: frames as f64 / wall,
-        threads,
-        memory_bytes: memory * 1024,
+        threads: status.threads,
+        memory_bytes: status.vmrss.unwrap_or(0) * 1024,
         stages: stages(&stats[0]),
     };
     serde_json::to_string_pretty(&report).map_err(|e| e.to_string())
@@ -277,19 +278,8 @@ fn stages(stats: &LipSyncStats) -> BTreeMap<String, Stage> {
     stats.times().map(stage).into()
 }
 
-/// User and system time of the process so far.
+/// User and system time of the process so far, in seconds.
 fn processor_seconds() -> Result<f64, String> {
-    let stat = std::fs::read_to_string("/proc/self/stat").map_err(|e| format!("/proc/self/stat: {e}"))?;
-    // After the name in brackets: state, then the 12th and 13th field are utime and stime, in hundredths of a second
-    // (proc(5), USER_HZ).
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |i: usize| fields.get(i).and_then(|v| v.parse::<f64>().ok());
-    ticks(11).zip(ticks(12)).map(|(user, system)| (user + system) / 100.0).ok_or_else(|| "/proc/self/stat".into())
-}
-
-/// A number of /proc/self/status.
-fn process(key: &str) -> Result<u64, String> {
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| format!("/proc/self/status: {e}"))?;
-    let line = status.lines().find(|l| l.starts_with(key));
-    line.and_then(|l| l.split_whitespace().nth(1)?.parse().ok()).ok_or_else(|| format!("/proc/self/status: no {key}"))
+    let stat = Process::myself().and_then(|process| process.stat()).map_err(|e| e.to_string())?;
+    Ok((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
 }

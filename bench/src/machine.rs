@@ -1,5 +1,6 @@
-use std::{fs, thread};
+use std::thread;
 
+use procfs::{CpuInfo, Current};
 use serde::Serialize;
 
 /// What decides how fast it can be.
@@ -17,15 +18,11 @@ const FEATURES: [&str; 6] = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "a
 impl Machine {
     pub fn here() -> Self {
         // Absent on a system that is not Linux: the report then says less.
-        let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let field = |name: &str| {
-            let line = text.lines().find(|l| l.split(':').next().is_some_and(|key| key.trim() == name));
-            line.and_then(|l| l.split_once(':')).map(|(_, v)| v.trim().to_owned()).unwrap_or_default()
-        };
-        let flags = field("flags");
-        let has = |feature: &&&str| flags.split(' ').any(|flag| flag == **feature);
+        let cpu = CpuInfo::current().ok();
+        let flags = cpu.as_ref().and_then(|cpu| cpu.flags(0)).unwrap_or_default();
+        let has = |feature: &&&str| flags.contains(*feature);
         Self {
-            cpu: field("model name"),
+            cpu: cpu.as_ref().and_then(|cpu| cpu.model_name(0)).unwrap_or_default().to_owned(),
             cores: thread::available_parallelism().map_or(1, usize::from),
             features: FEATURES.iter().filter(has).map(|f| (*f).to_owned()).collect(),
             gstreamer: gst::version_string().to_string(),

@@ -36,6 +36,7 @@ use crate::{
     error::{Failure, Result},
     live::Picture,
     media::Notices,
+    process,
     render::{DEFAULT_ENGINE, gather},
 };
 
@@ -216,7 +217,7 @@ impl Store {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let name = entry.file_name();
                 let pid = name.to_str().and_then(|n| n.strip_prefix(UNFINISHED)).and_then(|n| n.split('-').next());
-                if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                if pid.is_some_and(|pid| !process::runs(pid)) {
                     // A folder that cannot be removed is in nobody's way.
                     let _ = fs::remove_dir_all(entry.path());
                 }

@@ -25,6 +25,7 @@ use super::problem::Problem;
 use crate::{
     avatar::{Store, Summary},
     media::{Notice, Notices},
+    process,
 };
 
 /// Jobs that are remembered after their end.
@@ -224,7 +225,7 @@ fn sweep(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.split_once('-')).map(|(pid, _)| pid);
-        if pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists()) {
+        if pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !process::runs(pid)) {
             // A file that cannot be removed is in nobody's way.
             let _ = fs::remove_file(entry.path());
         }

@@ -3,8 +3,8 @@
 use lipstream_engines::stats::{BUCKETS_US, Totals};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::Usage;
 use crate::{
+    process::Usage,
     rtmp,
     session::{Manager, Phase, Status},
     untouched, webrtc,

@@ -1,7 +1,6 @@
 //! Metrics in Prometheus' format: what sessions say about themselves when they are asked, and what is counted here.
 
 mod collect;
-mod usage;
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +10,6 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder, proto::MetricFamily,
 };
 
-pub use self::usage::Usage;
 use crate::{rtmp, session::Manager, webrtc};
 
 /// Upper bounds of the buckets for requests, in seconds.

@@ -42,6 +42,7 @@ pub use self::{output::AudioCodec, watch::Watch};
 use crate::{
     error::{Failure, Kind, Result},
     media::{self, Base, Notice, Notices, Outcome, Sound, Track},
+    process,
     untouched::{self, Untouched},
 };
 
@@ -173,7 +174,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
         wall_seconds,
         rtf: seconds / wall_seconds.max(1e-9),
         first_frame_seconds: first_frame,
-        peak_memory_bytes: peak_memory(),
+        peak_memory_bytes: process::peak_memory(),
         gather_seconds,
         audio_samples: length.samples,
         audio_rate: length.rate,
@@ -252,13 +253,6 @@ fn expected_frames(caps: &gst::Caps, frames: &Frames, speech: &Sound, looped: bo
 /// What `auto` stands for on this machine for the engine's largest network.
 fn device_taken(asked: &runtime::Options, engine: &Package) -> Device {
     runtime::taken(asked.device, asked.precision, engine.largest() as usize).unwrap_or(asked.device)
-}
-
-/// `VmHWM` of this process, where the system has it.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 fn refuse_overwriting_inputs(options: &Options) -> Result<()> {

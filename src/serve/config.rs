@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, net::IpAddr, path::Path, path::PathBuf, time::Duration};
 
+use etcetera::BaseStrategy;
 use lipstream_engines::runtime;
 use url::Url;
 
@@ -463,10 +464,8 @@ impl Config {
 
 /// A folder of ours in the user's data.
 fn data(name: &str) -> Result<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
-    let missing = || Failure::usage(format!("{name}.folder: neither XDG_DATA_HOME nor HOME is set; name a folder"));
-    Ok(data.ok_or_else(missing)?.join("lipstream").join(name))
+    let missing = |_| Failure::usage(format!("{name}.folder: neither XDG_DATA_HOME nor HOME is set; name a folder"));
+    Ok(etcetera::choose_base_strategy().map_err(missing)?.data_dir().join("lipstream").join(name))
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -87,25 +87,11 @@ pub(super) use section;
 
 /// What an unknown name was meant to be, as the end of a message.
 pub fn suggest<'a>(unknown: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    let nearest = known.clone().map(|name| (distance(unknown, name), name)).min();
+    let nearest = known.clone().map(|name| (strsim::levenshtein(unknown, name), name)).min();
     match nearest {
         Some((steps, name)) if steps <= 1 + unknown.len() / 3 => format!("did you mean `{name}`?"),
         _ => format!("it has {}", known.collect::<Vec<_>>().join(", ")),
     }
-}
-
-/// Edits of one character that make `b` of `a` (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let here = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], here);
-        }
-    }
-    row[b.len()]
 }
 
 /// Refuses what a section does not have.

@@ -21,6 +21,7 @@ use crate::{
     avatar,
     error::{Failure, Result},
     live::Picture,
+    process,
 };
 
 /// Time between the frames of [`STANDARD`].
@@ -152,7 +153,7 @@ impl CapacityMeter {
 
     /// Samples the load; call it about once a second with what runs.
     pub fn sample(&self, running: &[Picture]) {
-        let (Some(own), Some(all)) = (own_cpu(), busy_cpu()) else { return };
+        let (Some(own), Some(all)) = (process::cpu_time(), process::busy_time()) else { return };
         let now = Instant::now();
         let priced = self.price.get().map(|price| (price, self.taken(running)));
         let mut load = self.load.lock();
@@ -234,7 +235,7 @@ fn measure(avatars: &avatar::Store, engine: &str, device: &str) -> Result<f64> {
         let mut seen = seen.lock();
         seen.0 += 1;
         if seen.0 == WARM_UP {
-            seen.1 = own_cpu();
+            seen.1 = process::cpu_time();
         }
         gst::PadProbeReturn::Ok
     });
@@ -266,7 +267,7 @@ fn measure(avatars: &avatar::Store, engine: &str, device: &str) -> Result<f64> {
         return Err(Failure::run(crate::media::describe(error)));
     }
     let (count, began) = *start.lock();
-    let now = own_cpu();
+    let now = process::cpu_time();
     drop(stop);
     match (began, now) {
         (Some(began), Some(now)) if count > WARM_UP => {
@@ -286,28 +287,6 @@ fn scopeguard(pipeline: &gst::Pipeline) -> impl Drop + use<> {
         }
     }
     Stop(pipeline.clone())
-}
-
-/// A tick of the kernel's counters of CPU time, USER_HZ, which is 100 for every Linux program (time(7)).
-const TICK: Duration = Duration::from_millis(10);
-
-/// CPU time that this process has taken.
-fn own_cpu() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name in parentheses may hold blanks; utime and stime are fields 14 and 15.
-    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    Some(TICK * ticks as u32)
-}
-
-/// CPU time that the machine has been busy.
-fn busy_cpu() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/stat").ok()?;
-    let fields: Vec<u64> = text.lines().next()?.split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
-    // user nice system idle iowait irq softirq steal: what is stolen is not there for us either. Nice programs step back
-    // for us, and so do our own renders.
-    let busy: u64 = [0, 2, 5, 6, 7].iter().filter_map(|n| fields.get(*n)).sum();
-    Some(Duration::from_millis(busy.saturating_mul(10)))
 }
 
 #[cfg(test)]
@@ -375,15 +354,15 @@ mod tests {
 
     #[test]
     fn the_counters_of_the_kernel_are_read_and_grow() {
-        let before = (own_cpu().unwrap(), busy_cpu().unwrap());
+        let before = (process::cpu_time().unwrap(), process::busy_time().unwrap());
         let mut x = 0_u64;
         let start = Instant::now();
         while start.elapsed() < Duration::from_millis(150) {
             x = std::hint::black_box(x.wrapping_mul(3) + 1);
         }
-        assert!(own_cpu().unwrap() >= before.0 + Duration::from_millis(30));
+        assert!(process::cpu_time().unwrap() >= before.0 + Duration::from_millis(30));
         // What a nice program takes is not counted.
         let nice = rustix::process::nice(0).is_ok_and(|nice| nice > 0);
-        assert!(nice || busy_cpu().unwrap() > before.1);
+        assert!(nice || process::busy_time().unwrap() > before.1);
     }
 }

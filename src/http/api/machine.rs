@@ -69,7 +69,7 @@ pub struct Server {
 /// Version, addresses and what the process takes.
 #[utoipa::path(get, path = "/server", tag = "machine", responses((status = 200, body = Server), Errors))]
 pub async fn server(State(app): State<Arc<App>>) -> Json<Server> {
-    let usage = crate::metrics::Usage::now();
+    let usage = crate::process::Usage::now();
     Json(Server {
         version: env!("CARGO_PKG_VERSION"),
         rtmp_url: app.settings.rtmp_url.clone(),
