@@ -15,7 +15,9 @@ use common::{demo_audio, demo_video, ffmpeg, samples_by_ffmpeg};
 use futures_util::{SinkExt, StreamExt, stream};
 use gst_video::{VideoFormat, VideoInfo};
 use lipstream::{
-    avatar, jobs,
+    avatar,
+    http::speech_socket,
+    jobs,
     media::Notices,
     session::{Manager, Session, SessionSpec, Settings},
     speech::{self, Queue, decode},
@@ -41,7 +43,7 @@ impl Client {
     async fn connect(session: Arc<Session>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let accept = move |upgrade: WebSocketUpgrade| async move { speech::upgrade(upgrade, session, ()) };
+        let accept = move |upgrade: WebSocketUpgrade| async move { speech_socket::upgrade(upgrade, session, ()) };
         tokio::spawn(async move { axum::serve(listener, Router::new().route("/", any(accept))).await });
         Self(connect_async(format!("ws://{address}/")).await.unwrap().0)
     }
@@ -187,7 +189,7 @@ async fn what_is_wrong_on_the_socket_is_answered_with_cause_and_cure() {
     refused(Message::text("{\"type\":\"speak_start\",\"volume\":3}"), "volume").await;
     refused(Message::text(json!({"type": "speak_start", "utterance": "x".repeat(200)}).to_string()), "128").await;
     refused(Message::text(" ".repeat(5000)), "4096 bytes").await;
-    refused(Message::binary(vec![0; speech::MAX_MESSAGE + 1]), "smaller pieces").await;
+    refused(Message::binary(vec![0; speech_socket::MAX_MESSAGE + 1]), "smaller pieces").await;
     assert_eq!(client.event().await, Value::Null, "the connection ends");
     assert_eq!(session.speech().queued(), Duration::ZERO);
 }

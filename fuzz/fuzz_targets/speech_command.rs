@@ -2,6 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lipstream::speech::Command;
+use lipstream::http::speech_socket::SpeechCommand;
 
-fuzz_target!(|text: &str| drop(Command::parse(text)));
+fuzz_target!(|text: &str| drop(SpeechCommand::parse(text)));

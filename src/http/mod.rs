@@ -17,6 +17,7 @@ mod layers;
 mod listen;
 mod page;
 mod problem;
+pub mod speech_socket;
 mod uploads;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};

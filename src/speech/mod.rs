@@ -6,10 +6,12 @@ mod format;
 mod joined;
 mod pcm;
 mod queue;
-mod socket;
 mod upsample;
 
 pub use queue::{Cause, Cut, Event, Full, Queue, Writer};
-pub use socket::{MAX_MESSAGE, socket, upgrade};
 #[doc(hidden)]
-pub use {format::Format, pcm::Pcm, socket::Command, upsample::Upsampler};
+pub use {format::Format, pcm::Pcm, upsample::Upsampler};
+pub(crate) use {
+    queue::{RATE, STUCK},
+    upsample::RATES,
+};

@@ -20,11 +20,8 @@ use utoipa::IntoParams;
 
 use super::{App, Errors, sessions::find};
 use crate::{
-    http::{Problem, SUBPROTOCOL, body, extract, form::Binary},
-    speech::{
-        self,
-        decode::{self, Spoken},
-    },
+    http::{Problem, SUBPROTOCOL, body, extract, form::Binary, speech_socket},
+    speech::decode::{self, Spoken},
 };
 
 const LIMIT: &str = "limits.speak_mb";
@@ -118,5 +115,5 @@ pub async fn audio(
     let upgrade = upgrade.map_err(refused)?;
     let full = |_| Problem::full("too many WebSockets are open (limits.connections)");
     let place = app.sockets.clone().try_acquire_owned().map_err(full)?;
-    Ok(speech::upgrade(upgrade.protocols([SUBPROTOCOL]), session, place))
+    Ok(speech_socket::upgrade(upgrade.protocols([SUBPROTOCOL]), session, place))
 }

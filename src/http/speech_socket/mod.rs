@@ -26,6 +26,9 @@
 //! as it comes, 80 ms after its first piece, so that it does not break off. After an interruption, whoever made it, and
 //! after a `speak_start` that was refused, sound is thrown away until the next `speak_start`.
 
+mod message;
+mod utterance;
+
 use std::{
     sync::{
         Arc,
@@ -40,18 +43,20 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, stream::SplitSink};
-use serde::{Deserialize, Serialize};
 use tokio::{
     sync::broadcast::error::RecvError,
     time::{self, MissedTickBehavior},
 };
 
-use super::{
-    pcm::Pcm,
-    queue::{Cut, Event, RATE, STUCK, Writer},
-    upsample::{RATES, Upsampler},
+pub use self::message::SpeechCommand;
+use self::{
+    message::Report,
+    utterance::{Open, Utterance},
 };
-use crate::session::Session;
+use crate::{
+    session::Session,
+    speech::{Cut, Event, Pcm, RATES, STUCK, Upsampler},
+};
 
 /// Largest message, in bytes: half a minute of speech at 16 kHz.
 pub const MAX_MESSAGE: usize = 1 << 20;
@@ -75,74 +80,10 @@ const MAX_ERRORS: u32 = 32;
 /// Numbers for utterances without an id.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// What a client says.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Command {
-    SpeakStart { rate: Option<serde_json::Number>, utterance: Option<String> },
-    SpeakEnd {},
-    Interrupt {},
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Report<'a> {
-    Error { message: &'a str },
-}
-
-impl Command {
-    /// Reads a text message.
-    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text)
-    }
-}
-
 /// Why a connection ends, with the code of RFC 6455, 7.4.1, that says so.
 struct End {
     code: u16,
     reason: &'static str,
-}
-
-/// What the client is saying.
-enum Utterance {
-    None,
-    Open(Box<Open>),
-    /// Interrupted or refused: its sound is not wanted.
-    Cut,
-}
-
-struct Open {
-    writer: Writer,
-    pcm: Pcm,
-    upsampler: Upsampler,
-    /// Sound that waits for space in the queue, from a place on.
-    waiting: Vec<f32>,
-    at: usize,
-    ending: bool,
-    heard: Instant,
-}
-
-impl Open {
-    fn add(&mut self, bytes: &[u8]) {
-        debug_assert!(self.is_written());
-        self.waiting.clear();
-        self.at = 0;
-        self.upsampler.add(self.pcm.samples(bytes), &mut self.waiting);
-        self.heard = Instant::now();
-    }
-
-    /// Adds what the filter holds; the utterance is over when it is written.
-    fn end(&mut self) {
-        let upsampler = std::mem::replace(&mut self.upsampler, Upsampler::new(RATE).expect("a known rate"));
-        self.waiting.drain(..self.at);
-        self.at = 0;
-        upsampler.finish(&mut self.waiting);
-        self.ending = true;
-    }
-
-    fn is_written(&self) -> bool {
-        self.at == self.waiting.len()
-    }
 }
 
 /// Accepts the connection with this protocol's bounds on messages; `place` is dropped when it has ended.
@@ -214,7 +155,7 @@ impl Client {
             Message::Text(text) if text.len() > MAX_COMMAND => {
                 self.error(&format!("a command has at most {MAX_COMMAND} bytes, this one {}", text.len())).await
             }
-            Message::Text(text) => match Command::parse(&text) {
+            Message::Text(text) => match SpeechCommand::parse(&text) {
                 Ok(command) => self.command(command).await,
                 Err(e) => {
                     self.refuse();
@@ -240,10 +181,10 @@ impl Client {
         Ok(())
     }
 
-    async fn command(&mut self, command: Command) -> Result<(), End> {
+    async fn command(&mut self, command: SpeechCommand) -> Result<(), End> {
         match command {
-            Command::SpeakStart { rate, utterance } => self.start(rate, utterance).await,
-            Command::SpeakEnd {} => match std::mem::replace(&mut self.utterance, Utterance::None) {
+            SpeechCommand::SpeakStart { rate, utterance } => self.start(rate, utterance).await,
+            SpeechCommand::SpeakEnd {} => match std::mem::replace(&mut self.utterance, Utterance::None) {
                 Utterance::Open(mut open) => {
                     open.end();
                     self.utterance = Utterance::Open(open);
@@ -253,7 +194,7 @@ impl Client {
                 Utterance::Cut => Ok(()),
                 Utterance::None => self.error("no utterance is open: send speak_start before speak_end").await,
             },
-            Command::Interrupt {} => {
+            SpeechCommand::Interrupt {} => {
                 if !matches!(self.utterance, Utterance::None) {
                     self.utterance = Utterance::Cut;
                 }
