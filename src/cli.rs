@@ -355,8 +355,8 @@ impl Engines {
         match self.action {
             None => engines::list(self.json),
             Some(EnginesAction::Check { name, golden, tolerance, device, precision, json }) => {
-                let device = lipstream_engines::runtime::Options { device, precision, ..Default::default() };
-                engines::check::check(&engines::check::Options { name, golden, tolerance, device, json })
+                let runtime = lipstream_engines::runtime::Options { device, precision, ..Default::default() };
+                engines::check::check(&engines::check::Options { name, golden, tolerance, runtime, json })
             }
             Some(EnginesAction::Remove { name }) => engines::check::remove(&name),
         }
@@ -381,7 +381,7 @@ impl Render {
             properties,
             engine: self.engine,
             exact: self.exact,
-            device: lipstream_engines::runtime::Options {
+            runtime: lipstream_engines::runtime::Options {
                 device: self.device,
                 precision: self.precision,
                 ..Default::default()
@@ -425,7 +425,7 @@ impl Eval {
             points: self.points,
             sheet: self.sheet,
             expert: self.expert,
-            device: lipstream_engines::runtime::Options { device: self.device, ..Default::default() },
+            runtime: lipstream_engines::runtime::Options { device: self.device, ..Default::default() },
             notices: Notices::default(),
         })?;
         if self.json {
@@ -446,7 +446,7 @@ impl Adapt {
             audio_track: self.audio_track.unwrap_or_default(),
             engine: self.engine,
             references: self.references.into(),
-            device: lipstream_engines::runtime::Options { device: self.device, ..Default::default() },
+            runtime: lipstream_engines::runtime::Options { device: self.device, ..Default::default() },
             quiet: self.quiet,
             notices: Notices::default(),
         })?;

@@ -50,7 +50,7 @@ pub struct Options {
     pub engine: String,
     /// Pictures at most, 1..=256.
     pub references: usize,
-    pub device: runtime::Options,
+    pub runtime: runtime::Options,
     pub quiet: bool,
     pub notices: Notices,
 }
@@ -107,7 +107,7 @@ pub fn adapt(options: &Options) -> Result<Summary> {
     let engine = general(&options.engine)?;
     let name = write::name(&options.output)?;
     write::check(&options.output)?;
-    let compact = Compact::load(&engine, &options.device)?;
+    let compact = Compact::load(&engine, &options.runtime)?;
     let heard = match &options.audio {
         Some(path) => Some(sound::samples(path, &options.audio_track, 0.0, &options.notices)?),
         None => None,
@@ -167,7 +167,7 @@ fn motion(
     };
     let identity = compact.prepare(&seen.bank)?;
     let stretches = offset::stretches(compact, &identity, seen)?;
-    let speech = offset::Speech::new(engine, compact, &options.device, heard)?;
+    let speech = offset::Speech::new(engine, compact, &options.runtime, heard)?;
     let Some(offset) = offset::offset(compact, &speech, &stretches)? else {
         return without("the mouth and the sound do not move together: is it the person's own voice?".into());
     };

@@ -99,7 +99,7 @@ pub fn watch(options: &Options, engine: &Compact) -> Result<Observed> {
     let mut bank = ReferenceBank::new(config);
     bank.set_spacing(SPACING);
     let mut look = Observer {
-        watcher: Watcher::new(options.device, PEOPLE)?,
+        watcher: Watcher::new(options.runtime, PEOPLE)?,
         bank,
         stretches: vec![Vec::new()],
         start: None,

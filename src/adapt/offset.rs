@@ -65,13 +65,13 @@ pub struct Speech<'a> {
 
 impl<'a> Speech<'a> {
     /// `samples` are mono at 16 kHz, from the video's first frame on.
-    pub fn new(engine: &Package, compact: &'a Compact, device: &runtime::Options, samples: &[f32]) -> Result<Self> {
+    pub fn new(engine: &Package, compact: &'a Compact, options: &runtime::Options, samples: &[f32]) -> Result<Self> {
         let samples = &samples[..samples.len().min(LONGEST * SAMPLE_RATE as usize)];
         let spec = compact.spec();
         if compact.looks_back() {
             return Err(Failure::run(format!("engine `{}` looks at its own past, which is not adapted", spec.name)));
         }
-        let mut encoder = front_end(engine, device)?;
+        let mut encoder = front_end(engine, options)?;
         let hop = spec.window.hop.as_nanos() as u64;
         let capacity = samples.len() / (SAMPLE_RATE as usize / 1000) / spec.window.hop.as_millis().max(1) as usize;
         let mut timeline = Timeline::new(spec.window.clone(), capacity + 8);

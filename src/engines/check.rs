@@ -15,7 +15,7 @@ pub struct Options {
     pub name: String,
     pub golden: Option<PathBuf>,
     pub tolerance: f64,
-    pub device: runtime::Options,
+    pub runtime: runtime::Options,
     pub json: bool,
 }
 
@@ -38,7 +38,7 @@ pub fn check(options: &Options) -> Result<ExitCode> {
     }
     let package = Package::find(&options.name)?;
     package.manifest().files.keys().try_for_each(|part| package.check(part))?;
-    let Comparison { outputs, pictures } = import::check(&package, &options.device, options.golden.as_deref())?;
+    let Comparison { outputs, pictures } = import::check(&package, &options.runtime, options.golden.as_deref())?;
     let worst = outputs.iter().map(|output| output.relative).fold(0.0, f64::max);
     let within = worst <= options.tolerance && pictures.iter().all(PictureDifference::is_within);
     let report = Report { engine: &package.manifest().name, worst, outputs: &outputs, pictures: &pictures };

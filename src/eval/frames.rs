@@ -99,8 +99,8 @@ pub struct WatchedVideo {
 }
 
 /// Follows the largest face of a video. Errors: what cannot be decoded, and a video without a face.
-pub fn watch(path: &Path, device: runtime::Options, notices: &Notices) -> Result<WatchedVideo> {
-    let mut watcher = Watcher::new(device, 1)?;
+pub fn watch(path: &Path, options: runtime::Options, notices: &Notices) -> Result<WatchedVideo> {
+    let mut watcher = Watcher::new(options, 1)?;
     let mut grid = Grid::open(path, notices)?;
     let mut faces = Faces::new();
     while let Some((sample, fresh)) = grid.next()? {

@@ -55,7 +55,7 @@ pub struct Options {
     pub sheet: Option<PathBuf>,
     /// The sync expert, by name or folder.
     pub expert: String,
-    pub device: runtime::Options,
+    pub runtime: runtime::Options,
     pub notices: Notices,
 }
 
@@ -145,7 +145,7 @@ pub struct TrueSync {
 
 /// Measures. Errors: a file that cannot be read, a video without a face, an expert that does not work.
 pub fn evaluate(options: &Options) -> Result<Figures> {
-    let watch = |path: &PathBuf| frames::watch(path, options.device, &options.notices);
+    let watch = |path: &PathBuf| frames::watch(path, options.runtime, &options.notices);
     let seen = watch(&options.video)?;
     if let Some(path) = &options.points {
         write(path, &table(&seen.faces))?;
@@ -199,7 +199,7 @@ fn sync(
     said: Option<(&WatchedVideo, &Path)>,
     figures: &mut Figures,
 ) -> Result<Vec<Vec<f64>>> {
-    let expert = Expert::load(&Package::find(&options.expert)?, &options.device)?;
+    let expert = Expert::load(&Package::find(&options.expert)?, &options.runtime)?;
     let heard = match &options.audio {
         Some(path) => Some(sound::samples(path, &options.audio_track, 0.0, &options.notices)?),
         None => sound::samples_if_any(&options.video, &options.audio_track, seen.start, &options.notices)?,

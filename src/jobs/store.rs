@@ -35,7 +35,7 @@ pub struct Settings {
     pub longest: Duration,
     /// Engine and device where a job does not say.
     pub engine: String,
-    pub device: runtime::Options,
+    pub runtime: runtime::Options,
 }
 
 impl Default for Settings {
@@ -47,7 +47,7 @@ impl Default for Settings {
             bytes: 10 << 30,
             longest: Duration::from_secs(2 * 3600),
             engine: crate::render::DEFAULT_ENGINE.into(),
-            device: runtime::Options::default(),
+            runtime: runtime::Options::default(),
         }
     }
 }

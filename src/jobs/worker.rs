@@ -69,8 +69,8 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
     let engine = asked.engine.clone().unwrap_or_else(|| settings.engine.clone());
     let mut properties = vec![
         ("engine", engine.clone()),
-        ("device", settings.device.device.to_string()),
-        ("precision", settings.device.precision.to_string()),
+        ("device", settings.runtime.device.to_string()),
+        ("precision", settings.runtime.precision.to_string()),
         ("model-instance-id", INSTANCE.to_owned()),
     ];
     properties.extend(asked.motion_gain.map(|gain| ("motion-gain", gain.to_string())));
@@ -84,7 +84,7 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
         properties,
         engine: Some(engine),
         exact: false,
-        device: settings.device,
+        runtime: settings.runtime,
         reference_bank,
         gather: true,
         looped: asked.looped,

@@ -42,7 +42,7 @@ const STEP: Duration = Duration::from_millis(40);
 pub fn bank(
     video: &Path,
     engine: &Package,
-    device: runtime::Options,
+    options: runtime::Options,
     quiet: bool,
     watch: &Watch,
     notices: &Notices,
@@ -55,7 +55,7 @@ pub fn bank(
         tracing::info!("reference bank from the cache: {}", path.display());
         return Ok(Some(path));
     }
-    let mut gathering = Gathering::new(video, config, device, quiet, watch, notices)?;
+    let mut gathering = Gathering::new(video, config, options, quiet, watch, notices)?;
     gathering.sample()?;
     if gathering.banks.is_empty() {
         gathering.search()?;

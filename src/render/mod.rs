@@ -64,7 +64,7 @@ pub struct Options {
     pub engine: Option<String>,
     /// As the published program of the engine does it.
     pub exact: bool,
-    pub device: runtime::Options,
+    pub runtime: runtime::Options,
     /// A bank to use; without one the video is looked at first, unless `gather` is off.
     pub reference_bank: Option<PathBuf>,
     pub gather: bool,
@@ -141,7 +141,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
     // An adapted engine brings its own.
     if options.reference_bank.is_none() && options.gather && !engine.is_adapted() && engine.gathers() {
         options.reference_bank =
-            gather::bank(&options.video, &engine, options.device, options.quiet, &options.watch, &options.notices)?;
+            gather::bank(&options.video, &engine, options.runtime, options.quiet, &options.watch, &options.notices)?;
     }
     let gather_seconds = gathering.elapsed().as_secs_f64();
     if let Some(bank) = &options.reference_bank {
@@ -180,7 +180,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
         audio_rate: length.rate,
         audio_codec: codec.to_string(),
         engine: engine.manifest().name.clone(),
-        device: device_taken(&options.device, &engine).to_string(),
+        device: device_taken(&options.runtime, &engine).to_string(),
         notices: options.notices.list(),
         stats,
     })

@@ -443,7 +443,7 @@ impl Config {
             kept_for: Duration::from_secs(u64::from(self.renders.kept_hours) * 3600),
             bytes: u64::from(self.renders.kept_gb) << 30,
             engine: self.sessions.engine.clone(),
-            device: runtime::Options {
+            runtime: runtime::Options {
                 device: device.map_err(|e| Failure::usage(format!("sessions.device: {e}")))?,
                 ..runtime::Options::default()
             },
