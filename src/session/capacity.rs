@@ -1,15 +1,16 @@
 //! How many sessions the machine holds in real time.
 //!
-//! What a frame costs is measured once, by running the graph of an avatar at the pace of its pictures and counting CPU
-//! time; that is the price of a session before it has run. As fast as it goes the same graph takes less of it for a frame
-//! than a session does. Where the device is left to us, the plain CPU provider is measured beside what `auto` takes, and
+//! What a frame of an engine costs is measured once, by running the graph of an avatar at the pace of its pictures and counting
+//! CPU time; that is the price of a session before it has run. As fast as it goes the same graph takes less of it for a frame
+//! than a session does. What sessions take that run meanwhile is left out. Where the device is left to us, the plain CPU provider is measured beside what `auto` takes, and
 //! sessions get the cheaper one: for a small engine that is often the CPU. While sessions run, the CPU time that the
 //! process really takes is compared with the prices of those that run, and prices go up where reality is dearer. A session
 //! is let in when the prices of all and the new one's fit into the part of the cores that the configuration gives. What other
 //! programs take beside them is a warning, or a refusal where the configuration says so.
 
 use std::{
-    sync::OnceLock,
+    collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -41,6 +42,16 @@ const FALL: f64 = 0.1;
 /// The same for the loads: a machine is busy with other things only when it stays so.
 const SMOOTH: f64 = 0.25;
 
+/// Longest time that frames of a measurement are waited for: an engine that is slower makes no live session.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a session asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Demand {
+    pub picture: Picture,
+    pub engine: String,
+}
+
 /// What a frame costs, and on which device that is.
 struct Price {
     /// CPU seconds.
@@ -66,34 +77,47 @@ pub struct CapacityMeter {
     part: f64,
     /// Whether the load of other programs refuses sessions.
     count_others: bool,
-    price: OnceLock<Price>,
+    /// The engine that is reported on.
+    engine: String,
+    /// Prices by engine.
+    prices: Mutex<HashMap<String, Arc<Price>>>,
+    /// Held while one is measured.
+    measuring: Mutex<()>,
     load: Mutex<Load>,
 }
 
 impl CapacityMeter {
-    /// `part` is the part of the cores that sessions may use.
-    pub fn new(part: f64, count_others: bool) -> Self {
+    /// `part` is the part of the cores that sessions may use, `engine` the one that sessions have which name none.
+    pub fn new(part: f64, count_others: bool, engine: &str) -> Self {
         let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
         Self {
             cores,
             part,
             count_others,
-            price: OnceLock::new(),
+            engine: engine.to_owned(),
+            prices: Mutex::default(),
+            measuring: Mutex::default(),
             load: Mutex::new(Load { factor: 1.0, ..Load::default() }),
         }
     }
 
-    /// Measures the cost of a frame on the first call, which takes one to four seconds. Before it a session costs all there
-    /// is. Returns the device that sessions should use where `device` is `auto`.
-    pub fn calibrate(&self, avatars: &avatar::Store, engine: &str, device: &str) -> &str {
-        let price = self.price.get_or_init(|| {
+    /// Measures the cost of a frame of `engine` on the first call, which takes one to four seconds, more of a slow engine. Before
+    /// it a session costs all there is. Returns the device that its sessions should use where `device` is `auto`.
+    pub fn calibrate(&self, avatars: &avatar::Store, engine: &str, device: &str) -> String {
+        let known = || self.prices.lock().get(engine).cloned();
+        let price = known().unwrap_or_else(|| {
+            let _measuring = self.measuring.lock();
+            if let Some(price) = known() {
+                return price;
+            }
             let candidates = if device == "auto" { vec!["cpu", "auto"] } else { vec![device] };
             let mut best: Option<Price> = None;
             for device in candidates {
-                match measure(avatars, engine, device) {
+                let beside = self.load.lock().own;
+                match measure(avatars, engine, device, beside) {
                     Ok(frame) => {
                         tracing::info!(
-                            "a frame of 1280x720 costs {:.1} ms of CPU time on device {device}",
+                            "a frame of 1280x720 of the engine `{engine}` costs {:.1} ms of CPU time on device {device}",
                             frame * 1e3
                         );
                         if best.as_ref().is_none_or(|best| frame * CONTENTION < best.frame) {
@@ -104,9 +128,12 @@ impl CapacityMeter {
                 }
             }
             // What cannot be measured here would not run as a session either, which then says why.
-            best.unwrap_or_else(|| Price { frame: self.all(), device: device.to_owned(), measured: false })
+            let price = best.unwrap_or_else(|| Price { frame: self.all(), device: device.to_owned(), measured: false });
+            let price = Arc::new(price);
+            self.prices.lock().insert(engine.to_owned(), price.clone());
+            price
         });
-        &price.device
+        price.device.clone()
     }
 
     /// A price of a frame that makes one session fill the machine.
@@ -114,22 +141,22 @@ impl CapacityMeter {
         self.cores * self.part / 25.0
     }
 
-    /// Cores that a session with such pictures takes.
-    pub fn cost(&self, picture: Picture) -> f64 {
+    /// Cores that a session takes.
+    pub fn cost(&self, Demand { picture, engine }: &Demand) -> f64 {
         let fps = if picture.fps.0 == 0 { 25.0 } else { picture.fps.0 as f64 / picture.fps.1.max(1) as f64 };
         let pixels = (picture.width as f64 * picture.height as f64) / (STANDARD.width as f64 * STANDARD.height as f64);
-        let frame = self.price.get().map_or(self.all(), |price| price.frame);
+        let frame = self.prices.lock().get(engine).map_or(self.all(), |price| price.frame);
         frame * self.load.lock().factor * pixels * fps.min(120.0)
     }
 
-    /// Whether a session with such pictures fits beside those that run; with a warning where it does, but other programs
+    /// Whether a session fits beside those that run; with a warning where it does, but other programs
     /// take what it needs.
-    pub fn admit(&self, picture: Picture, running: &[Picture]) -> Result<Option<String>, Refusal> {
-        let (cost, taken) = (self.cost(picture), self.taken(running));
+    pub fn admit(&self, demand: &Demand, running: &[Demand]) -> Result<Option<String>, Refusal> {
+        let (cost, taken) = (self.cost(demand), self.taken(running));
         let others = self.load.lock().others;
         let room = self.cores * self.part;
         // Where no price could be measured, a first session tells why.
-        let untried = running.is_empty() && self.price.get().is_some_and(|price| !price.measured);
+        let untried = running.is_empty() && self.prices.lock().get(&demand.engine).is_some_and(|price| !price.measured);
         if untried || cost + taken + others <= room {
             return Ok(None);
         }
@@ -152,10 +179,10 @@ impl CapacityMeter {
     }
 
     /// Samples the load; call it about once a second with what runs.
-    pub fn sample(&self, running: &[Picture]) {
+    pub fn sample(&self, running: &[Demand]) {
         let (Some(own), Some(all)) = (process::cpu_time(), process::busy_time()) else { return };
         let now = Instant::now();
-        let priced = self.price.get().map(|price| (price, self.taken(running)));
+        let taken = self.taken(running);
         let mut load = self.load.lock();
         let Some((then, own_before, all_before)) = load.last.replace((now, own, all)) else { return };
         let passed = (now - then).as_secs_f64().max(0.05);
@@ -163,7 +190,7 @@ impl CapacityMeter {
         let all = (all.saturating_sub(all_before)).as_secs_f64() / passed;
         load.own += (own - load.own) * SMOOTH;
         load.others += ((all - own).max(0.0) - load.others) * SMOOTH;
-        if let Some((_, taken)) = priced.filter(|(_, taken)| *taken > 0.0) {
+        if taken > 0.0 {
             // Idle sessions are cheaper than their price, and may speak at any moment: prices only go up by it.
             let real = load.factor * load.own / taken;
             let follow = if real > load.factor { RISE } else { FALL };
@@ -171,8 +198,10 @@ impl CapacityMeter {
         }
     }
 
-    pub fn report(&self, running: &[Picture]) -> Capacity {
-        let cost = self.cost(STANDARD);
+    /// How much room is left, in sessions with the standard picture that name no engine.
+    pub fn report(&self, running: &[Demand]) -> Capacity {
+        let standard = Demand { picture: STANDARD, engine: self.engine.clone() };
+        let cost = self.cost(&standard);
         let taken = self.taken(running);
         let (own, others) = {
             let load = self.load.lock();
@@ -185,13 +214,13 @@ impl CapacityMeter {
             cores_used: own,
             cores_per_session: cost,
             sessions_left: (room / cost).max(0.0) as usize,
-            full: self.admit(STANDARD, running).err().map(|refusal| refusal.to_string()),
+            full: self.admit(&standard, running).err().map(|refusal| refusal.to_string()),
         }
     }
 
-    fn taken(&self, running: &[Picture]) -> f64 {
+    fn taken(&self, running: &[Demand]) -> f64 {
         // An empty sum is -0.0.
-        running.iter().map(|picture| self.cost(*picture)).sum::<f64>() + 0.0
+        running.iter().map(|demand| self.cost(demand)).sum::<f64>() + 0.0
     }
 }
 
@@ -204,8 +233,9 @@ fn why(pipeline: &gst::Pipeline) -> Option<Failure> {
     }
 }
 
-/// Runs the graph of an avatar with a voice and counts CPU seconds a frame.
-fn measure(avatars: &avatar::Store, engine: &str, device: &str) -> Result<f64> {
+/// Runs the graph of an avatar with a voice and counts CPU seconds a frame, less those of the `beside` cores that the process
+/// takes anyway.
+fn measure(avatars: &avatar::Store, engine: &str, device: &str, beside: f64) -> Result<f64> {
     let frames = FRAMES + WARM_UP;
     let launch = format!(
         "lipsync name=ls idle=rest \
@@ -228,22 +258,26 @@ fn measure(avatars: &avatar::Store, engine: &str, device: &str) -> Result<f64> {
     let source = source.ok_or_else(|| Failure::run("no appsrc"))?;
     source.set_property("block", true);
     source.set_property("max-buffers", 4_u64);
-    let start = std::sync::Arc::new(Mutex::new((0_u64, None)));
+    let start = Arc::new(Mutex::new((0_u64, None)));
     let seen = start.clone();
     let out = pipeline.by_name("out").and_then(|e| e.static_pad("sink")).ok_or_else(|| Failure::run("no sink"))?;
     out.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
         let mut seen = seen.lock();
         seen.0 += 1;
         if seen.0 == WARM_UP {
-            seen.1 = process::cpu_time();
+            seen.1 = process::cpu_time().map(|cpu| (cpu, Instant::now()));
         }
         gst::PadProbeReturn::Ok
     });
     pipeline.set_state(gst::State::Playing).map_err(|refused| why(&pipeline).unwrap_or_else(|| refused.into()))?;
     let mut player = avatar::Player::open(avatars.get(DEMO).ok_or_else(|| Failure::run("there is no avatar `demo`"))?)?;
     let period = gst::ClockTime::from_nseconds(PERIOD.as_nanos() as u64);
-    let mut due = Instant::now();
+    let begin = Instant::now();
+    let mut due = begin;
     for n in 0..frames {
+        if begin.elapsed() > PATIENCE {
+            break;
+        }
         if n > WARM_UP {
             due += PERIOD;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -261,8 +295,8 @@ fn measure(avatars: &avatar::Store, engine: &str, device: &str) -> Result<f64> {
     }
     let _ = source.end_of_stream();
     let bus = pipeline.bus().expect("a pipeline has a bus");
-    let ended =
-        bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &[gst::MessageType::Error, gst::MessageType::Eos]);
+    let ended = bus
+        .timed_pop_filtered(gst::ClockTime::try_from(PATIENCE).ok(), &[gst::MessageType::Error, gst::MessageType::Eos]);
     if let Some(gst::MessageView::Error(error)) = ended.as_ref().map(|m| m.view()) {
         return Err(Failure::run(crate::media::describe(error)));
     }
@@ -270,9 +304,16 @@ fn measure(avatars: &avatar::Store, engine: &str, device: &str) -> Result<f64> {
     let now = process::cpu_time();
     drop(stop);
     match (began, now) {
-        (Some(began), Some(now)) if count > WARM_UP => {
-            Ok(now.saturating_sub(began).as_secs_f64() / (count - WARM_UP) as f64)
+        (Some((began, since)), Some(now)) if count > WARM_UP => {
+            let others = since.elapsed().as_secs_f64() * beside;
+            let own = now.saturating_sub(began).as_secs_f64() - others;
+            // What runs beside it may have taken less meanwhile; a frame that costs nothing would let everybody in.
+            Ok(own.max(others / 10.0).max(1e-3) / (count - WARM_UP) as f64)
         }
+        _ if begin.elapsed() > PATIENCE => Err(Failure::run(format!(
+            "{count} frames in {:.0} s are too few for a live session",
+            begin.elapsed().as_secs_f64()
+        ))),
         _ => Err(Failure::run("no frame came through")),
     }
 }
@@ -298,21 +339,48 @@ mod tests {
             cores: 2.0,
             part: 0.85,
             count_others: false,
-            price: OnceLock::new(),
+            engine: "compact".into(),
+            prices: Mutex::default(),
+            measuring: Mutex::default(),
             load: Mutex::default(),
         };
         meter.load.lock().factor = 1.0;
-        meter.price.set(Price { frame: price, device: "cpu".into(), measured: true }).ok().unwrap();
+        meter.insert("compact", Price { frame: price, device: "cpu".into(), measured: true });
         meter
+    }
+
+    impl CapacityMeter {
+        fn insert(&self, engine: &str, price: Price) {
+            self.prices.lock().insert(engine.into(), price.into());
+        }
+    }
+
+    fn demand(picture: Picture) -> Demand {
+        Demand { picture, engine: "compact".into() }
+    }
+
+    #[test]
+    fn engines_have_prices_of_their_own() {
+        let meter = priced(0.010);
+        let dear = Demand { picture: STANDARD, engine: "dear".into() };
+        assert!(meter.admit(&dear, &[demand(STANDARD)]).is_err(), "before it is measured, it costs all there is");
+        meter.insert("dear", Price { frame: 0.05, device: "cpu".into(), measured: true });
+        assert_eq!(meter.admit(&dear, &[demand(STANDARD)]).unwrap(), None);
+        let refusal = meter.admit(&dear, &[demand(STANDARD), dear.clone()]).unwrap_err().to_string();
+        assert!(
+            refusal.contains("2 sessions take 1.50 of 1.70 cores") && refusal.contains("would take 1.25"),
+            "{refusal}"
+        );
+        assert_eq!(meter.report(&[dear]).sessions_left, 1);
     }
 
     #[test]
     fn where_nothing_could_be_measured_one_session_is_tried() {
-        let meter = CapacityMeter::new(0.85, true);
-        meter.price.set(Price { frame: meter.all(), device: "auto".into(), measured: false }).ok().unwrap();
+        let meter = CapacityMeter::new(0.85, true, "compact");
+        meter.insert("compact", Price { frame: meter.all(), device: "auto".into(), measured: false });
         meter.load.lock().others = 0.5;
-        meter.admit(STANDARD, &[]).expect("it tells why it does not run");
-        let refusal = meter.admit(STANDARD, &[STANDARD]).expect_err("the first may take all");
+        meter.admit(&demand(STANDARD), &[]).expect("it tells why it does not run");
+        let refusal = meter.admit(&demand(STANDARD), &[demand(STANDARD)]).expect_err("the first may take all");
         assert!(refusal.to_string().contains("the machine is full: 1 sessions"), "{refusal}");
     }
 
@@ -320,14 +388,14 @@ mod tests {
     fn sessions_fit_until_their_prices_fill_the_part_of_the_cores() {
         let meter = priced(0.010);
         let mut running = Vec::new();
-        while meter.admit(STANDARD, &running).is_ok() {
-            running.push(STANDARD);
+        while meter.admit(&demand(STANDARD), &running).is_ok() {
+            running.push(demand(STANDARD));
         }
         // 1.7 cores at a quarter of a core each.
         assert_eq!(running.len(), 6);
         let small = Picture { width: 640, height: 360, fps: (25, 1) };
-        assert!(meter.admit(small, &running).is_ok(), "a quarter of the pixels still fits");
-        let refusal = meter.admit(STANDARD, &running).unwrap_err().to_string();
+        assert!(meter.admit(&demand(small), &running).is_ok(), "a quarter of the pixels still fits");
+        let refusal = meter.admit(&demand(STANDARD), &running).unwrap_err().to_string();
         assert!(refusal.contains("6 sessions take 1.50 of 1.70 cores") && refusal.contains("0.25"), "{refusal}");
         assert_eq!(meter.report(&running).sessions_left, 0);
         assert_eq!(meter.report(&running[1..]).sessions_left, 1);
@@ -336,15 +404,15 @@ mod tests {
     #[test]
     fn what_other_programs_take_is_a_warning_or_by_choice_a_refusal() {
         let mut meter = priced(0.010);
-        assert_eq!(meter.admit(STANDARD, &[]).unwrap(), None);
+        assert_eq!(meter.admit(&demand(STANDARD), &[]).unwrap(), None);
         meter.load.lock().others = 1.95;
-        let warning = meter.admit(STANDARD, &[]).unwrap().expect("a warning");
+        let warning = meter.admit(&demand(STANDARD), &[]).unwrap().expect("a warning");
         assert!(warning.contains("other programs take 1.95 of 2.00 cores") && warning.contains("0.25"), "{warning}");
         assert_eq!((meter.report(&[]).sessions_left, meter.report(&[]).full), (6, None));
-        let refusal = meter.admit(STANDARD, &[STANDARD; 6]).unwrap_err().to_string();
+        let refusal = meter.admit(&demand(STANDARD), &vec![demand(STANDARD); 6]).unwrap_err().to_string();
         assert!(!refusal.contains("count_others"), "sessions fill it themselves: {refusal}");
         meter.count_others = true;
-        let refusal = meter.admit(STANDARD, &[]).unwrap_err().to_string();
+        let refusal = meter.admit(&demand(STANDARD), &[]).unwrap_err().to_string();
         assert!(
             refusal.contains("other programs 1.95") && refusal.contains("sessions.count_others = false"),
             "{refusal}"

@@ -12,11 +12,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Capacity, Refusal, Session, SessionSpec, capacity, graphs};
+use super::{Capacity, Refusal, Session, SessionSpec, capacity, capacity::Demand, graphs};
 use crate::{
     avatar,
     graph::{Graph, Service},
-    live::Picture,
     memory,
 };
 
@@ -102,7 +101,7 @@ pub struct Manager {
 impl Manager {
     pub fn new(settings: Settings, avatars: Arc<avatar::Store>) -> Arc<Self> {
         let manager = Arc::new(Self {
-            meter: capacity::CapacityMeter::new(settings.load, settings.count_others),
+            meter: capacity::CapacityMeter::new(settings.load, settings.count_others, &settings.engine),
             settings,
             avatars,
             sessions: Mutex::default(),
@@ -124,12 +123,13 @@ impl Manager {
 
     /// Measures what a session costs on this machine; takes some seconds. Done by the first session otherwise.
     pub fn calibrate(&self) {
-        self.device();
+        self.device(&self.settings.engine);
     }
 
-    /// The device of sessions that do not name one: as configured, or where that is `auto` what has measured cheapest.
-    pub(super) fn device(&self) -> &str {
-        self.meter.calibrate(&self.avatars, &self.settings.engine, &self.settings.device)
+    /// The device of sessions of `engine` that do not name one: as configured, or where that is `auto` what has measured
+    /// cheapest.
+    pub(super) fn device(&self, engine: &str) -> String {
+        self.meter.calibrate(&self.avatars, engine, &self.settings.device)
     }
 
     /// Creates a session. It starts when it is watched, at once where it is always on.
@@ -251,25 +251,25 @@ impl Manager {
     pub(super) fn let_in<T>(
         &self,
         id: &str,
-        picture: Picture,
+        demand: &Demand,
         start: impl FnOnce() -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        self.calibrate();
+        self.device(&demand.engine);
         let _door = self.door.lock();
-        if let Some(warning) = self.meter.admit(picture, &self.running(Some(id)))? {
+        if let Some(warning) = self.meter.admit(demand, &self.running(Some(id)))? {
             tracing::warn!("session `{id}`: {warning}");
         }
         start()
     }
 
     /// Refuses where a graph would not be let in at this moment. Blocks for as long as measuring the first price takes.
-    pub(super) fn has_room(&self, id: &str, picture: Picture) -> Result<(), Refusal> {
-        self.calibrate();
-        self.meter.admit(picture, &self.running(Some(id))).map(|_| ())
+    pub(super) fn has_room(&self, id: &str, demand: &Demand) -> Result<(), Refusal> {
+        self.device(&demand.engine);
+        self.meter.admit(demand, &self.running(Some(id))).map(|_| ())
     }
 
-    /// Pictures of the sessions whose graphs run, without one.
-    fn running(&self, without: Option<&str>) -> Vec<Picture> {
+    /// What the sessions whose graphs run ask for, without one.
+    fn running(&self, without: Option<&str>) -> Vec<Demand> {
         let sessions = self.list();
         sessions.iter().filter(|s| Some(s.id()) != without).filter_map(|s| s.running()).collect()
     }

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::{
     Manager, Phase, Refusal, SessionSpec, Status, Video, Voice,
+    capacity::Demand,
     clock::{self, MS, Nanos},
     graphs,
     jitter_buffer::JitterBuffer,
@@ -208,7 +209,7 @@ impl Session {
     /// viewers. Blocks for as long as measuring the first price takes.
     pub fn has_room(&self) -> Result<(), Refusal> {
         match self.manager.upgrade() {
-            Some(manager) if self.running().is_none() => manager.has_room(self.id(), self.picture()),
+            Some(manager) if self.running().is_none() => manager.has_room(self.id(), &self.demand()),
             _ => Ok(()),
         }
     }
@@ -318,9 +319,9 @@ impl Session {
         }
         let manager = self.manager.upgrade().ok_or_else(|| Refusal::Failed("the server is ending".into()))?;
         let changed = self.state.lock().changed.clone();
-        let launch = self.launch(&changed, manager.device())?;
-        let picture = self.picture();
-        let running = manager.let_in(self.id(), picture, || self.build(&launch))?;
+        let demand = self.demand();
+        let launch = self.launch(&changed, &manager.device(&demand.engine))?;
+        let running = manager.let_in(self.id(), &demand, || self.build(&launch))?;
         let mut state = self.state.lock();
         state.running = Some(running);
         (state.reason, state.again) = (None, None);
@@ -453,9 +454,16 @@ impl Session {
         }
     }
 
-    /// The picture of the running graph; `None` where none runs.
-    pub(super) fn running(&self) -> Option<Picture> {
-        self.state.lock().running.is_some().then(|| self.picture())
+    /// What its graph asks of the machine; `None` where none runs.
+    pub(super) fn running(&self) -> Option<Demand> {
+        self.state.lock().running.is_some().then(|| self.demand())
+    }
+
+    /// What its graph asks of the machine. A graph without the parameter `engine` is taken to have the server's.
+    fn demand(&self) -> Demand {
+        let servers = || self.manager.upgrade().map(|manager| manager.settings().engine.clone());
+        let engine = self.params(&[]).remove("engine").or_else(servers).unwrap_or_default();
+        Demand { picture: self.picture(), engine }
     }
 
     /// Frames a second of what it shows, where that is known.
