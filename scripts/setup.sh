@@ -4,7 +4,7 @@
 # What is already there is left alone, so running it again costs a fraction of a second.
 #
 #   LIPSTREAM_ORT_WHEEL=FILE   take the wheel from FILE in place of the package index
-#   LIPSTREAM_SETUP_TESTS=1    install too what only the tests need: other servers and browsers as peers
+#   LIPSTREAM_SETUP_TESTS=1    install too what only the tests need: other servers, browsers and aiortc as peers
 #   PIP_INDEX_URL, pip.conf    choose the package index, as for pip
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,10 +16,10 @@ PACKAGES=(
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-dev
 )
 
-# What only `make test` needs, to try real peers; tests whose peer is missing are skipped.
+# What only `make test` needs, to try real peers.
 TEST_PACKAGES=(
     nginx libnginx-mod-rtmp chromium firefox-esr
-    gstreamer1.0-nice python3-gi gir1.2-gst-plugins-bad-1.0
+    gstreamer1.0-nice python3-gi gir1.2-gst-plugins-bad-1.0 python3-venv
 )
 [ "${LIPSTREAM_SETUP_TESTS:-0}" = 0 ] || PACKAGES+=("${TEST_PACKAGES[@]}")
 
@@ -32,6 +32,10 @@ ORT_LIBRARIES=(
     libopenvino.so.2541 libopenvino_onnx_frontend.so.2541 libopenvino_intel_cpu_plugin.so libtbb.so.12 libtbbmalloc.so
 )
 ORT_DIR=.lipstream/ort
+
+# aiortc from PyPI, with the versions of the list, in an environment of its own.
+PEERS_LIST=tests/peers/requirements.txt
+PEERS_DIR=.lipstream/peers
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -129,6 +133,24 @@ install_onnxruntime() {
     say "ONNX Runtime $ORT_VERSION: unpacked in $ORT_DIR ($(du -sh "$ORT_DIR" | cut -f1))"
 }
 
+install_aiortc() {
+    # Debian's Python, where it is: its venv is among the packages.
+    local python=/usr/bin/python3
+    [ -x "$python" ] || python=python3
+    local wanted
+    wanted=$("$python" --version && cat "$PEERS_LIST")
+    if [ "$(cat "$PEERS_DIR/made-from" 2>/dev/null)" = "$wanted" ]; then
+        say "aiortc: there"
+        return
+    fi
+    say "aiortc: installing in $PEERS_DIR (160 MB)"
+    rm -rf -- "$PEERS_DIR"
+    "$python" -m venv "$PEERS_DIR" || fail "$python makes no virtual environment: install its venv module"
+    "$PEERS_DIR/bin/pip" install --quiet --disable-pip-version-check --only-binary=:all: --requirement "$PEERS_LIST" ||
+        fail "pip could not install $PEERS_LIST: PIP_INDEX_URL chooses another package index"
+    printf '%s\n' "$wanted" >"$PEERS_DIR/made-from"
+}
+
 check_rust() {
     command -v cargo >/dev/null || fail "cargo is not in PATH: install Rust 1.92 or newer from https://rustup.rs"
 }
@@ -136,3 +158,4 @@ check_rust() {
 check_rust
 install_packages
 install_onnxruntime
+[ "${LIPSTREAM_SETUP_TESTS:-0}" = 0 ] || install_aiortc
