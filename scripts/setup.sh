@@ -4,7 +4,7 @@
 # What is already there is left alone, so running it again costs a fraction of a second.
 #
 #   LIPSTREAM_ORT_WHEEL=FILE   take the wheel from FILE in place of the package index
-#   LIPSTREAM_SETUP_TESTS=1    install too what only the tests need: other servers, browsers and aiortc as peers
+#   LIPSTREAM_SETUP_TESTS=1    install too what only the tests need: other servers, browsers, players and aiortc as peers
 #   PIP_INDEX_URL, pip.conf    choose the package index, as for pip
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,7 +18,7 @@ PACKAGES=(
 
 # What only `make test` needs, to try real peers.
 TEST_PACKAGES=(
-    nginx libnginx-mod-rtmp chromium firefox-esr
+    nginx libnginx-mod-rtmp chromium firefox-esr mpv vlc-bin vlc-plugin-base
     gstreamer1.0-nice python3-gi gir1.2-gst-plugins-bad-1.0 python3-venv
 )
 [ "${LIPSTREAM_SETUP_TESTS:-0}" = 0 ] || PACKAGES+=("${TEST_PACKAGES[@]}")

@@ -1,11 +1,14 @@
-//! `lipstream serve` with peers that share no code with it: aiortc as viewer, publisher and SFU.
+//! `lipstream serve` with peers that share no code with it: aiortc as viewer, publisher and SFU; mpv and VLC as players.
 
 mod aiortc;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../live/mod.rs"]
 mod live;
+mod mpv;
+mod players;
 mod screen;
+mod vlc;
 
 use std::{
     path::Path,
@@ -35,6 +38,12 @@ fn installed(program: &Path) -> bool {
     assert!(!needed, "{missing}; LIPSTREAM_SETUP_TESTS=0 goes without");
     println!("skipped: {missing}");
     false
+}
+
+/// Waits for a player's end; exit code and standard error.
+fn end(process: live::Running) -> (i32, String) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(process.end(PATIENCE))
 }
 
 /// A service that may push to this machine, with the session `stage`: the demo avatar, watched or not.
