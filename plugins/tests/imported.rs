@@ -52,3 +52,18 @@ fn bins_share_one_network_and_its_batches() {
     assert!(items > 40 && batches < items, "{items} frames in {batches} batches");
     assert!(live.stat("late") < 15, "late {}: {stats}", live.stat("late"));
 }
+
+#[test]
+fn an_exact_bin_declares_the_frames_that_its_boxes_wait_for() {
+    let home = tempfile::tempdir().unwrap();
+    let engine = engine(home.path());
+    let Some((info, frames)) = people(320, 180, 25) else { return };
+    let options = [("engine", engine.as_str()), ("device", "cpu"), ("exact", "true")];
+    let mut live = Live::new(info, frames, &options, true);
+    live.feed(1500, |_, frame| Some(frame), |t| Some(voice(t)));
+    let mut query = gst::query::Latency::new();
+    assert!(live.pipeline.query(&mut query));
+    // The mel's window, the time to compute and four frames of 25 a second.
+    let own = ms(15 * 25 / 2 + 25) + ms(20) + ms(4 * 40);
+    assert!(query.result().1 >= own && query.result().1 < own + ms(60), "{:?}", query.result());
+}

@@ -178,7 +178,8 @@ impl VideoStream {
             let patience = frame.time.and_then(|time| element.patience(time));
             frame.plan = match (std::mem::replace(&mut frame.plan, Plan::Pass(None)), &frame.face) {
                 (Plan::Due { identity, features }, Some(face)) => {
-                    let later = self.pending.iter().map_while(|frame| frame.face.as_ref()).collect();
+                    let same = |later: &&Face| later.track_id == face.track_id;
+                    let later = self.pending.iter().map_while(|frame| frame.face.as_ref().filter(same)).collect();
                     let said = Said { face, later, identity, features: &features };
                     self.speaker.submit(&frame.buffer, info, said, patience)?
                 }
