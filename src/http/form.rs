@@ -50,7 +50,7 @@ impl ToSchema for Binary {}
 /// A form that is being read.
 pub struct Form {
     form: Multipart,
-    gate: Arc<Mutex<Gate>>,
+    lookahead: Arc<Mutex<Lookahead>>,
     texts: &'static [&'static str],
     files: &'static [&'static str],
 }
@@ -74,18 +74,18 @@ impl Form {
         body::check_length(request.headers(), limit, key)?;
         let (parts, body) = request.into_parts();
         let pieces = body::bounded(body, limit, key, Pace::files(idle));
-        let gate = Arc::new(Mutex::new(Gate::default()));
-        let request = Request::from_parts(parts, Body::from_stream(guarded(pieces, gate.clone())));
+        let lookahead = Arc::new(Mutex::new(Lookahead::default()));
+        let request = Request::from_parts(parts, Body::from_stream(guarded(pieces, lookahead.clone())));
         let refused = |e: MultipartRejection| Problem::media_type(e.body_text());
         let form = Multipart::from_request(request, &()).await.map_err(refused)?;
-        Ok(Self { form, gate, texts, files })
+        Ok(Self { form, lookahead, texts, files })
     }
 
     /// The next field; files are stored in `uploads`.
     pub async fn next(&mut self, uploads: &Uploads) -> Result<Option<Part>, Problem> {
-        *self.gate.lock() = Gate { head: true, ..Gate::default() };
+        *self.lookahead.lock() = Lookahead { head: true, ..Lookahead::default() };
         let Some(field) = self.form.next_field().await.map_err(broken)? else { return Ok(None) };
-        *self.gate.lock() = Gate::default();
+        *self.lookahead.lock() = Lookahead::default();
         let name = field.name().unwrap_or_default().to_owned();
         if self.texts.contains(&name.as_str()) {
             return Ok(Some(Part::Text(name, text(field).await?)));
@@ -106,7 +106,7 @@ impl Form {
 /// What the form's parser has been given since it last gave something: it takes all that there is and keeps it until
 /// it finds what it looks for.
 #[derive(Default)]
-struct Gate {
+struct Lookahead {
     /// It looks for the head of a part.
     head: bool,
     taken: usize,
@@ -117,25 +117,25 @@ struct Gate {
 /// `pieces` in portions, and no more of them than a head may have where the parser looks for one.
 fn guarded(
     mut pieces: impl Stream<Item = Result<Bytes, Problem>> + Unpin,
-    gate: Arc<Mutex<Gate>>,
+    lookahead: Arc<Mutex<Lookahead>>,
 ) -> impl Stream<Item = Result<Bytes, Problem>> {
     stream::poll_fn(move |context| {
-        let mut gate = gate.lock();
-        if gate.taken >= if gate.head { HEAD } else { AHEAD } {
-            if gate.head && gate.held {
+        let mut lookahead = lookahead.lock();
+        if lookahead.taken >= if lookahead.head { HEAD } else { AHEAD } {
+            if lookahead.head && lookahead.held {
                 let cause = format!("a part of the form does not begin within {} kB", HEAD >> 10);
                 return Poll::Ready(Some(Err(Problem::bad_request(cause))));
             }
-            gate.held = true;
-            if !gate.head {
-                gate.taken = 0;
+            lookahead.held = true;
+            if !lookahead.head {
+                lookahead.taken = 0;
             }
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         let piece = ready!(pieces.poll_next_unpin(context));
         if let Some(Ok(piece)) = &piece {
-            gate.taken += piece.len();
+            lookahead.taken += piece.len();
         }
         Poll::Ready(piece)
     })

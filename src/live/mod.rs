@@ -1,7 +1,7 @@
 //! Live media between the parts of the service, free of any protocol.
 //!
 //! ```text
-//! RTMP, WHIP, a URL, an avatar ─► Decoder ─► Inlet ─► Conductor ─► graph ─► Outlet ─► Viewer ─► RTMP, WHEP, push
+//! RTMP, WHIP, a URL, an avatar ─► Decoder ─► Inlet ─► Pacer ─► graph ─► Outlet ─► Viewer ─► RTMP, WHEP, push
 //! ```
 //!
 //! A session has one running time, from 0 at its start, on its pipeline's clock. What comes in carries the source's own

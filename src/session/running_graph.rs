@@ -51,7 +51,7 @@ pub struct RunningGraph {
 /// The encoders of a graph; they do not keep it alive.
 struct Taps {
     pipeline: gst::glib::WeakRef<gst::Pipeline>,
-    gates: [Arc<Gate>; Codec::ALL.len()],
+    starts: [Arc<EncoderStart>; Codec::ALL.len()],
     /// Configured bit rates in the encoders' own units.
     h264_rate: u32,
     vp8_rate: i32,
@@ -59,12 +59,12 @@ struct Taps {
 
 /// Where a codec's encoder begins anew when its valve opens. Encoders and parsers keep the last frame that they got before
 /// the valve was shut, and give it when the next one comes.
-struct Gate {
+struct EncoderStart {
     /// Running time, in ns, of the first buffer since the valve opened; `u64::MAX` before it has come.
     opened: AtomicU64,
 }
 
-impl Gate {
+impl EncoderStart {
     /// Running times are rounded on their way through an encoder.
     const ROUNDING: u64 = 1_000_000;
 
@@ -86,15 +86,15 @@ impl Gate {
         running.saturating_add(Self::ROUNDING) >= self.opened.load(Ordering::Relaxed)
     }
 
-    /// A gate that sees what goes through `valve`.
+    /// One that sees what goes through `valve`.
     fn behind(valve: Option<gst::Element>) -> Arc<Self> {
-        let gate = Arc::new(Self::new());
+        let start = Arc::new(Self::new());
         // A graph of the user's without valves encodes all the time: nothing in it is stale.
         let Some(pad) = valve.and_then(|valve| valve.static_pad("src")) else {
-            gate.entered(0);
-            return gate;
+            start.entered(0);
+            return start;
         };
-        let seen = gate.clone();
+        let seen = start.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             let segment = pad.sticky_event::<gst::event::Segment>(0);
             if let Some(pts) = info.buffer().and_then(|buffer| buffer.pts())
@@ -106,7 +106,7 @@ impl Gate {
             }
             gst::PadProbeReturn::Ok
         });
-        gate
+        start
     }
 }
 
@@ -150,10 +150,10 @@ impl RunningGraph {
             rests: AtomicU64::new(0),
         });
         graph.measure(&lipsync)?;
-        let gates = Codec::ALL.map(|codec| Gate::behind(pipeline.by_name(&format!("{codec}-valve"))));
-        for (codec, gate) in Codec::ALL.into_iter().zip(&gates) {
+        let starts = Codec::ALL.map(|codec| EncoderStart::behind(pipeline.by_name(&format!("{codec}-valve"))));
+        for (codec, start) in Codec::ALL.into_iter().zip(&starts) {
             if let Some(sink) = pipeline.by_name(&format!("{codec}-out")).and_then(|e| e.downcast::<AppSink>().ok()) {
-                tap(&sink, codec, outlet, gate.clone());
+                tap(&sink, codec, outlet, start.clone());
             }
         }
         pipeline.use_clock(Some(&clock::system()));
@@ -171,7 +171,7 @@ impl RunningGraph {
         };
         let taps = Taps {
             pipeline: pipeline.downgrade(),
-            gates,
+            starts,
             h264_rate: number("h264-encoder", "bitrate") as u32,
             vp8_rate: number("vp8-encoder", "target-bitrate") as i32,
         };
@@ -300,7 +300,7 @@ impl Encoders for Taps {
     fn enable(&self, codec: Codec, on: bool) {
         if let Some(valve) = self.named(&format!("{codec}-valve")) {
             if let Some(place) = Codec::ALL.iter().position(|known| *known == codec).filter(|_| on) {
-                self.gates[place].open();
+                self.starts[place].open();
             }
             valve.set_property("drop", !on);
         }
@@ -339,7 +339,7 @@ impl Taps {
 }
 
 /// Sends what an appsink gets to the outlet.
-fn tap(sink: &AppSink, codec: Codec, outlet: &Arc<Outlet>, gate: Arc<Gate>) {
+fn tap(sink: &AppSink, codec: Codec, outlet: &Arc<Outlet>, start: Arc<EncoderStart>) {
     let outlet = outlet.clone();
     let mut header = None;
     sink.set_callbacks(
@@ -355,7 +355,7 @@ fn tap(sink: &AppSink, codec: Codec, outlet: &Arc<Outlet>, gate: Arc<Gate>) {
                         header = Some(data);
                     }
                 }
-                if let Some(packet) = packet(codec, &sample, &gate) {
+                if let Some(packet) = packet(codec, &sample, &start) {
                     outlet.publish(packet);
                 }
                 Ok(gst::FlowSuccess::Ok)
@@ -364,13 +364,13 @@ fn tap(sink: &AppSink, codec: Codec, outlet: &Arc<Outlet>, gate: Arc<Gate>) {
     );
 }
 
-/// A sample of an encoder as a packet; `None` for what is from before the running time's zero or before the gate opened.
-fn packet(codec: Codec, sample: &gst::Sample, gate: &Gate) -> Option<Packet> {
+/// A sample of an encoder as a packet; `None` for what is from before the running time's zero or before its valve opened.
+fn packet(codec: Codec, sample: &gst::Sample, start: &EncoderStart) -> Option<Packet> {
     let buffer = sample.buffer()?;
     let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
     // x264enc counts from 1000 hours and says so in its segment.
     let running = segment.to_running_time(buffer.pts()?)?.nseconds();
-    if !gate.passes(running) {
+    if !start.passes(running) {
         return None;
     }
     let delay = match codec {

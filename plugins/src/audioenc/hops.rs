@@ -8,7 +8,7 @@ use lipstream_engines::{
     audio::{FrontEnd, SAMPLE_RATE},
 };
 
-use super::gate::Gate;
+use super::activity::VoiceActivity;
 use crate::features;
 
 /// Timestamps that differ by less from the count of samples are jitter: 10 ms.
@@ -25,7 +25,7 @@ pub struct Hops {
     features: u64,
     /// Samples from the start of the next feature's hop on.
     heard: VecDeque<f32>,
-    gate: Gate,
+    activity: VoiceActivity,
     /// Audio before this running time counts as silence.
     hushed: Option<gst::ClockTime>,
 }
@@ -38,7 +38,7 @@ impl Hops {
             samples: 0,
             features: 0,
             heard: VecDeque::new(),
-            gate: Gate::default(),
+            activity: VoiceActivity::default(),
             hushed: None,
         }
     }
@@ -53,7 +53,7 @@ impl Hops {
         self.anchor = None;
         (self.samples, self.features) = (0, 0);
         self.heard.clear();
-        self.gate = Gate::default();
+        self.activity = VoiceActivity::default();
         self.hushed = None;
     }
 
@@ -61,7 +61,7 @@ impl Hops {
     pub fn interrupt(&mut self, until: Option<gst::ClockTime>) {
         self.encoder.hush();
         self.heard.iter_mut().for_each(|s| *s = 0.0);
-        self.gate = Gate::default();
+        self.activity = VoiceActivity::default();
         self.hushed = until;
     }
 
@@ -146,7 +146,7 @@ impl Hops {
         let count = |time: std::time::Duration| time.as_micros() as usize * (SAMPLE_RATE as usize / 1000) / 1000;
         let (hop, overhang) = (count(self.encoder.hop()), count(self.encoder.overhang()));
         let audio = self.heard.make_contiguous();
-        let voiced = self.gate.voiced(&audio[..audio.len().min(overhang.max(hop))]);
+        let voiced = self.activity.voiced(&audio[..audio.len().min(overhang.max(hop))]);
         self.heard.drain(..hop.min(self.heard.len()));
         voiced
     }

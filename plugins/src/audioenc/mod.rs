@@ -13,7 +13,7 @@
 //! gst-launch-1.0 filesrc location=speech.wav ! decodebin3 ! audioconvert ! audioresample ! lipaudioenc ! fakesink dump=true
 //! ```
 
-mod gate;
+mod activity;
 mod hops;
 pub(crate) mod imp;
 

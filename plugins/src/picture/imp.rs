@@ -4,7 +4,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_video::{VideoFormat, VideoInfo};
 use parking_lot::Mutex;
 
-use super::told::{self, Told};
+use super::changes::{self, Change};
 use crate::video;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -246,7 +246,7 @@ impl LipPicture {
             let bottom = info.field_order() == gst_video::VideoFieldOrder::BottomFieldFirst;
             parts.deinterlace.set_property_from_str("fields", if bottom { "bottom" } else { "top" });
         }
-        told::of(info).into_iter().for_each(|told| self.tell(told));
+        changes::of(info).into_iter().for_each(|change| self.tell(change));
     }
 
     /// A picture comes: where it is of another kind than the one before, what leaves is decided anew. Caps alone decide
@@ -261,7 +261,7 @@ impl LipPicture {
         };
         self.limit(size, Some(&info));
         if let Some(before) = before.filter(|before| *before != shape) {
-            self.tell(told::resized(before, shape, size));
+            self.tell(changes::resized(before, shape, size));
         }
     }
 
@@ -278,12 +278,12 @@ impl LipPicture {
         }
     }
 
-    fn tell(&self, told: Told) {
-        gst::info!(CAT, imp = self, "{}", told.text);
+    fn tell(&self, change: Change) {
+        gst::info!(CAT, imp = self, "{}", change.text);
         let structure = gst::Structure::builder("lippicture")
-            .field("kind", told.kind)
-            .field("text", told.text)
-            .field("warning", told.warning)
+            .field("kind", change.kind)
+            .field("text", change.text)
+            .field("warning", change.warning)
             .build();
         let obj = self.obj();
         // Nobody listens where this fails.

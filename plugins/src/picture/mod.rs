@@ -10,8 +10,8 @@
 //! gst-launch-1.0 filesrc location=phone.mp4 ! decodebin3 ! lippicture ! lipfacetrack ! videoconvert ! autovideosink
 //! ```
 
+mod changes;
 mod imp;
-mod told;
 
 use gst::{glib, prelude::*};
 

@@ -11,11 +11,11 @@ const BLOCK: usize = SAMPLE_RATE as usize / 200;
 
 /// A level gate with hysteresis.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub struct VoiceActivity {
     open: bool,
 }
 
-impl Gate {
+impl VoiceActivity {
     /// Whether there is voice in `samples`, the audio that the next feature is made of. Zeros never are voice.
     pub fn voiced(&mut self, samples: &[f32]) -> bool {
         let power = |block: &[f32]| block.iter().map(|s| s * s).sum::<f32>() / block.len() as f32;
@@ -37,20 +37,20 @@ mod tests {
 
     #[test]
     fn it_opens_and_closes_6_db_apart() {
-        let mut gate = Gate::default();
+        let mut activity = VoiceActivity::default();
         let heard: Vec<bool> = [-80.0, -55.0, -50.0, -55.0, -57.0, -59.0, -55.0, -50.0]
             .into_iter()
-            .map(|dbfs| gate.voiced(&at(dbfs)))
+            .map(|dbfs| activity.voiced(&at(dbfs)))
             .collect();
         assert_eq!(heard, [false, false, true, true, true, false, false, true]);
     }
 
     #[test]
     fn zeros_close_it_and_a_late_onset_opens_it() {
-        let mut gate = Gate { open: true };
-        assert!(!gate.voiced(&[0.0; 560]) && !gate.voiced(&[]));
+        let mut activity = VoiceActivity { open: true };
+        assert!(!activity.voiced(&[0.0; 560]) && !activity.voiced(&[]));
         let mut onset = vec![0.0; 560];
         onset[480..].copy_from_slice(&at(-45.0)[..80]);
-        assert!(gate.voiced(&onset));
+        assert!(activity.voiced(&onset));
     }
 }
