@@ -1,7 +1,7 @@
 //! WHIP and WHEP with a real peer over loopback.
 
 mod clients;
-mod house;
+mod harness;
 mod peer;
 mod play;
 mod publish;

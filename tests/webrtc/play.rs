@@ -10,14 +10,14 @@ use lipstream::{live::Codec, webrtc::Settings};
 use str0m::format::Codec as Format;
 
 use crate::{
-    house::{FRAGMENT, Feed, House, SHOW, Show, header, stamp},
+    harness::{FRAGMENT, Feed, Harness, SHOW, Show, header, stamp},
     peer::{Media, News, Order, PLAY, Peer, Wish},
 };
 
 /// A peer that watches `relay`, connected; its URL.
-fn watch(house: &House, wish: Wish) -> (Peer, String) {
+fn watch(harness: &Harness, wish: Wish) -> (Peer, String) {
     let peer = Peer::new(wish);
-    let (location, _, answer) = house.open("/whep/relay", &peer.offer);
+    let (location, _, answer) = harness.open("/whep/relay", &peer.offer);
     peer.tell(Order::Answer(answer));
     peer.connected();
     (peer, location)
@@ -44,13 +44,13 @@ fn assert_steps(stamps: &[u64], step: u64) {
 #[test]
 fn a_viewer_gets_every_frame_and_sound_from_a_key_frame_on() {
     for codec in [Codec::H264, Codec::Vp8] {
-        let house = House::new(Settings::default());
+        let harness = Harness::new(Settings::default());
         let format = if codec == Codec::Vp8 { Format::Vp8 } else { Format::H264 };
         let peer = Peer::new(Wish { video: Some(format), ..PLAY });
-        let (location, _, answer) = house.open("/whep/relay", &peer.offer);
+        let (location, _, answer) = harness.open("/whep/relay", &peer.offer);
         assert!(location.starts_with("/whep/relay/"), "{location}");
         assert!(answer.contains("a=ice-lite"), "{answer}");
-        let _feed = Feed::start(&house.outlet("relay"), Show { codec, ..SHOW });
+        let _feed = Feed::start(&harness.outlet("relay"), Show { codec, ..SHOW });
         peer.tell(Order::Answer(answer));
         peer.connected();
         let media = peer.media(Duration::from_secs(3));
@@ -62,19 +62,19 @@ fn a_viewer_gets_every_frame_and_sound_from_a_key_frame_on() {
         let sounds = stamps(&media, false);
         assert!(sounds.len() >= 130, "{} sounds in 3 s", sounds.len());
         assert_steps(&sounds, 20);
-        house.until("packets are counted", |house| house.server.totals().sent.packets > 300);
-        let status = &house.server.peers_of("relay")[0];
+        harness.until("packets are counted", |harness| harness.server.totals().sent.packets > 300);
+        let status = &harness.server.peers_of("relay")[0];
         assert!(status.connected && status.codecs == [codec.name(), "opus"], "{status:?}");
     }
 }
 
 #[test]
 fn h264_is_preferred_where_both_are_offered() {
-    let house = House::new(Settings::default());
+    let harness = Harness::new(Settings::default());
     let (h264, vp8) = (Peer::new(PLAY), Peer::new(Wish { video: Some(Format::Vp8), ..PLAY }));
-    house.open("/whep/relay", &h264.offer);
-    house.open("/whep/relay", &vp8.offer);
-    let codecs: Vec<_> = house.server.peers().iter().map(|peer| peer.codecs.clone()).collect();
+    harness.open("/whep/relay", &h264.offer);
+    harness.open("/whep/relay", &vp8.offer);
+    let codecs: Vec<_> = harness.server.peers().iter().map(|peer| peer.codecs.clone()).collect();
     assert_eq!(codecs, [vec!["h264", "opus"], vec!["vp8", "opus"]]);
     // As a browser offers: both, in one section, VP8 first.
     let both = vp8
@@ -87,29 +87,29 @@ fn h264_is_preferred_where_both_are_offered() {
         .collect::<String>()
         + "a=rtpmap:108 H264/90000\r\n\
            a=fmtp:108 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n";
-    house.open("/whep/relay", &both);
-    assert_eq!(house.server.peers()[2].codecs, ["h264", "opus"]);
+    harness.open("/whep/relay", &both);
+    assert_eq!(harness.server.peers()[2].codecs, ["h264", "opus"]);
 }
 
 #[test]
 fn lost_packets_are_sent_again() {
-    let house = House::new(Settings::default());
-    let _feed = Feed::start(&house.outlet("relay"), SHOW);
-    let (peer, _) = watch(&house, PLAY);
+    let harness = Harness::new(Settings::default());
+    let _feed = Feed::start(&harness.outlet("relay"), SHOW);
+    let (peer, _) = watch(&harness, PLAY);
     peer.tell(Order::Lose(20));
     let media = peer.media(Duration::from_secs(4));
     let pictures = stamps(&media, true);
     assert!(pictures.len() >= 85, "{} pictures in 4 s", pictures.len());
     assert_steps(&pictures, 40);
     assert!(media.iter().filter(|media| media.video).all(|media| media.contiguous));
-    house.until("resends are counted", |house| house.server.totals().sent.nacks > 5);
+    harness.until("resends are counted", |harness| harness.server.totals().sent.nacks > 5);
 }
 
 #[test]
 fn a_lost_picture_makes_a_key_frame_but_not_more_than_one_a_second() {
-    let house = House::new(Settings::default());
-    let (peer, _) = watch(&house, PLAY);
-    let feed = Feed::start(&house.outlet("relay"), SHOW);
+    let harness = Harness::new(Settings::default());
+    let (peer, _) = watch(&harness, PLAY);
+    let feed = Feed::start(&harness.outlet("relay"), SHOW);
     peer.wait("a picture", |news| matches!(news, News::Media(media) if media.video).then_some(()));
     std::thread::sleep(Duration::from_millis(1100));
     let before = feed.asked.key_frames.load(Ordering::SeqCst);
@@ -127,15 +127,15 @@ fn a_lost_picture_makes_a_key_frame_but_not_more_than_one_a_second() {
     }
     let asked = feed.asked.key_frames.load(Ordering::SeqCst) - before;
     assert!((2..=5).contains(&asked), "{asked} key frames for 50 requests in 2.5 s");
-    house.until("requests are counted", |house| house.server.totals().sent.plis >= 2);
+    harness.until("requests are counted", |harness| harness.server.totals().sent.plis >= 2);
 }
 
 #[test]
 fn sender_reports_put_sound_and_picture_on_one_clock() {
-    let house = House::new(Settings::default());
+    let harness = Harness::new(Settings::default());
     // The video encoder is 90 ms slower: that must not show.
-    let _feed = Feed::start(&house.outlet("relay"), Show { late: Duration::from_millis(90), ..SHOW });
-    let (peer, _) = watch(&house, PLAY);
+    let _feed = Feed::start(&harness.outlet("relay"), Show { late: Duration::from_millis(90), ..SHOW });
+    let (peer, _) = watch(&harness, PLAY);
     let media = peer.media(Duration::from_secs(4));
     let captured = |video: bool| -> BTreeMap<u64, f64> {
         let of = media.iter().filter(|media| media.video == video);
@@ -152,10 +152,10 @@ fn sender_reports_put_sound_and_picture_on_one_clock() {
 
 #[test]
 fn a_graph_that_starts_anew_goes_on_in_rtp_time() {
-    let house = House::new(Settings::default());
-    let outlet = house.outlet("relay");
+    let harness = Harness::new(Settings::default());
+    let outlet = harness.outlet("relay");
     let feed = Feed::start(&outlet, SHOW);
-    let (peer, _) = watch(&house, PLAY);
+    let (peer, _) = watch(&harness, PLAY);
     let before = peer.media(Duration::from_secs(2));
     drop(feed);
     outlet.detach();
@@ -174,63 +174,63 @@ fn a_graph_that_starts_anew_goes_on_in_rtp_time() {
 
 #[test]
 fn delete_frees_everything_at_once() {
-    let house = House::new(Settings::default());
-    let _feed = Feed::start(&house.outlet("relay"), SHOW);
-    let (peer, location) = watch(&house, PLAY);
-    assert_eq!(house.outlet("relay").viewers(), 1);
-    assert_eq!(house.delete(&location), 200);
-    assert_eq!((house.outlet("relay").viewers(), house.server.peers().len()), (0, 0));
-    assert_eq!(house.delete(&location), 404);
+    let harness = Harness::new(Settings::default());
+    let _feed = Feed::start(&harness.outlet("relay"), SHOW);
+    let (peer, location) = watch(&harness, PLAY);
+    assert_eq!(harness.outlet("relay").viewers(), 1);
+    assert_eq!(harness.delete(&location), 200);
+    assert_eq!((harness.outlet("relay").viewers(), harness.server.peers().len()), (0, 0));
+    assert_eq!(harness.delete(&location), 404);
     peer.wait("a good-bye", |news| matches!(news, News::Gone).then_some(()));
 }
 
 #[test]
 fn a_peer_that_says_goodbye_is_gone() {
-    let house = House::new(Settings::default());
-    let _feed = Feed::start(&house.outlet("relay"), SHOW);
-    let (peer, _) = watch(&house, PLAY);
+    let harness = Harness::new(Settings::default());
+    let _feed = Feed::start(&harness.outlet("relay"), SHOW);
+    let (peer, _) = watch(&harness, PLAY);
     peer.tell(Order::Close);
-    house.until("the peer has gone", |house| house.server.peers().is_empty());
-    assert_eq!(house.outlet("relay").viewers(), 0);
-    assert_eq!(house.server.totals().timed_out, 0);
+    harness.until("the peer has gone", |harness| harness.server.peers().is_empty());
+    assert_eq!(harness.outlet("relay").viewers(), 0);
+    assert_eq!(harness.server.totals().timed_out, 0);
 }
 
 #[test]
 fn peers_that_never_come_or_fall_silent_are_dropped_and_disturb_nobody() {
     let (setup_timeout, idle_timeout) = (Duration::from_secs(2), Duration::from_secs(2));
-    let house = House::new(Settings { setup_timeout, idle_timeout, ..Settings::default() });
-    let _feed = Feed::start(&house.outlet("relay"), SHOW);
+    let harness = Harness::new(Settings { setup_timeout, idle_timeout, ..Settings::default() });
+    let _feed = Feed::start(&harness.outlet("relay"), SHOW);
     let never = Peer::new(PLAY);
-    house.open("/whep/relay", &never.offer);
-    let (silent, _) = watch(&house, PLAY);
-    let (good, _) = watch(&house, PLAY);
+    harness.open("/whep/relay", &never.offer);
+    let (silent, _) = watch(&harness, PLAY);
+    let (good, _) = watch(&harness, PLAY);
     silent.tell(Order::Stall);
     let media = good.media(Duration::from_secs(5));
     let pictures = stamps(&media, true);
     assert!(pictures.len() >= 110, "{} pictures in 5 s", pictures.len());
     assert_steps(&pictures, 40);
-    assert_eq!(house.server.peers().len(), 1, "{:?}", house.server.peers());
-    assert_eq!(house.outlet("relay").viewers(), 1);
-    let totals = house.server.totals();
+    assert_eq!(harness.server.peers().len(), 1, "{:?}", harness.server.peers());
+    assert_eq!(harness.outlet("relay").viewers(), 1);
+    let totals = harness.server.totals();
     assert_eq!((totals.never_connected, totals.timed_out, totals.opened), (1, 1, 3));
 }
 
 #[test]
 fn the_end_of_a_session_ends_its_viewers() {
-    let house = House::new(Settings::default());
-    let (peer, location) = watch(&house, PLAY);
-    house.manager.remove("relay").unwrap();
+    let harness = Harness::new(Settings::default());
+    let (peer, location) = watch(&harness, PLAY);
+    harness.manager.remove("relay").unwrap();
     peer.wait("a good-bye", |news| matches!(news, News::Gone).then_some(()));
-    house.until("the peer has gone", |house| house.server.peers().is_empty());
-    assert_eq!(house.delete(&location), 404);
+    harness.until("the peer has gone", |harness| harness.server.peers().is_empty());
+    assert_eq!(harness.delete(&location), 404);
 }
 
 #[test]
 fn the_encoder_follows_a_slow_network() {
-    let house = House::new(Settings::default());
+    let harness = Harness::new(Settings::default());
     // 3 Mbit/s of video.
-    let feed = Feed::start(&house.outlet("relay"), Show { size: 15_000, ..SHOW });
-    let (peer, _) = watch(&house, PLAY);
+    let feed = Feed::start(&harness.outlet("relay"), Show { size: 15_000, ..SHOW });
+    let (peer, _) = watch(&harness, PLAY);
     peer.media(Duration::from_secs(1));
     peer.tell(Order::Throttle(1_000_000));
     let start = Instant::now();
@@ -241,8 +241,8 @@ fn the_encoder_follows_a_slow_network() {
     }
     println!("1 Mbit/s was found after {:?}: {:?}", start.elapsed(), lowest(&feed));
     // Estimates sway; one of them is told.
-    let told = |house: &House| house.server.peers().first().and_then(|peer| peer.bandwidth);
-    house.until("the estimate is told", |house| told(house).is_some_and(|bandwidth| bandwidth < 1_200_000));
+    let told = |harness: &Harness| harness.server.peers().first().and_then(|peer| peer.bandwidth);
+    harness.until("the estimate is told", |harness| told(harness).is_some_and(|bandwidth| bandwidth < 1_200_000));
     // What fits flows: pictures come at their rate.
     peer.media(Duration::from_secs(3));
     let pictures = stamps(&peer.media(Duration::from_secs(3)), true);
@@ -251,14 +251,14 @@ fn the_encoder_follows_a_slow_network() {
 
 #[test]
 fn candidates_trickle_and_ice_restarts() {
-    let house = House::new(Settings::default());
-    let _feed = Feed::start(&house.outlet("relay"), SHOW);
+    let harness = Harness::new(Settings::default());
+    let _feed = Feed::start(&harness.outlet("relay"), SHOW);
     // The offer names no candidate, as that of a browser at first; and a name of mDNS is all that follows.
     let peer = Peer::new(Wish { candidates: false, ..PLAY });
-    let (location, etag, answer) = house.open("/whep/relay", &peer.offer);
+    let (location, etag, answer) = harness.open("/whep/relay", &peer.offer);
     let hidden = "a=candidate:2 1 udp 2113937151 2a3c5f4e-1c0e-4b1c-9d52-3b7f1c1d9a55.local 50123 typ host\r\n";
     let headers = [("content-type", FRAGMENT), ("if-match", etag.as_str())];
-    let (head, text) = house.send("PATCH", &location, &headers, hidden.as_bytes());
+    let (head, text) = harness.send("PATCH", &location, &headers, hidden.as_bytes());
     assert_eq!(head.status(), 204, "{text}");
     peer.tell(Order::Answer(answer.clone()));
     peer.connected();
@@ -269,7 +269,7 @@ fn candidates_trickle_and_ice_restarts() {
     let (ufrag, password) = credentials.recv().unwrap();
     let fragment = format!("a=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\n");
     let headers = [("content-type", FRAGMENT), ("if-match", "*")];
-    let (head, text) = house.send("PATCH", &location, &headers, fragment.as_bytes());
+    let (head, text) = harness.send("PATCH", &location, &headers, fragment.as_bytes());
     assert_eq!(head.status(), 200, "{text}");
     let fresh = header(&head, "etag");
     assert!(!fresh.is_empty() && fresh != etag);
@@ -291,5 +291,5 @@ fn candidates_trickle_and_ice_restarts() {
     assert!(stamps(&media, true).len() > 40, "pictures go on after the restart");
     // The old tag names an ICE session that is no more.
     let headers = [("content-type", FRAGMENT), ("if-match", etag.as_str())];
-    assert_eq!(house.send("PATCH", &location, &headers, hidden.as_bytes()).0.status(), 412);
+    assert_eq!(harness.send("PATCH", &location, &headers, hidden.as_bytes()).0.status(), 412);
 }

@@ -11,7 +11,7 @@ use lipstream::webrtc::{Role, Settings};
 use str0m::{format::Codec as Format, media::Direction};
 
 use crate::{
-    house::House,
+    harness::Harness,
     peer::{News, Order, PLAY, PUBLISH, Peer, Wish},
 };
 
@@ -84,15 +84,15 @@ impl Drop for Camera {
 #[test]
 fn a_published_camera_is_decoded_and_comes_out_again() {
     for format in [Format::H264, Format::Vp8] {
-        let house = House::new(Settings::default());
+        let harness = Harness::new(Settings::default());
         let camera = Camera::start(format);
         let peer = Peer::new(Wish { video: Some(format), ..PUBLISH });
-        let (location, _, answer) = house.open("/whip/relay", &peer.offer);
+        let (location, _, answer) = harness.open("/whip/relay", &peer.offer);
         assert!(location.starts_with("/whip/relay/"), "{location}");
         peer.tell(Order::Answer(answer));
         peer.connected();
         let viewer = Peer::new(PLAY);
-        let (_, _, answer) = house.open("/whep/relay", &viewer.offer);
+        let (_, _, answer) = harness.open("/whep/relay", &viewer.offer);
         viewer.tell(Order::Answer(answer));
         // The first pictures are lost: the camera had begun before, and makes no other key frame unasked.
         while camera.media.try_recv().is_ok() {}
@@ -109,40 +109,40 @@ fn a_published_camera_is_decoded_and_comes_out_again() {
         }
         assert!(pictures >= 50 && sounds >= 100, "{pictures} pictures and {sounds} sounds came out again");
         assert!(wanted >= 1, "the first pictures were lost, and no key frame was asked for");
-        let status = &house.server.peers_of("relay")[0];
+        let status = &harness.server.peers_of("relay")[0];
         assert_eq!(status.role, Role::Publisher);
         assert!(status.counters.frames > 40 && status.counters.sounds > 80, "{status:?}");
-        assert!(house.manager.get("relay").unwrap().status().publishing);
-        assert_eq!(house.delete(&location), 200);
-        house.until("the place is free", |house| !house.manager.get("relay").unwrap().status().publishing);
+        assert!(harness.manager.get("relay").unwrap().status().publishing);
+        assert_eq!(harness.delete(&location), 200);
+        harness.until("the place is free", |harness| !harness.manager.get("relay").unwrap().status().publishing);
     }
 }
 
 #[test]
 fn loss_on_the_way_in_is_made_good() {
-    let house = House::new(Settings::default());
+    let harness = Harness::new(Settings::default());
     let camera = Camera::start(Format::H264);
     let peer = Peer::new(PUBLISH);
-    let (_, _, answer) = house.open("/whip/relay", &peer.offer);
+    let (_, _, answer) = harness.open("/whip/relay", &peer.offer);
     peer.tell(Order::Answer(answer));
     peer.connected();
     camera.send(&peer, Duration::from_secs(2));
-    let before = house.server.peers()[0].counters;
+    let before = harness.server.peers()[0].counters;
     peer.tell(Order::LoseSent(15));
     camera.send(&peer, Duration::from_secs(4));
-    house.until("loss is asked for again", |house| house.server.peers()[0].counters.nacks > 3);
-    let after = house.server.peers()[0].counters;
+    harness.until("loss is asked for again", |harness| harness.server.peers()[0].counters.nacks > 3);
+    let after = harness.server.peers()[0].counters;
     let frames = after.frames - before.frames;
     assert!(frames > 85, "{frames} frames in 4 s; {after:?}");
 }
 
 #[test]
 fn a_microphone_is_the_voice_of_a_dub() {
-    let house = House::new(Settings::default());
-    house.manager.create(lipstream::session::SessionSpec::new("dub", "dub")).unwrap();
+    let harness = Harness::new(Settings::default());
+    harness.manager.create(lipstream::session::SessionSpec::new("dub", "dub")).unwrap();
     let camera = Camera::start(Format::H264);
     let peer = Peer::new(Wish { video: None, direction: Direction::SendOnly, ..PLAY });
-    let (location, _, answer) = house.open("/whip/dub/voice", &peer.offer);
+    let (location, _, answer) = harness.open("/whip/dub/voice", &peer.offer);
     peer.tell(Order::Answer(answer));
     peer.connected();
     let until = Instant::now() + Duration::from_secs(2);
@@ -151,11 +151,11 @@ fn a_microphone_is_the_voice_of_a_dub() {
             peer.tell(Order::Send { video: false, time, data });
         }
     }
-    let status = house.manager.get("dub").unwrap().status();
+    let status = harness.manager.get("dub").unwrap().status();
     assert!(status.publishing_voice && !status.publishing, "{status:?}");
-    let peer_status = &house.server.peers_of("dub")[0];
+    let peer_status = &harness.server.peers_of("dub")[0];
     assert_eq!(peer_status.role, Role::Voice);
     assert!(peer_status.counters.sounds > 80, "{peer_status:?}");
-    assert_eq!(house.delete(&location), 200);
-    house.until("the place is free", |house| !house.manager.get("dub").unwrap().status().publishing_voice);
+    assert_eq!(harness.delete(&location), 200);
+    harness.until("the place is free", |harness| !harness.manager.get("dub").unwrap().status().publishing_voice);
 }

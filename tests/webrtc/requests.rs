@@ -4,7 +4,7 @@ use lipstream::webrtc::{IceServer, Settings};
 use str0m::media::Direction;
 
 use crate::{
-    house::{FRAGMENT, House, SDP, header},
+    harness::{FRAGMENT, Harness, SDP, header},
     peer::{PLAY, PUBLISH, Peer, Wish},
 };
 
@@ -14,9 +14,9 @@ type Headers<'a> = &'a [(&'a str, &'a str)];
 #[test]
 fn an_answer_has_the_headers_of_whep() {
     let ice_servers = vec![IceServer { urls: vec!["stun:stun.example.org".into()], ..IceServer::default() }];
-    let house = House::new(Settings { ice_servers, ..Settings::default() });
+    let harness = Harness::new(Settings { ice_servers, ..Settings::default() });
     let peer = Peer::new(PLAY);
-    let (head, answer) = house.post("/whep/relay", &peer.offer);
+    let (head, answer) = harness.post("/whep/relay", &peer.offer);
     assert_eq!(head.status(), 201);
     assert_eq!(header(&head, "content-type"), SDP);
     assert_eq!(header(&head, "accept-patch"), FRAGMENT);
@@ -24,15 +24,15 @@ fn an_answer_has_the_headers_of_whep() {
     let etag = header(&head, "etag");
     assert!(etag.starts_with('"') && etag.ends_with('"'), "{etag}");
     assert!(answer.starts_with("v=0") && answer.contains("a=candidate:"), "{answer}");
-    let (head, _) = house.send("OPTIONS", "/whep/relay", &[], b"");
+    let (head, _) = harness.send("OPTIONS", "/whep/relay", &[], b"");
     assert_eq!((head.status().as_u16(), header(&head, "accept-post")), (204, SDP.to_owned()));
-    let (head, _) = house.send("GET", "/whep/relay", &[], b"");
+    let (head, _) = harness.send("GET", "/whep/relay", &[], b"");
     assert_eq!(head.status(), 405);
 }
 
 #[test]
 fn a_bad_request_is_refused_with_its_cause() {
-    let house = House::new(Settings::default());
+    let harness = Harness::new(Settings::default());
     let play = Peer::new(PLAY).offer.clone();
     let other = play.replace("H264/90000", "H265/90000").replace("opus/48000/2", "speex/48000");
     let apart = play.replace("a=group:BUNDLE", "a=group:LS");
@@ -52,20 +52,20 @@ fn a_bad_request_is_refused_with_its_cause() {
         ("/whip/nobody", sdp, &play, 404, "nobody"),
     ];
     for (path, headers, body, status, part) in cases {
-        let (head, text) = house.send("POST", path, headers, body.as_bytes());
+        let (head, text) = harness.send("POST", path, headers, body.as_bytes());
         assert_eq!(head.status(), status, "{path} {headers:?}: {text}");
         assert!(text.contains(part), "{path}: {text}");
         assert_eq!(header(&head, "content-type"), "application/problem+json");
     }
-    let (head, _) = house.send("POST", "/whep/relay", sdp, &vec![b'a'; 100_000]);
+    let (head, _) = harness.send("POST", "/whep/relay", sdp, &vec![b'a'; 100_000]);
     assert_eq!(head.status(), 413);
-    assert_eq!(house.server.totals().opened, 0);
-    assert_eq!(house.outlet("relay").viewers(), 0);
+    assert_eq!(harness.server.totals().opened, 0);
+    assert_eq!(harness.outlet("relay").viewers(), 0);
 }
 
 #[test]
 fn broken_offers_are_never_a_panic() {
-    let house = House::new(Settings::default());
+    let harness = Harness::new(Settings::default());
     let offer = Peer::new(PLAY).offer.clone();
     let lines: Vec<&str> = offer.lines().collect();
     let mut broken: Vec<String> = Vec::new();
@@ -89,39 +89,40 @@ fn broken_offers_are_never_a_panic() {
         broken.push(offer.replacen("a=rtpmap:", &format!("a={format}\r\na=rtpmap:"), 1));
     }
     for body in &broken {
-        let (head, text) = house.post("/whep/relay", body);
+        let (head, text) = harness.post("/whep/relay", body);
         let status = head.status().as_u16();
         assert!(matches!(status, 201 | 400 | 406 | 422), "{status} {text}\n{body}");
         assert!(status == 201 || !text.contains("0x"), "{text}");
         if status == 201 {
-            assert_eq!(house.delete(&header(&head, "location")), 200);
+            assert_eq!(harness.delete(&header(&head, "location")), 200);
         }
     }
-    assert_eq!(house.server.peers().len(), 0);
+    assert_eq!(harness.server.peers().len(), 0);
     println!("{} broken offers", broken.len());
 }
 
 #[test]
 fn one_viewer_too_many_is_told_so() {
-    let house = House::new(Settings { max_viewers: 2, ..Settings::default() });
+    let harness = Harness::new(Settings { max_viewers: 2, ..Settings::default() });
     let offer = Peer::new(PLAY).offer.clone();
-    let (first, ..) = house.open("/whep/relay", &offer);
-    house.open("/whep/relay", &offer);
-    let (head, text) = house.post("/whep/relay", &offer);
+    let (first, ..) = harness.open("/whep/relay", &offer);
+    harness.open("/whep/relay", &offer);
+    let (head, text) = harness.post("/whep/relay", &offer);
     assert_eq!(head.status(), 503);
     assert!(text.contains("2 WebRTC viewers"), "{text}");
     assert_eq!(header(&head, "retry-after"), "5");
-    assert_eq!(house.delete(&first), 200);
-    house.open("/whep/relay", &offer);
-    assert_eq!(house.server.totals().refused, 1);
+    assert_eq!(harness.delete(&first), 200);
+    harness.open("/whep/relay", &offer);
+    assert_eq!(harness.server.totals().refused, 1);
 }
 
 #[test]
 fn a_patch_is_checked_like_an_offer() {
-    let house = House::new(Settings::default());
+    let harness = Harness::new(Settings::default());
     let peer = Peer::new(PLAY);
-    let (location, etag, _) = house.open("/whep/relay", &peer.offer);
-    let patch = |path: &str, headers: &[(&str, &str)], body: &str| house.send("PATCH", path, headers, body.as_bytes());
+    let (location, etag, _) = harness.open("/whep/relay", &peer.offer);
+    let patch =
+        |path: &str, headers: &[(&str, &str)], body: &str| harness.send("PATCH", path, headers, body.as_bytes());
     let good = "a=candidate:1 1 udp 2122260223 127.0.0.1 61764 typ host\r\n";
     let typed = ("content-type", FRAGMENT);
     let flood = good.repeat(40);
@@ -140,26 +141,26 @@ fn a_patch_is_checked_like_an_offer() {
     }
     assert_eq!(patch("/whep/relay/0123", &[typed], good).0.status(), 404);
     // A peer belongs to its session and its secret only.
-    assert_eq!(house.delete(&location.replace("/relay/", "/other/")), 404);
-    assert_eq!(house.server.peers().len(), 1);
+    assert_eq!(harness.delete(&location.replace("/relay/", "/other/")), 404);
+    assert_eq!(harness.server.peers().len(), 1);
 }
 
 #[test]
 fn a_publisher_goes_where_the_session_takes_it() {
-    let house = House::new(Settings::default());
-    house.manager.create(lipstream::session::SessionSpec::new("dub", "dub")).unwrap();
+    let harness = Harness::new(Settings::default());
+    harness.manager.create(lipstream::session::SessionSpec::new("dub", "dub")).unwrap();
     let voice = Peer::new(Wish { video: None, direction: Direction::SendOnly, ..PLAY }).offer.clone();
-    let (head, text) = house.post("/whip/relay/voice", &voice);
+    let (head, text) = harness.post("/whip/relay/voice", &voice);
     assert_eq!(head.status(), 409, "{text}");
-    let (head, text) = house.post("/whip/relay", &voice);
+    let (head, text) = harness.post("/whip/relay", &voice);
     assert_eq!(head.status(), 422, "{text}");
     assert!(text.contains("/whip/relay/voice"), "{text}");
-    let (main, ..) = house.open("/whip/dub", &Peer::new(PUBLISH).offer);
-    let (second, _, answer) = house.open("/whip/dub/voice", &Peer::new(PUBLISH).offer);
+    let (main, ..) = harness.open("/whip/dub", &Peer::new(PUBLISH).offer);
+    let (second, _, answer) = harness.open("/whip/dub/voice", &Peer::new(PUBLISH).offer);
     assert!(answer.contains("m=video 0 "), "a voice takes no video: {answer}");
-    let (head, text) = house.post("/whip/dub", &Peer::new(PUBLISH).offer);
+    let (head, text) = harness.post("/whip/dub", &Peer::new(PUBLISH).offer);
     assert_eq!(head.status(), 409, "{text}");
     assert!(text.contains("published to"), "{text}");
-    assert_eq!((house.delete(&main), house.delete(&second)), (200, 200));
-    house.open("/whip/dub", &Peer::new(PUBLISH).offer);
+    assert_eq!((harness.delete(&main), harness.delete(&second)), (200, 200));
+    harness.open("/whip/dub", &Peer::new(PUBLISH).offer);
 }

@@ -24,7 +24,7 @@ pub const SDP: &str = "application/sdp";
 pub const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
 /// A server on loopback, its manager, and what is to live as long.
-pub struct House {
+pub struct Harness {
     pub server: Arc<Server>,
     pub manager: Arc<Manager>,
     pub address: SocketAddr,
@@ -33,7 +33,7 @@ pub struct House {
     _folder: tempfile::TempDir,
 }
 
-impl House {
+impl Harness {
     /// With a session `relay` that waits for a publisher.
     pub fn new(settings: Settings) -> Self {
         gst::init().unwrap();
@@ -113,7 +113,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for Harness {
     fn drop(&mut self) {
         self.runtime.block_on(self.server.close());
         self.manager.close();
