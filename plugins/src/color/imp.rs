@@ -20,15 +20,8 @@ const FLAT: VideoFormat = VideoFormat::Rgba;
 const CHANGED: [&str; 6] =
     ["format", "colorimetry", "chroma-site", "mastering-display-info", "content-light-level", "alpha-mode"];
 
-/// Properties.
-#[derive(Clone, Copy, Debug, Default)]
-struct Settings {
-    /// 0xRRGGBB; black.
-    background: u32,
-}
-
 /// What is done with pictures of the caps that are set.
-enum Work {
+enum Conversion {
     Map {
         map: ToneMap,
         /// To 10-bit 4:2:0 in the picture's own colours; `None` where it is that.
@@ -40,11 +33,22 @@ enum Work {
     },
 }
 
-#[derive(Default)]
+#[derive(Default, glib::Properties)]
+#[properties(wrapper_type = super::LipColor)]
 pub struct LipColor {
-    settings: Mutex<Settings>,
+    /// 0xRRGGBB; black by default.
+    #[property(
+        get = |this: &Self| *this.background.lock(),
+        set = |this: &Self, rgb| *this.background.lock() = rgb,
+        type = u32,
+        nick = "Background",
+        blurb = "What shows through where a picture is transparent, 0xRRGGBB",
+        maximum = 0xff_ffff,
+        mutable_playing
+    )]
+    background: Mutex<u32>,
     /// Set by caps; `None` while pictures pass.
-    work: Mutex<Option<Work>>,
+    conversion: Mutex<Option<Conversion>>,
 }
 
 #[glib::object_subclass]
@@ -54,30 +58,8 @@ impl ObjectSubclass for LipColor {
     type ParentType = gst_video::VideoFilter;
 }
 
-impl ObjectImpl for LipColor {
-    fn properties() -> &'static [glib::ParamSpec] {
-        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
-            vec![
-                glib::ParamSpecUInt::builder("background")
-                    .nick("Background")
-                    .blurb("What shows through where a picture is transparent, 0xRRGGBB")
-                    .maximum(0xff_ffff)
-                    .default_value(Settings::default().background)
-                    .mutable_playing()
-                    .build(),
-            ]
-        });
-        &PROPERTIES
-    }
-
-    fn set_property(&self, _id: usize, value: &glib::Value, _pspec: &glib::ParamSpec) {
-        self.settings.lock().background = value.get().expect("checked by GObject");
-    }
-
-    fn property(&self, _id: usize, _pspec: &glib::ParamSpec) -> glib::Value {
-        self.settings.lock().background.to_value()
-    }
-}
+#[glib::derived_properties]
+impl ObjectImpl for LipColor {}
 
 impl GstObjectImpl for LipColor {}
 
@@ -172,7 +154,7 @@ impl VideoFilterImpl for LipColor {
         out_info: &VideoInfo,
     ) -> Result<(), gst::LoggableError> {
         let refused = |e: glib::BoolError| gst::loggable_error!(CAT, "no conversion: {e}");
-        let work = match kind(in_info) {
+        let conversion = match kind(in_info) {
             Kind::Same => None,
             Kind::Hdr(transfer) => {
                 let map = ToneMap::new(transfer, matrix(in_info), range(in_info), peak(incaps));
@@ -189,7 +171,7 @@ impl VideoFilterImpl for LipColor {
                     let converter = gst_video::VideoConverter::new(in_info, &planar, None).map_err(refused)?;
                     Some(Box::new((converter, frame)))
                 };
-                Some(Work::Map { map, convert })
+                Some(Conversion::Map { map, convert })
             }
             Kind::Transparent => {
                 let convert = if in_info.format() == FLAT {
@@ -197,21 +179,21 @@ impl VideoFilterImpl for LipColor {
                 } else {
                     Some(gst_video::VideoConverter::new(in_info, out_info, None).map_err(refused)?)
                 };
-                Some(Work::Flatten { convert })
+                Some(Conversion::Flatten { convert })
             }
         };
         gst::debug!(
             CAT,
             imp = self,
             "{incaps}: {}",
-            match &work {
+            match &conversion {
                 None => "passes",
-                Some(Work::Map { .. }) => "is tone-mapped",
-                Some(Work::Flatten { .. }) => "is laid on the background",
+                Some(Conversion::Map { .. }) => "is tone-mapped",
+                Some(Conversion::Flatten { .. }) => "is laid on the background",
             }
         );
-        self.obj().set_passthrough(work.is_none());
-        *self.work.lock() = work;
+        self.obj().set_passthrough(conversion.is_none());
+        *self.conversion.lock() = conversion;
         Ok(())
     }
 
@@ -220,16 +202,16 @@ impl VideoFilterImpl for LipColor {
         inframe: &VideoFrameRef<&gst::BufferRef>,
         outframe: &mut VideoFrameRef<&mut gst::BufferRef>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let background = self.settings.lock().background;
-        let mut work = self.work.lock();
-        let done = match work.as_mut() {
-            Some(Work::Map { map, convert: Some(convert) }) => {
+        let background = *self.background.lock();
+        let mut conversion = self.conversion.lock();
+        let done = match conversion.as_mut() {
+            Some(Conversion::Map { map, convert: Some(convert) }) => {
                 let (converter, planar) = &mut **convert;
                 converter.frame_ref(inframe, &mut planar.as_mut_video_frame_ref());
                 map_picture(map, &planar.as_video_frame_ref(), outframe)
             }
-            Some(Work::Map { map, convert: None }) => map_picture(map, inframe, outframe),
-            Some(Work::Flatten { convert }) => {
+            Some(Conversion::Map { map, convert: None }) => map_picture(map, inframe, outframe),
+            Some(Conversion::Flatten { convert }) => {
                 match convert {
                     Some(converter) => converter.frame_ref(inframe, outframe),
                     None => inframe.copy(outframe).map_err(|_| gst::FlowError::Error)?,
