@@ -14,11 +14,22 @@ const COUNTERS: &str = "num_batches_tracked";
 pub(super) struct Taken<'a> {
     weights: &'a Weights,
     names: RefCell<BTreeSet<String>>,
+    /// Beginnings of names that belong to other networks of the file.
+    others: &'static [&'static str],
 }
 
 impl<'a> Taken<'a> {
     pub(super) fn new(weights: &'a Weights) -> Self {
-        Self { weights, names: RefCell::default() }
+        Self { weights, names: RefCell::default(), others: &[] }
+    }
+
+    /// As [`new`](Self::new), of a file that holds other networks too, whose names begin with one of `others`.
+    pub(super) fn beside(weights: &'a Weights, others: &'static [&'static str]) -> Self {
+        Self { others, ..Self::new(weights) }
+    }
+
+    pub(super) fn origin(&self) -> &str {
+        self.weights.origin()
     }
 
     /// The shape of the tensor `name`; an error where there is none.
@@ -43,7 +54,8 @@ impl<'a> Taken<'a> {
     /// An error that names the first tensor that nothing has asked for: the file is of another network.
     pub(super) fn all(&self) -> Result<()> {
         let names = self.names.borrow();
-        let left = self.weights.names().find(|name| !names.contains(*name) && !name.ends_with(COUNTERS));
+        let other = |name: &str| name.ends_with(COUNTERS) || self.others.iter().any(|start| name.starts_with(start));
+        let left = self.weights.names().find(|name| !names.contains(*name) && !other(name));
         match left {
             None => Ok(()),
             Some(name) => {
@@ -52,7 +64,7 @@ impl<'a> Taken<'a> {
         }
     }
 
-    fn refuse(&self, name: &str, expected: &str, found: &str) -> Error {
+    pub(super) fn refuse(&self, name: &str, expected: &str, found: &str) -> Error {
         Error::Mismatch {
             model: self.weights.origin().into(),
             what: format!("tensor `{name}`"),

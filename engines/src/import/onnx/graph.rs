@@ -1,3 +1,5 @@
+mod ops;
+
 use std::{collections::HashMap, io::Write};
 
 use prost::Message as _;
@@ -31,6 +33,17 @@ pub enum Dim {
     Fixed(usize),
     /// Named by the caller of the network.
     Free(&'static str),
+    /// The same, and counted as so many where cost is counted.
+    Nominal(&'static str, usize),
+}
+
+impl Dim {
+    fn size(self) -> Option<usize> {
+        match self {
+            Self::Fixed(n) | Self::Nominal(_, n) => Some(n),
+            Self::Free(_) => None,
+        }
+    }
 }
 
 /// A convolution, of PyTorch's layout.
@@ -66,8 +79,10 @@ pub struct Graph<'a> {
     values: usize,
     /// Channels, height and width of the values that are pictures.
     sizes: HashMap<String, [usize; 3]>,
-    /// Multiplications of the convolutions for one row of the batch.
+    /// Multiplications of convolutions and products for one row of the batch.
     multiplications: u64,
+    /// Pictures that are one row of the batch.
+    pictures: u64,
 }
 
 impl<'a> Graph<'a> {
@@ -81,6 +96,7 @@ impl<'a> Graph<'a> {
             values: 0,
             sizes: HashMap::new(),
             multiplications: 0,
+            pictures: 1,
         }
     }
 
@@ -91,11 +107,19 @@ impl<'a> Graph<'a> {
     }
 
     pub fn input(&mut self, name: &str, shape: &[Dim]) -> Value {
+        let value = self.input_f32(name, shape);
+        self.cast(value, self.kind())
+    }
+
+    /// An input that stays f32 whatever the precision.
+    pub fn input_f32(&mut self, name: &str, shape: &[Dim]) -> Value {
         self.graph.input.push(port(name, shape));
-        if let [_, Dim::Fixed(channels), Dim::Fixed(height), Dim::Fixed(width)] = shape {
-            self.sizes.insert(name.into(), [*channels, *height, *width]);
+        if let [_, channels, height, width] = shape
+            && let (Some(c), Some(h), Some(w)) = (channels.size(), height.size(), width.size())
+        {
+            self.sizes.insert(name.into(), [c, h, w]);
         }
-        self.cast(Value(name.into()), self.kind())
+        Value(name.into())
     }
 
     pub fn output(&mut self, name: &str, shape: &[Dim], value: Value) {
@@ -108,20 +132,26 @@ impl<'a> Graph<'a> {
     }
 
     pub fn conv(&mut self, x: &Value, conv: Conv) -> Result<Value> {
-        let Conv { shape, weight, bias, stride, padding, groups } = conv;
+        let pads = [conv.padding, conv.padding].concat();
+        self.conv_padded(x, conv, &pads)
+    }
+
+    /// As [`conv`](Self::conv), with a padding of its own at each side: top, left, bottom, right.
+    pub fn conv_padded(&mut self, x: &Value, conv: Conv, pads: &[usize]) -> Result<Value> {
+        let Conv { shape, weight, bias, stride, groups, .. } = conv;
         let size = self.size(x).filter(|size| size[0] == shape[1] * groups);
         let [_, height, width] = size.ok_or_else(|| misfit(&shape, self.size(x)))?;
         let along = |i: usize, length: usize| {
-            (length + 2 * padding[i]).checked_sub(shape[2 + i]).map(|rest| rest / stride[i] + 1)
+            (length + pads[i] + pads[2 + i]).checked_sub(shape[2 + i]).map(|rest| rest / stride[i] + 1)
         };
         let out = along(0, height).zip(along(1, width)).ok_or_else(|| misfit(&shape, size))?;
-        self.multiplications += (out.0 * out.1 * shape.iter().product::<usize>()) as u64;
+        self.count(out.0 * out.1 * shape.iter().product::<usize>());
         let weight = self.weight(&shape, &weight)?;
         let bias = self.weight(&[shape[0]], &bias)?;
         let attributes = vec![
             ints("kernel_shape", &shape[2..]),
             ints("strides", &stride),
-            ints("pads", &[padding, padding].concat()),
+            ints("pads", pads),
             int("group", groups as i64),
         ];
         let y = self.node("Conv", &[x, &weight, &bias], attributes, None);
@@ -138,7 +168,7 @@ impl<'a> Graph<'a> {
             ((length - 1) * stride[i] + shape[2 + i] + output_padding[i]).saturating_sub(2 * padding[i])
         };
         let out = [shape[1] * groups, along(0, height), along(1, width)];
-        self.multiplications += (height * width * shape.iter().product::<usize>()) as u64;
+        self.count(height * width * shape.iter().product::<usize>());
         let weight = self.weight(&shape, &weight)?;
         let bias = self.weight(&[bias.len()], &bias)?;
         let attributes = vec![
@@ -196,6 +226,10 @@ impl<'a> Graph<'a> {
             self.sizes.insert(y.0.clone(), [channels, 2 * height, 2 * width]);
         }
         y
+    }
+
+    fn count(&mut self, multiplications: usize) {
+        self.multiplications += self.pictures * multiplications as u64;
     }
 
     /// Cost of one row of the batch in GFLOP; a multiply-add counts two.
@@ -279,17 +313,21 @@ impl<'a> Graph<'a> {
     }
 
     fn weight(&mut self, shape: &[usize], numbers: &[f32]) -> Result<Value> {
+        self.stored(shape, numbers, self.kind())
+    }
+
+    fn stored(&mut self, shape: &[usize], numbers: &[f32], kind: i32) -> Result<Value> {
         if shape.iter().product::<usize>() != numbers.len() {
             return Err(Error::invalid(format!("{} numbers for a weight of {shape:?}", numbers.len())));
         }
-        let bytes: Vec<u8> = match self.precision {
-            Precision::Fp32 => numbers.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Precision::Fp16 => numbers.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect(),
+        let bytes: Vec<u8> = match kind {
+            FLOAT16 => numbers.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect(),
+            _ => numbers.iter().flat_map(|v| v.to_le_bytes()).collect(),
         };
         let name = self.fresh();
         let mut tensor = proto::Tensor {
             dims: shape.iter().map(|d| *d as i64).collect(),
-            data_type: self.kind(),
+            data_type: kind,
             name: name.clone(),
             ..Default::default()
         };
@@ -327,7 +365,7 @@ fn port(name: &str, shape: &[Dim]) -> ValueInfo {
     let dimension = |dim: &Dim| Dimension {
         value: Some(match dim {
             Dim::Fixed(n) => DimensionValue::Value(*n as i64),
-            Dim::Free(symbol) => DimensionValue::Symbol((*symbol).into()),
+            Dim::Free(symbol) | Dim::Nominal(symbol, _) => DimensionValue::Symbol((*symbol).into()),
         }),
     };
     let shape = proto::Shape { dim: shape.iter().map(dimension).collect() };

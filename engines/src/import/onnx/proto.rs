@@ -4,9 +4,11 @@ use prost::{Message, Oneof};
 
 /// `TensorProto.DataType`.
 pub const FLOAT: i32 = 1;
+pub const INT64: i32 = 7;
 pub const FLOAT16: i32 = 10;
 
 /// `AttributeProto.AttributeType`.
+pub const ATTRIBUTE_FLOAT: i32 = 1;
 pub const ATTRIBUTE_INT: i32 = 2;
 pub const ATTRIBUTE_STRING: i32 = 3;
 pub const ATTRIBUTE_INTS: i32 = 7;
