@@ -3,20 +3,29 @@
 //!
 //! - [`onnx`]: a small builder of ONNX graphs.
 //! - [`layers`]: convolutions as PyTorch names their weights, with batch normalisation folded in.
+//! - `transformer`: linear layers, norms and attention; `unet`: the blocks that U-Nets and autoencoders share.
 //! - [`wav2lip`], [`synctalk2d`]: the networks of these families.
+//! - [`latentsync`], [`musetalk`], [`vae`], [`taesd`], [`whisper`]: those of the families that paint in latents of pictures.
 //! - [`recognise`]: what a file is.
 //! - [`package`]: the folder that comes of it.
 //! - [`check`], [`golden`], [`pictures`]: whether its networks say what they should, and its frames are the published ones.
 
 mod check;
 mod golden;
+pub mod latentsync;
 mod layers;
+pub mod musetalk;
 pub mod onnx;
 mod package;
 mod pictures;
 mod recognise;
 pub mod synctalk2d;
+pub mod taesd;
+mod transformer;
+mod unet;
+pub mod vae;
 pub mod wav2lip;
+pub mod whisper;
 
 pub use check::{Comparison, Difference, check};
 pub use package::{Imported, Request, import};
