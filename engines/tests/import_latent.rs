@@ -1,6 +1,8 @@
 //! Networks that paint in latents of pictures against what the published code computed.
 
 mod common;
+#[path = "common/narrow.rs"]
+mod narrow;
 
 use std::path::Path;
 
@@ -14,6 +16,7 @@ use lipstream_engines::{
     runtime::{Device, Input, Model, Options, Tensor},
     tensor::Weights,
 };
+use narrow::Narrow;
 use safetensors::SafeTensors;
 
 /// Largest difference over the standard deviation of what is wanted, in fp32 and fp16.
@@ -150,7 +153,7 @@ fn latentsync_is_the_published_one() {
             // Guidance asks once without sound.
             audio = [vec![0.0; clip * 50 * width], audio].concat();
         }
-        let shape = latentsync::Shape { groups: 8, heads: 8, frames: clip, side: sample.1[3] };
+        let shape = latentsync::Shape { groups: 8, heads: 8, rows: 50, frames: clip, side: sample.1[3] };
         let batch = sample.1[0];
         for step in 0..steps {
             let time = common::numbers(&file, &of(&format!("t{step}.in.timestep")))[0];
@@ -175,8 +178,125 @@ fn musetalk_is_the_published_one() {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let weights = Weights::open(&folder.join("unet.pth")).unwrap();
     assert!(apart(&musetalk::positions(50, 32), &common::numbers(&file, "pe.table")) < 1e-5);
-    let shape = musetalk::Shape { groups: 8, heads: 8, side: 8 };
+    let shape = musetalk::Shape { groups: 8, heads: 8, rows: 50, side: 8 };
     let build = |graph: &mut Graph| musetalk::unet(graph, &weights, &shape);
     let inputs = [given(&file, "latents", "unet.in.latents"), given(&file, "audio", "unet.in.audio")];
     equal("musetalk", &TOLERANCES, build, &inputs, &[common::numbers(&file, "unet.out.latents")]);
+}
+
+fn made<'a>(port: &'a str, name: &str, shape: &[usize]) -> Given<'a> {
+    (port, shape.to_vec(), narrow::input(name, shape))
+}
+
+#[test]
+fn narrow_unets_say_what_pytorch_says() {
+    let narrow = Narrow::open();
+    let weights = narrow::weights(&narrow.checkpoint("latentsync"));
+    let shape = latentsync::Shape { groups: 8, heads: 4, rows: 30, frames: 3, side: 8 };
+    let inputs = [
+        made("sample", "latentsync.sample", &[2, 13, 3, 8, 16]),
+        ("timestep", vec![2], vec![951.0; 2]),
+        // PyTorch has the frames of both clips in one dimension.
+        made("audio", "latentsync.audio", &[2, 3, 30, 16]),
+    ];
+    let build = |graph: &mut Graph| latentsync::unet(graph, &weights, &shape);
+    equal("latentsync", &TOLERANCES, build, &inputs, &[narrow.wanted("latentsync.noise")]);
+    let weights = narrow::weights(&narrow.checkpoint("musetalk"));
+    let shape = musetalk::Shape { groups: 8, heads: 4, rows: 30, side: 8 };
+    let inputs = [made("latents", "musetalk.latents", &[2, 8, 8, 16]), made("audio", "musetalk.audio", &[2, 30, 16])];
+    let build = |graph: &mut Graph| musetalk::unet(graph, &weights, &shape);
+    equal("musetalk", &TOLERANCES, build, &inputs, &[narrow.wanted("musetalk.painted")]);
+}
+
+#[test]
+fn narrow_autoencoders_say_what_pytorch_says() {
+    let narrow = Narrow::open();
+    let today = narrow.checkpoint("vae");
+    let mut before = today.clone();
+    for (name, ..) in &mut before {
+        for (new, old) in [("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")] {
+            *name = name.replace(&format!(".{new}."), &format!(".{old}."));
+        }
+    }
+    assert_ne!(today, before);
+    let (pixels, latents) =
+        (made("pixels", "vae.pixels", &[1, 3, 32, 48]), made("latents", "vae.latents", &[1, 4, 2, 3]));
+    let wanted = ["vae.mean", "vae.logvar", "vae.pixels"].map(|name| narrow.wanted(name));
+    for checkpoint in [today, before] {
+        let weights = narrow::weights(&checkpoint);
+        let encode = |graph: &mut Graph| vae::encoder(graph, &weights, 4, 32);
+        equal("vae encoder", &TOLERANCES, encode, std::slice::from_ref(&pixels), &wanted[..2]);
+        let decode = |graph: &mut Graph| vae::decoder(graph, &weights, 4, 4);
+        equal("vae decoder", &TOLERANCES, decode, std::slice::from_ref(&latents), &wanted[2..]);
+    }
+    let weights = narrow::weights(&narrow.checkpoint("taesd"));
+    let decode = |graph: &mut Graph| taesd::decoder(graph, &weights, 4);
+    let latents = [made("latents", "taesd.latents", &[1, 4, 2, 3])];
+    equal("taesd", &TOLERANCES, decode, &latents, &[narrow.wanted("taesd.pixels")]);
+}
+
+#[test]
+fn a_narrow_whisper_says_what_pytorch_says_in_both_layouts() {
+    let narrow = Narrow::open();
+    let transformers = narrow.checkpoint("whisper");
+    let mel = [made("mel", "whisper.mel", &[1, 80, 3000])];
+    // Every hundredth moment of states after the convolutions and after both blocks, the last normed.
+    let wanted = narrow.wanted("whisper.states");
+    let run_with = |weights: &Weights, last: Last| {
+        let mut graph = Graph::new("whisper", Precision::Fp32);
+        whisper::encoder(&mut graph, weights, 4, last).unwrap();
+        let states = run(&graph.finish(), &mel).swap_remove(0);
+        assert_eq!(states.shape, [1, 1500, 3, 16]);
+        states.data.chunks_exact(48).step_by(100).flatten().copied().collect::<Vec<f32>>()
+    };
+    let normed = run_with(&narrow::weights(&transformers), Last::Normed);
+    assert!(apart(&normed, &wanted) < 1e-4);
+    let openai = transformers.into_iter().map(|(name, shape, numbers)| {
+        let name = name.strip_prefix("model.").unwrap().replace(".layers.", ".blocks.");
+        let pairs = [
+            ("embed_positions.weight", "positional_embedding"),
+            ("self_attn_layer_norm", "attn_ln"),
+            ("self_attn.q_proj", "attn.query"),
+            ("self_attn.k_proj", "attn.key"),
+            ("self_attn.v_proj", "attn.value"),
+            ("self_attn.out_proj", "attn.out"),
+            ("final_layer_norm", "mlp_ln"),
+            ("fc1", "mlp.0"),
+            ("fc2", "mlp.2"),
+            ("encoder.layer_norm", "encoder.ln_post"),
+        ];
+        (pairs.iter().fold(name, |name, (from, to)| name.replace(from, to)), shape, numbers)
+    });
+    let plain = run_with(&narrow::weights(&openai.collect()), Last::Plain);
+    let states = |all: &[f32], which: std::ops::Range<usize>| -> Vec<f32> {
+        all.chunks_exact(48).flat_map(|moment| moment[16 * which.start..16 * which.end].to_vec()).collect()
+    };
+    assert!(apart(&states(&plain, 0..2), &states(&wanted, 0..2)) < 1e-4);
+    assert!(apart(&states(&plain, 2..3), &states(&wanted, 2..3)) > 1e-2);
+}
+
+#[test]
+fn a_network_of_another_version_is_refused_by_the_tensor() {
+    let narrow = Narrow::open();
+    let shape = latentsync::Shape { groups: 8, heads: 4, rows: 30, frames: 3, side: 8 };
+    let build = |checkpoint: &narrow::Checkpoint, shape: &latentsync::Shape| {
+        let mut graph = Graph::new("x", Precision::Fp32);
+        latentsync::unet(&mut graph, &narrow::weights(checkpoint), shape).unwrap_err().to_string()
+    };
+    let whole = narrow.checkpoint("latentsync");
+    let mut more = whole.clone();
+    more.push(("class_embedding.weight".into(), vec![1], vec![0.0]));
+    let error = build(&more, &shape);
+    assert!(error.contains("tensor `class_embedding.weight`: expected nothing, found [1]"), "{error}");
+    let mut less = whole.clone();
+    less.retain(|(name, ..)| name != "mid_block.resnets.1.conv2.bias");
+    less.retain(|(name, ..)| name != "mid_block.resnets.1.norm2.bias");
+    let error = build(&less, &shape);
+    assert!(error.contains("tensor `mid_block.resnets.1.norm2.bias`: expected [32], found nothing"), "{error}");
+    let error = build(&whole, &latentsync::Shape { frames: 25, ..shape });
+    assert!(error.contains("takes 24 frames at a time, not 25"), "{error}");
+    let error = build(&whole, &latentsync::Shape { groups: 5, ..shape });
+    assert!(error.contains("has no 5 groups") && error.contains("config.json"), "{error}");
+    let error = build(&whole, &latentsync::Shape { heads: 5, ..shape });
+    assert!(error.contains("has no 5 heads"), "{error}");
 }

@@ -297,7 +297,7 @@ fn short(model: &Model, name: &str) -> Error {
 
 /// Runs a model once on zeros.
 fn warm_up(model: &Model) -> Result<()> {
-    let zeros = model.example(|| 0.0)?;
+    let zeros = model.example(|_| 1, || 0.0)?;
     let inputs: Vec<Input> =
         zeros.iter().map(|(name, zeros)| Input { name, shape: &zeros.shape, data: &zeros.data }).collect();
     model.run(&inputs).map(drop)

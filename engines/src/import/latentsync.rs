@@ -12,8 +12,6 @@ use crate::{Error, Result, tensor::Weights};
 
 /// Channels that go in: noisy latent 4, mask 1, masked latent 4, reference latent 4.
 pub const CHANNELS: usize = 13;
-/// Rows of the sound that one frame looks at.
-pub const ROWS: usize = 50;
 /// Longest period of the embedding of time, as Vaswani et al. 2017 have it.
 const PERIOD: f64 = 10_000.0;
 
@@ -23,6 +21,8 @@ pub struct Shape {
     /// Groups of the norms, and heads of the attention.
     pub groups: usize,
     pub heads: usize,
+    /// Rows of the sound that a frame looks at: ten of each state.
+    pub rows: usize,
     /// Frames of a clip, and height and width of its latents: nominal, the graph takes others.
     pub frames: usize,
     pub side: usize,
@@ -40,11 +40,11 @@ pub fn longest(weights: &Weights) -> Option<usize> {
 }
 
 /// Builds the U-Net: inputs `sample` f32 `[batch, 13, frames, height, width]`, `timestep` f32 `[batch]` and `audio` f32
-/// `[batch, frames, 50, width]`, output `noise` f32 `[batch, 4, frames, height, width]`. Height and width are multiples of 8; a
+/// `[batch, frames, rows, width]`, output `noise` f32 `[batch, 4, frames, height, width]`. Height and width are multiples of 8; a
 /// batch holds clips, of which guidance takes two.
 pub fn unet(graph: &mut Graph, weights: &Weights, shape: &Shape) -> Result<()> {
     let taken = Taken::new(weights);
-    let Shape { groups, heads, frames, side } = *shape;
+    let Shape { groups, heads, rows, frames, side } = *shape;
     if let Some(most) = longest(weights).filter(|most| frames > *most) {
         return Err(Error::invalid(format!("{}: takes {most} frames at a time, not {frames}", taken.origin())));
     }
@@ -56,7 +56,7 @@ pub fn unet(graph: &mut Graph, weights: &Weights, shape: &Shape) -> Result<()> {
     graph.pictures(frames);
     let sample = graph.input("sample", &video(CHANNELS));
     let timestep = graph.input_f32("timestep", &[batch]);
-    let audio = graph.input("audio", &[batch, clip, Dim::Fixed(ROWS), Dim::Fixed(width)]);
+    let audio = graph.input("audio", &[batch, clip, Dim::Fixed(rows), Dim::Fixed(width)]);
 
     // Frames of all clips are one batch of pictures.
     let sizes = [0, 2, 3, 4].map(|axis| graph.dimension(&sample, axis));
@@ -66,8 +66,8 @@ pub fn unet(graph: &mut Graph, weights: &Weights, shape: &Shape) -> Result<()> {
     let pictures = graph.join(&[&any, &channels, height, across], 0);
     let x = graph.reshape_to(&x, &pictures);
     let x = graph.picture(x, [CHANNELS, side, side]);
-    let value = graph.reshape(&audio, &[-1, ROWS as i64, width as i64]);
-    let sound = Sound { value, length: ROWS, width };
+    let value = graph.reshape(&audio, &[-1, rows as i64, width as i64]);
+    let sound = Sound { value, length: rows, width };
     let (time, depth) = time(graph, &taken, &timestep, clips, count)?;
     let grouped = graph.join(&[clips, count, &rest, &any], 0);
     let clip = Some(Clip { frames: count.clone(), count: frames, grouped });

@@ -12,8 +12,6 @@ use crate::{Result, tensor::Weights};
 
 /// Channels that go in: masked latent 4, reference latent 4.
 pub const CHANNELS: usize = 8;
-/// Rows of the sound that one frame looks at.
-pub const ROWS: usize = 50;
 /// Longest period of positions, as Vaswani et al. 2017 have it.
 const PERIOD: f64 = 10_000.0;
 
@@ -23,6 +21,8 @@ pub struct Shape {
     /// Groups of the norms, and heads of the attention.
     pub groups: usize,
     pub heads: usize,
+    /// Rows of the sound that a frame looks at: ten of each state.
+    pub rows: usize,
     /// Height and width of the latents: nominal, the graph takes others.
     pub side: usize,
 }
@@ -41,21 +41,21 @@ pub fn positions(rows: usize, width: usize) -> Vec<f32> {
     (0..rows).flat_map(|row| (0..width).map(move |i| at(row, i) as f32)).collect()
 }
 
-/// Builds the U-Net: inputs `latents` f32 `[batch, 8, height, width]` and `audio` f32 `[batch, 50, width]` without positions,
+/// Builds the U-Net: inputs `latents` f32 `[batch, 8, height, width]` and `audio` f32 `[batch, rows, width]` without positions,
 /// output `painted` f32 `[batch, 4, height, width]`, all latents scaled. Height and width are multiples of 8.
 pub fn unet(graph: &mut Graph, weights: &Weights, shape: &Shape) -> Result<()> {
     let taken = Taken::new(weights);
-    let Shape { groups, heads, side } = *shape;
+    let Shape { groups, heads, rows, side } = *shape;
     let width = sound_width(weights)?;
     let batch = Dim::Free("batch");
     let sides = [Dim::Nominal("latent_height", side), Dim::Nominal("latent_width", side)];
     let picture = |channels| [batch, Dim::Fixed(channels), sides[0], sides[1]];
     let latents = graph.input("latents", &picture(CHANNELS));
-    let audio = graph.input("audio", &[batch, Dim::Fixed(ROWS), Dim::Fixed(width)]);
-    let value = graph.add_numbers(&audio, &[ROWS, width], &positions(ROWS, width))?;
+    let audio = graph.input("audio", &[batch, Dim::Fixed(rows), Dim::Fixed(width)]);
+    let value = graph.add_numbers(&audio, &[rows, width], &positions(rows, width))?;
     let time = Time::Constant(time(&taken)?);
     let blocks = Blocks { taken: &taken, groups, epsilon: EPSILON, heads, time, clip: None };
-    let y = blocks.unet(graph, &latents, &Sound { value, length: ROWS, width })?;
+    let y = blocks.unet(graph, &latents, &Sound { value, length: rows, width })?;
     graph.output("painted", &picture(4), y);
     taken.all()
 }

@@ -17,4 +17,5 @@ pub use cache::cache_dir;
 pub use device::{Device, Options, Precision};
 pub use model::{Dtype, Input, Model, Port, Signature, Tensor};
 pub use provider::{Availability, survey, taken};
+pub(crate) use signature::OWN;
 pub use source::Source;

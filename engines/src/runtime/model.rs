@@ -200,11 +200,17 @@ impl Model {
         expect(&self.name, &self.signature.outputs, name, shape)
     }
 
-    /// Inputs of the smallest shapes that it takes, 1 for every dimension that the caller chooses, filled by `fill`. An error
-    /// where one has more numbers than a network of frames or sound has.
-    pub fn example(&self, mut fill: impl FnMut() -> f32) -> Result<Vec<(String, Tensor)>> {
+    /// Inputs of the smallest shapes that it takes, `size` of the name of every dimension that the caller chooses, filled by
+    /// `fill`. An error where one has more numbers than a network of frames or sound has.
+    pub fn example(
+        &self,
+        size: impl Fn(&str) -> usize,
+        mut fill: impl FnMut() -> f32,
+    ) -> Result<Vec<(String, Tensor)>> {
         let mut input = |port: &Port| {
-            let shape: Vec<usize> = port.shape.iter().map(|d| d.unwrap_or(1)).collect();
+            let symbols = port.symbols.iter().map(String::as_str).chain(std::iter::repeat(""));
+            let shape: Vec<usize> =
+                port.shape.iter().zip(symbols).map(|(d, name)| d.unwrap_or_else(|| size(name))).collect();
             let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= LARGEST_EXAMPLE);
             let count = count.ok_or_else(|| Error::Mismatch {
                 model: self.name.clone(),

@@ -5,17 +5,21 @@ use prost::{Message, Oneof};
 
 use super::model::{Dtype, Port, Signature};
 
+/// Who made a graph, where our importer did.
+pub(crate) const OWN: &str = "lipstream";
+
 /// The ports of a graph's bytes; `None` where it does not say all of them, so that a runtime must infer them.
 pub(super) fn of(graph: &[u8]) -> Option<Signature> {
-    let graph = Model::decode(graph).ok()?.graph?;
+    let Model { producer_name, graph } = Model::decode(graph).ok()?;
+    let graph = graph?;
     let weights: Vec<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
     let inputs = graph.input.iter().filter(|input| !weights.contains(&input.name.as_str()));
     let signature = Signature {
         inputs: inputs.map(port).collect::<Option<_>>()?,
         outputs: graph.output.iter().map(port).collect::<Option<_>>()?,
     };
-    // Exporters leave sizes of outputs to be inferred; a batch alone may stay open.
-    let open = |port: &Port| port.shape.iter().skip(1).any(Option::is_none);
+    // Exporters leave sizes of outputs to be inferred; a batch alone may stay open. What our importer leaves open is open.
+    let open = |port: &Port| producer_name != OWN && port.shape.iter().skip(1).any(Option::is_none);
     (!signature.outputs.is_empty() && !signature.outputs.iter().any(open)).then_some(signature)
 }
 
@@ -80,6 +84,8 @@ pub(super) fn of_outlet(outlet: &ort::value::Outlet) -> Port {
 
 #[derive(Clone, PartialEq, Message)]
 struct Model {
+    #[prost(string, tag = "2")]
+    producer_name: String,
     #[prost(message, optional, tag = "7")]
     graph: Option<Graph>,
 }

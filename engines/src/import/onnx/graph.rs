@@ -8,7 +8,7 @@ use super::proto::{
     self, ATTRIBUTE_INT, ATTRIBUTE_INTS, ATTRIBUTE_STRING, Attribute, Dimension, DimensionValue, FLOAT, FLOAT16, Node,
     StringEntry, ValueInfo,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, runtime::OWN};
 
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
@@ -256,7 +256,7 @@ impl<'a> Graph<'a> {
         let opset = proto::OperatorSet { domain: String::new(), version: OPSET };
         proto::Model {
             ir_version: IR_VERSION,
-            producer_name: "lipstream".into(),
+            producer_name: OWN.into(),
             graph: Some(graph),
             opset_import: vec![opset],
         }

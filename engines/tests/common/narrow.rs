@@ -1,0 +1,86 @@
+//! Checkpoints of a few channels whose numbers follow from their names, and what PyTorch 2.15 computes of them
+//! (`tests/data/latent.safetensors`): LatentSync's U-Net by its own code, the others by diffusers 0.32.2 and transformers
+//! 4.48.0. The file has the names and shapes of each network's tensors as metadata.
+
+#![allow(dead_code)]
+
+use std::{collections::HashMap, path::Path};
+
+use lipstream_engines::tensor::Weights;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+/// Names, shapes and numbers of a checkpoint.
+pub type Checkpoint = Vec<(String, Vec<usize>, Vec<f32>)>;
+
+pub struct Narrow {
+    bytes: Vec<u8>,
+    listings: HashMap<String, String>,
+}
+
+impl Narrow {
+    pub fn open() -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/latent.safetensors");
+        let bytes = std::fs::read(path).unwrap();
+        let listings = SafeTensors::read_metadata(&bytes).unwrap().1.metadata().clone().unwrap();
+        Self { bytes, listings }
+    }
+
+    /// What PyTorch computed.
+    pub fn wanted(&self, name: &str) -> Vec<f32> {
+        super::common::numbers(&SafeTensors::deserialize(&self.bytes).unwrap(), name)
+    }
+
+    /// The tensors of `latentsync`, `musetalk`, `vae`, `taesd` or `whisper`.
+    pub fn checkpoint(&self, network: &str) -> Checkpoint {
+        let entry = |line: &str| {
+            let (name, shape) = line.split_once(' ').unwrap();
+            let shape: Vec<usize> = shape.split('x').map(|n| n.parse().unwrap()).collect();
+            let numbers = weight(name, &shape);
+            (name.to_owned(), shape, numbers)
+        };
+        self.listings[network].lines().map(entry).collect()
+    }
+}
+
+/// A checkpoint as a safetensors file.
+pub fn file(checkpoint: &Checkpoint) -> Vec<u8> {
+    let bytes: Vec<Vec<u8>> =
+        checkpoint.iter().map(|(.., numbers)| numbers.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let views = checkpoint
+        .iter()
+        .zip(&bytes)
+        .map(|((name, shape, _), bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+    safetensors::serialize(views, None).unwrap()
+}
+
+pub fn weights(checkpoint: &Checkpoint) -> Weights {
+    Weights::from_bytes("narrow", file(checkpoint)).unwrap()
+}
+
+/// Numbers of an input.
+pub fn input(name: &str, shape: &[usize]) -> Vec<f32> {
+    noise(&format!("input.{name}"), shape.iter().product()).into_iter().map(|v| 1.5 * v).collect()
+}
+
+fn weight(name: &str, shape: &[usize]) -> Vec<f32> {
+    let numbers = noise(name, shape.iter().product());
+    let scale = (3.0 / shape[1..].iter().product::<usize>() as f64).sqrt() as f32;
+    let each = |v: f32| match () {
+        () if shape.len() > 1 => v * scale,
+        () if name.ends_with("weight") => 1.0 + 0.25 * v,
+        () => 0.25 * v,
+    };
+    numbers.into_iter().map(each).collect()
+}
+
+/// Uniform in -1..1: SplitMix64 (Steele et al. 2014) from the FNV-1a hash of the name on.
+fn noise(name: &str, count: usize) -> Vec<f32> {
+    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let number = |i: usize| {
+        let x = seed.wrapping_add((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(number).collect()
+}
