@@ -54,7 +54,7 @@ pub fn front_end(package: &Package, options: &Options) -> Result<Box<dyn FrontEn
                 other.name()
             ))),
         },
-        Family::Tracker | Family::Expert => {
+        Family::LatentSync | Family::MuseTalk | Family::Tracker | Family::Expert => {
             Err(Error::invalid(format!("engine `{}` has no audio encoder", manifest.name)))
         }
     }

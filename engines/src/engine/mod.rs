@@ -205,6 +205,10 @@ pub fn load(package: &Package, options: &Options) -> Result<Arc<dyn Engine>> {
     match manifest.family {
         Family::Compact => Ok(Arc::new(compact::Compact::load(package, options)?)),
         Family::Wav2Lip | Family::SyncTalk2d => Ok(Arc::new(pixel::Pixel::load(package, options)?)),
+        Family::LatentSync | Family::MuseTalk => Err(Error::invalid(format!(
+            "engine `{}` is of the family `{}`, which can be imported and checked, and does not run yet",
+            manifest.name, manifest.family
+        ))),
         Family::Tracker => other("follows faces"),
         Family::Expert => other("judges sync"),
     }
@@ -214,7 +218,7 @@ pub fn load(package: &Package, options: &Options) -> Result<Arc<dyn Engine>> {
 pub fn clip(manifest: &Manifest) -> Option<Clip> {
     match manifest.family {
         Family::Compact | Family::Wav2Lip | Family::SyncTalk2d => Some(Clip::SINGLE),
-        Family::Tracker | Family::Expert => None,
+        Family::LatentSync | Family::MuseTalk | Family::Tracker | Family::Expert => None,
     }
 }
 
@@ -223,7 +227,7 @@ pub fn look_ahead(manifest: &Manifest) -> Option<Duration> {
     match manifest.family {
         Family::Compact => manifest.audio.as_ref().map(|audio| Duration::from_millis(audio.look_ahead_ms.into())),
         Family::Wav2Lip | Family::SyncTalk2d => Some(pixel::look_ahead(manifest)),
-        Family::Tracker | Family::Expert => None,
+        Family::LatentSync | Family::MuseTalk | Family::Tracker | Family::Expert => None,
     }
 }
 

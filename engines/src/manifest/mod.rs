@@ -3,9 +3,11 @@
 //! A manifest is read, checked key by key, and only then are files opened; each file must have the SHA-256 that the
 //! manifest states. Errors name the manifest, the key and the cause.
 
+mod latent;
 mod package;
 mod schema;
 
+pub use latent::{LatentSyncSection, MuseTalkSection, SoundSection};
 pub use package::Package;
 pub use schema::{
     AudioSection, DataEntry, Family, Features, FileEntry, GeometrySection, LatentSection, Manifest, SyncTalk2dSection,

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::{LatentSyncSection, MuseTalkSection};
 use crate::{Error, Result, geometry::Alignment, schedule::ScheduleConfig};
 
 /// Which code drives the model.
@@ -18,6 +19,10 @@ pub enum Family {
     Wav2Lip,
     /// SyncTalk_2D and Ultralight-Digital-Human: one person's mouth from speech and the masked face.
     SyncTalk2d,
+    /// Clips of faces, denoised in the latents of their pictures (Li et al. 2024, arXiv 2412.09262).
+    LatentSync,
+    /// Faces, painted in the latents of their pictures (Zhang et al. 2024, arXiv 2410.10122).
+    MuseTalk,
 }
 
 impl std::fmt::Display for Family {
@@ -28,6 +33,8 @@ impl std::fmt::Display for Family {
             Self::Expert => "expert",
             Self::Wav2Lip => "wav2lip",
             Self::SyncTalk2d => "synctalk2d",
+            Self::LatentSync => "latentsync",
+            Self::MuseTalk => "musetalk",
         })
     }
 }
@@ -51,10 +58,12 @@ pub struct Manifest {
     pub audio: Option<AudioSection>,
     /// What it denoises; `compact` alone has it.
     pub latent: Option<LatentSection>,
-    /// How it denoises; `compact` alone has it.
+    /// How it denoises; `compact` and `latentsync` have it.
     pub scheduler: Option<ScheduleConfig>,
     pub wav2lip: Option<Wav2LipSection>,
     pub synctalk2d: Option<SyncTalk2dSection>,
+    pub latentsync: Option<LatentSyncSection>,
+    pub musetalk: Option<MuseTalkSection>,
     /// The files that it was imported from.
     #[serde(default)]
     pub sources: Vec<FileEntry>,
@@ -235,6 +244,7 @@ impl Manifest {
             Family::Expert => &["lips", "voice"],
             Family::Wav2Lip => &["generator"],
             Family::SyncTalk2d => &["unet"],
+            Family::LatentSync | Family::MuseTalk => &["whisper", "encoder", "unet", "decoder"],
         };
         for part in wanted {
             if !self.files.contains_key(*part) {
@@ -242,14 +252,16 @@ impl Manifest {
             }
         }
         let sections = [
-            ("audio", self.audio.is_some(), Family::Compact),
-            ("latent", self.latent.is_some(), Family::Compact),
-            ("scheduler", self.scheduler.is_some(), Family::Compact),
-            ("wav2lip", self.wav2lip.is_some(), Family::Wav2Lip),
-            ("synctalk2d", self.synctalk2d.is_some(), Family::SyncTalk2d),
+            ("audio", self.audio.is_some(), &[Family::Compact][..]),
+            ("latent", self.latent.is_some(), &[Family::Compact]),
+            ("scheduler", self.scheduler.is_some(), &[Family::Compact, Family::LatentSync]),
+            ("wav2lip", self.wav2lip.is_some(), &[Family::Wav2Lip]),
+            ("synctalk2d", self.synctalk2d.is_some(), &[Family::SyncTalk2d]),
+            ("latentsync", self.latentsync.is_some(), &[Family::LatentSync]),
+            ("musetalk", self.musetalk.is_some(), &[Family::MuseTalk]),
         ];
-        if let Some((key, _, family)) = sections.iter().find(|(_, there, family)| *there && *family != self.family) {
-            return fail(key, format!("belongs to the family `{family}`, and this is `{}`", self.family));
+        if let Some((key, _, of)) = sections.iter().find(|(_, there, of)| *there && !of.contains(&self.family)) {
+            return fail(key, format!("belongs to the family `{}`, and this is `{}`", of[0], self.family));
         }
         let missing = |key: &str| (key.to_owned(), format!("is missing: the family `{}` needs it", self.family));
         match self.family {
@@ -269,6 +281,17 @@ impl Manifest {
                     return fail("files.ave", "is missing: the features `ave` need it".into());
                 }
                 return Ok(());
+            }
+            Family::LatentSync => {
+                let section = self.latentsync.as_ref().ok_or_else(|| missing("latentsync"))?;
+                section.check().map_err(|(key, cause)| (format!("latentsync.{key}"), cause))?;
+                let scheduler = self.scheduler.as_ref().ok_or_else(|| missing("scheduler"))?;
+                return scheduler.check().map_err(|(key, cause)| (format!("scheduler.{key}"), cause));
+            }
+            Family::MuseTalk => {
+                let section = self.musetalk.as_ref().ok_or_else(|| missing("musetalk"))?;
+                section.check().map_err(|(key, cause)| (format!("musetalk.{key}"), cause))?;
+                return check_batches(&section.batch_sizes).map_err(|(key, cause)| (format!("musetalk.{key}"), cause));
             }
         }
         self.audio.as_ref().ok_or_else(|| missing("audio"))?.check()?;

@@ -1,0 +1,91 @@
+use serde::Deserialize;
+
+/// The networks of the family `latentsync`: `whisper`, `encoder`, `unet`, `decoder` and, where it was imported, `taesd`, which
+/// decodes in place of `decoder` at a hundredth of its cost.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatentSyncSection {
+    /// Pixels of a side of its face.
+    pub side: usize,
+    /// Frames of a clip.
+    pub frames: usize,
+    /// Frames a second that it was trained at.
+    pub frame_rate: f32,
+    /// What latents of the autoencoder are multiplied by before the U-Net sees them.
+    pub latent_scale: f32,
+    pub sound: SoundSection,
+}
+
+/// The networks of the family `musetalk`: `whisper`, `encoder`, `unet`, `decoder` and, where it was imported, `taesd`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MuseTalkSection {
+    /// Pixels of a side of its face.
+    pub side: usize,
+    /// Frames a second that it was trained at.
+    pub frame_rate: f32,
+    /// As [`LatentSyncSection::latent_scale`].
+    pub latent_scale: f32,
+    pub sound: SoundSection,
+    /// Sizes of a batch that it takes, ascending.
+    pub batch_sizes: Vec<usize>,
+}
+
+/// What a frame hears of Whisper's encoder: moments 20 ms apart, and of each the states after convolutions and blocks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SoundSection {
+    /// Moments of a frame.
+    pub moments: usize,
+    /// States of a moment, and numbers of a state.
+    pub states: usize,
+    pub width: usize,
+}
+
+impl SoundSection {
+    fn check(&self) -> Result<(), (String, String)> {
+        for (key, value, most) in
+            [("moments", self.moments, 64), ("states", self.states, 64), ("width", self.width, 4096)]
+        {
+            within(&format!("sound.{key}"), value, 1, most)?;
+        }
+        Ok(())
+    }
+}
+
+impl LatentSyncSection {
+    pub(super) fn check(&self) -> Result<(), (String, String)> {
+        check_picture(self.side, self.frame_rate, self.latent_scale)?;
+        within("frames", self.frames, 1, 64)?;
+        self.sound.check()
+    }
+}
+
+impl MuseTalkSection {
+    pub(super) fn check(&self) -> Result<(), (String, String)> {
+        check_picture(self.side, self.frame_rate, self.latent_scale)?;
+        self.sound.check()
+    }
+}
+
+/// Latents are halved three times, pixels as often before.
+fn check_picture(side: usize, frame_rate: f32, scale: f32) -> Result<(), (String, String)> {
+    within("side", side, 64, 1024)?;
+    if !side.is_multiple_of(64) {
+        return Err(("side".into(), format!("{side} is not a multiple of 64")));
+    }
+    if !(1.0..=240.0).contains(&frame_rate) {
+        return Err(("frame_rate".into(), format!("{frame_rate} is outside 1..240")));
+    }
+    if !(scale > 0.0 && scale <= 100.0) {
+        return Err(("latent_scale".into(), format!("{scale} is not above 0 and at most 100")));
+    }
+    Ok(())
+}
+
+fn within(key: &str, value: usize, least: usize, most: usize) -> Result<(), (String, String)> {
+    match (least..=most).contains(&value) {
+        true => Ok(()),
+        false => Err((key.into(), format!("{value} is outside {least}..{most}"))),
+    }
+}
