@@ -69,10 +69,10 @@ struct Json {
 
 #[derive(Args)]
 struct Import {
-    /// wav2lip or synctalk2d [default: what the files are]
+    /// wav2lip, synctalk2d, latentsync or musetalk [default: what the files are]
     #[arg(value_parser = family)]
     family: Option<Family>,
-    /// A checkpoint as it was published: .pt, .pth, .bin, .safetensors or .onnx; once for each file
+    /// A checkpoint as it was published: .pt, .pth, .bin, .safetensors or .onnx, a folder of one, or its .json; once for each
     #[arg(long, value_name = "FILE", required = true)]
     from: Vec<PathBuf>,
     /// Name of the engine [default: the file's]
@@ -138,7 +138,9 @@ fn family(text: &str) -> Result<Family, String> {
     match text {
         "wav2lip" => Ok(Family::Wav2Lip),
         "synctalk2d" => Ok(Family::SyncTalk2d),
-        other => Err(format!("`{other}` is no family that can be imported: wav2lip, synctalk2d")),
+        "latentsync" => Ok(Family::LatentSync),
+        "musetalk" => Ok(Family::MuseTalk),
+        other => Err(format!("`{other}` is no family that can be imported: wav2lip, synctalk2d, latentsync, musetalk")),
     }
 }
 

@@ -37,7 +37,7 @@ struct Summary<'a> {
 
 pub fn import(options: &Options) -> Result<ExitCode> {
     for path in &options.files {
-        if !path.is_file() {
+        if !path.exists() {
             return Err(Failure::input(format!("{}: there is no such file", path.display())));
         }
     }

@@ -5,7 +5,10 @@
 //! features, `mel` and `mel_start` with `ave_feats`. A name that ends in `_even` or `_4th` has every second or fourth row and
 //! column.
 
-use super::check::{Difference, difference, run, tensor};
+use super::{
+    check::{Difference, difference, run, tensor},
+    golden_latent::Golden,
+};
 use crate::{
     Error, Result,
     manifest::{Family, Features, Package},
@@ -15,6 +18,13 @@ use crate::{
 
 pub(super) fn compare(package: &Package, options: &Options, file: &Weights) -> Result<Vec<Difference>> {
     let manifest = package.manifest();
+    let latent = Golden { package, options, file };
+    if manifest.family == Family::LatentSync {
+        return latent.latentsync();
+    }
+    if let Some(section) = &manifest.musetalk {
+        return latent.musetalk(section.latent_scale);
+    }
     match (manifest.family, &manifest.wav2lip, &manifest.synctalk2d) {
         (Family::Wav2Lip, Some(section), _) => {
             let model = package.network("generator", options)?;

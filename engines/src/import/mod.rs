@@ -6,12 +6,16 @@
 //! - `transformer`: linear layers, norms and attention; `unet`: the blocks that U-Nets and autoencoders share.
 //! - [`wav2lip`], [`synctalk2d`]: the networks of these families.
 //! - [`latentsync`], [`musetalk`], [`vae`], [`taesd`], [`whisper`]: those of the families that paint in latents of pictures.
-//! - [`recognise`]: what a file is.
-//! - [`package`]: the folder that comes of it.
-//! - [`check`], [`golden`], [`pictures`]: whether its networks say what they should, and its frames are the published ones.
+//! - [`recognise`], [`config`]: what a file is, and what lies beside it.
+//! - [`package`], [`latent`]: the folder that comes of it.
+//! - [`check`], [`golden`], [`golden_latent`], [`pictures`]: whether its networks say what they should, and its frames are the
+//!   published ones.
 
 mod check;
+mod config;
 mod golden;
+mod golden_latent;
+mod latent;
 pub mod latentsync;
 mod layers;
 pub mod musetalk;

@@ -4,12 +4,14 @@ use std::{
     fs::{self, File},
     io::BufWriter,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use serde::Serialize;
 
 use super::{
     check::Record,
+    config, latent,
     onnx::{Graph, Precision},
     recognise::{Kind, recognise},
     synctalk2d,
@@ -26,7 +28,7 @@ use crate::{
 /// Folders in the making begin with this, the number of the process and the name follow.
 const PARTIAL: &str = ".import-";
 /// Batches that a network of ours takes.
-const BATCH_SIZES: [usize; 4] = [1, 2, 4, 8];
+pub(super) const BATCH_SIZES: [usize; 4] = [1, 2, 4, 8];
 /// Side of the crops of an engine whose pictures are its own; nothing is cut by it.
 const CROP: usize = 256;
 
@@ -34,6 +36,7 @@ const CROP: usize = 256;
 pub struct Request<'a> {
     /// As the files tell, where it is left out.
     pub family: Option<Family>,
+    /// Files, or folders as diffusers and transformers publish them.
     pub files: &'a [PathBuf],
     /// Name of the engine; the first file's, where it is left out.
     pub name: Option<&'a str>,
@@ -65,7 +68,8 @@ pub fn import(
     progress: &mut dyn FnMut(&str, f64) -> Result<()>,
 ) -> Result<Imported> {
     progress("reading", 0.0)?;
-    let parts = parts(request)?;
+    let files = request.files.iter().map(|path| config::weights(path)).collect::<Result<Vec<_>>>()?;
+    let parts = parts(request, &files)?;
     let family = parts.family;
     let name = match request.name {
         Some(name) => name.to_owned(),
@@ -91,7 +95,7 @@ pub fn import(
         gflop += network.write(folder, request.precision, &mut written)?;
     }
     progress("hashing the sources", 0.6)?;
-    let sources = request.files.iter().map(|path| source(path)).collect::<Result<Vec<_>>>()?;
+    let sources = files.iter().map(|path| source(path)).collect::<Result<Vec<_>>>()?;
     let manifest = ManifestText::new(&parts, &name, request, gflop, &written, sources);
     let text = toml::to_string(&manifest).map_err(|e| Error::invalid(e.to_string()))?;
     Manifest::parse("engine.toml", &text)?;
@@ -110,18 +114,20 @@ pub fn import(
 }
 
 /// One network of an engine.
-struct Network {
-    part: &'static str,
-    from: From,
+pub(super) struct Network {
+    pub part: &'static str,
+    pub from: From,
+    /// How often a frame asks it.
+    pub runs: f32,
 }
 
-enum From {
-    Weights(Weights, Builder),
+pub(super) enum From {
+    Weights(Rc<Weights>, Builder),
     /// A graph that is taken as it is.
     Graph(PathBuf),
 }
 
-type Builder = Box<dyn Fn(&mut Graph, &Weights) -> Result<()>>;
+pub(super) type Builder = Box<dyn Fn(&mut Graph, &Weights) -> Result<()>>;
 
 /// A file of the engine's folder: its part, its name and hash, and those of the weights beside it.
 struct Written {
@@ -132,7 +138,7 @@ struct Written {
 }
 
 impl Network {
-    /// Writes it into `folder`; its cost in GFLOP.
+    /// Writes it into `folder`; its cost for a frame in GFLOP.
     fn write(&self, folder: &Path, precision: Precision, written: &mut Vec<Written>) -> Result<f32> {
         let path = format!("{}.onnx", self.part);
         let full = folder.join(&path);
@@ -162,31 +168,40 @@ impl Network {
                 let data_hash = sink.finish().map_err(|e| Error::io(&beside, e))?;
                 write(&full, &bytes)?;
                 written.push(Written { part: self.part, path, sha256: sha256(&bytes), data: Some((data, data_hash)) });
-                Ok(gflop)
+                Ok(gflop * self.runs)
             }
         }
     }
 }
 
 /// The networks of an engine and what its manifest says of them.
-struct Parts {
-    family: Family,
-    networks: Vec<Network>,
-    section: Section,
-    description: String,
+pub(super) struct Parts {
+    pub family: Family,
+    pub networks: Vec<Network>,
+    pub section: Section,
+    pub description: String,
     /// What its project says of the use of its weights.
-    terms: Option<&'static str>,
+    pub terms: Option<&'static str>,
 }
 
-enum Section {
-    Wav2Lip { side: usize, ports: Option<[String; 3]>, batch_sizes: Vec<usize> },
-    SyncTalk2d { side: usize, features: Features },
+pub(super) enum Section {
+    Wav2Lip {
+        side: usize,
+        ports: Option<[String; 3]>,
+        batch_sizes: Vec<usize>,
+    },
+    SyncTalk2d {
+        side: usize,
+        features: Features,
+    },
+    /// Tables of the manifest by their names.
+    Tables(Vec<(&'static str, toml::Table)>),
 }
 
 /// Opens the files and finds what each is.
-fn parts(request: &Request) -> Result<Parts> {
-    let mut found: Vec<(Kind, &PathBuf, Option<Weights>)> = Vec::new();
-    for path in request.files {
+fn parts(request: &Request, files: &[PathBuf]) -> Result<Parts> {
+    let mut found: Vec<latent::Found> = Vec::new();
+    for path in files {
         let (kind, weights) = recognise(path)?;
         if let Some((.., before, _)) = found.iter().map(|(k, p, _)| (k, *p, ())).find(|(k, ..)| **k == kind) {
             return Err(Error::invalid(format!(
@@ -205,7 +220,7 @@ fn parts(request: &Request) -> Result<Parts> {
         let build: Builder = Box::new(wav2lip::generator);
         Parts {
             family: Family::Wav2Lip,
-            networks: vec![Network { part: "generator", from: From::Weights(weights, build) }],
+            networks: vec![Network { part: "generator", from: From::Weights(weights.into(), build), runs: 1.0 }],
             section: Section::Wav2Lip { side, ports: None, batch_sizes: BATCH_SIZES.to_vec() },
             description: format!("Wav2Lip of {side} pixels"),
             terms: Some(
@@ -216,7 +231,7 @@ fn parts(request: &Request) -> Result<Parts> {
         let (side, ports, fixed) = graph_of_wav2lip(path)?;
         Parts {
             family: Family::Wav2Lip,
-            networks: vec![Network { part: "generator", from: From::Graph(path.clone()) }],
+            networks: vec![Network { part: "generator", from: From::Graph(path.clone()), runs: 1.0 }],
             section: Section::Wav2Lip {
                 side,
                 ports: Some(ports),
@@ -253,11 +268,12 @@ fn parts(request: &Request) -> Result<Parts> {
             )));
         }
         let build: Builder = Box::new(move |graph, weights| synctalk2d::unet(graph, weights, features));
-        let mut networks = vec![Network { part: "unet", from: From::Weights(weights, build) }];
+        let mut networks = vec![Network { part: "unet", from: From::Weights(weights.into(), build), runs: 1.0 }];
         match (features, encoder) {
             (Features::Ave, Some((_, path, weights))) => {
                 let weights = opened(path, weights)?;
-                networks.push(Network { part: "ave", from: From::Weights(weights, Box::new(synctalk2d::ave)) });
+                let from = From::Weights(weights.into(), Box::new(synctalk2d::ave));
+                networks.push(Network { part: "ave", from, runs: 1.0 });
             }
             (Features::Ave, None) => {
                 return Err(Error::invalid(
@@ -280,6 +296,9 @@ fn parts(request: &Request) -> Result<Parts> {
             description: format!("SyncTalk_2D of {side} pixels with features of {}; one person's", features.name()),
             terms: None,
         }
+    } else if let Some(unet) = take(Kind::LatentSync).or_else(|| take(Kind::MuseTalk)) {
+        let [vae, taesd, whisper, config] = [Kind::Vae, Kind::Taesd, Kind::Whisper, Kind::Config].map(&mut take);
+        latent::parts(latent::Files { unet, vae, taesd, whisper, config })?
     } else {
         let what = found.first().map_or("no file was given; name them by --from".into(), |(kind, path, _)| {
             format!(
@@ -362,6 +381,9 @@ struct ManifestText {
     wav2lip: Option<toml::Table>,
     #[serde(skip_serializing_if = "Option::is_none")]
     synctalk2d: Option<toml::Table>,
+    /// Those of other families.
+    #[serde(flatten)]
+    tables: toml::Table,
 }
 
 #[derive(Serialize)]
@@ -393,7 +415,7 @@ impl ManifestText {
             data: w.data.as_ref().map(|(path, sha256)| FileText { path: path.clone(), sha256: sha256.clone() }),
         };
         let sizes = |sizes: &[usize]| toml::Value::Array(sizes.iter().map(|n| (*n as i64).into()).collect());
-        let (mut wav2lip, mut synctalk2d) = (None, None);
+        let (mut wav2lip, mut synctalk2d, mut tables) = (None, None, toml::Table::new());
         match &parts.section {
             Section::Wav2Lip { side, ports, batch_sizes } => {
                 let mut table = toml::Table::new();
@@ -413,6 +435,9 @@ impl ManifestText {
                 table.insert("batch_sizes".into(), sizes(&BATCH_SIZES));
                 synctalk2d = Some(table);
             }
+            Section::Tables(all) => {
+                tables.extend(all.iter().map(|(name, table)| ((*name).to_owned(), table.clone().into())));
+            }
         }
         Self {
             name: name.into(),
@@ -426,6 +451,7 @@ impl ManifestText {
             geometry: geometry(),
             wav2lip,
             synctalk2d,
+            tables,
         }
     }
 }

@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use super::latentsync;
 use crate::{Error, Result, tensor::Weights};
 
 /// What a published file is.
@@ -14,7 +15,11 @@ pub enum Kind {
     LatentSync,
     MuseTalk,
     Vae,
+    /// The tiny autoencoder.
+    Taesd,
     Whisper,
+    /// What a U-Net's weights do not tell.
+    Config,
 }
 
 impl Kind {
@@ -26,6 +31,8 @@ impl Kind {
             Self::LatentSync => "a U-Net of LatentSync",
             Self::MuseTalk => "a U-Net of MuseTalk",
             Self::Vae => "an image autoencoder",
+            Self::Taesd => "a tiny image autoencoder",
+            Self::Config => "a configuration",
             Self::Whisper => "a Whisper model",
         }
     }
@@ -40,9 +47,9 @@ const SIGNS: [(&str, Kind); 10] = [
     ("down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", Kind::LatentSync),
     ("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight", Kind::MuseTalk),
     ("decoder.conv_in.weight", Kind::Vae),
-    ("decoder.layers.0.weight", Kind::Vae),
+    ("decoder.layers.0.weight", Kind::Taesd),
     ("encoder.positional_embedding", Kind::Whisper),
-    ("model.encoder.embed_positions.weight", Kind::Whisper),
+    ("encoder.embed_positions.weight", Kind::Whisper),
 ];
 
 /// What a file is, and its weights where it has some.
@@ -50,8 +57,14 @@ pub(super) fn recognise(path: &Path) -> Result<(Kind, Option<Weights>)> {
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
         return Ok((Kind::Wav2LipGraph, None));
     }
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+        return Ok((Kind::Config, None));
+    }
     let weights = Weights::open(path)?;
     let kind = SIGNS.iter().find(|(name, _)| weights.shape(name).is_some()).map(|(_, kind)| *kind);
+    // A U-Net without motion modules is told by the channels that go in.
+    let clips = weights.shape("conv_in.weight").is_some_and(|shape| shape.get(1) == Some(&latentsync::CHANNELS));
+    let kind = kind.map(|kind| if kind == Kind::MuseTalk && clips { Kind::LatentSync } else { kind });
     let kind = kind.ok_or_else(|| {
         let first: Vec<&str> = weights.names().take(3).collect();
         Error::invalid(format!(
