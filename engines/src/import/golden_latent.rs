@@ -106,6 +106,9 @@ impl Golden<'_> {
         let [batch, _, frames, ..] = sample.shape[..] else {
             return Err(Error::invalid(format!("{}: `unet.{clip}.in.sample` is no clip", self.file.origin())));
         };
+        if sample.data.is_empty() {
+            return Err(Error::invalid(format!("{}: `unet.{clip}.in.sample` is empty", self.file.origin())));
+        }
         let whole = format!("unet.{clip}.in.audio");
         let mut audio =
             tensor(self.file, if self.has(&whole) { whole } else { format!("{whole}_second_half") }.as_str())?;

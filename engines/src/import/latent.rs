@@ -82,7 +82,7 @@ fn of_latentsync(files: Files) -> Result<Parts> {
     let scheduler = scheduler(&config)?;
     let steps = scheduler.get("steps").and_then(Value::as_integer).unwrap_or(1) as f32;
     let guided = scheduler.get("guidance").and_then(Value::as_float).is_some_and(|scale| scale > 1.0);
-    let shape = latentsync::Shape { groups, heads, rows: MOMENTS * states, frames, side: side / vae_factor() };
+    let shape = latentsync::Shape { groups, heads, rows: MOMENTS * states, frames, side: side / vae::FACTOR };
     let build: Builder = Box::new(move |graph, weights| latentsync::unet(graph, weights, &shape));
     let runs = steps * if guided { 2.0 } else { 1.0 } / frames as f32;
     networks.push(Network { part: "unet", from: From::Weights(unet.into(), build), runs });
@@ -104,7 +104,7 @@ fn of_latentsync(files: Files) -> Result<Parts> {
 fn of_musetalk(files: Files) -> Result<Parts> {
     let common = common(files, Last::Normed, musetalk::sound_width)?;
     let Common { side, frame_rate, scale, groups, heads, states, width, unet, mut networks, .. } = common;
-    let shape = musetalk::Shape { groups, heads, rows: MOMENTS * states, side: side / vae_factor() };
+    let shape = musetalk::Shape { groups, heads, rows: MOMENTS * states, side: side / vae::FACTOR };
     let build: Builder = Box::new(move |graph, weights| musetalk::unet(graph, weights, &shape));
     networks.push(Network { part: "unet", from: From::Weights(unet.into(), build), runs: 1.0 });
     let mut section = Table::new();
@@ -120,10 +120,6 @@ fn of_musetalk(files: Files) -> Result<Parts> {
         description: format!("MuseTalk of {side} pixels"),
         terms: Some(TERMS),
     })
-}
-
-fn vae_factor() -> usize {
-    taesd::FACTOR
 }
 
 /// Opens what both families need and finds that it belongs together.
@@ -159,14 +155,14 @@ fn common(files: Files, last: Last, sound_width: fn(&Weights) -> Result<usize>) 
     let groups_of_vae = of_vae.count("norm_num_groups", MOST)?.unwrap_or(GROUPS);
     let scale = of_vae.number("scaling_factor")?.or(config.number("vae.scaling_factor")?).unwrap_or(SCALE);
     let side = config.count("data.resolution", MOST)?.unwrap_or(SIDE);
-    if !side.is_multiple_of(8 * vae_factor()) {
-        return Err(Error::invalid(format!("pictures of {side} pixels are not a multiple of {}", 8 * vae_factor())));
+    if !side.is_multiple_of(8 * vae::FACTOR) {
+        return Err(Error::invalid(format!("pictures of {side} pixels are not a multiple of {}", 8 * vae::FACTOR)));
     }
     // LatentSync's configuration has the U-Net's under `model`, MuseTalk's is the U-Net's.
     let either = |key: &str| -> Result<Option<usize>> {
         Ok(config.count(&format!("model.{key}"), MOST)?.or(config.count(key, MOST)?))
     };
-    let latents = side / vae_factor();
+    let latents = side / vae::FACTOR;
     let network =
         |part, weights: Rc<Weights>, runs, build: Builder| Network { part, from: From::Weights(weights, build), runs };
     let mut networks = vec![

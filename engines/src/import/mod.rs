@@ -3,7 +3,8 @@
 //!
 //! - [`onnx`]: a small builder of ONNX graphs.
 //! - [`layers`]: convolutions as PyTorch names their weights, with batch normalisation folded in.
-//! - `transformer`: linear layers, norms and attention; `unet`: the blocks that U-Nets and autoencoders share.
+//! - `transformer`: linear layers, norms and attention; `unet`, `motion`: the blocks that U-Nets and
+//!   autoencoders share.
 //! - [`wav2lip`], [`synctalk2d`]: the networks of these families.
 //! - [`latentsync`], [`musetalk`], [`vae`], [`taesd`], [`whisper`]: those of the families that paint in latents of pictures.
 //! - [`recognise`], [`config`]: what a file is, and what lies beside it.
@@ -18,6 +19,7 @@ mod golden_latent;
 mod latent;
 pub mod latentsync;
 mod layers;
+mod motion;
 pub mod musetalk;
 pub mod onnx;
 mod package;

@@ -7,8 +7,6 @@ use super::{
 };
 use crate::{Result, tensor::Weights};
 
-/// Pixels of a latent's side.
-pub const FACTOR: usize = 8;
 /// Where latents are held: `3 tanh(x / 3)`.
 const MAGNITUDE: f32 = 3.0;
 /// Most layers that are looked for.

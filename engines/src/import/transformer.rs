@@ -15,7 +15,7 @@ pub(super) fn numbers(taken: &Taken, name: &str, inside: usize) -> Result<(usize
     let weight = format!("{name}.weight");
     let shape = taken.shape(&weight)?;
     let plain = shape.len() == 2 || (shape.len() == 4 && shape[2..] == [1, 1]);
-    if !plain || shape[1] != inside {
+    if !plain || shape[1] != inside || inside == 0 {
         return Err(taken.refuse(&weight, &format!("[out, {inside}]"), &format!("{shape:?}")));
     }
     let out = shape[0];

@@ -12,8 +12,6 @@ use crate::{Error, Result};
 /// Added to the variances of the U-Net's own norms, and of those of transformers and of the autoencoder.
 pub(super) const EPSILON: f32 = 1e-5;
 pub(super) const FINE_EPSILON: f32 = 1e-6;
-/// Groups of the norms of motion modules, whatever the configuration says.
-const MOTION_GROUPS: usize = 32;
 
 /// What the resnets of a network know of time: nothing, a value `[pictures, width]`, or one that never changes.
 pub(super) enum Time {
@@ -234,64 +232,14 @@ impl Blocks<'_, '_> {
         Ok(graph.add(&y, x))
     }
 
-    /// Each pixel looks at itself in the other frames (Guo et al. 2023, arXiv 2307.04725).
-    fn motion(&self, graph: &mut Graph, x: &Value, name: &str, clip: &Clip) -> Result<Value> {
-        let [channels, height, width] = graph.size_of(x)?;
-        let pixels = height * width;
-        let y = self.group_norm(graph, x, &format!("{name}.norm"), MOTION_GROUPS)?;
-        // From [clips frames, channels, pixels] to [clips, pixels, frames, channels], and clips and pixels in one.
-        let y = graph.reshape(&y, &[0, channels as i64, -1]);
-        let ([any, deep], each) = ([-1, channels as i64].map(|n| graph.integers(&[n])), graph.dimension(&y, 2));
-        let apart = graph.join(&[&any, &clip.frames, &deep, &each], 0);
-        let y = graph.reshape_to(&y, &apart);
-        let y = graph.transpose(&y, &[0, 3, 1, 2]);
-        let series = graph.join(&[&any, &clip.frames, &deep], 0);
-        let y = graph.reshape_to(&y, &series);
-        let (mut y, inner) = linear(graph, self.taken, &y, &format!("{name}.proj_in"), channels, pixels)?;
-        // What is counted is for one frame, in which each pixel asks once and sees all frames.
-        fn of(value: &Value, length: usize, width: usize) -> Rows<'_> {
-            Rows { value, length, width }
-        }
-        for i in 0..self.count(&format!("{name}.transformer_blocks"), "ff_norm") {
-            let part = |part: &str| format!("{name}.transformer_blocks.{i}.{part}");
-            for j in 0..self.norms(&part("norms")) {
-                let attention = part(&format!("attention_blocks.{j}"));
-                let norm = layer_norm(graph, self.taken, &y, &part(&format!("norms.{j}")), inner)?;
-                let norm = self.positions(graph, &norm, &format!("{attention}.pos_encoder.pe"), inner, clip)?;
-                let z =
-                    self.attend(graph, &of(&norm, pixels, inner), &of(&norm, pixels, inner), &attention, clip.count)?;
-                y = graph.add(&z, &y);
-            }
-            let norm = layer_norm(graph, self.taken, &y, &part("ff_norm"), inner)?;
-            let z = gated(graph, self.taken, &of(&norm, pixels, inner), &part("ff"))?;
-            y = graph.add(&z, &y);
-        }
-        let (y, _) = linear(graph, self.taken, &y, &format!("{name}.proj_out"), inner, pixels)?;
-        let apart = graph.join(&[&any, &each, &clip.frames, &deep], 0);
-        let y = graph.reshape_to(&y, &apart);
-        let y = graph.transpose(&y, &[0, 2, 3, 1]);
-        let y = graph.reshape_like(&y, x);
-        Ok(graph.add(&y, x))
-    }
-
-    fn norms(&self, name: &str) -> usize {
-        (0..).take_while(|j| self.has(&format!("{name}.{j}.weight"))).count()
-    }
-
-    /// The stored table of positions, as far as the clip goes, is added.
-    fn positions(&self, graph: &mut Graph, x: &Value, name: &str, width: usize, clip: &Clip) -> Result<Value> {
-        if !self.has(name) {
-            return Ok(x.clone());
-        }
-        let shape = self.taken.shape(name)?;
-        let length = shape.get(1).copied().unwrap_or(0);
-        let table = self.taken.f32(name, &[1, length, width])?;
-        let table = graph.numbers(&[length, width], &table)?;
-        let head = graph.head(&table, &clip.frames);
-        Ok(graph.add(x, &head))
-    }
-
-    fn attend(&self, graph: &mut Graph, asked: &Rows, seen: &Rows, name: &str, each: usize) -> Result<Value> {
+    pub(super) fn attend(
+        &self,
+        graph: &mut Graph,
+        asked: &Rows,
+        seen: &Rows,
+        name: &str,
+        each: usize,
+    ) -> Result<Value> {
         let names = ["to_q", "to_k", "to_v", "to_out.0"].map(|part| format!("{name}.{part}"));
         attention(graph, self.taken, asked, seen, names.each_ref().map(String::as_str), (self.heads, each))
     }

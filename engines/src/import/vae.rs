@@ -9,6 +9,8 @@ use super::{
 };
 use crate::{Result, tensor::Weights};
 
+/// Pixels of a side of a latent.
+pub const FACTOR: usize = 8;
 /// Channels of a latent.
 pub const CHANNELS: usize = 4;
 /// Where the logarithm of the variance is held.
