@@ -189,7 +189,7 @@ fn imported_engines_are_the_published_ones() {
     let Some(golden) = common::shared("golden") else { return };
     let home = tempfile::tempdir().unwrap();
     for (folder, files, count) in [
-        ("latentsync15", &["latentsync_unet.pt", "config.json", "vae", "tiny.pt", "taesd"][..], 9),
+        ("latentsync15", &["latentsync_unet.pt", "config.json", "vae", "tiny.pt", "taesd"][..], 13),
         ("musetalk15", &["unet.pth", "musetalk.json", "vae", "whisper"], 3),
     ] {
         let folder = golden.join(folder);

@@ -9,9 +9,11 @@
 //! several may be seen, so it stands beside the actor.
 
 pub mod compact;
+pub mod latent;
 mod noise;
 pub mod pixel;
 mod stage;
+mod step;
 mod work;
 mod worker;
 
@@ -19,7 +21,8 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 pub use crate::image::Patch;
 pub use noise::Noise;
-pub use stage::{LATENT, NetworkStage, Stage, StageKind, StepStage};
+pub use stage::{NetworkStage, Stage, StageKind};
+pub use step::{Feed, KNOWN, LATENT, NOISE, StepStage};
 pub use work::{Pass, Work};
 pub use worker::{StageStats, Stream, SubmitError, Ticket, WaitError, Worker, WorkerConfig, WorkerStats};
 
@@ -217,8 +220,11 @@ pub fn load(package: &Package, options: &Options) -> Result<Arc<dyn Engine>> {
 /// How many frames of an engine share a work item; `None` of one that makes no faces.
 pub fn clip(manifest: &Manifest) -> Option<Clip> {
     match manifest.family {
-        Family::Compact | Family::Wav2Lip | Family::SyncTalk2d => Some(Clip::SINGLE),
-        Family::LatentSync | Family::MuseTalk | Family::Tracker | Family::Expert => None,
+        Family::Compact | Family::Wav2Lip | Family::SyncTalk2d | Family::MuseTalk => Some(Clip::SINGLE),
+        Family::LatentSync => {
+            manifest.latentsync.as_ref().map(|section| Clip { frames: section.frames, hop: section.frames })
+        }
+        Family::Tracker | Family::Expert => None,
     }
 }
 
@@ -233,9 +239,13 @@ pub fn look_ahead(manifest: &Manifest) -> Option<Duration> {
 
 /// Passes `work` through all its stages on this thread, alone in its batches.
 pub fn complete(engine: &dyn Engine, work: &mut Work) -> Result<()> {
+    pass_through(engine.stages(), work)
+}
+
+/// As [`complete`], with the stages of an engine.
+pub(crate) fn pass_through(stages: &[Box<dyn Stage>], work: &mut Work) -> Result<()> {
     while let Some(pass) = work.next() {
-        let stage =
-            engine.stages().get(pass.stage).ok_or_else(|| Error::invalid("work asks for a stage that is not there"))?;
+        let stage = stages.get(pass.stage).ok_or_else(|| Error::invalid("work asks for a stage that is not there"))?;
         stage.run(std::slice::from_mut(work))?;
         work.advance();
     }

@@ -150,125 +150,24 @@ impl Stage for NetworkStage {
     }
 }
 
-/// A denoiser: the inputs `latent` `[B, …]`, `timestep` `[B]` and conditions, the output `prediction` of `latent`'s shape.
-/// Of an item whose step is guided it asks twice, once with conditions of zeros.
-pub struct StepStage {
-    model: Arc<Model>,
-    /// `latent`, then the conditions.
-    inputs: Vec<&'static str>,
-    sizes: Vec<usize>,
-}
-
-/// Names of the latent, of its timestep and of what the network says.
-pub const LATENT: &str = "latent";
-const TIMESTEP: &str = "timestep";
-const PREDICTION: &str = "prediction";
-
-impl StepStage {
-    pub fn new(model: Arc<Model>, conditions: &[&'static str], sizes: Vec<usize>) -> Self {
-        let inputs = [LATENT].into_iter().chain(conditions.iter().copied()).collect();
-        Self { model, inputs, sizes }
-    }
-}
-
-impl Stage for StepStage {
-    fn kind(&self) -> StageKind {
-        StageKind::Step
-    }
-
-    fn inputs(&self) -> &[&'static str] {
-        &self.inputs
-    }
-
-    fn sizes(&self) -> &[usize] {
-        &self.sizes
-    }
-
-    fn run(&self, batch: &mut [Work]) -> Result<()> {
-        let step = |work: &Work| {
-            let step = work.next().and_then(|pass| pass.step);
-            step.ok_or_else(|| Error::invalid("a stage of denoising was asked for no step"))
-        };
-        let steps = batch.iter().map(step).collect::<Result<Vec<_>>>()?;
-        let rows: Vec<usize> = batch.iter().map(|work| rows(work, self.inputs.first())).collect();
-        let guided: Vec<usize> = (0..batch.len()).filter(|i| steps[*i].guidance != 1.0).collect();
-        // First all with their conditions, then the guided ones again without.
-        let order = || (0..batch.len()).chain(guided.iter().copied());
-        let padded = padded(&self.sizes, order().map(|i| rows[i]).sum());
-        let mut tensors = Vec::with_capacity(self.inputs.len());
-        for (k, name) in self.inputs.iter().enumerate() {
-            let mut stacked = stack(order().map(|i| batch[i].tensor(name)), padded)?;
-            if k > 0 && !guided.is_empty() {
-                let row = stacked.data.len() / padded.max(1);
-                let conditioned = rows.iter().sum::<usize>() * row;
-                stacked.data.to_mut()[conditioned..].fill(0.0);
-            }
-            tensors.push(stacked);
-        }
-        let mut timesteps: Vec<f32> = order().flat_map(|i| std::iter::repeat_n(steps[i].timestep, rows[i])).collect();
-        timesteps.resize(padded, 0.0);
-        let shape = [padded];
-        let mut inputs: Vec<Input> = self
-            .inputs
-            .iter()
-            .zip(&tensors)
-            .map(|(name, tensor)| Input { name, shape: &tensor.shape, data: &tensor.data })
-            .collect();
-        inputs.push(Input { name: TIMESTEP, shape: &shape, data: &timesteps });
-        let mut prediction = taken(&self.model, &mut self.model.run(&inputs)?, PREDICTION)?.data;
-        if prediction.len() != tensors[0].data.len() {
-            return Err(Error::Mismatch {
-                model: self.model.name().into(),
-                what: format!("`{PREDICTION}`"),
-                expected: format!("{} numbers", tensors[0].data.len()),
-                found: prediction.len().to_string(),
-            });
-        }
-        let row = prediction.len() / padded.max(1);
-        let (conditioned, null) = prediction.split_at_mut(rows.iter().sum::<usize>() * row);
-        let (mut at, mut at_null) = (0, 0);
-        for (i, work) in batch.iter_mut().enumerate() {
-            let length = rows[i] * row;
-            let own = &mut conditioned[at..at + length];
-            at += length;
-            if steps[i].guidance != 1.0 {
-                let scale = steps[i].guidance;
-                own.iter_mut().zip(&null[at_null..]).for_each(|(p, n)| *p = n + scale * (*p - n));
-                at_null += length;
-            }
-            let Work { noise, estimate, .. } = work;
-            let (mut noise, mut estimate) = (std::mem::take(noise), std::mem::take(estimate));
-            if let Some(latent) = work.get_mut(LATENT) {
-                steps[i].apply(&mut latent.data, own, &mut estimate, || noise.normal());
-            }
-            (work.noise, work.estimate) = (noise, estimate);
-        }
-        Ok(())
-    }
-
-    fn warm_up(&self) -> Result<()> {
-        warm_up(&self.model)
-    }
-}
-
 /// Rows of an item's tensor `name`.
-fn rows(work: &Work, name: Option<&&'static str>) -> usize {
+pub(super) fn rows(work: &Work, name: Option<&&'static str>) -> usize {
     name.and_then(|name| work.get(name)).and_then(|tensor| tensor.shape.first().copied()).unwrap_or(1)
 }
 
 /// The size of a batch of so many rows.
-fn padded(sizes: &[usize], rows: usize) -> usize {
+pub(super) fn padded(sizes: &[usize], rows: usize) -> usize {
     sizes.iter().copied().find(|size| *size >= rows).unwrap_or(rows)
 }
 
 /// Rows of a batch.
-struct Stacked<'a> {
-    shape: Vec<usize>,
-    data: Cow<'a, [f32]>,
+pub(super) struct Stacked<'a> {
+    pub shape: Vec<usize>,
+    pub data: Cow<'a, [f32]>,
 }
 
 /// Tensors one after another along the first dimension, and zeros up to `padded` rows; one that fills them is lent.
-fn stack<'a>(mut tensors: impl Iterator<Item = Result<&'a Tensor>>, padded: usize) -> Result<Stacked<'a>> {
+pub(super) fn stack<'a>(mut tensors: impl Iterator<Item = Result<&'a Tensor>>, padded: usize) -> Result<Stacked<'a>> {
     let Some(first) = tensors.next().transpose()? else {
         return Err(Error::invalid("a batch of nothing"));
     };
@@ -285,7 +184,7 @@ fn stack<'a>(mut tensors: impl Iterator<Item = Result<&'a Tensor>>, padded: usiz
 }
 
 /// The output of that name, which is taken out.
-fn taken(model: &Model, outputs: &mut [Tensor], name: &str) -> Result<Tensor> {
+pub(super) fn taken(model: &Model, outputs: &mut [Tensor], name: &str) -> Result<Tensor> {
     let at = model.signature().outputs.iter().position(|port| port.name == name);
     let output = at.and_then(|at| outputs.get_mut(at)).ok_or_else(|| short(model, name))?;
     Ok(Tensor { shape: std::mem::take(&mut output.shape), data: std::mem::take(&mut output.data) })
@@ -296,7 +195,7 @@ fn short(model: &Model, name: &str) -> Error {
 }
 
 /// Runs a model once on zeros.
-fn warm_up(model: &Model) -> Result<()> {
+pub(super) fn warm_up(model: &Model) -> Result<()> {
     let zeros = model.example(|_| 1, || 0.0)?;
     let inputs: Vec<Input> =
         zeros.iter().map(|(name, zeros)| Input { name, shape: &zeros.shape, data: &zeros.data }).collect();

@@ -107,6 +107,11 @@ impl Work {
         self.passes.len()
     }
 
+    /// Steps of denoising that it still has to take, the next one among them.
+    pub(super) fn remaining_steps(&self) -> usize {
+        self.passes.iter().filter(|pass| pass.step.is_some()).count()
+    }
+
     /// The stages that it still has to pass.
     pub(super) fn stages(&self) -> impl Iterator<Item = usize> {
         self.passes.iter().map(|pass| pass.stage)

@@ -1,7 +1,8 @@
 //! Golden files of LatentSync and MuseTalk.
 //!
 //! Both: `whisper.in.mel` `[80, columns]`. LatentSync: `whisper.out.embeddings`; `vae.in.pixels`, `vae.in.latent` and `vae.out.*`;
-//! `taesd.in.latent`, `taesd.out.decoded`; `unet.fN.in.*` and `unet.fN.tK.*`, for clips of N frames. MuseTalk:
+//! `taesd.in.latent`, `taesd.out.decoded`; `unet.fN.in.*` and `unet.fN.tK.*`, for clips of N frames; `chunk.in.*`, and of whole
+//! clips by DDIM and DPM-Solver++ `chunk.ddim.*` and `chunk.dpm.*`: the last latents and the composed faces. MuseTalk:
 //! `whisper.out.hidden_states`; `unet.in.*`, `unet.out.latents`; `decode.out.float`, the first of these decoded. What a file does
 //! not hold is not compared.
 
@@ -11,8 +12,10 @@ use super::{
 };
 use crate::{
     Error, Result,
+    engine::latent::clip::{self, ClipStages, Ingredients},
     manifest::Package,
     runtime::{Options, Tensor},
+    schedule::{Sampler, Schedule, ScheduleConfig, Spacing},
     tensor::Weights,
 };
 
@@ -44,6 +47,9 @@ impl Golden<'_> {
         for name in outputs.map(str::to_owned).collect::<Vec<_>>() {
             self.clip(&name, &mut all)?;
         }
+        if self.has("chunk.in.faces") {
+            self.chunks(&mut all)?;
+        }
         self.some(all)
     }
 
@@ -70,6 +76,48 @@ impl Golden<'_> {
             self.network("decoder", vec![("latents".into(), latents)], &["decode.out.float"], &mut all)?;
         }
         self.some(all)
+    }
+
+    /// Whole clips, from aligned faces to composed ones.
+    fn chunks(&self, all: &mut Vec<Difference>) -> Result<()> {
+        let stages = ClipStages::load(self.package, self.options)?;
+        let mut faces = tensor(self.file, "chunk.in.faces")?;
+        faces.data.iter_mut().for_each(|v| *v = *v / 255.0 * 2.0 - 1.0);
+        let mask = tensor(self.file, "chunk.in.mask")?.data;
+        let (masked, whole) = (tensor(self.file, "chunk.in.eps_masked")?, tensor(self.file, "chunk.in.eps_ref")?);
+        let Some(own) = &self.package.manifest().scheduler else { return Ok(()) };
+        let other = ScheduleConfig { kind: Sampler::Dpm, spacing: Spacing::Linspace, ..own.clone() };
+        for (name, config) in [("ddim", own), ("dpm", &other)] {
+            let Some([steps]) = self.file.shape(&format!("chunk.{name}.timesteps")) else { continue };
+            let schedule = Schedule::new(config, *steps)?;
+            let mut shape = masked.shape.clone();
+            if let Some(first) = shape.first_mut() {
+                *first = first.saturating_mul(2);
+            }
+            let ingredients = Ingredients {
+                faces: &faces,
+                mask: &mask,
+                sound: tensor(self.file, "chunk.in.audio")?,
+                noise: tensor(self.file, "chunk.in.noise")?.data,
+                epsilon: Tensor { shape, data: [&masked.data[..], &whole.data].concat() },
+                known: None,
+            };
+            let (latents, mut pictures) = stages.complete(stages.work(ingredients, &schedule)?)?;
+            let last = format!("chunk.{name}.step{}.latents", steps.saturating_sub(1));
+            all.push(difference(last.clone(), &latents.data, &tensor(self.file, &last)?.data)?);
+            clip::composed(&mut pictures, &faces, &mask);
+            let name = format!("chunk.{name}.out.composed");
+            let wanted = tensor(self.file, &name)?;
+            // Where not all frames are stored, the first and the last are.
+            let frame = pictures.data.len() / faces.shape[0].max(1);
+            if wanted.data.len() == 2 * frame {
+                let last = pictures.data.split_off(pictures.data.len() - frame);
+                pictures.data.truncate(frame);
+                pictures.data.extend(last);
+            }
+            all.push(difference(name, &pictures.data, &wanted.data)?);
+        }
+        Ok(())
     }
 
     fn has(&self, name: &str) -> bool {

@@ -1,0 +1,130 @@
+use std::sync::Arc;
+
+use crate::{
+    Error, Result,
+    engine::{LATENT, NetworkStage, Stage, StageKind, Work},
+    runtime::{Model, Tensor},
+};
+
+/// Pictures to be encoded, `[n, 3, side, side]`, RGB in -1..1.
+pub(super) const PIXELS: &str = "pixels";
+/// What latents are sampled by, standard normal, `[n, 4, side / 8, side / 8]`.
+pub(super) const EPSILON: &str = "epsilon";
+/// Encoded pictures as a U-Net sees them, `[n, 4, side / 8, side / 8]`.
+pub(super) const LATENTS: &str = "latents";
+/// Decoded pictures, as [`PIXELS`]; they may go a little beyond -1..1.
+pub(super) const PICTURES: &str = "pictures";
+const MEAN: &str = "mean";
+const LOG_VARIANCE: &str = "logvar";
+/// Latents as the decoder sees them.
+const PLAIN: &str = "plain";
+
+/// Pixels to latents: a sample of the posterior that the encoder gives (Kingma and Welling 2013, arXiv 1312.6114), scaled.
+pub(super) struct Encode {
+    network: NetworkStage,
+    scale: f32,
+}
+
+impl Encode {
+    pub(super) fn new(model: Arc<Model>, scale: f32, sizes: Vec<usize>) -> Self {
+        Self { network: NetworkStage::new(StageKind::Encode, model, &[PIXELS], &[MEAN, LOG_VARIANCE], sizes), scale }
+    }
+}
+
+impl Stage for Encode {
+    fn kind(&self) -> StageKind {
+        self.network.kind()
+    }
+
+    fn inputs(&self) -> &[&'static str] {
+        self.network.inputs()
+    }
+
+    fn sizes(&self) -> &[usize] {
+        self.network.sizes()
+    }
+
+    fn run(&self, batch: &mut [Work]) -> Result<()> {
+        self.network.run(batch)?;
+        for work in batch {
+            let (mut mean, log_variance) = (work.take(MEAN)?, work.take(LOG_VARIANCE)?);
+            let epsilon = work.take(EPSILON)?;
+            if epsilon.shape != mean.shape || log_variance.shape != mean.shape {
+                return Err(Error::invalid(format!("noise of {:?} for latents of {:?}", epsilon.shape, mean.shape)));
+            }
+            for ((value, log_variance), epsilon) in mean.data.iter_mut().zip(&log_variance.data).zip(&epsilon.data) {
+                *value = (*value + (0.5 * log_variance).exp() * epsilon) * self.scale;
+            }
+            work.put(LATENTS, mean);
+        }
+        Ok(())
+    }
+
+    fn warm_up(&self) -> Result<()> {
+        self.network.warm_up()
+    }
+}
+
+/// Latents of clips, `[n, 4, frames, side, side]`, to pictures, `[n frames, 3, 8 side, 8 side]`.
+pub(super) struct Decode {
+    network: NetworkStage,
+    scale: f32,
+    sizes: Vec<usize>,
+}
+
+impl Decode {
+    /// `sizes` are clips.
+    pub(super) fn new(model: Arc<Model>, scale: f32, sizes: Vec<usize>) -> Self {
+        let network = NetworkStage::new(StageKind::Decode, model, &[PLAIN], &[PICTURES], Vec::new())
+            .with_ports(&["latents".into()], &["pixels".into()]);
+        Self { network, scale, sizes }
+    }
+}
+
+impl Stage for Decode {
+    fn kind(&self) -> StageKind {
+        StageKind::Decode
+    }
+
+    fn inputs(&self) -> &[&'static str] {
+        &[LATENT]
+    }
+
+    fn sizes(&self) -> &[usize] {
+        &self.sizes
+    }
+
+    fn run(&self, batch: &mut [Work]) -> Result<()> {
+        for work in &mut *batch {
+            let plain = frames(work.tensor(LATENT)?, 1.0 / self.scale)?;
+            work.put(PLAIN, plain);
+        }
+        self.network.run(batch)?;
+        for work in batch {
+            drop(work.take(PLAIN)?);
+        }
+        Ok(())
+    }
+
+    fn warm_up(&self) -> Result<()> {
+        self.network.warm_up()
+    }
+}
+
+/// `[n, channels, frames, h, w]` as `[n frames, channels, h, w]`, multiplied by `scale`.
+fn frames(clips: &Tensor, scale: f32) -> Result<Tensor> {
+    let [count, channels, frames, height, width] = clips.shape[..] else {
+        return Err(Error::invalid(format!("latents of {:?} are no clips", clips.shape)));
+    };
+    let plane = height * width;
+    let mut data = Vec::with_capacity(clips.data.len());
+    for clip in clips.data.chunks_exact((channels * frames * plane).max(1)) {
+        for frame in 0..frames {
+            for channel in 0..channels {
+                let from = (channel * frames + frame) * plane;
+                data.extend(clip[from..from + plane].iter().map(|v| v * scale));
+            }
+        }
+    }
+    Ok(Tensor { shape: vec![count * frames, channels, height, width], data })
+}
