@@ -1,16 +1,14 @@
 //! Which published files make an engine of LatentSync or of MuseTalk, and what its manifest says.
 
-use std::{
-    path::{Path, PathBuf},
-    rc::Rc,
-};
+use std::{path::Path, rc::Rc};
 
 use toml::{Table, Value};
 
 use super::{
     config::Config,
     latentsync, musetalk,
-    package::{BATCH_SIZES, Builder, From, Network, Parts, Section},
+    network::{BATCH_SIZES, Builder, From, Network},
+    parts::{Found, Parts, Section},
     recognise::Kind,
     taesd, vae,
     whisper::{self, Last},
@@ -35,9 +33,6 @@ const MOMENTS: usize = 10;
 const FRAMES_HEARD: f64 = 30.0 * FRAME_RATE;
 /// Largest picture, clip and numbers of steps, groups or heads of a configuration.
 const MOST: usize = 1024;
-
-/// A file that has been recognised.
-pub(super) type Found<'a> = (Kind, &'a PathBuf, Option<Weights>);
 
 /// The files of one engine; the U-Net's has told the family.
 pub(super) struct Files<'a> {

@@ -8,7 +8,7 @@
 //! - [`wav2lip`], [`synctalk2d`]: the networks of these families.
 //! - [`latentsync`], [`musetalk`], [`vae`], [`taesd`], [`whisper`]: those of the families that paint in latents of pictures.
 //! - [`recognise`], [`config`]: what a file is, and what lies beside it.
-//! - [`package`], [`latent`]: the folder that comes of it.
+//! - [`parts`], [`pixel`], [`latent`]: which engine they make; [`network`], [`manifest_text`], [`partial`], [`package`]: its folder.
 //! - [`check`], [`golden`], [`golden_latent`], [`pictures`]: whether its networks say what they should, and its frames are the
 //!   published ones.
 
@@ -19,11 +19,16 @@ mod golden_latent;
 mod latent;
 pub mod latentsync;
 mod layers;
+mod manifest_text;
 mod motion;
 pub mod musetalk;
+mod network;
 pub mod onnx;
 mod package;
+mod partial;
+mod parts;
 mod pictures;
+mod pixel;
 mod recognise;
 pub mod synctalk2d;
 pub mod taesd;
