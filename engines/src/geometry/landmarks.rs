@@ -44,6 +44,11 @@ pub const EYE_RIGHT: usize = 94;
 pub const EYE_LEFT: usize = 97;
 /// Tip of the nose (mesh 4).
 pub const NOSE_TIP: usize = 87;
+/// Middle of the upper edge of the brows (mesh 105 and 334), the face's own right and left.
+pub const BROW_RIGHT: usize = 107;
+pub const BROW_LEFT: usize = 109;
+/// Points around the middle of the nose: bridge, tip, right wing, left wing (mesh 195, 4, 48, 278).
+pub const NOSE_MIDDLE: [usize; 4] = [86, 87, 92, 93];
 /// Middle of the chin (mesh 152).
 pub const CHIN_TIP: usize = 50;
 /// Ears' ends of the jaw line (mesh 454 and 234).

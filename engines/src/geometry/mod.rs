@@ -5,10 +5,12 @@ mod alignment;
 pub mod landmarks;
 mod similarity;
 mod spline;
+pub mod three_point;
 
 pub use alignment::Alignment;
 pub use similarity::Similarity;
 pub use spline::{Anchored, ThinPlate};
+pub use three_point::ThreePoint;
 
 /// A point or an offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
