@@ -2,7 +2,10 @@
 
 mod common;
 
-use lipstream_engines::geometry::{Point, ThreePoint};
+use lipstream_engines::{
+    audio::whisper::{recording, window},
+    geometry::{Point, ThreePoint},
+};
 use safetensors::SafeTensors;
 
 /// Calls `test` with a golden file, where there is one.
@@ -36,6 +39,82 @@ fn faces_are_aligned_as_latentsync_aligns_them() {
                 assert!(worst < 2e-6, "face {i}: {worst:e}, {found:?} instead of {wanted:?}");
             }
             assert!(carried.distance(Point::new(bias[2 * i], bias[2 * i + 1])) < 1e-5, "face {i}: {carried:?}");
+        }
+    });
+}
+
+/// The sound of a golden file, and 32 s of it at changing levels.
+fn sounds(golden: &SafeTensors, rounded: bool) -> (Vec<f32>, Vec<f32>) {
+    let (audio, gains) = (common::numbers(golden, "audio"), common::numbers(golden, "whisper.long.gain"));
+    let sample = |s: f32| if rounded { (s * 32768.0).round_ties_even() / 32768.0 } else { s };
+    let long = gains.iter().flat_map(|gain| audio.iter().map(move |s| sample(s * gain))).collect();
+    (audio, long)
+}
+
+fn worst(found: impl IntoIterator<Item = f32>, wanted: &[f32]) -> f32 {
+    let found: Vec<f32> = found.into_iter().collect();
+    assert_eq!(found.len(), wanted.len());
+    found.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn recordings_are_shown_to_whisper_as_latentsync_and_musetalk_show_them() {
+    with("latentsync15", |golden| {
+        let (audio, long) = sounds(golden, false);
+        let short = recording::latentsync(&audio);
+        assert_eq!((short.len(), short[0].columns, short[0].rows()), (1, 200, 100));
+        let bins = (0..80).flat_map(|b| short[0].mel[b * 3000..][..200].to_vec());
+        let off = worst(bins, &common::numbers(golden, "whisper.in.mel"));
+        println!("latentsync: {off:e}");
+        assert!(off < 1e-4, "{off:e}");
+        let long = recording::latentsync(&long);
+        assert_eq!(long.iter().map(|segment| segment.columns).collect::<Vec<_>>(), [3000, 200]);
+        let at = |b: usize, k: usize| long[k / 3000].mel[b * 3000 + k % 3000];
+        let bins = (0..80).flat_map(|b| [0, 100, 650, 2999, 3000, 3199].map(|k| at(b, k)));
+        let off = worst(bins, &common::numbers(golden, "whisper.long.in.mel_columns"));
+        println!("latentsync, 32 s: {off:e}");
+        assert!(off < 1e-4, "{off:e}");
+    });
+    with("musetalk15", |golden| {
+        let (audio, long) = sounds(golden, true);
+        let short = recording::musetalk(&audio);
+        assert_eq!((short.len(), recording::musetalk(&long).len()), (1, 2));
+        let bins = (0..80).flat_map(|b| short[0].mel[b * 3000..][..204].to_vec());
+        let off = worst(bins, &common::numbers(golden, "whisper.in.mel"));
+        println!("musetalk: {off:e}");
+        assert!(off < 1e-4, "{off:e}");
+    });
+}
+
+#[test]
+fn frames_take_the_rows_that_latentsync_and_musetalk_take() {
+    with("latentsync15", |golden| {
+        let numbers = |name: &str| common::numbers(golden, &format!("whisper.{name}"));
+        for (name, fps) in [("out.index.fps25", 25.0), ("out.index.fps30", 30.0)] {
+            let wanted = numbers(name);
+            assert_eq!(window::latentsync_frames(fps, 100) as usize, wanted.len() / 10);
+            for (frame, wanted) in (0..).zip(wanted.chunks_exact(10)) {
+                let found = window::latentsync(frame, fps, 100).unwrap();
+                assert!(found.iter().zip(wanted).all(|(a, b)| *a == *b as usize), "{name}, {frame}: {found:?}");
+            }
+        }
+        let (states, windows) = (numbers("out.embeddings"), numbers("out.windows"));
+        for (frame, wanted) in numbers("out.windows.frames").iter().zip(windows.chunks_exact(50 * 32)) {
+            let rows = window::latentsync(*frame as u64, 25.0, 100).unwrap();
+            assert_eq!(window::gather(&states, 5 * 32, rows.map(Some)), wanted, "frame {frame}");
+        }
+    });
+    with("musetalk15", |golden| {
+        let numbers = |name: &str| common::numbers(golden, &format!("whisper.{name}"));
+        let states = numbers("out.hidden_states");
+        let count = window::musetalk_rows(32_000);
+        assert_eq!(count, 100);
+        for (name, fps) in [("out.windows", 25), ("out.windows.fps30", 30)] {
+            let windows = numbers(name);
+            for (frame, wanted) in numbers(&format!("{name}.frames")).iter().zip(windows.chunks_exact(50 * 32)) {
+                let rows = window::musetalk(*frame as u64, fps, count);
+                assert_eq!(window::gather(&states, 5 * 32, rows), wanted, "{name}, frame {frame}");
+            }
         }
     });
 }

@@ -18,7 +18,8 @@ pub trait FrontEnd: Send {
     /// Time from one feature to the next.
     fn hop(&self) -> Duration;
 
-    /// Audio that must have arrived after a hop's start before its feature exists.
+    /// Audio that must have arrived after a hop's start before its feature exists: the most that any hop waits for, where
+    /// several features come at a time.
     fn overhang(&self) -> Duration;
 
     /// What it says of lasting silence: `[dims]`.

@@ -1,5 +1,5 @@
 //! From 16 kHz speech to feature windows: [`Mel`] is the streaming log-mel, [`Encoder`] the network that carries its
-//! state from hop to hop, [`FrontEnd`] what any of them is,
+//! state from hop to hop, [`FrontEnd`] what any of them is, [`whisper`] the mel and the windows of Whisper's encoder,
 //! [`Mono`] the mix of several channels, [`Timeline`] where a video frame finds the features around its own time.
 
 mod ave;
@@ -11,6 +11,7 @@ mod mel;
 mod mono;
 mod timeline;
 mod wav2lip;
+pub mod whisper;
 
 pub use ave::Ave;
 pub use encoder::Encoder;

@@ -1,0 +1,14 @@
+//! Whisper's way from sound to what a lip-sync network hears (A. Radford et al. 2022, arXiv 2212.04356): mel columns of 10 ms, of
+//! which the encoder makes rows of 20 ms, of which a video frame takes ten.
+//!
+//! [`recording`] has the mel of a whole recording as the published programs compute it, for parity with them; [`Stream`] the causal
+//! one. Rows for a frame of a recording are chosen by [`window`]; those of a stream by the [`Timeline`](super::Timeline), by time.
+
+mod mel;
+pub mod recording;
+mod stream;
+pub mod window;
+
+pub use mel::{Column, LogMel, normalise};
+pub use recording::{COLUMNS, Segment};
+pub use stream::{Context, Evaluate, Loudest, Stream};
