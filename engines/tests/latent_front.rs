@@ -4,7 +4,9 @@ mod common;
 
 use lipstream_engines::{
     audio::whisper::{recording, window},
-    geometry::{Point, ThreePoint},
+    engine::latent::{blend, face, mask},
+    geometry::{Point, Similarity, ThreePoint},
+    image::PixelBox,
 };
 use safetensors::SafeTensors;
 
@@ -115,6 +117,87 @@ fn frames_take_the_rows_that_latentsync_and_musetalk_take() {
                 let rows = window::musetalk(*frame as u64, fps, count);
                 assert_eq!(window::gather(&states, 5 * 32, rows), wanted, "{name}, frame {frame}");
             }
+        }
+    });
+}
+
+/// How far bytes are apart at most, and how many are.
+fn apart(found: &[u8], wanted: &[u8]) -> (u8, usize) {
+    assert_eq!(found.len(), wanted.len());
+    let off = found.iter().zip(wanted).map(|(a, b)| a.abs_diff(*b));
+    (off.clone().max().unwrap_or(0), off.filter(|d| *d > 0).count())
+}
+
+#[test]
+fn faces_are_cut_out_and_put_back_as_latentsync_does() {
+    with("latentsync15", |golden| {
+        let bytes = |name: &str| golden.tensor(&format!("align.{name}")).unwrap().data().to_vec();
+        let numbers = common::numbers(golden, "align.face.matrix");
+        let map = Similarity { a: numbers[0], b: numbers[3], tx: numbers[2], ty: numbers[5] };
+        let (frame, size, crop) = (bytes("face.in.frame"), (320, 240), (105, 140));
+        let warped = apart(&face::warped(&frame, size, &map, crop).unwrap(), &bytes("face.out.warped"));
+        let resized = apart(&face::crop(&frame, size, &map, crop, 128).unwrap(), &bytes("face.out.resized"));
+        let painted: Vec<f32> = bytes("restore.in.face").iter().map(|v| f32::from(*v) / 255.0 * 2.0 - 1.0).collect();
+        let mut found = frame.clone();
+        face::restore(&mut found, size, &painted, 128, &map, crop).unwrap();
+        let restored = apart(&found, &bytes("restore.out.frame"));
+        println!("warped {warped:?}, resized {resized:?}, restored {restored:?}");
+        assert!(warped.0 <= 1 && warped.1 < 10, "{warped:?}");
+        assert!(resized.0 <= 1 && resized.1 < 100, "{resized:?}");
+        assert!(restored.0 <= 1 && restored.1 < 100, "{restored:?}");
+    });
+}
+
+#[test]
+fn the_mask_is_that_of_latentsync_but_for_a_few_pixels() {
+    with("latentsync15", |golden| {
+        assert_eq!(mask::latents(256), common::numbers(golden, "mask.256.latent"));
+        let (found, wanted) = (mask::pixels(64), common::numbers(golden, "chunk.in.mask"));
+        let off: Vec<f32> = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).filter(|d| *d > 1e-6).collect();
+        println!("64: {} differ, {:?} at most", off.len(), off.iter().copied().fold(0.0, f32::max));
+        assert!(off.len() <= 11 && off.iter().all(|d| *d < 0.4), "{off:?}");
+        assert_eq!(mask::latents(64), common::numbers(golden, "chunk.mid.mask"));
+    });
+    with("latentsync16", |golden| {
+        let (found, latents) = (mask::pixels(512), mask::latents(512));
+        let wanted = common::numbers(golden, "mask.512.latent");
+        let off = worst(latents.iter().copied(), &wanted);
+        assert!(off < 0.03, "{off}");
+        let (row, column) = (common::numbers(golden, "mask.512.row384"), common::numbers(golden, "mask.512.column256"));
+        let off = worst(found[384 * 512..385 * 512].iter().copied(), &row);
+        assert!(off < 0.14, "{off}");
+        let off = worst(found.iter().skip(256).step_by(512).copied(), &column);
+        assert!(off < 1e-6, "{off}");
+    });
+}
+
+#[test]
+fn faces_are_blended_as_musetalk_blends_them() {
+    with("musetalk15", |golden| {
+        let bytes = |name: &str| golden.tensor(&format!("blend.{name}")).unwrap().data().to_vec();
+        let whole = |name: &str| -> Vec<i32> {
+            common::numbers(golden, &format!("blend.{name}")).iter().map(|v| *v as i32).collect()
+        };
+        let (boxes, crops, narrow) = (whole("in.boxes"), whole("out.crop"), whole("out.crop_expand12"));
+        let (parsing, before) = (bytes("in.parsing"), bytes("in.frame_bgr"));
+        for (i, sides) in boxes.as_chunks::<4>().0.iter().enumerate() {
+            let [left, top, right, bottom] = *sides;
+            let face = PixelBox { left, top, right, bottom };
+            for (expand, wanted) in [(blend::EXPAND, &crops), (1.2, &narrow)] {
+                let found = blend::crop(&face, expand).unwrap();
+                let found = [found.left, found.top, found.right, found.bottom, found.size().0 as i32 / 2];
+                assert_eq!(found, wanted[5 * i..][..5], "box {i}, {expand}");
+            }
+            let Ok(picture) = golden.tensor(&format!("blend.{i}.in.face_bgr")) else { continue };
+            let crop = blend::crop(&face, blend::EXPAND).unwrap();
+            let live = blend::mask(&parsing, (64, 64), &face, &crop, blend::LIVE).unwrap();
+            let material = apart(&live, &bytes(&format!("{i}.out.material_mask")));
+            let soft = blend::mask(&parsing, (64, 64), &face, &crop, blend::OFFLINE).unwrap();
+            let mut frame = before.clone();
+            blend::blend(&mut frame, (160, 120), picture.data(), &face, &soft, &crop).unwrap();
+            let blended = apart(&frame, &bytes(&format!("{i}.out.frame_bgr")));
+            println!("box {i}: mask {material:?}, frame {blended:?}");
+            assert!(material.0 <= 1 && blended == (0, 0), "box {i}: {material:?} {blended:?}");
         }
     });
 }

@@ -4,17 +4,20 @@
 //! way from a frame to the bank and back into a frame never converts colours. Networks ask for RGB with
 //! [`Crop::to_rgb_planar`].
 
+pub(crate) mod antialias;
 mod balance;
 mod color;
 mod crop;
 mod cubic;
 mod frame;
+mod lanczos;
 mod paste;
 mod patch;
 mod pixels;
 mod raster;
 mod resize;
 mod sharpen;
+mod soft;
 mod steady;
 mod tone;
 mod warp;
@@ -23,6 +26,7 @@ pub use color::{ColorSpace, Matrix, Range};
 pub use crop::Crop;
 pub(crate) use crop::{luma, resample, rgb_planar};
 pub use frame::{Format, FrameMut, FrameView, Plane, PlaneMut};
+pub(crate) use lanczos::lanczos;
 pub use paste::{PasteReport, paste};
 pub use patch::Patch;
 pub use pixels::PixelBox;
@@ -30,6 +34,7 @@ pub(crate) use pixels::take;
 pub(crate) use raster::{Texture, Walk};
 pub(crate) use resize::{Interpolation, resize};
 pub(crate) use sharpen::sharpen;
+pub(crate) use soft::{SoftMask, gaussian, gaussian_of_bytes};
 pub(crate) use steady::steady;
 pub use tone::{ToneMap, Transfer};
 pub use warp::Lattice;

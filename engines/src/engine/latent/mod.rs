@@ -3,6 +3,12 @@
 //!
 //! - [`coder`]: the autoencoder as stages.
 //! - [`clip`]: LatentSync's clips: what goes into one, and its way through the stages.
+//! - [`face`]: LatentSync's crop and its way back; [`mask`]: what it paints; [`blend`]: MuseTalk's crop and blend. All as their
+//!   published programs have them. Pictures there are bytes `[rows, columns, 3]`, sizes columns and rows; channels are treated
+//!   alike, so that RGB and BGR both will do.
 
+pub mod blend;
 pub(crate) mod clip;
 mod coder;
+pub mod face;
+pub mod mask;
