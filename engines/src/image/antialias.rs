@@ -1,5 +1,5 @@
-//! Bicubic resizing that averages where the picture shrinks, as Pillow has it and torchvision after it: R. Keys' convolution with
-//! a = -1/2, as wide as a pixel of the smaller picture.
+//! Bicubic resizing that averages where the picture shrinks, as Pillow has it and torchvision after it: R. Keys' convolution
+//! with a = -1/2, as wide as a pixel of the smaller picture.
 
 const A: f64 = -0.5;
 /// Bits after the point in the weights for bytes.
@@ -29,7 +29,8 @@ fn keys(d: f64) -> f64 {
     }
 }
 
-/// One plane of numbers of `from` (width and height) in the size `to`. `None` where a side is zero or `data` does not hold the plane.
+/// One plane of numbers of `from` (width and height) in the size `to`. `None` where a side is zero or `data` does not hold
+/// the plane.
 pub(crate) fn plane(data: &[f32], from: (usize, usize), to: (usize, usize)) -> Option<Vec<f32>> {
     fits(data.len(), from, to)?;
     let (across, down) = (places(from.0, to.0), places(from.1, to.1));

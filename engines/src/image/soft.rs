@@ -10,7 +10,8 @@ pub(crate) struct SoftMask {
 }
 
 impl SoftMask {
-    /// The least of the pixels from `before` before each to `after` after it, across and down; what lies beyond the edge does not count.
+    /// The least of the pixels from `before` before each to `after` after it, across and down; what lies beyond the edge does
+    /// not count.
     pub fn erode(self, before: usize, after: usize) -> Self {
         let least = |values: &[f32]| -> Vec<f32> {
             let near = |i: usize| &values[i.saturating_sub(before)..(i + after + 1).min(values.len())];
@@ -19,7 +20,8 @@ impl SoftMask {
         self.separate(&least)
     }
 
-    /// Weighted means with a kernel of odd length, across and down; beyond the edge the plane is reflected about its last pixel.
+    /// Weighted means with a kernel of odd length, across and down; beyond the edge the plane is reflected about its last
+    /// pixel.
     pub fn blur(self, kernel: &[f32]) -> Self {
         let half = (kernel.len() / 2) as i64;
         let mean = |values: &[f32]| -> Vec<f32> {

@@ -4,11 +4,13 @@
 //! [`recording`] has the mel of a whole recording as the published programs compute it, for parity with them; [`Stream`] the causal
 //! one. Rows for a frame of a recording are chosen by [`window`]; those of a stream by the [`Timeline`](super::Timeline), by time.
 
+mod loudest;
 mod mel;
 pub mod recording;
 mod stream;
 pub mod window;
 
+pub use loudest::Loudest;
 pub use mel::{Column, LogMel, normalise};
 pub use recording::{COLUMNS, Segment};
-pub use stream::{Context, Evaluate, Loudest, Stream};
+pub use stream::{Context, Evaluate, Stream};

@@ -26,8 +26,8 @@ impl Segment {
 }
 
 /// Segments of a recording as LatentSync makes them (latentsync/whisper/whisper/transcribe.py): the mel is that of the whole
-/// recording, its floor is below the greatest value of the whole, and what the last segment lacks is zero after normalising: the
-/// level of -40 dB, and not silence.
+/// recording, its floor is below the greatest value of the whole, and what the last segment lacks is zero after normalising:
+/// the level of -40 dB, and not silence.
 pub fn latentsync(samples: &[f32]) -> Vec<Segment> {
     let (columns, maximum) = analyse(samples);
     let segment = |columns: &[[f32; BINS]]| {
@@ -39,8 +39,8 @@ pub fn latentsync(samples: &[f32]) -> Vec<Segment> {
 }
 
 /// Segments of a recording as MuseTalk makes them (musetalk/utils/audio_processor.py): samples are cut into 30 s and the last
-/// are followed by zeros before the mel, and each segment's floor is below its own greatest value. Of all segments' rows those of sound are
-/// used, see [`super::window::musetalk_rows`].
+/// are followed by zeros before the mel, and each segment's floor is below its own greatest value. Of all segments' rows
+/// those of sound are used, see [`super::window::musetalk_rows`].
 pub fn musetalk(samples: &[f32]) -> Vec<Segment> {
     let segment = |samples: &[f32]| {
         let mut padded = samples.to_vec();

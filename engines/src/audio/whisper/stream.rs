@@ -2,42 +2,13 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     super::{BINS, FrontEnd, HOP_SAMPLES},
-    mel::{Column, LogMel, NOTHING, normalise, peak},
+    loudest::Loudest,
+    mel::{Column, LogMel, NOTHING, normalise},
 };
 use crate::{Error, Result};
 
 /// Columns of a row of the encoder's states.
 const PER_ROW: usize = 2;
-/// What the maximum is before anything was heard and what it falls by in a column: 1 dB a second. In nine recordings of 10 to
-/// 60 s, whose maxima were 0.6 to 2.2, the bins differ by 0.0066 in the mean from those by the maximum of the whole recording, of
-/// a range of 2; a start of 0 doubles that, a fall of 5 dB a second too.
-const START: f32 = 1.5;
-const FALL: f32 = 0.001;
-/// What the maximum does not fall below: in lasting silence the noise of a room would come up to the level of a voice.
-const LEAST: f32 = 0.0;
-
-/// The greatest value heard, which falls slowly: the causal stand-in for the maximum of the whole recording.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Loudest(f32);
-
-impl Default for Loudest {
-    fn default() -> Self {
-        Self(START)
-    }
-}
-
-impl Loudest {
-    /// Takes the next column.
-    pub fn hear(&mut self, column: &Column) {
-        self.0 = peak(column).max(self.0 - FALL).max(LEAST);
-    }
-
-    /// The maximum to normalise by.
-    pub fn value(&self) -> f32 {
-        self.0
-    }
-}
-
 /// How much the encoder is shown, and how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
@@ -71,10 +42,10 @@ impl Context {
 /// Evaluates the encoder: normalised mel `[80, columns]` and the number of columns to states `[columns / 2, row]`.
 pub type Evaluate = Box<dyn FnMut(&[f32], usize) -> Result<Vec<f32>> + Send>;
 
-/// Whisper's encoder as it streams: every so many rows it is shown the last seconds of mel, and the new rows of its states are the
-/// features, each for 20 ms. What was before the first sample is silence. All columns of one evaluation are normalised by the
-/// same maximum, see [`Loudest`], as they are in a recording. Which columns that are depends on their number alone, so features are the
-/// same whatever the size of the pieces.
+/// Whisper's encoder as it streams: every so many rows it is shown the last seconds of mel, and the new rows of its states
+/// are the features, each for 20 ms. What was before the first sample is silence. All columns of one evaluation are
+/// normalised by the same maximum, see [`Loudest`], as they are in a recording. Which columns that are depends on their
+/// number alone, so features are the same whatever the size of the pieces.
 pub struct Stream {
     evaluate: Evaluate,
     key: String,
@@ -97,7 +68,7 @@ impl Stream {
     pub fn new(mut evaluate: Evaluate, model: &str, dims: usize, context: Context) -> Result<Self> {
         context.check()?;
         let columns: VecDeque<Column> = vec![[NOTHING; BINS]; context.columns].into();
-        let rows = shown(&mut evaluate, &columns, LEAST, dims)?;
+        let rows = shown(&mut evaluate, &columns, Loudest::LEAST, dims)?;
         let at = new_rows(&context).start;
         Ok(Self {
             silence: rows[at * dims..][..dims].to_vec(),
@@ -173,7 +144,8 @@ impl FrontEnd for Stream {
         Duration::from_millis(20)
     }
 
-    /// The first of the new rows waits longest: for the others, for those ahead, and for half an analysis frame of the last column.
+    /// The first of the new rows waits longest: for the others, for those ahead, and for half an analysis frame of the last
+    /// column.
     fn overhang(&self) -> Duration {
         let columns = (self.context.rows + self.context.ahead) * PER_ROW - 1;
         Duration::from_micros(10_000 * columns as u64 + 12_500)
@@ -258,8 +230,8 @@ mod tests {
         let (mut mel, mut columns) = (LogMel::default(), Vec::new());
         mel.push(&samples, &mut |column| columns.push(*column));
         for (r, row) in whole.iter().take(20).enumerate() {
-            let wanted =
-                [columns[2 * r][5], columns[2 * r][20], columns[2 * r + 1][5]].map(|y| normalise(y, START - 0.5));
+            let wanted = [columns[2 * r][5], columns[2 * r][20], columns[2 * r + 1][5]]
+                .map(|y| normalise(y, Loudest::START - 0.5));
             let loud = |y: &f32| *y > 0.0;
             assert!(row.iter().zip(wanted).all(|(a, b)| !loud(&b) || (a - b).abs() < 1e-6), "row {r}: {row:?}");
         }
@@ -284,28 +256,16 @@ mod tests {
     }
 
     #[test]
-    fn the_maximum_is_that_of_the_past_and_falls_slowly() {
-        let mut loudest = Loudest::default();
-        let quiet = [NOTHING; BINS];
-        loudest.hear(&[2.5; BINS]);
-        assert_eq!(loudest.value(), 2.5);
-        (0..1000).for_each(|_| loudest.hear(&quiet));
-        assert!((loudest.value() - 1.5).abs() < 1e-3);
-        (0..10_000).for_each(|_| loudest.hear(&quiet));
-        assert_eq!(loudest.value(), LEAST);
-    }
-
-    #[test]
     fn silence_is_what_lasting_silence_says_and_hushed_sound_leaves_no_trace() {
         let mut stream = stream(CONTEXT);
         let silence = stream.silence().to_vec();
-        assert_eq!(silence, [normalise(NOTHING, LEAST); 3]);
+        assert_eq!(silence, [normalise(NOTHING, Loudest::LEAST); 3]);
         let lasting = heard(&mut stream, &vec![0.0; 16_000 * 20], 5000);
         assert_eq!(lasting.last(), Some(&silence));
         stream.push(&sound(4000), &mut |_| ()).unwrap();
         stream.hush();
         let after = heard(&mut stream, &vec![0.0; 1600], 1600);
-        let floor = normalise(NOTHING, START);
+        let floor = normalise(NOTHING, Loudest::START);
         assert!(after.iter().flatten().all(|v| (v - floor).abs() < 0.02), "{after:?}");
     }
 

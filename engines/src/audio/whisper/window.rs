@@ -9,25 +9,28 @@ const RATE: f64 = 50.0;
 /// Rows before the frame's own time.
 const BEFORE: i64 = 4;
 
-/// Rows of frame `i` at `fps` as LatentSync takes them of `count` (latentsync/whisper/audio2feature.py): `int(50 i / fps) - 4` to
-/// `+ 5`, of which those before the first and after the last are the first and the last. `None` where there is no row, or `fps`
-/// is not positive.
+/// Rows of frame `i` at `fps` as LatentSync takes them of `count` (latentsync/whisper/audio2feature.py): `int(50 i / fps) -
+/// 4` to `+ 5`, of which those before the first and after the last are the first and the last. `None` where there is no row,
+/// or `fps` is not positive.
 pub fn latentsync(frame: u64, fps: f64, count: usize) -> Option<[usize; ROWS]> {
     let centre = whole(frame as f64 * RATE / fps).filter(|_| fps > 0.0)?;
     let last = count.checked_sub(1)?;
     Some(std::array::from_fn(|k| (centre - BEFORE + k as i64).clamp(0, last as i64) as usize))
 }
 
-/// Frames that LatentSync makes of `count` rows: one more than begin within them or at their end.
+/// Frames that LatentSync makes of `count` rows: one more than begin within them or at their end. None unless `fps` is in 0..1000.
 pub fn latentsync_frames(fps: f64, count: usize) -> u64 {
+    if !(fps > 0.0 && fps <= 1000.0) {
+        return 0;
+    }
     let beyond = |frame: u64| whole(frame as f64 * (RATE / fps)).is_none_or(|start| start > count as i64);
     let about = (count as f64 * fps / RATE).clamp(0.0, 1e9) as u64;
     (about.saturating_sub(2)..).find(|frame| beyond(*frame)).map_or(0, |frame| frame + 1)
 }
 
-/// Rows of frame `i` as MuseTalk takes them of `count` (musetalk/utils/audio_processor.py), which uses whole frames a second; `None`
-/// is a row of zeros. The first is `floor(50 i / fps)` less `2 ceil(50 / fps)`, so that below 25 fps a frame hears less of the future
-/// and more of the past than at 25, and from 50 on the reverse.
+/// Rows of frame `i` as MuseTalk takes them of `count` (musetalk/utils/audio_processor.py), which uses whole frames a second;
+/// `None` is a row of zeros. The first is `floor(50 i / fps)` less `2 ceil(50 / fps)`, so that below 25 fps a frame hears
+/// less of the future and more of the past than at 25, and from 50 on the reverse.
 pub fn musetalk(frame: u64, fps: u32, count: usize) -> [Option<usize>; ROWS] {
     let multiple = RATE / f64::from(fps.max(1));
     let first = whole((frame as f64 * multiple).floor()).unwrap_or(i64::MAX / 2) - 2 * multiple.ceil() as i64;
@@ -48,9 +51,9 @@ fn whole(v: f64) -> Option<i64> {
     (v.is_finite() && v.abs() < 1e15).then_some(v as i64)
 }
 
-/// The window of a frame, `[10 · row]`: rows of `width` numbers each by their indices in `states`, which has as many; what there
-/// is not is zero. A row holds the states of all blocks one after the other, so that a window is `[50, state]` for a network of
-/// four blocks.
+/// The window of a frame, `[10 · row]`: rows of `width` numbers each by their indices in `states`, which has as many; what
+/// there is not is zero. A row holds the states of all blocks one after the other, so that a window is `[50, state]` for a
+/// network of four blocks.
 pub fn gather(states: &[f32], width: usize, rows: impl IntoIterator<Item = Option<usize>>) -> Vec<f32> {
     let mut window = Vec::with_capacity(ROWS * width);
     for row in rows {

@@ -1,5 +1,5 @@
-//! MuseTalk's crop around a face and its blend (TMElyralab/MuseTalk 1.5, musetalk/utils/blending.py). The mask comes from a face
-//! parser, which is not part of this: what is asked for here is its result, a picture that is 255 where the face is.
+//! MuseTalk's crop around a face and its blend (TMElyralab/MuseTalk 1.5, musetalk/utils/blending.py). The mask comes from a
+//! face parser, which is not part of this: what is asked for here is its result, a picture that is 255 where the face is.
 
 use crate::image::{PixelBox, SoftMask, antialias, gaussian_of_bytes};
 
@@ -19,8 +19,8 @@ pub fn with_margin(face: &PixelBox, height: usize) -> PixelBox {
     PixelBox { bottom, ..*face }
 }
 
-/// The square around a face's box, twice `int(max(width, height) / 2 * expand)` wide, halves cut off. It may leave the frame. `None`
-/// of a box that is empty or too large.
+/// The square around a face's box, twice `int(max(width, height) / 2 * expand)` wide, halves cut off. It may leave the frame.
+/// `None` of a box that is empty or too large.
 pub fn crop(face: &PixelBox, expand: f64) -> Option<PixelBox> {
     let sides = [face.left, face.top, face.right, face.bottom];
     if face.left >= face.right || face.top >= face.bottom || sides.iter().any(|v| v.unsigned_abs() > 1 << 20) {
@@ -33,9 +33,9 @@ pub fn crop(face: &PixelBox, expand: f64) -> Option<PixelBox> {
     Some(PixelBox { left: x - half, top: y - half, right: x + half, bottom: y + half })
 }
 
-/// The mask of a face's square crop, `[side, side]`: what `parsing` of `size` columns and rows calls face, as far as it lies in the
-/// face's box and in the lower half of the crop, blurred by a Gaussian of `int(blur side / 2) 2 + 1` pixels. `None` where a size is
-/// wrong.
+/// The mask of a face's square crop, `[side, side]`: what `parsing` of `size` columns and rows calls face, as far as it lies
+/// in the face's box and in the lower half of the crop, blurred by a Gaussian of `int(blur side / 2) 2 + 1` pixels. `None`
+/// where a size is wrong.
 pub fn mask(parsing: &[u8], size: (usize, usize), face: &PixelBox, crop: &PixelBox, blur: f64) -> Option<Vec<u8>> {
     let (side, height) = crop.size();
     if side != height || side == 0 || side > MOST as usize || !(0.0..=0.5).contains(&blur) {
@@ -55,8 +55,8 @@ pub fn mask(parsing: &[u8], size: (usize, usize), face: &PixelBox, crop: &PixelB
     Some(blurred.data.iter().map(|v| (v + 0.5) as u8).collect())
 }
 
-/// Blends `picture` of a face's box into `frame` of `size` columns and rows by the mask of its crop. `None` where a size is wrong; the
-/// frame is then as it was. What leaves the frame is cut off.
+/// Blends `picture` of a face's box into `frame` of `size` columns and rows by the mask of its crop. `None` where a size is
+/// wrong; the frame is then as it was. What leaves the frame is cut off.
 pub fn blend(
     frame: &mut [u8],
     size: (usize, usize),

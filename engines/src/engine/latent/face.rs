@@ -1,6 +1,6 @@
 //! LatentSync's crop of a face and its way back (bytedance/LatentSync, latentsync/utils/affine_transform.py and
-//! image_processor.py). The map of a face, from the frame to the crop, is a [`ThreePoint`](crate::geometry::ThreePoint)'s, and the
-//! centre of the first pixel is (0, 0) in both.
+//! image_processor.py). The map of a face, from the frame to the crop, is a [`ThreePoint`](crate::geometry::ThreePoint)'s,
+//! and the centre of the first pixel is (0, 0) in both.
 
 use crate::{
     geometry::Similarity,
@@ -13,8 +13,8 @@ const FILL: f64 = 127.0;
 /// The width of the soft edge in parts of the root of the face's area.
 const EDGE: usize = 20;
 
-/// The face as the network sees it, `[side, side, 3]`: `frame` of `size` brought into a crop of `crop` columns and rows, cut off to
-/// bytes, and squeezed to a square. `None` where `frame` is not that large, or the map has no inverse.
+/// The face as the network sees it, `[side, side, 3]`: `frame` of `size` brought into a crop of `crop` columns and rows, cut
+/// off to bytes, and squeezed to a square. `None` where `frame` is not that large, or the map has no inverse.
 pub fn crop(
     frame: &[u8],
     size: (usize, usize),
@@ -42,8 +42,8 @@ pub fn warped(frame: &[u8], size: (usize, usize), map: &Similarity, crop: (usize
     Some(out)
 }
 
-/// Puts a face `[3, side, side]`, -1..1, into `frame`, from a crop of `crop` columns and rows with the map that took it. `None` where
-/// a size is wrong or the map has no inverse; the frame is then as it was.
+/// Puts a face `[3, side, side]`, -1..1, into `frame`, from a crop of `crop` columns and rows with the map that took it.
+/// `None` where a size is wrong or the map has no inverse; the frame is then as it was.
 ///
 /// The face is enlarged to the crop (bicubic with antialias), turned back (bilinear) and blended by a mask: the crop's own,
 /// eroded by a pixel at its upper left, then by `2 e` and blurred by `2 e + 1` where `e` is `int(sqrt(area)) / 20` in whole
@@ -231,6 +231,19 @@ mod tests {
                 (-2.0..CROP.0 as f32 + 1.0).contains(&place.x) && (-2.0..CROP.1 as f32 + 1.0).contains(&place.y);
             assert!(inside || a == b, "{place:?}");
         }
+    }
+
+    #[test]
+    fn the_soft_edge_is_the_published_one_with_its_dark_line() {
+        let mut frame = vec![200; SIZE.0 * SIZE.1 * 3];
+        let map = Similarity { a: 1.0, b: 0.0, tx: -40.0, ty: -40.0 };
+        restore(&mut frame, SIZE, &[1.0; 3 * 64 * 64], 64, &map, (60, 80)).unwrap();
+        let row: Vec<u8> = (0..SIZE.0).map(|x| frame[3 * (80 * SIZE.0 + x)]).collect();
+        // Columns 40 to 99, without the first by the first erosion; an edge of 3 takes three more at the left and two at the
+        // right, and a Gaussian of 7 and 1.4 pixels gives three back, the last of which lies beyond the face: its weights are
+        // 0.029, 0.104, 0.223 and 0.288.
+        assert_eq!(row[39..47], [200, 200, 201, 207, 219, 235, 247, 253][..]);
+        assert_eq!(row[95..103], [253, 247, 235, 219, 207, 194, 200, 200][..]);
     }
 
     #[test]

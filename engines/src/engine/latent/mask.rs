@@ -1,6 +1,7 @@
 //! What LatentSync paints: the lower face and the cheeks beside the nose. The published program has a picture for it
-//! (latentsync/utils/mask.png, 256 pixels a side, black where is painted); here it is described by its outline, from which 8 of the 65 536
-//! pixels differ. The mask at an eighth of 256 pixels a side is the same in all; at an eighth of 512 it differs by 0.03 at most.
+//! (latentsync/utils/mask.png, 256 pixels a side, black where is painted); here it is described by its outline, from which 8
+//! of the 65 536 pixels differ. The mask at an eighth of 256 pixels a side is the same in all; at an eighth of 512 it differs
+//! by 0.03 at most.
 
 use crate::image::lanczos;
 
@@ -39,8 +40,8 @@ const RIGHT: [(f32, f32); 10] = [
 /// Pixels of a latent's side.
 const LATENT: usize = 8;
 
-/// The mask `[side, side]`: 1 keeps, 0 is painted, about 41 %. Other sizes than 256 are made of that of 256 by Lanczos and so have
-/// values between at the edges, and rings.
+/// The mask `[side, side]`: 1 keeps, 0 is painted, about 41 %. Other sizes than 256 are made of that of 256 by Lanczos and so
+/// have values between at the edges, and rings.
 pub fn pixels(side: usize) -> Vec<f32> {
     let mask = lanczos::<1>(&drawn(), (SIDE, SIDE), (side, side)).unwrap_or_default();
     mask.iter().map(|v| f32::from(*v) / 255.0).collect()
