@@ -1,6 +1,4 @@
-use std::{f64::consts::TAU, sync::Arc};
-
-use realfft::{RealFftPlanner, RealToComplex, num_complex::Complex};
+use super::spectrum::{Filter, Spectrum, htk};
 
 /// Samples a second.
 pub const SAMPLE_RATE: u32 = 16_000;
@@ -20,21 +18,11 @@ pub(super) const FLOOR: f32 = 1e-6;
 /// O'Shaughnessy 1987), natural logarithm of at least 1e-6. No statistics of the whole signal, so frames are the same
 /// whatever the size of the pieces that it arrives in.
 pub struct Mel {
-    fft: Arc<dyn RealToComplex<f32>>,
-    window: Vec<f32>,
+    spectrum: Spectrum,
     filters: Vec<Filter>,
     /// Samples that later frames still need.
     pending: Vec<f32>,
-    padded: Vec<f32>,
-    spectrum: Vec<Complex<f32>>,
-    scratch: Vec<Complex<f32>>,
     frame: [f32; BINS],
-}
-
-/// Weights of the spectrum's bins from `first` on.
-struct Filter {
-    first: usize,
-    weights: Vec<f32>,
 }
 
 impl Default for Mel {
@@ -45,16 +33,10 @@ impl Default for Mel {
 
 impl Mel {
     pub fn new() -> Self {
-        let fft = RealFftPlanner::new().plan_fft_forward(FFT);
-        let window = (0..FRAME_SAMPLES).map(|n| (0.5 - 0.5 * (TAU * n as f64 / FRAME_SAMPLES as f64).cos()) as f32);
         Self {
-            window: window.collect(),
-            filters: filters(),
+            spectrum: Spectrum::new(FRAME_SAMPLES, FFT),
+            filters: htk(FFT),
             pending: Vec::with_capacity(2 * FRAME_SAMPLES),
-            padded: vec![0.0; FFT],
-            spectrum: fft.make_output_vec(),
-            scratch: fft.make_scratch_vec(),
-            fft,
             frame: [0.0; BINS],
         }
     }
@@ -91,35 +73,9 @@ impl Mel {
     }
 
     fn analyse(&mut self) {
-        for ((p, s), w) in self.padded.iter_mut().zip(&self.pending).zip(&self.window) {
-            *p = s * w;
-        }
-        self.padded[FRAME_SAMPLES..].fill(0.0);
-        let done = self.fft.process_with_scratch(&mut self.padded, &mut self.spectrum, &mut self.scratch);
-        debug_assert!(done.is_ok(), "the buffers are the planner's own");
+        let bins = self.spectrum.of(&self.pending);
         for (out, filter) in self.frame.iter_mut().zip(&self.filters) {
-            let bins = &self.spectrum[filter.first..];
-            let energy: f32 = filter.weights.iter().zip(bins).map(|(w, c)| w * c.norm_sqr()).sum();
-            *out = energy.max(FLOOR).ln();
+            *out = filter.sum(bins, |c| c.norm_sqr()).max(FLOOR).ln();
         }
     }
-}
-
-fn filters() -> Vec<Filter> {
-    let mel = |hz: f64| 2595.0 * (1.0 + hz / 700.0).log10();
-    let hertz = |mel: f64| 700.0 * (10f64.powf(mel / 2595.0) - 1.0);
-    let top = mel(f64::from(SAMPLE_RATE) / 2.0);
-    let edge = |i: usize| hertz(top * i as f64 / (BINS + 1) as f64);
-    (0..BINS)
-        .map(|b| {
-            let (low, centre, high) = (edge(b), edge(b + 1), edge(b + 2));
-            let weight = |k: usize| {
-                let f = k as f64 * f64::from(SAMPLE_RATE) / FFT as f64;
-                ((f - low) / (centre - low)).min((high - f) / (high - centre)).max(0.0) as f32
-            };
-            let first = (0..=FFT / 2).find(|k| weight(*k) > 0.0).unwrap_or(0);
-            let weights: Vec<f32> = (first..=FFT / 2).map(weight).take_while(|w| *w > 0.0).collect();
-            Filter { first, weights }
-        })
-        .collect()
 }

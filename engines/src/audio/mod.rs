@@ -9,6 +9,7 @@ mod front_end;
 mod gate;
 mod mel;
 mod mono;
+mod spectrum;
 mod timeline;
 mod wav2lip;
 pub mod whisper;

@@ -1,10 +1,11 @@
 //! The mel of Wav2Lip (Rudrabha/Wav2Lip, audio.py and hparams.py), which SyncTalk_2D shares, as it streams.
 
-use std::{collections::VecDeque, f64::consts::TAU, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
-use realfft::{RealFftPlanner, RealToComplex, num_complex::Complex};
-
-use super::{BINS, FrontEnd};
+use super::{
+    BINS, FrontEnd,
+    spectrum::{Filter, Spectrum, slaney},
+};
 use crate::Result;
 
 /// Samples of an analysis frame, and between two.
@@ -26,10 +27,8 @@ const RANGE: f32 = 4.0;
 /// first sample and after the last one the signal is reflected (librosa 0.7), or zero. Columns are those of the whole file, for
 /// there are no statistics of it.
 pub struct Wav2LipMel {
-    fft: Arc<dyn RealToComplex<f32>>,
-    window: Vec<f32>,
-    /// First bin and weights of each filter.
-    filters: Vec<(usize, Vec<f32>)>,
+    spectrum: Spectrum,
+    filters: Vec<Filter>,
     /// Pre-emphasised samples from the first that the next column needs.
     pending: VecDeque<f32>,
     /// The sample before the next.
@@ -38,27 +37,18 @@ pub struct Wav2LipMel {
     zeros: bool,
     /// Whether what is before the first sample is in `pending`.
     begun: bool,
-    spectrum: Vec<Complex<f32>>,
-    padded: Vec<f32>,
-    scratch: Vec<Complex<f32>>,
     silence: [f32; BINS],
 }
 
 impl Default for Wav2LipMel {
     fn default() -> Self {
-        let fft = RealFftPlanner::new().plan_fft_forward(FFT);
-        let window = (0..FFT).map(|n| (0.5 - 0.5 * (TAU * n as f64 / FFT as f64).cos()) as f32).collect();
         Self {
-            window,
-            filters: filters(),
+            spectrum: Spectrum::new(FFT, FFT),
+            filters: slaney(FFT, LOW, HIGH),
             pending: VecDeque::with_capacity(2 * FFT),
             before: 0.0,
             zeros: false,
             begun: false,
-            spectrum: fft.make_output_vec(),
-            padded: fft.make_input_vec(),
-            scratch: fft.make_scratch_vec(),
-            fft,
             silence: [-RANGE; BINS],
         }
     }
@@ -80,14 +70,9 @@ impl Wav2LipMel {
     }
 
     fn column(&mut self) -> [f32; BINS] {
-        for ((p, s), w) in self.padded.iter_mut().zip(&self.pending).zip(&self.window) {
-            *p = s * w;
-        }
-        let done = self.fft.process_with_scratch(&mut self.padded, &mut self.spectrum, &mut self.scratch);
-        debug_assert!(done.is_ok(), "the buffers are the planner's own");
+        let bins = self.spectrum.of(&self.pending);
         std::array::from_fn(|b| {
-            let (first, weights) = &self.filters[b];
-            let energy: f32 = weights.iter().zip(&self.spectrum[*first..]).map(|(w, c)| w * c.norm()).sum();
+            let energy = self.filters[b].sum(bins, |c| c.norm());
             let level = 20.0 * energy.max(LEAST).log10() - REFERENCE_DB;
             (2.0 * RANGE * (level - LOWEST_DB) / -LOWEST_DB - RANGE).clamp(-RANGE, RANGE)
         })
@@ -162,28 +147,4 @@ impl FrontEnd for Wav2LipMel {
         self.pending.iter_mut().for_each(|s| *s = 0.0);
         self.before = 0.0;
     }
-}
-
-/// Slaney's scale: linear up to 1000 Hz, logarithmic beyond (Malcolm Slaney, Auditory Toolbox, 1998), each filter of unit
-/// area.
-fn filters() -> Vec<(usize, Vec<f32>)> {
-    const STEP: f64 = 200.0 / 3.0;
-    const KNEE: f64 = 1000.0;
-    let log_step = 6.4f64.ln() / 27.0;
-    let mel = |hz: f64| if hz < KNEE { hz / STEP } else { KNEE / STEP + (hz / KNEE).ln() / log_step };
-    let hertz = |mel: f64| if mel < KNEE / STEP { mel * STEP } else { KNEE * (log_step * (mel - KNEE / STEP)).exp() };
-    let (low, high) = (mel(LOW), mel(HIGH));
-    let edge = |i: usize| hertz(low + (high - low) * i as f64 / (BINS + 1) as f64);
-    (0..BINS)
-        .map(|b| {
-            let (left, centre, right) = (edge(b), edge(b + 1), edge(b + 2));
-            let weight = |k: usize| {
-                let f = k as f64 * f64::from(super::SAMPLE_RATE) / FFT as f64;
-                let peak = ((f - left) / (centre - left)).min((right - f) / (right - centre)).max(0.0);
-                (peak * 2.0 / (right - left)) as f32
-            };
-            let first = (0..=FFT / 2).find(|k| weight(*k) > 0.0).unwrap_or(0);
-            (first, (first..=FFT / 2).map(weight).take_while(|w| *w > 0.0).collect())
-        })
-        .collect()
 }

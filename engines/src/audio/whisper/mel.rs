@@ -1,12 +1,13 @@
-use std::{f64::consts::TAU, sync::Arc};
-
-use realfft::{RealFftPlanner, RealToComplex, num_complex::Complex};
-
-use super::super::{BINS, FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE};
+use super::super::{
+    BINS, FRAME_SAMPLES, HOP_SAMPLES,
+    spectrum::{Filter, Spectrum, slaney},
+};
 
 const FFT: usize = FRAME_SAMPLES;
 /// Samples before and after the one that a column is centred on.
 const HALF: usize = FFT / 2;
+/// Where the filters end, in Hz.
+const HIGH: f64 = 8000.0;
 /// Least energy of a bin, and its decimal logarithm.
 const LEAST: f32 = 1e-10;
 pub(super) const NOTHING: f32 = -10.0;
@@ -21,10 +22,8 @@ pub type Column = [f32; BINS];
 /// first sample and after the last the signal is reflected. Of `n` samples there are `n / 160` columns: the last one, at or
 /// before the end, is dropped as Whisper does. What follows, [`normalise`], needs a maximum.
 pub struct LogMel {
-    fft: Arc<dyn RealToComplex<f32>>,
-    window: Vec<f32>,
-    /// First bin and weights of each filter.
-    filters: Vec<(usize, Vec<f32>)>,
+    spectrum: Spectrum,
+    filters: Vec<Filter>,
     /// Samples from the first that the next column needs.
     pending: Vec<f32>,
     /// Whether what is before the first sample is in `pending`.
@@ -32,25 +31,17 @@ pub struct LogMel {
     /// Samples taken and columns given.
     samples: u64,
     columns: u64,
-    spectrum: Vec<Complex<f32>>,
-    padded: Vec<f32>,
-    scratch: Vec<Complex<f32>>,
 }
 
 impl Default for LogMel {
     fn default() -> Self {
-        let fft = RealFftPlanner::new().plan_fft_forward(FFT);
         Self {
-            window: (0..FFT).map(|n| (0.5 - 0.5 * (TAU * n as f64 / FFT as f64).cos()) as f32).collect(),
-            filters: filters(),
+            spectrum: Spectrum::new(FFT, FFT),
+            filters: slaney(FFT, 0.0, HIGH),
             pending: Vec::with_capacity(2 * FFT),
             begun: false,
             samples: 0,
             columns: 0,
-            spectrum: fft.make_output_vec(),
-            padded: fft.make_input_vec(),
-            scratch: fft.make_scratch_vec(),
-            fft,
         }
     }
 }
@@ -112,14 +103,9 @@ impl LogMel {
     }
 
     fn column(&mut self) -> Column {
-        for ((p, s), w) in self.padded.iter_mut().zip(&self.pending).zip(&self.window) {
-            *p = s * w;
-        }
-        let done = self.fft.process_with_scratch(&mut self.padded, &mut self.spectrum, &mut self.scratch);
-        debug_assert!(done.is_ok(), "the buffers are the planner's own");
+        let bins = self.spectrum.of(&self.pending);
         std::array::from_fn(|b| {
-            let (first, weights) = &self.filters[b];
-            let energy: f32 = weights.iter().zip(&self.spectrum[*first..]).map(|(w, c)| w * c.norm_sqr()).sum();
+            let energy = self.filters[b].sum(bins, |c| c.norm_sqr());
             energy.max(LEAST).log10()
         })
     }
@@ -134,29 +120,6 @@ pub fn normalise(y: f32, maximum: f32) -> f32 {
 /// The greatest of a column.
 pub(super) fn peak(column: &Column) -> f32 {
     column.iter().copied().fold(NOTHING, f32::max)
-}
-
-/// Slaney's scale over 0..8000 Hz: linear up to 1000 Hz, logarithmic beyond (Malcolm Slaney, Auditory Toolbox, 1998), each filter
-/// of unit area.
-fn filters() -> Vec<(usize, Vec<f32>)> {
-    const STEP: f64 = 200.0 / 3.0;
-    const KNEE: f64 = 1000.0;
-    let log_step = 6.4f64.ln() / 27.0;
-    let top = KNEE / STEP + (f64::from(SAMPLE_RATE) / 2.0 / KNEE).ln() / log_step;
-    let hertz = |mel: f64| if mel < KNEE / STEP { mel * STEP } else { KNEE * (log_step * (mel - KNEE / STEP)).exp() };
-    let edge = |i: usize| hertz(top * i as f64 / (BINS + 1) as f64);
-    (0..BINS)
-        .map(|b| {
-            let (left, centre, right) = (edge(b), edge(b + 1), edge(b + 2));
-            let weight = |k: usize| {
-                let f = k as f64 * f64::from(SAMPLE_RATE) / FFT as f64;
-                let peak = ((f - left) / (centre - left)).min((right - f) / (right - centre)).max(0.0);
-                (peak * 2.0 / (right - left)) as f32
-            };
-            let first = (0..=FFT / 2).find(|k| weight(*k) > 0.0).unwrap_or(0);
-            (first, (first..=FFT / 2).map(weight).take_while(|w| *w > 0.0).collect())
-        })
-        .collect()
 }
 
 #[cfg(test)]
