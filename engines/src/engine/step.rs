@@ -157,9 +157,18 @@ fn advance(work: &mut Work, step: &Step, prediction: &[f32]) -> Result<()> {
 
 /// Puts what is known of a clip into its latents, as `level` parts of it and of the noise.
 fn put_back(work: &mut Work, level: [f32; 2]) -> Result<()> {
-    let Some(known) = work.get(KNOWN) else { return Ok(()) };
-    let (known, noise) = (known.clone(), work.tensor(NOISE)?.clone());
-    let Some(latent) = work.get_mut(LATENT) else { return Ok(()) };
+    if work.get(KNOWN).is_none() {
+        return Ok(());
+    }
+    // Taken out so that it can be changed beside the others.
+    let mut latent = work.take(LATENT)?;
+    let result = fill(&mut latent, work.tensor(KNOWN)?, work.tensor(NOISE)?, level);
+    work.put(LATENT, latent);
+    result
+}
+
+/// The first frames of a clip's `latent` are what is `known` of them.
+fn fill(latent: &mut Tensor, known: &Tensor, noise: &Tensor, level: [f32; 2]) -> Result<()> {
     let Tensor { shape, data } = latent;
     let fits = |other: &Tensor, frames: Option<usize>| {
         other.shape.len() == shape.len()
@@ -169,7 +178,7 @@ fn put_back(work: &mut Work, level: [f32; 2]) -> Result<()> {
                 _ => own == other,
             })
     };
-    if shape.len() < 3 || shape[0] != 1 || !fits(&known, None) || !fits(&noise, Some(1)) {
+    if shape.len() < 3 || shape[0] != 1 || !fits(known, None) || !fits(noise, Some(1)) {
         return Err(Error::invalid(format!(
             "latents of {:?} that are known, and noise of {:?}, are not of a clip of {shape:?}",
             known.shape, noise.shape
