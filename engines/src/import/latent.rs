@@ -7,10 +7,12 @@ use toml::{Table, Value};
 use super::{
     config::Config,
     latentsync, musetalk,
-    network::{BATCH_SIZES, Builder, From, Network},
+    network::{BATCH_SIZES, Builder, Network, Origin},
     parts::{Found, Parts, Section},
     recognise::Kind,
-    taesd, vae,
+    taesd,
+    unet::sound_width,
+    vae,
     whisper::{self, Last},
 };
 use crate::{Error, Result, manifest::Family, tensor::Weights};
@@ -68,7 +70,7 @@ pub(super) fn parts(files: Files) -> Result<Parts> {
 
 fn of_latentsync(files: Files) -> Result<Parts> {
     let path = files.unet.1.clone();
-    let common = common(files, Last::Plain, latentsync::sound_width)?;
+    let common = common(files, Last::Plain)?;
     let Common { config, side, frame_rate, scale, groups, heads, states, width, unet, mut networks } = common;
     let frames = config.count("data.num_frames", MOST)?.unwrap_or(FRAMES);
     if let Some(most) = latentsync::longest(&unet).filter(|most| frames > *most) {
@@ -80,7 +82,7 @@ fn of_latentsync(files: Files) -> Result<Parts> {
     let shape = latentsync::Shape { groups, heads, rows: MOMENTS * states, frames, side: side / vae::FACTOR };
     let build: Builder = Box::new(move |graph, weights| latentsync::unet(graph, weights, &shape));
     let runs = steps * if guided { 2.0 } else { 1.0 } / frames as f32;
-    networks.push(Network { part: "unet", from: From::Weights(unet.into(), build), runs });
+    networks.push(Network { part: "unet", from: Origin::Weights(unet.into(), build), runs });
     let mut section = Table::new();
     section.insert("side".into(), (side as i64).into());
     section.insert("frames".into(), (frames as i64).into());
@@ -97,11 +99,11 @@ fn of_latentsync(files: Files) -> Result<Parts> {
 }
 
 fn of_musetalk(files: Files) -> Result<Parts> {
-    let common = common(files, Last::Normed, musetalk::sound_width)?;
+    let common = common(files, Last::Normed)?;
     let Common { side, frame_rate, scale, groups, heads, states, width, unet, mut networks, .. } = common;
     let shape = musetalk::Shape { groups, heads, rows: MOMENTS * states, side: side / vae::FACTOR };
     let build: Builder = Box::new(move |graph, weights| musetalk::unet(graph, weights, &shape));
-    networks.push(Network { part: "unet", from: From::Weights(unet.into(), build), runs: 1.0 });
+    networks.push(Network { part: "unet", from: Origin::Weights(unet.into(), build), runs: 1.0 });
     let mut section = Table::new();
     section.insert("side".into(), (side as i64).into());
     section.insert("frame_rate".into(), frame_rate.into());
@@ -118,7 +120,7 @@ fn of_musetalk(files: Files) -> Result<Parts> {
 }
 
 /// Opens what both families need and finds that it belongs together.
-fn common(files: Files, last: Last, sound_width: fn(&Weights) -> Result<usize>) -> Result<Common> {
+fn common(files: Files, last: Last) -> Result<Common> {
     let Files { unet: (_, path, unet), vae, taesd, whisper, config } = files;
     let unet = opened(path, unet)?;
     let config = match config {
@@ -158,8 +160,11 @@ fn common(files: Files, last: Last, sound_width: fn(&Weights) -> Result<usize>) 
         Ok(config.count(&format!("model.{key}"), MOST)?.or(config.count(key, MOST)?))
     };
     let latents = side / vae::FACTOR;
-    let network =
-        |part, weights: Rc<Weights>, runs, build: Builder| Network { part, from: From::Weights(weights, build), runs };
+    let network = |part, weights: Rc<Weights>, runs, build: Builder| Network {
+        part,
+        from: Origin::Weights(weights, build),
+        runs,
+    };
     let mut networks = vec![
         network(
             "whisper",

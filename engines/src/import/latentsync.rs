@@ -2,18 +2,17 @@
 //! over the frames of a clip. Its resnets' norms are over the clip, its motion modules look along it. Widths are those of the
 //! weights; versions 1.5 and 1.6 differ in the size of their pictures alone.
 
+pub use super::unet::sound_width;
 use super::{
     layers::Taken,
     onnx::{Dim, Graph, Value},
     transformer::linear,
-    unet::{Blocks, Clip, EPSILON, Sound, Time},
+    unet::{Blocks, Clip, EPSILON, PERIOD, Sound, Time},
 };
 use crate::{Error, Result, tensor::Weights};
 
 /// Channels that go in: noisy latent 4, mask 1, masked latent 4, reference latent 4.
 pub const CHANNELS: usize = 13;
-/// Longest period of the embedding of time, as Vaswani et al. 2017 have it.
-const PERIOD: f64 = 10_000.0;
 
 /// What the weights do not tell.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,11 +25,6 @@ pub struct Shape {
     /// Frames of a clip, and height and width of its latents: nominal, the graph takes others.
     pub frames: usize,
     pub side: usize,
-}
-
-/// Numbers of a row of the sound.
-pub fn sound_width(weights: &Weights) -> Result<usize> {
-    super::unet::sound_width(weights)
 }
 
 /// Most frames that its motion modules have positions for; `None` where it has no motion modules.

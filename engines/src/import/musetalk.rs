@@ -6,14 +6,12 @@ use super::{
     layers::Taken,
     onnx::{Dim, Graph},
     transformer::numbers,
-    unet::{Blocks, EPSILON, Sound, Time},
+    unet::{Blocks, EPSILON, PERIOD, Sound, Time, sound_width},
 };
 use crate::{Result, tensor::Weights};
 
 /// Channels that go in: masked latent 4, reference latent 4.
 pub const CHANNELS: usize = 8;
-/// Longest period of positions, as Vaswani et al. 2017 have it.
-const PERIOD: f64 = 10_000.0;
 
 /// What the weights do not tell.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,11 +23,6 @@ pub struct Shape {
     pub rows: usize,
     /// Height and width of the latents: nominal, the graph takes others.
     pub side: usize,
-}
-
-/// Numbers of a row of the sound.
-pub fn sound_width(weights: &Weights) -> Result<usize> {
-    super::unet::sound_width(weights)
 }
 
 /// What is added to the rows of the sound, `[rows, width]`: sines at even and cosines at odd places.

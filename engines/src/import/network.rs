@@ -20,12 +20,12 @@ pub(super) const BATCH_SIZES: [usize; 4] = [1, 2, 4, 8];
 /// One network of an engine.
 pub(super) struct Network {
     pub part: &'static str,
-    pub from: From,
+    pub from: Origin,
     /// How often a frame asks it.
     pub runs: f32,
 }
 
-pub(super) enum From {
+pub(super) enum Origin {
     Weights(Rc<Weights>, Builder),
     /// A graph that is taken as it is.
     Graph(PathBuf),
@@ -47,7 +47,7 @@ impl Network {
         let path = format!("{}.onnx", self.part);
         let full = folder.join(&path);
         match &self.from {
-            From::Graph(source) => {
+            Origin::Graph(source) => {
                 fs::copy(source, &full).map_err(|e| Error::io(source, e))?;
                 let beside = source.with_extension("onnx.data");
                 if beside.exists() {
@@ -60,7 +60,7 @@ impl Network {
                 written.push(Written { part: self.part, path, sha256, data: None });
                 Ok(0.0)
             }
-            From::Weights(weights, build) => {
+            Origin::Weights(weights, build) => {
                 let data = format!("{path}.data");
                 let beside = folder.join(&data);
                 let file = File::create(&beside).map_err(|e| Error::io(&beside, e))?;

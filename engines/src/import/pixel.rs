@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    network::{BATCH_SIZES, Builder, From, Network},
+    network::{BATCH_SIZES, Builder, Network, Origin},
     parts::{Found, Parts, Section, opened},
     recognise::Kind,
     synctalk2d,
@@ -22,12 +22,12 @@ const TERMS: &str = "the authors of Wav2Lip allow research and personal use of t
 pub(super) fn of_wav2lip((kind, path, weights): Found) -> Result<Parts> {
     let (from, side, ports, fixed) = if kind == Kind::Wav2LipGraph {
         let (side, ports, fixed) = ports(path)?;
-        (From::Graph(path.clone()), side, Some(ports), fixed)
+        (Origin::Graph(path.clone()), side, Some(ports), fixed)
     } else {
         let weights = opened(path, weights)?;
         let side = wav2lip::side(&weights)?;
         let build: Builder = Box::new(wav2lip::generator);
-        (From::Weights(weights.into(), build), side, None, false)
+        (Origin::Weights(weights.into(), build), side, None, false)
     };
     let published = if ports.is_some() { ", an ONNX graph as it was published" } else { "" };
     Ok(Parts {
@@ -69,11 +69,11 @@ pub(super) fn of_synctalk2d(
         )));
     }
     let build: Builder = Box::new(move |graph, weights| synctalk2d::unet(graph, weights, features));
-    let mut networks = vec![Network { part: "unet", from: From::Weights(weights.into(), build), runs: 1.0 }];
+    let mut networks = vec![Network { part: "unet", from: Origin::Weights(weights.into(), build), runs: 1.0 }];
     match (features, encoder) {
         (Features::Ave, Some((_, path, weights))) => {
             let weights = opened(path, weights)?;
-            let from = From::Weights(weights.into(), Box::new(synctalk2d::ave));
+            let from = Origin::Weights(weights.into(), Box::new(synctalk2d::ave));
             networks.push(Network { part: "ave", from, runs: 1.0 });
         }
         (Features::Ave, None) => {

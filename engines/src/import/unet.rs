@@ -12,6 +12,8 @@ use crate::{Error, Result};
 /// Added to the variances of the U-Net's own norms, and of those of transformers and of the autoencoder.
 pub(super) const EPSILON: f32 = 1e-5;
 pub(super) const FINE_EPSILON: f32 = 1e-6;
+/// Longest period of sinusoidal embeddings (Vaswani et al. 2017, arXiv 1706.03762).
+pub(super) const PERIOD: f64 = 10_000.0;
 
 /// What the resnets of a network know of time: nothing, a value `[pictures, width]`, or one that never changes.
 pub(super) enum Time {
@@ -246,7 +248,7 @@ impl Blocks<'_, '_> {
 }
 
 /// Numbers of a row of the sound that the U-Net's first transformer looks at.
-pub(super) fn sound_width(weights: &crate::tensor::Weights) -> Result<usize> {
+pub fn sound_width(weights: &crate::tensor::Weights) -> Result<usize> {
     let name = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight";
     let taken = Taken::new(weights);
     match taken.shape(name)? {
