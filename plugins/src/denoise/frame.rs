@@ -7,7 +7,7 @@ use lipstream_engines::{
     tracker::Face,
 };
 
-use super::clip::Clip;
+use super::shared_work::SharedWork;
 use crate::untouched::Why;
 
 /// What remains to be done for a frame.
@@ -23,7 +23,7 @@ pub enum Plan {
     /// It waits for the faces of the frames after it.
     Due { identity: Identity, features: Vec<f32> },
     /// Its work is on its way through the engine's stages, or waits for further frames of its clip.
-    Made { clip: Clip, place: usize, identity: Identity, since: Instant },
+    Made { shared: SharedWork, place: usize, identity: Identity, since: Instant },
 }
 
 /// A frame between its arrival and its departure.

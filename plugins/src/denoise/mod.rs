@@ -37,7 +37,6 @@
 //! bank a track, or loaded from `reference-bank`. Until a bank holds something, frames pass as they are.
 
 mod banks;
-mod clip;
 #[cfg(test)]
 mod clip_tests;
 mod ease;
@@ -47,6 +46,7 @@ mod idle;
 pub(crate) mod imp;
 mod listen;
 pub(crate) mod properties;
+mod shared_work;
 mod speaker;
 mod stats;
 mod stream;

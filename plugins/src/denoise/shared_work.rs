@@ -40,17 +40,17 @@ enum Progress {
     Missing(Missing),
 }
 
-/// One item of work, or one on its way to be sent, shared by the frames in it.
+/// An item of work, or one that is being gathered, and the frames in it that wait for it: those of a clip, or one.
 #[derive(Clone)]
-pub struct Clip(Arc<Mutex<Progress>>);
+pub struct SharedWork(Arc<Mutex<Progress>>);
 
-impl Default for Clip {
+impl Default for SharedWork {
     fn default() -> Self {
         Self::new(Progress::Gathering(0))
     }
 }
 
-impl Clip {
+impl SharedWork {
     fn new(progress: Progress) -> Self {
         Self(Arc::new(Mutex::new(progress)))
     }

@@ -19,12 +19,12 @@ use lipstream_engines::{
 
 use super::{
     banks::Banks,
-    clip::{Clip, Missing},
     ease::Ease,
     fade::Fade,
     frame::{Finished, Frame, Left, Plan, RenderSettings},
     idle::Presence,
     properties::Settings,
+    shared_work::{Missing, SharedWork},
     stats::DenoiseCounters,
 };
 use crate::{options, untouched::Why, video};
@@ -49,9 +49,9 @@ pub struct Speaker {
     actor: Box<dyn Actor>,
     banks: Banks,
     /// The clip that frames are gathered for,
-    gathering: Option<Clip>,
+    gathering: Option<SharedWork>,
     /// and the one that was sent last.
-    sent: Option<Clip>,
+    sent: Option<SharedWork>,
     fade: Fade,
     pub presence: Presence,
     steps: usize,
@@ -211,7 +211,9 @@ impl Speaker {
         patience: Option<Duration>,
     ) -> Result<Plan> {
         let (hop, wanted) = (self.spec().clip.hop, self.spec().later);
-        if let Some(sent) = self.sent.as_ref().filter(|_| self.gathering.as_ref().map_or(0, Clip::frames) + 1 == hop) {
+        if let Some(sent) =
+            self.sent.as_ref().filter(|_| self.gathering.as_ref().map_or(0, SharedWork::frames) + 1 == hop)
+        {
             sent.collect(patience, &mut *self.actor)?;
         }
         let Said { face, later, identity, features } = said;
@@ -220,22 +222,22 @@ impl Speaker {
             self.actor.ask(&Moment { face, later, identity: &identity, audio: features, frame })
         })?;
         let since = Instant::now();
-        let (clip, place) = match asked {
+        let (shared, place) = match asked {
             Asked::Nothing => return Ok(Plan::Pass(None)),
-            Asked::Work(work) => (Clip::submitted(self.stream.submit(work)), 0),
+            Asked::Work(work) => (SharedWork::submitted(self.stream.submit(work)), 0),
             Asked::Gathered => {
-                let clip = self.gathering.get_or_insert_default().clone();
-                let place = clip.join();
-                if clip.frames() >= hop {
+                let shared = self.gathering.get_or_insert_default().clone();
+                let place = shared.join();
+                if shared.frames() >= hop {
                     self.close();
                 }
-                (clip, place)
+                (shared, place)
             }
         };
-        match clip.missing() {
+        match shared.missing() {
             Some(Missing::Late) => Ok(Plan::Hold),
             Some(Missing::Failed(cause)) => Err(Error::invalid(cause)),
-            _ => Ok(Plan::Made { clip, place, identity, since }),
+            _ => Ok(Plan::Made { shared, place, identity, since }),
         }
     }
 
@@ -303,13 +305,13 @@ impl Speaker {
                 let Some(work) = work else { return Ok(Finished::untouched(None)) };
                 (work, identity, at_rest)
             }
-            Plan::Made { clip, place, identity, since } => {
-                if clip.gathers() {
+            Plan::Made { shared, place, identity, since } => {
+                if shared.gathers() {
                     // It can wait for no more frames.
                     self.close();
                 }
-                clip.collect(patience, &mut *self.actor)?;
-                let made = match clip.take(place) {
+                shared.collect(patience, &mut *self.actor)?;
+                let made = match shared.take(place) {
                     Ok(made) => made,
                     Err(why) => return self.unmade(why, &face, frame, time),
                 };

@@ -100,8 +100,6 @@ impl VideoStream {
         time: gst::ClockTime,
     ) -> Result<(Plan, f32), Fault> {
         let idle_settings = element.settings.lock().idle_settings();
-        // No frame on its way may be kept for longer by one that comes.
-        let patience = self.pending.front().and_then(|first| first.time).and_then(|first| element.patience(first));
         let late = element.patience(time) == Some(Duration::ZERO);
         let unknown = if late {
             None
@@ -143,6 +141,9 @@ impl VideoStream {
             Wait::Ready(window, _) => match element.counters.prepare.time(|| self.speaker.identity(face))? {
                 Some(identity) if self.speaker.spec().later > 0 => Plan::Due { identity, features: window },
                 Some(identity) => {
+                    // No frame on its way may be kept for longer by one that comes.
+                    let first = self.pending.front().and_then(|first| first.time);
+                    let patience = first.and_then(|first| element.patience(first));
                     let said = Said { face, later: Vec::new(), identity, features: &window };
                     self.speaker.submit(buffer, info, said, patience)?
                 }
