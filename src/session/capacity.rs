@@ -77,8 +77,6 @@ pub struct CapacityMeter {
     part: f64,
     /// Whether the load of other programs refuses sessions.
     count_others: bool,
-    /// The engine that is reported on.
-    engine: String,
     /// Prices by engine.
     prices: Mutex<HashMap<String, Arc<Price>>>,
     /// Held while one is measured.
@@ -87,14 +85,13 @@ pub struct CapacityMeter {
 }
 
 impl CapacityMeter {
-    /// `part` is the part of the cores that sessions may use, `engine` the one that sessions have which name none.
-    pub fn new(part: f64, count_others: bool, engine: &str) -> Self {
+    /// `part` is the part of the cores that sessions may use.
+    pub fn new(part: f64, count_others: bool) -> Self {
         let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
         Self {
             cores,
             part,
             count_others,
-            engine: engine.to_owned(),
             prices: Mutex::default(),
             measuring: Mutex::default(),
             load: Mutex::new(Load { factor: 1.0, ..Load::default() }),
@@ -198,9 +195,9 @@ impl CapacityMeter {
         }
     }
 
-    /// How much room is left, in sessions with the standard picture that name no engine.
-    pub fn report(&self, running: &[Demand]) -> Capacity {
-        let standard = Demand { picture: STANDARD, engine: self.engine.clone() };
+    /// How much room is left beside what runs, in sessions of `engine` with the standard picture.
+    pub fn report(&self, running: &[Demand], engine: &str) -> Capacity {
+        let standard = Demand { picture: STANDARD, engine: engine.to_owned() };
         let cost = self.cost(&standard);
         let taken = self.taken(running);
         let (own, others) = {
@@ -339,7 +336,6 @@ mod tests {
             cores: 2.0,
             part: 0.85,
             count_others: false,
-            engine: "compact".into(),
             prices: Mutex::default(),
             measuring: Mutex::default(),
             load: Mutex::default(),
@@ -371,12 +367,12 @@ mod tests {
             refusal.contains("2 sessions take 1.50 of 1.70 cores") && refusal.contains("would take 1.25"),
             "{refusal}"
         );
-        assert_eq!(meter.report(&[dear]).sessions_left, 1);
+        assert_eq!(meter.report(&[dear], "compact").sessions_left, 1);
     }
 
     #[test]
     fn where_nothing_could_be_measured_one_session_is_tried() {
-        let meter = CapacityMeter::new(0.85, true, "compact");
+        let meter = CapacityMeter::new(0.85, true);
         meter.insert("compact", Price { frame: meter.all(), device: "auto".into(), measured: false });
         meter.load.lock().others = 0.5;
         meter.admit(&demand(STANDARD), &[]).expect("it tells why it does not run");
@@ -397,8 +393,8 @@ mod tests {
         assert!(meter.admit(&demand(small), &running).is_ok(), "a quarter of the pixels still fits");
         let refusal = meter.admit(&demand(STANDARD), &running).unwrap_err().to_string();
         assert!(refusal.contains("6 sessions take 1.50 of 1.70 cores") && refusal.contains("0.25"), "{refusal}");
-        assert_eq!(meter.report(&running).sessions_left, 0);
-        assert_eq!(meter.report(&running[1..]).sessions_left, 1);
+        assert_eq!(meter.report(&running, "compact").sessions_left, 0);
+        assert_eq!(meter.report(&running[1..], "compact").sessions_left, 1);
     }
 
     #[test]
@@ -408,7 +404,7 @@ mod tests {
         meter.load.lock().others = 1.95;
         let warning = meter.admit(&demand(STANDARD), &[]).unwrap().expect("a warning");
         assert!(warning.contains("other programs take 1.95 of 2.00 cores") && warning.contains("0.25"), "{warning}");
-        assert_eq!((meter.report(&[]).sessions_left, meter.report(&[]).full), (6, None));
+        assert_eq!((meter.report(&[], "compact").sessions_left, meter.report(&[], "compact").full), (6, None));
         let refusal = meter.admit(&demand(STANDARD), &vec![demand(STANDARD); 6]).unwrap_err().to_string();
         assert!(!refusal.contains("count_others"), "sessions fill it themselves: {refusal}");
         meter.count_others = true;
@@ -417,7 +413,7 @@ mod tests {
             refusal.contains("other programs 1.95") && refusal.contains("sessions.count_others = false"),
             "{refusal}"
         );
-        assert_eq!(meter.report(&[]).sessions_left, 0);
+        assert_eq!(meter.report(&[], "compact").sessions_left, 0);
     }
 
     #[test]

@@ -101,7 +101,7 @@ pub struct Manager {
 impl Manager {
     pub fn new(settings: Settings, avatars: Arc<avatar::Store>) -> Arc<Self> {
         let manager = Arc::new(Self {
-            meter: capacity::CapacityMeter::new(settings.load, settings.count_others, &settings.engine),
+            meter: capacity::CapacityMeter::new(settings.load, settings.count_others),
             settings,
             avatars,
             sessions: Mutex::default(),
@@ -244,7 +244,7 @@ impl Manager {
     }
 
     pub fn capacity(&self) -> Capacity {
-        self.meter.report(&self.running(None))
+        self.meter.report(&self.running(None), &self.settings.engine)
     }
 
     /// Lets a graph start, or says why not. `start` runs with the door held: nobody else is let in meanwhile.
