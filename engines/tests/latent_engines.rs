@@ -14,7 +14,7 @@ use lipstream_engines::{
     audio::front_end,
     engine,
     import::{self, Imported, Request, onnx::Precision},
-    manifest::{Family, Manifest, Package},
+    manifest::{Decoder, Family, Manifest, Package},
     runtime::{Device, Options},
 };
 use narrow::Narrow;
@@ -93,6 +93,10 @@ fn an_import_of_latentsync_is_an_engine_that_is_checked_and_does_not_run_yet() {
     assert_eq!((section.sound.moments, section.sound.states, section.sound.width), (10, 3, 16));
     let scheduler = manifest.scheduler.as_ref().unwrap();
     assert_eq!((scheduler.steps, scheduler.guidance, scheduler.set_alpha_to_one), (10, 1.25, false));
+    assert_eq!(section.decoder, Decoder::Vae);
+    let text = fs::read_to_string(imported.folder.join("engine.toml")).unwrap();
+    let tiny = Manifest::parse("x", &text.replace("decoder = \"vae\"", "decoder = \"taesd\"")).unwrap();
+    assert_eq!(tiny.latentsync.unwrap().decoder, Decoder::Taesd);
     assert_eq!((scheduler.steps_offset, scheduler.beta_start, scheduler.beta_end), (1, 0.00085, 0.012));
     assert!(manifest.gflop > 0.0);
     // Every network says again what it said.
@@ -134,6 +138,16 @@ fn an_import_of_musetalk_takes_the_configuration_beside_its_weights() {
     assert!(error.contains("`latentsync"), "{error}");
     let error = Manifest::parse("x", &text.replace("side = 256", "side = 250")).unwrap_err().to_string();
     assert!(error.contains("`musetalk.side`: 250 is not a multiple of 64"), "{error}");
+    // What a user may choose.
+    for (key, from, to, cause) in [
+        ("files.taesd", "decoder = \"vae\"", "decoder = \"taesd\"", "is missing: the decoder `taesd` needs it"),
+        ("musetalk.decoder", "decoder = \"vae\"", "decoder = \"tiny\"", "unknown variant `tiny`"),
+        ("musetalk.mask", "mask = \"jaw\"", "mask = \"chin\"", "unknown variant `chin`"),
+    ] {
+        assert!(text.contains(from), "{text}");
+        let error = Manifest::parse("x", &text.replace(from, to)).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("x: `{key}`: {cause}")) && error.lines().count() == 1, "{error}");
+    }
 }
 
 #[test]

@@ -88,6 +88,7 @@ fn of_latentsync(files: Files) -> Result<Parts> {
     section.insert("frames".into(), (frames as i64).into());
     section.insert("frame_rate".into(), frame_rate.into());
     section.insert("latent_scale".into(), scale.into());
+    section.insert("decoder".into(), "vae".into());
     section.insert("sound".into(), sound(states, width).into());
     Ok(Parts {
         family: Family::LatentSync,
@@ -108,6 +109,8 @@ fn of_musetalk(files: Files) -> Result<Parts> {
     section.insert("side".into(), (side as i64).into());
     section.insert("frame_rate".into(), frame_rate.into());
     section.insert("latent_scale".into(), scale.into());
+    section.insert("decoder".into(), "vae".into());
+    section.insert("mask".into(), "jaw".into());
     section.insert("batch_sizes".into(), Value::Array(BATCH_SIZES.iter().map(|n| (*n as i64).into()).collect()));
     section.insert("sound".into(), sound(states, width).into());
     Ok(Parts {

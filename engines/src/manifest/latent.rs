@@ -1,7 +1,27 @@
 use serde::Deserialize;
 
-/// The networks of the family `latentsync`: `whisper`, `encoder`, `unet`, `decoder` and, where it was imported, `taesd`, which
-/// decodes in place of `decoder` at a hundredth of its cost.
+/// Which network turns latents into pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decoder {
+    /// The decoder of the autoencoder, the part `decoder`.
+    #[default]
+    Vae,
+    /// The part `taesd`, where it was imported: a tiny decoder for about a twentieth of the cost, with less detail.
+    Taesd,
+}
+
+impl Decoder {
+    /// The part that it plays among an engine's files.
+    pub fn part(self) -> &'static str {
+        match self {
+            Self::Vae => "decoder",
+            Self::Taesd => "taesd",
+        }
+    }
+}
+
+/// The networks of the family `latentsync`: `whisper`, `encoder`, `unet`, `decoder` and, where it was imported, `taesd`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LatentSyncSection {
@@ -13,7 +33,20 @@ pub struct LatentSyncSection {
     pub frame_rate: f32,
     /// What latents of the autoencoder are multiplied by before the U-Net sees them.
     pub latent_scale: f32,
+    #[serde(default)]
+    pub decoder: Decoder,
     pub sound: SoundSection,
+}
+
+/// What MuseTalk puts back of its picture: in both the lower half of a face without the nose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mask {
+    /// Down to a little below the chin, and without the outer cheeks, which then stay still.
+    #[default]
+    Jaw,
+    /// As far as the face goes.
+    Face,
 }
 
 /// The networks of the family `musetalk`: `whisper`, `encoder`, `unet`, `decoder` and, where it was imported, `taesd`.
@@ -26,6 +59,10 @@ pub struct MuseTalkSection {
     pub frame_rate: f32,
     /// As [`LatentSyncSection::latent_scale`].
     pub latent_scale: f32,
+    #[serde(default)]
+    pub decoder: Decoder,
+    #[serde(default)]
+    pub mask: Mask,
     pub sound: SoundSection,
     /// Sizes of a batch that it takes, ascending.
     pub batch_sizes: Vec<usize>,

@@ -7,7 +7,7 @@ mod latent;
 mod package;
 mod schema;
 
-pub use latent::{LatentSyncSection, MuseTalkSection, SoundSection};
+pub use latent::{Decoder, LatentSyncSection, Mask, MuseTalkSection, SoundSection};
 pub use package::Package;
 pub use schema::{
     AudioSection, DataEntry, Family, Features, FileEntry, GeometrySection, LatentSection, Manifest, SyncTalk2dSection,

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{LatentSyncSection, MuseTalkSection};
+use super::{Decoder, LatentSyncSection, MuseTalkSection};
 use crate::{Error, Result, geometry::Alignment, schedule::ScheduleConfig};
 
 /// Which code drives the model.
@@ -250,6 +250,11 @@ impl Manifest {
             if !self.files.contains_key(*part) {
                 return fail(&format!("files.{part}"), format!("is missing: the family `{}` needs it", self.family));
             }
+        }
+        let decoders = [self.latentsync.as_ref().map(|s| s.decoder), self.musetalk.as_ref().map(|s| s.decoder)];
+        if decoders.contains(&Some(Decoder::Taesd)) && !self.files.contains_key("taesd") {
+            let cause = "is missing: the decoder `taesd` needs it; import the engine with TAESD's folder, or say `vae`";
+            return fail("files.taesd", cause.into());
         }
         let sections = [
             ("audio", self.audio.is_some(), &[Family::Compact][..]),

@@ -49,7 +49,7 @@ impl ClipStages {
     pub(crate) fn load(package: &Package, options: &Options) -> Result<Self> {
         let missing =
             || Error::Manifest { origin: package.location(), key: "latentsync".into(), cause: "is missing".into() };
-        let LatentSyncSection { latent_scale, frames, .. } =
+        let LatentSyncSection { latent_scale, frames, decoder, .. } =
             package.manifest().latentsync.as_ref().ok_or_else(missing)?;
         let pictures = CLIPS.iter().map(|clips| 2 * clips * frames).collect();
         let feeds = vec![
@@ -62,7 +62,7 @@ impl ClipStages {
             stages: vec![
                 Box::new(Masked(Encode::new(package.network("encoder", options)?, *latent_scale, pictures))),
                 Box::new(StepStage::with_feeds(package.network("unet", options)?, feeds, "noise", steps)),
-                Box::new(Decode::new(package.network("decoder", options)?, *latent_scale, CLIPS.to_vec())),
+                Box::new(Decode::load(package, options, *decoder, *latent_scale, CLIPS.to_vec())?),
             ],
         })
     }

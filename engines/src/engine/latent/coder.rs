@@ -3,7 +3,8 @@ use std::sync::Arc;
 use crate::{
     Error, Result,
     engine::{LATENT, NetworkStage, Stage, StageKind, Work},
-    runtime::{Model, Tensor},
+    manifest::{self, Package},
+    runtime::{Model, Options, Tensor},
 };
 
 /// Pictures to be encoded, `[n, 3, side, side]`, RGB in -1..1.
@@ -73,8 +74,20 @@ pub(super) struct Decode {
 }
 
 impl Decode {
-    /// `sizes` are clips.
-    pub(super) fn new(model: Arc<Model>, scale: f32, sizes: Vec<usize>) -> Self {
+    /// The decoder that an engine takes, whose U-Net sees latents multiplied by `scale`; `sizes` are clips.
+    pub(super) fn load(
+        package: &Package,
+        options: &Options,
+        decoder: manifest::Decoder,
+        scale: f32,
+        sizes: Vec<usize>,
+    ) -> Result<Self> {
+        // TAESD takes latents as the U-Net has them.
+        let scale = if decoder == manifest::Decoder::Taesd { 1.0 } else { scale };
+        Ok(Self::new(package.network(decoder.part(), options)?, scale, sizes))
+    }
+
+    fn new(model: Arc<Model>, scale: f32, sizes: Vec<usize>) -> Self {
         let network = NetworkStage::new(StageKind::Decode, model, &[PLAIN], &[PICTURES], Vec::new())
             .with_ports(&["latents".into()], &["pixels".into()]);
         Self { network, scale, sizes }
