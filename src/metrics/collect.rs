@@ -1,6 +1,11 @@
 //! Metrics of the sessions, read from their state at the moment in which they are asked for.
 
-use lipstream_engines::stats::{BUCKETS_US, Totals};
+use std::collections::BTreeMap;
+
+use lipstream_engines::{
+    engine::Worker,
+    stats::{BUCKETS_US, Totals},
+};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::{
@@ -57,7 +62,7 @@ pub fn families(manager: &Manager) -> Vec<MetricFamily> {
         }
     }
     families.push(stages(&statuses));
-    families.extend(engine_stages(&statuses));
+    families.extend(engine_stages());
     families.extend(pushes(&statuses));
     families.extend(machine(manager));
     families.extend(process());
@@ -79,23 +84,27 @@ fn stages(statuses: &[Status]) -> MetricFamily {
     family("lipstream_stage_duration_seconds", help, MetricType::HISTOGRAM, metrics)
 }
 
-fn engine_stages(statuses: &[Status]) -> [MetricFamily; 2] {
-    let (mut batches, mut items) = (Vec::new(), Vec::new());
-    for status in statuses {
-        for stage in &status.engine_stages {
-            let labels = [("session", status.id.as_str()), ("stage", &stage.name)];
-            batches.push(metric(MetricType::COUNTER, &labels, stage.batches as f64));
-            items.push(metric(MetricType::COUNTER, &labels, stage.items as f64));
+/// Of the engines that are loaded: an engine on two devices is counted as one.
+fn engine_stages() -> [MetricFamily; 2] {
+    let mut counts = BTreeMap::<(String, &str), (u64, u64)>::new();
+    for worker in Worker::all() {
+        for stage in worker.stats().stages {
+            let count = counts.entry((worker.engine().spec().name.clone(), stage.kind.name())).or_default();
+            count.0 += stage.batches;
+            count.1 += stage.items;
         }
     }
-    let family = |name, help, metrics| family(name, help, MetricType::COUNTER, metrics);
+    let family = |name, help, read: fn(&(u64, u64)) -> u64| {
+        let of = |((engine, stage), count): (&(String, &str), &(u64, u64))| {
+            metric(MetricType::COUNTER, &[("engine", engine), ("stage", stage)], read(count) as f64)
+        };
+        family(name, help, MetricType::COUNTER, counts.iter().map(of).collect())
+    };
     [
-        family(
-            "lipstream_engine_stage_batches_total",
-            "Evaluations of a stage of the engine that the session uses",
-            batches,
-        ),
-        family("lipstream_engine_stage_items_total", "Frames, or steps of frames, in those evaluations", items),
+        family("lipstream_engine_stage_batches_total", "Evaluations of a stage of an engine", |count| count.0),
+        family("lipstream_engine_stage_items_total", "Frames, or steps of frames, in those evaluations", |count| {
+            count.1
+        }),
     ]
 }
 

@@ -12,7 +12,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, LazyLock, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::JoinHandle,
@@ -197,6 +197,9 @@ struct Shared {
     times: Vec<stats::Timer>,
 }
 
+/// Workers by what they were asked for with. Locked inside of the lock on loading.
+static WORKERS: LazyLock<Mutex<HashMap<String, Weak<Worker>>>> = LazyLock::new(Default::default);
+
 /// A loaded engine and the threads that run its stages. Ends when the last owner and the last stream are gone.
 pub struct Worker {
     shared: Arc<Shared>,
@@ -207,25 +210,35 @@ impl Worker {
     /// The worker called `instance`, made of `config` if there is none yet. Without a name, equal engines on equal
     /// devices share one.
     pub fn acquire(instance: Option<&str>, config: WorkerConfig) -> Result<Arc<Self>> {
-        static WORKERS: OnceLock<Mutex<HashMap<String, Weak<Worker>>>> = OnceLock::new();
         let WorkerConfig { package, options, .. } = &config;
         let key = instance.map_or_else(
             || format!("{}\n{}\n{options:?}\n{}", package.manifest().name, package.location(), package.is_exact()),
             |id| format!("id {id}"),
         );
-        // Held while loading: two elements that start together must not load the engine twice.
-        let mut workers = WORKERS.get_or_init(Default::default).lock();
-        if let Some(worker) = workers.get(&key).and_then(Weak::upgrade) {
+        let running = || WORKERS.lock().get(&key).and_then(Weak::upgrade);
+        if let Some(worker) = running() {
             return Ok(worker);
         }
-        workers.retain(|_, w| w.strong_count() > 0);
+        // Two elements that start together must not load the engine twice.
+        static LOADING: Mutex<()> = Mutex::new(());
+        let _loading = LOADING.lock();
+        if let Some(worker) = running() {
+            return Ok(worker);
+        }
         let engine = super::load(&config.package, &config.options)?;
         for stage in engine.stages() {
             stage.warm_up()?;
         }
         let worker = Arc::new(Self::start(engine, config.batch_size, config.batch_timeout, config.queue));
+        let mut workers = WORKERS.lock();
+        workers.retain(|_, w| w.strong_count() > 0);
         workers.insert(key, Arc::downgrade(&worker));
         Ok(worker)
+    }
+
+    /// Those that [`acquire`](Self::acquire) has made and that have not ended, in no order.
+    pub fn all() -> Vec<Arc<Self>> {
+        WORKERS.lock().values().filter_map(Weak::upgrade).collect()
     }
 
     /// Starts a worker of its own for an engine that is already loaded.
