@@ -42,6 +42,8 @@ pub const CORNER_LEFT: usize = 10;
 /// Outer eye corners (mesh 33 and 263).
 pub const EYE_RIGHT: usize = 94;
 pub const EYE_LEFT: usize = 97;
+/// Root of the nose between the eyes (mesh 168).
+pub const NOSE_ROOT: usize = 84;
 /// Tip of the nose (mesh 4).
 pub const NOSE_TIP: usize = 87;
 /// Middle of the upper edge of the brows (mesh 105 and 334), the face's own right and left.

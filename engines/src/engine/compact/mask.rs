@@ -1,7 +1,8 @@
-use std::ops::Range;
-
 use super::person::Wanted;
-use crate::geometry::{Point, Rect, landmarks};
+use crate::{
+    geometry::{Point, Rect, landmarks},
+    image::{Feather, covered},
+};
 
 /// Width of the feather as a part of the crop's side.
 const FEATHER: f32 = 0.03;
@@ -9,14 +10,8 @@ const FEATHER: f32 = 0.03;
 /// Coverage of the pixels of a crop of `side`, 0..255: the lower face where it shall be and where it is now, whichever
 /// reaches further, with a feather that ends inside.
 pub(super) fn lower_face(side: usize, wanted: &Wanted, current: &[Point]) -> Vec<u8> {
-    let outline = outline(wanted, current);
     let radius = ((FEATHER * side as f32 / 2.0).round() as usize).max(1);
-    // Three box blurs make a smooth ramp of three radii to either side; the threshold pulls it inside the outline.
-    let mut mask = Mask::fill(side, &outline, radius);
-    for _ in 0..3 {
-        mask.blur_columns(radius);
-    }
-    mask.bytes(radius)
+    covered(side, &outline(wanted, current), radius, Feather::Inside)
 }
 
 /// The box of the pixels that a paste may read, in unit crop coordinates: those under the mask, and around them as far as
@@ -46,134 +41,6 @@ fn outline(wanted: &Wanted, current: &[Point]) -> Vec<Point> {
         reach + (reach - middle) * (w.distance(c) / reach.distance(middle).max(0.05)).min(0.15)
     };
     landmarks::OUTLINE_JAW.map(further).chain(landmarks::OUTLINE_OVER.iter().map(|i| wanted.points[*i])).collect()
-}
-
-/// The part of the crop that an outline can reach, as sums of box blurs that are not divided: whole numbers, in f32 exact
-/// for crops of up to 430 pixels and far finer than a byte beyond.
-struct Mask {
-    side: usize,
-    columns: Range<usize>,
-    rows: Range<usize>,
-    /// `[rows, columns]`
-    sums: Vec<f32>,
-}
-
-impl Mask {
-    /// The polygon (even-odd rule at the pixels' centres), blurred three times along its rows. A row is a few spans, and
-    /// three box blurs make the same ramp of every edge of one.
-    fn fill(side: usize, outline: &[Point], radius: usize) -> Self {
-        let limit = side as f32;
-        // Later blurs read up to three radii beyond what the first ones have filled.
-        let margin = (3 * radius + 1) as f32;
-        let range = |low: f32, high: f32| {
-            let (low, high) = ((low * limit - margin).clamp(0.0, limit), (high * limit + margin).clamp(0.0, limit));
-            low as usize..high.ceil() as usize
-        };
-        let rect = Rect::around(outline).unwrap_or_default();
-        let (columns, rows) = (range(rect.x, rect.x + rect.width), range(rect.y, rect.y + rect.height));
-        let ramp = ramp(radius);
-        let full = ramp[ramp.len() - 1];
-        let mut sums = vec![0.0; columns.len() * rows.len()];
-        let mut crossings = Vec::with_capacity(8);
-        for (line, row) in sums.chunks_exact_mut(columns.len().max(1)).zip(rows.clone()) {
-            let y = (row as f32 + 0.5) / limit;
-            crossings.clear();
-            for (a, b) in outline.iter().zip(outline.iter().cycle().skip(1)) {
-                if (a.y <= y) != (b.y <= y) {
-                    crossings.push((a.x + (b.x - a.x) * (y - a.y) / (b.y - a.y)) * limit);
-                }
-            }
-            crossings.sort_by(f32::total_cmp);
-            for span in crossings.as_chunks::<2>().0 {
-                let [from, to] = span.map(|x| (x - 0.5).ceil().clamp(0.0, limit) as usize);
-                // The crop's edge repeats: a span that reaches it has no end there.
-                let mut edge = |at: usize, sign: f32| {
-                    if at == 0 {
-                        line.iter_mut().for_each(|v| *v += sign * full);
-                    } else if at < side {
-                        // The ramp's first value lies 3 radii before the edge.
-                        let first = at as i64 - 3 * radius as i64 - columns.start as i64;
-                        let skip = (-first).max(0) as usize;
-                        let begin = first.max(0) as usize;
-                        let values = &ramp[skip.min(ramp.len())..];
-                        for (v, r) in line.iter_mut().skip(begin).zip(values) {
-                            *v += sign * r;
-                        }
-                        let after = (first + ramp.len() as i64).max(0) as usize;
-                        line.iter_mut().skip(after).for_each(|v| *v += sign * full);
-                    }
-                };
-                if from < to {
-                    edge(from, 1.0);
-                    edge(to, -1.0);
-                }
-            }
-        }
-        Self { side, columns, rows, sums }
-    }
-
-    /// Running sum of `2 radius + 1` pixels along each column; the edge repeats.
-    fn blur_columns(&mut self, radius: usize) {
-        let width = self.columns.len();
-        if self.sums.is_empty() {
-            return;
-        }
-        let last = self.rows.len() - 1;
-        let source = std::mem::replace(&mut self.sums, vec![0.0; width * self.rows.len()]);
-        let row = |i: i64| &source[i.clamp(0, last as i64) as usize * width..][..width];
-        let mut sum = vec![0.0; width];
-        for i in -(radius as i64)..=radius as i64 {
-            sum.iter_mut().zip(row(i)).for_each(|(s, v)| *s += v);
-        }
-        for (i, out) in self.sums.chunks_exact_mut(width).enumerate() {
-            out.copy_from_slice(&sum);
-            let (comes, goes) = (row((i + radius + 1) as i64), row(i as i64 - radius as i64));
-            for ((s, c), g) in sum.iter_mut().zip(comes).zip(goes) {
-                *s += c - g;
-            }
-        }
-    }
-
-    /// The upper half of the blurred values, stretched to 0..255; the crop's border stays 0.
-    fn bytes(&self, radius: usize) -> Vec<u8> {
-        let side = self.side;
-        let scale = 2.0 / (2 * radius + 1).pow(6) as f32;
-        let mut bytes = vec![0; side * side];
-        for (line, y) in self.sums.chunks_exact(self.columns.len().max(1)).zip(self.rows.clone()) {
-            let out = &mut bytes[y * side + self.columns.start..][..self.columns.len()];
-            for (o, v) in out.iter_mut().zip(line) {
-                *o = ((v * scale - 1.0).clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
-            }
-        }
-        for i in 0..side {
-            for edge in [i, (side - 1) * side + i, i * side, i * side + side - 1] {
-                bytes[edge] = 0;
-            }
-        }
-        bytes
-    }
-}
-
-/// What three running sums of `2 radius + 1` make of a step from 0 to 1, from the first value above 0 on to the full one.
-/// The step is at index `3 radius`.
-fn ramp(radius: usize) -> Vec<f32> {
-    let width = 2 * radius + 1;
-    let mut kernel = vec![1.0];
-    for _ in 0..3 {
-        let mut wider = vec![0.0; kernel.len() + width - 1];
-        for (i, k) in kernel.iter().enumerate() {
-            wider[i..i + width].iter_mut().for_each(|w| *w += k);
-        }
-        kernel = wider;
-    }
-    let mut sum = 0.0;
-    kernel
-        .iter()
-        .map(|k| {
-            sum += k;
-            sum
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 use std::sync::Arc;
 
-use super::{AUDIO, FACE, FORWARD, Pixel, picture::crop_side, region::Square};
+use super::{AUDIO, FACE, FORWARD, Pixel};
 use crate::{
     Error, Result,
     engine::{Actor, Asked, Moment, Noise, Patch, Scene, Shown, Work},
-    image::Crop,
+    image::{
+        Crop,
+        inset::{Square, crop_side},
+    },
     runtime::Tensor,
     tracker::Face,
 };

@@ -1,4 +1,7 @@
-use crate::{geometry::Rect, image::Crop};
+use crate::{
+    geometry::Rect,
+    image::{Crop, inset},
+};
 
 /// How a network is given the face, and which part of its picture is shown.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,7 +47,8 @@ impl Layout {
 
     /// The network's input `[6, side, side]`, BGR in 0..1, of the part `inner` of a crop.
     pub(super) fn input(self, crop: &Crop, inner: &Rect, side: usize) -> Vec<f32> {
-        self.masked(cut(crop, inner, side), side)
+        let [red, green, blue] = inset::cut(crop, inner, side);
+        self.masked([blue, green, red].concat(), side)
     }
 
     /// The network's input of the face as it is, `[3, side, side]`.
@@ -63,33 +67,8 @@ impl Layout {
 
     /// Puts the network's picture, `[3, side, side]` BGR in 0..1, into the part `inner` of a crop.
     pub(super) fn put(self, picture: &[f32], side: usize, crop: &mut Crop, inner: &Rect) {
-        let space = crop.space;
-        let unit = 1.0 / crop.side as f32;
-        let count = side * side;
-        let size = crop.side;
-        let columns: Vec<_> = (0..size)
-            .map(|x| ((x as f32 + 0.5) * unit - inner.x) / inner.width)
-            .map(|u| (0.0..1.0).contains(&u).then(|| cubic(u * side as f32 - 0.5, side)))
-            .collect();
-        for (y, row) in crop.data.chunks_exact_mut(size * 3).enumerate() {
-            let v = ((y as f32 + 0.5) * unit - inner.y) / inner.height;
-            if !(0.0..1.0).contains(&v) {
-                continue;
-            }
-            let weights_y = cubic(v * side as f32 - 0.5, side);
-            for (pixel, weights_x) in row.as_chunks_mut::<3>().0.iter_mut().zip(&columns) {
-                let Some(weights_x) = weights_x else { continue };
-                let sample = |plane: &[f32]| -> f32 {
-                    let line = |(at, w): &(usize, f32)| {
-                        let row = &plane[at * side..(at + 1) * side];
-                        w * weights_x.iter().map(|(i, w)| w * row[*i]).sum::<f32>()
-                    };
-                    weights_y.iter().map(line).sum()
-                };
-                let [b, g, r] = [0, 1, 2].map(|c| sample(&picture[c * count..][..count]).clamp(0.0, 1.0) * 255.0);
-                *pixel = space.from_rgb([r, g, b]).map(|v| (v + 0.5) as u8);
-            }
-        }
+        let [blue, green, red] = [0, 1, 2].map(|c| &picture[c * side * side..][..side * side]);
+        inset::put([red, green, blue], side, crop, inner);
     }
 
     /// Coverage of a crop's pixels, 0..255: what the network made anew, with a feather that ends inside.
@@ -112,65 +91,10 @@ impl Layout {
     }
 }
 
-/// Catmull-Rom weights around `at` of a line of `length`; the edge is repeated.
-fn cubic(at: f32, length: usize) -> [(usize, f32); 4] {
-    let base = at.floor();
-    let t = at - base;
-    let place = |k: i64| (base as i64 + k).clamp(0, length as i64 - 1) as usize;
-    [
-        (place(-1), ((-0.5 * t + 1.0) * t - 0.5) * t),
-        (place(0), (1.5 * t - 2.5) * t * t + 1.0),
-        (place(1), ((-1.5 * t + 2.0) * t + 0.5) * t),
-        (place(2), (0.5 * t - 0.5) * t * t),
-    ]
-}
-
-/// The part `inner` of a crop as BGR planes of `side` x `side`, 0..1: the mean of four linear samples a pixel.
-fn cut(crop: &Crop, inner: &Rect, side: usize) -> Vec<f32> {
-    let planes = crop.to_rgb_planar();
-    let (size, count) = (crop.side, crop.side * crop.side);
-    // Both samples of a pixel along a line, as lower neighbour and weight of the upper one.
-    let places = |from: f32, length: f32| -> Vec<[(usize, f32); 2]> {
-        let at = |i: usize, part: f32| {
-            let p =
-                ((from + (i as f32 + part) / side as f32 * length) * size as f32 - 0.5).clamp(0.0, (size - 1) as f32);
-            let low = (p as usize).min(size.saturating_sub(2));
-            (low, p - low as f32)
-        };
-        (0..side).map(|i| [at(i, 0.25), at(i, 0.75)]).collect()
-    };
-    let (columns, rows) = (places(inner.x, inner.width), places(inner.y, inner.height));
-    let mut out = Vec::with_capacity(3 * side * side);
-    for c in [2, 1, 0] {
-        let plane = &planes[c * count..][..count];
-        for ys in &rows {
-            for xs in &columns {
-                let mut sum = 0.0;
-                for (y, wy) in ys {
-                    let (upper, lower) = (&plane[y * size..][..size], &plane[(y + 1).min(size - 1) * size..][..size]);
-                    for (x, wx) in xs {
-                        let next = (x + 1).min(size - 1);
-                        let a = upper[*x] + (upper[next] - upper[*x]) * wx;
-                        let b = lower[*x] + (lower[next] - lower[*x]) * wx;
-                        sum += a + (b - a) * wy;
-                    }
-                }
-                out.push(sum / 4.0);
-            }
-        }
-    }
-    out
-}
-
-/// Pixels of a side of the crop that a picture of `side` is put into: half as many again as the picture has.
-pub(super) fn crop_side(side: usize) -> usize {
-    (side * 3 / 2).next_multiple_of(64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::ColorSpace;
+    use crate::image::{ColorSpace, inset::crop_side};
 
     const INNER: Rect = Rect { x: 0.1, y: 0.05, width: 0.8, height: 0.9 };
 

@@ -1,7 +1,5 @@
-use crate::geometry::{Point, Rect, Similarity, landmarks};
+use crate::geometry::{Point, Rect, landmarks};
 
-/// Root of the nose between the eyes (mesh 168).
-const NOSE_ROOT: usize = 84;
 /// The part of the way from the nose's root to its tip at which landmark 52 of SyncTalk_2D's 110 lies. Its landmarks 54 and 51
 /// are that root and that tip, 53 and 52 are between them in equal steps (anliyuan/Ultralight-Digital-Human,
 /// data_utils/mean_face.txt).
@@ -14,8 +12,6 @@ const FOREHEAD: usize = 98;
 const ABOVE_FOREHEAD: f32 = 0.13;
 /// Wav2Lip's pads below a detected face, in parts of its height: 10 pixels on a face of some 200.
 const PAD: f32 = 0.05;
-/// A patch reaches beyond the network's picture by this part of its larger side, so that a feather ends inside.
-const MARGIN: f32 = 0.06;
 
 /// Which box of a face a network knows, in the frame's own directions.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,32 +62,8 @@ pub(super) fn synctalk2d(points: &[Point]) -> Option<[Point; 3]> {
     Some([
         ear(landmarks::EAR_RIGHT, landmarks::EAR_RIGHT - 1),
         ear(landmarks::EAR_LEFT, landmarks::EAR_LEFT + 1),
-        points[NOSE_ROOT].lerp(points[landmarks::NOSE_TIP], NOSE_PART),
+        points[landmarks::NOSE_ROOT].lerp(points[landmarks::NOSE_TIP], NOSE_PART),
     ])
-}
-
-/// A box as a part of the square that is cut out around it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Square {
-    /// From frame pixels to unit coordinates of the square.
-    pub(super) to_crop: Similarity,
-    /// The box in them.
-    pub(super) inner: Rect,
-}
-
-impl Square {
-    pub(super) fn around(rect: &Rect) -> Self {
-        let side = rect.width.max(rect.height) * (1.0 + 2.0 * MARGIN);
-        let centre = rect.centre();
-        let (x, y) = (centre.x - side / 2.0, centre.y - side / 2.0);
-        let inner = Rect {
-            x: (rect.x - x) / side,
-            y: (rect.y - y) / side,
-            width: rect.width / side,
-            height: rect.height / side,
-        };
-        Self { to_crop: Similarity { a: 1.0 / side, b: 0.0, tx: -x / side, ty: -y / side }, inner }
-    }
 }
 
 #[cfg(test)]
@@ -105,7 +77,7 @@ mod tests {
             points[i] = Point::new(200.0 + 80.0 * cos, 200.0 + 110.0 * sin);
         }
         points[FOREHEAD].y = 110.0;
-        points[NOSE_ROOT].y = 170.0;
+        points[landmarks::NOSE_ROOT].y = 170.0;
         points[landmarks::NOSE_TIP].y = 230.0;
         points
     }
@@ -131,18 +103,8 @@ mod tests {
     #[test]
     fn what_networks_are_trained_on_is_cut_out_as_here() {
         let trainer = include_str!("../../../train/pixel/data.py");
-        let index = format!("ROOT, TIP, EAR_LEFT, EAR_RIGHT = {NOSE_ROOT}, {}, ", landmarks::NOSE_TIP);
+        let index = format!("ROOT, TIP, EAR_LEFT, EAR_RIGHT = {}, {}, ", landmarks::NOSE_ROOT, landmarks::NOSE_TIP);
         assert!(trainer.contains(&index) && (NOSE_PART - 2.0 / 3.0).abs() < 1e-6);
         assert!(trainer.contains("points[ROOT, 1] + 2 / 3 * (points[TIP, 1] - points[ROOT, 1])"));
-    }
-
-    #[test]
-    fn a_square_holds_its_box() {
-        let rect = Rect { x: 10.0, y: 20.0, width: 60.0, height: 100.0 };
-        let square = Square::around(&rect);
-        let corner = square.to_crop.apply(Point::new(10.0, 20.0));
-        assert!((corner.x - square.inner.x).abs() < 1e-5 && (corner.y - square.inner.y).abs() < 1e-5);
-        let far = square.to_crop.apply(Point::new(70.0, 120.0));
-        assert!((far.x - square.inner.x - square.inner.width).abs() < 1e-5 && far.y < 1.0 && corner.y > 0.0);
     }
 }
