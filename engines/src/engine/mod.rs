@@ -208,7 +208,8 @@ pub fn load(package: &Package, options: &Options) -> Result<Arc<dyn Engine>> {
     match manifest.family {
         Family::Compact => Ok(Arc::new(compact::Compact::load(package, options)?)),
         Family::Wav2Lip | Family::SyncTalk2d => Ok(Arc::new(pixel::Pixel::load(package, options)?)),
-        Family::LatentSync | Family::MuseTalk => Err(Error::invalid(format!(
+        Family::MuseTalk => Ok(Arc::new(latent::MuseTalk::load(package, options)?)),
+        Family::LatentSync => Err(Error::invalid(format!(
             "engine `{}` is of the family `{}`, which can be imported and checked, and does not run yet",
             manifest.name, manifest.family
         ))),

@@ -64,6 +64,8 @@ pub struct NetworkStage {
     input_ports: Vec<String>,
     output_ports: Vec<String>,
     sizes: Vec<usize>,
+    /// Sizes of dimensions that it leaves open, by their names; 1 of others.
+    open: Vec<(&'static str, usize)>,
 }
 
 impl NetworkStage {
@@ -84,12 +86,20 @@ impl NetworkStage {
             inputs: inputs.to_vec(),
             outputs: outputs.to_vec(),
             sizes,
+            open: Vec::new(),
         }
     }
 
     /// The same for a network whose ports have names of their own.
     pub fn with_ports(mut self, inputs: &[String], outputs: &[String]) -> Self {
         (self.input_ports, self.output_ports) = (inputs.to_vec(), outputs.to_vec());
+        self
+    }
+
+    /// The same for a network that leaves dimensions besides the batch open: their names, and the sizes that they have as a
+    /// rule.
+    pub(super) fn with_open(mut self, open: &[(&'static str, usize)]) -> Self {
+        self.open = open.to_vec();
         self
     }
 }
@@ -146,7 +156,7 @@ impl Stage for NetworkStage {
     }
 
     fn warm_up(&self) -> Result<()> {
-        warm_up(&self.model)
+        warm_up(&self.model, &self.open)
     }
 }
 
@@ -194,9 +204,10 @@ fn short(model: &Model, name: &str) -> Error {
     Error::Runtime { model: model.name().into(), cause: format!("gave no whole output `{name}`") }
 }
 
-/// Runs a model once on zeros.
-pub(super) fn warm_up(model: &Model) -> Result<()> {
-    let zeros = model.example(|_| 1, || 0.0)?;
+/// Runs a model once on zeros; the dimensions that it leaves open are as large as `open` says of their names, or 1.
+pub(super) fn warm_up(model: &Model, open: &[(&'static str, usize)]) -> Result<()> {
+    let size = |name: &str| open.iter().find(|(known, _)| *known == name).map_or(1, |(_, size)| *size);
+    let zeros = model.example(size, || 0.0)?;
     let inputs: Vec<Input> =
         zeros.iter().map(|(name, zeros)| Input { name, shape: &zeros.shape, data: &zeros.data }).collect();
     model.run(&inputs).map(drop)

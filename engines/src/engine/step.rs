@@ -135,7 +135,7 @@ impl Stage for StepStage {
     }
 
     fn warm_up(&self) -> Result<()> {
-        warm_up(&self.model)
+        warm_up(&self.model, &[])
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod check;
 mod config;
+mod faces;
 mod golden;
 mod golden_latent;
 mod latent;

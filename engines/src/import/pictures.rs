@@ -6,7 +6,10 @@
 
 use serde::Serialize;
 
-use super::check::{run, tensor};
+use super::{
+    check::{run, tensor},
+    faces,
+};
 use crate::{
     Error, Result,
     engine::pixel::published::{self, Published, Smoother},
@@ -80,6 +83,9 @@ struct Frame {
 /// Every whole frame that `file` has of this engine; none of files that hold none.
 pub(super) fn compare(package: &Package, options: &Options, file: &Weights) -> Result<Vec<PictureDifference>> {
     let manifest = package.manifest();
+    if manifest.musetalk.is_some() {
+        return faces::compare(package, options, file);
+    }
     if let Some(section) = &manifest.wav2lip {
         let zip = manifest.sources.iter().any(|source| source.path.contains("zip"));
         let there = ["frames", "mel_in", "pasted"].iter().all(|name| file.shape(name).is_some());

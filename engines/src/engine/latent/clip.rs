@@ -1,4 +1,4 @@
-use super::coder::{Decode, EPSILON, Encode, LATENTS, PICTURES, PIXELS};
+use super::coder::{CHANNELS, Decode, EPSILON, Encode, FACTOR, LATENTS, PICTURES, PIXELS};
 use crate::{
     Error, Result,
     engine::{Feed, KNOWN, LATENT, NOISE, Noise, Stage, StageKind, StepStage, Work, pass_through},
@@ -16,10 +16,6 @@ const DECODE: usize = 2;
 const SOUND: &str = "sound";
 const MASK: &str = "mask";
 const CONDITION: &str = "condition";
-/// Pixels of a latent's side.
-const FACTOR: usize = 8;
-/// Channels of a latent.
-const CHANNELS: usize = 4;
 /// Clips in a batch.
 const CLIPS: [usize; 3] = [1, 2, 4];
 
@@ -49,7 +45,7 @@ impl ClipStages {
     pub(crate) fn load(package: &Package, options: &Options) -> Result<Self> {
         let missing =
             || Error::Manifest { origin: package.location(), key: "latentsync".into(), cause: "is missing".into() };
-        let LatentSyncSection { latent_scale, frames, decoder, .. } =
+        let LatentSyncSection { side, latent_scale, frames, decoder, .. } =
             package.manifest().latentsync.as_ref().ok_or_else(missing)?;
         let pictures = CLIPS.iter().map(|clips| 2 * clips * frames).collect();
         let feeds = vec![
@@ -60,9 +56,9 @@ impl ClipStages {
         let steps = CLIPS.iter().map(|clips| 2 * clips).collect();
         Ok(Self {
             stages: vec![
-                Box::new(Masked(Encode::new(package.network("encoder", options)?, *latent_scale, pictures))),
+                Box::new(Masked(Encode::new(package.network("encoder", options)?, *latent_scale, *side, pictures))),
                 Box::new(StepStage::with_feeds(package.network("unet", options)?, feeds, "noise", steps)),
-                Box::new(Decode::load(package, options, *decoder, *latent_scale, CLIPS.to_vec())?),
+                Box::new(Decode::load(package, options, *decoder, *latent_scale, *side, CLIPS.to_vec())?),
             ],
         })
     }

@@ -15,10 +15,20 @@ pub(super) const EPSILON: &str = "epsilon";
 pub(super) const LATENTS: &str = "latents";
 /// Decoded pictures, as [`PIXELS`]; they may go a little beyond -1..1.
 pub(super) const PICTURES: &str = "pictures";
+/// Pixels of a latent's side.
+pub(super) const FACTOR: usize = 8;
+/// Channels of a latent.
+pub(super) const CHANNELS: usize = 4;
 const MEAN: &str = "mean";
 const LOG_VARIANCE: &str = "logvar";
 /// Latents as the decoder sees them.
 const PLAIN: &str = "plain";
+
+/// The dimensions that our networks of pictures leave open, for pictures of `side` pixels.
+pub(super) fn opened(side: usize) -> [(&'static str, usize); 4] {
+    let latents = side / FACTOR;
+    [("height", side), ("width", side), ("latent_height", latents), ("latent_width", latents)]
+}
 
 /// Pixels to latents: a sample of the posterior that the encoder gives (Kingma and Welling 2013, arXiv 1312.6114), scaled.
 pub(super) struct Encode {
@@ -27,8 +37,10 @@ pub(super) struct Encode {
 }
 
 impl Encode {
-    pub(super) fn new(model: Arc<Model>, scale: f32, sizes: Vec<usize>) -> Self {
-        Self { network: NetworkStage::new(StageKind::Encode, model, &[PIXELS], &[MEAN, LOG_VARIANCE], sizes), scale }
+    /// `side` is that of its pictures as a rule; `sizes` are pictures.
+    pub(super) fn new(model: Arc<Model>, scale: f32, side: usize, sizes: Vec<usize>) -> Self {
+        let network = NetworkStage::new(StageKind::Encode, model, &[PIXELS], &[MEAN, LOG_VARIANCE], sizes);
+        Self { network: network.with_open(&opened(side)), scale }
     }
 }
 
@@ -74,22 +86,25 @@ pub(super) struct Decode {
 }
 
 impl Decode {
-    /// The decoder that an engine takes, whose U-Net sees latents multiplied by `scale`; `sizes` are clips.
+    /// The decoder that an engine takes, whose U-Net sees latents multiplied by `scale`; `side` is that of its pictures as a
+    /// rule, and `sizes` are clips.
     pub(super) fn load(
         package: &Package,
         options: &Options,
         decoder: manifest::Decoder,
         scale: f32,
+        side: usize,
         sizes: Vec<usize>,
     ) -> Result<Self> {
         // TAESD takes latents as the U-Net has them.
         let scale = if decoder == manifest::Decoder::Taesd { 1.0 } else { scale };
-        Ok(Self::new(package.network(decoder.part(), options)?, scale, sizes))
+        Ok(Self::new(package.network(decoder.part(), options)?, scale, side, sizes))
     }
 
-    fn new(model: Arc<Model>, scale: f32, sizes: Vec<usize>) -> Self {
+    fn new(model: Arc<Model>, scale: f32, side: usize, sizes: Vec<usize>) -> Self {
         let network = NetworkStage::new(StageKind::Decode, model, &[PLAIN], &[PICTURES], Vec::new())
-            .with_ports(&["latents".into()], &["pixels".into()]);
+            .with_ports(&["latents".into()], &["pixels".into()])
+            .with_open(&opened(side));
         Self { network, scale, sizes }
     }
 }

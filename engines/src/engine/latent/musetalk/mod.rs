@@ -1,0 +1,108 @@
+//! MuseTalk (Zhang et al. 2024, arXiv 2410.10122; TMElyralab/MuseTalk, version 1.5): a face with its lower half black and the
+//! same face whole, in latents, become the face with another mouth by what is heard, in one pass.
+//!
+//! - [`painter`]: its networks as stages, from a face's pixels to its picture.
+//! - [`region`]: where the picture lies on a face, and what of it is put back.
+//! - [`actor`]: one stream; [`exact`]: one as the published program does it.
+
+mod actor;
+mod exact;
+pub(crate) mod painter;
+mod region;
+
+use std::sync::Arc;
+
+use actor::MuseTalkActor;
+use exact::ExactActor;
+use painter::Painter;
+
+use crate::{
+    Error, Result,
+    audio::{Pick, Tail, WindowSpec, front_end},
+    bank::ReferenceBank,
+    engine::{Actor, Clip, Engine, Identity, Noise, Spec, Stage},
+    manifest::{Mask, Package},
+    runtime::Options,
+};
+
+/// Rows of what is heard, of 20 ms each, after the one of a frame's own time that belong to it: the last of ten at 25 frames a
+/// second (musetalk/utils/audio_processor.py).
+const AFTER: u32 = 5;
+
+/// The engine, loaded.
+pub struct MuseTalk {
+    spec: Spec,
+    painter: Painter,
+    /// Pixels of a side of the network's picture.
+    side: usize,
+    mask: Mask,
+}
+
+impl MuseTalk {
+    pub fn load(package: &Package, options: &Options) -> Result<Self> {
+        let manifest = package.manifest();
+        let section = painter::section(package)?;
+        let front_end = front_end(package, options)?;
+        let painter = Painter::load(package, options)?;
+        let (hop, overhang) = (front_end.hop(), front_end.overhang());
+        let rows = i64::from(AFTER) + 1 - section.sound.moments as i64..=i64::from(AFTER);
+        let spec = Spec {
+            name: manifest.name.clone(),
+            family: manifest.family,
+            front_end: front_end.key().to_owned(),
+            window: WindowSpec {
+                hop,
+                overhang,
+                taps: rows.map(|row| row * hop.as_nanos() as i64).collect(),
+                look_ahead: hop * AFTER + overhang,
+                dims: front_end.dims(),
+                silence: front_end.silence().into(),
+                pick: Pick::Before,
+                tail: Tail::Silence,
+            },
+            steps: None,
+            passes: painter.stages.len(),
+            references: package.gathers(),
+            exact: package.is_exact(),
+            later: 0,
+            clip: Clip::SINGLE,
+            crop: manifest.geometry.crop,
+            alignment: manifest.geometry.alignment.clone(),
+            gflop: manifest.gflop,
+        };
+        Ok(Self { spec, painter, side: section.side, mask: section.mask })
+    }
+}
+
+impl Engine for MuseTalk {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn stages(&self) -> &[Box<dyn Stage>] {
+        &self.painter.stages
+    }
+
+    fn lanes(&self) -> usize {
+        self.painter.lanes
+    }
+
+    /// Nothing: the face that is painted is the reference too.
+    fn prepare(&self, _: &ReferenceBank) -> Result<Identity> {
+        Ok(Arc::new(()))
+    }
+
+    fn actor(self: Arc<Self>, seed: u64, steps: Option<usize>) -> Result<Box<dyn Actor>> {
+        if let Some(steps) = steps {
+            return Err(Error::invalid(format!(
+                "engine `{}` does not denoise: it takes no steps, found {steps}; leave them at 0",
+                self.spec.name
+            )));
+        }
+        let noise = Noise::new(seed, 0.0, 1.0);
+        Ok(match self.spec.exact {
+            true => Box::new(ExactActor::new(self, noise)),
+            false => Box::new(MuseTalkActor::new(self, noise)),
+        })
+    }
+}
