@@ -79,7 +79,10 @@ fn measure(arguments: &Arguments) -> Result<(), String> {
         video: arguments.video.clone(),
         audio: arguments.audio.clone(),
         engine: engine.manifest().name.clone(),
-        gflop_per_frame: Gflop { tracker: tracker.manifest().gflop, engine: engine.manifest().gflop },
+        gflop_per_frame: Gflop {
+            tracker: tracker.manifest().frame_gflop(None),
+            engine: engine.manifest().frame_gflop(None),
+        },
         baseline: baseline::measure(&arguments.video)?,
         devices: devices.into_iter().map(|d| render::measure(arguments, d)).collect::<Result<_, _>>()?,
     };

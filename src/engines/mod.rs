@@ -3,7 +3,7 @@
 pub mod check;
 pub mod import;
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use lipstream_engines::{
     manifest::{Family, Package},
@@ -35,6 +35,13 @@ pub struct Row {
     licence: String,
     description: String,
     gflop_per_frame: f32,
+    /// The same by stage: `front_end` (where a network computes the features of the sound), `encode`, `step` (one step of
+    /// denoising without guidance), `forward`, `decode`, `decode_tiny` (in place of `decode` where it is asked for), `refine`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    gflop_by_stage: BTreeMap<&'static str, f32>,
+    /// How often a frame passes `step` where nobody says how many steps it takes: twice for each that is guided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step_passes: Option<usize>,
     /// Frames that it makes together.
     #[serde(skip_serializing_if = "Option::is_none")]
     clip_frames: Option<usize>,
@@ -85,7 +92,9 @@ fn row(engine: &Package, device: &str) -> Row {
         version: m.version.clone(),
         licence: m.licence.clone(),
         description: m.description.clone(),
-        gflop_per_frame: m.gflop,
+        gflop_per_frame: m.frame_gflop(None),
+        gflop_by_stage: m.cost.iter().flat_map(|cost| cost.gflop.named()).collect(),
+        step_passes: m.scheduler.as_ref().map(|scheduler| scheduler.evaluations(scheduler.steps)),
         clip_frames: lipstream_engines::engine::clip(m).map(|clip| clip.frames),
         look_ahead_ms: look_ahead.map(|time| time.as_secs_f64() * 1e3),
         bytes: engine.size(),
@@ -103,6 +112,8 @@ fn broken(name: String, error: String) -> Row {
         licence: String::new(),
         description: String::new(),
         gflop_per_frame: 0.0,
+        gflop_by_stage: BTreeMap::new(),
+        step_passes: None,
         clip_frames: None,
         look_ahead_ms: None,
         bytes: 0,
@@ -133,7 +144,19 @@ fn print(row: &Row) {
         row.device,
         row.location
     );
+    if !row.gflop_by_stage.is_empty() {
+        println!("    {}", by_stage(row));
+    }
     if let Some(error) = &row.error {
         println!("    broken: {error}");
     }
+}
+
+/// What a frame costs in each stage: `encode 546.0, step 253.1 x 40, decode 622.3 GFLOP`.
+fn by_stage(row: &Row) -> String {
+    let stage = |(name, cost): (&&str, &f32)| match (*name, row.step_passes) {
+        ("step", Some(passes)) => format!("step {cost:.4} x {passes}"),
+        _ => format!("{name} {cost:.4}"),
+    };
+    format!("{} GFLOP", row.gflop_by_stage.iter().map(stage).collect::<Vec<_>>().join(", "))
 }

@@ -48,6 +48,11 @@ impl Config {
         found.map_or_else(|| Ok(Self::default()), |path| Self::open(&path))
     }
 
+    /// Where it was read from.
+    pub(super) fn path(&self) -> Option<&Path> {
+        Some(self.path.as_path()).filter(|path| !path.as_os_str().is_empty())
+    }
+
     /// A whole number under the dotted name `key`, within 1..=`most`.
     pub(super) fn count(&self, key: &str, most: usize) -> Result<Option<usize>> {
         let Some(value) = self.get(key) else { return Ok(None) };

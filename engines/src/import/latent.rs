@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::{
     config::Config,
     latentsync, musetalk,
-    network::{BATCH_SIZES, Builder, Network, Origin},
+    network::{BATCH_SIZES, Builder, Network, Origin, Stage},
     parts::{Found, Parts, Section},
     recognise::Kind,
     taesd,
@@ -77,12 +77,10 @@ fn of_latentsync(files: Files) -> Result<Parts> {
         return Err(Error::invalid(format!("{}: takes {most} frames at a time, not {frames}", path.display())));
     }
     let scheduler = scheduler(&config)?;
-    let steps = scheduler.get("steps").and_then(Value::as_integer).unwrap_or(1) as f32;
-    let guided = scheduler.get("guidance").and_then(Value::as_float).is_some_and(|scale| scale > 1.0);
     let shape = latentsync::Shape { groups, heads, rows: MOMENTS * states, frames, side: side / vae::FACTOR };
     let build: Builder = Box::new(move |graph, weights| latentsync::unet(graph, weights, &shape));
-    let runs = steps * if guided { 2.0 } else { 1.0 } / frames as f32;
-    networks.push(Network { part: "unet", from: Origin::Weights(unet.into(), build), runs });
+    let from = Origin::Weights(unet.into(), build);
+    networks.push(Network { part: "unet", from, stage: Stage::Step, runs: 1.0 / frames as f32 });
     let mut section = Table::new();
     section.insert("side".into(), (side as i64).into());
     section.insert("frames".into(), (frames as i64).into());
@@ -104,7 +102,8 @@ fn of_musetalk(files: Files) -> Result<Parts> {
     let Common { side, frame_rate, scale, groups, heads, states, width, unet, mut networks, .. } = common;
     let shape = musetalk::Shape { groups, heads, rows: MOMENTS * states, side: side / vae::FACTOR };
     let build: Builder = Box::new(move |graph, weights| musetalk::unet(graph, weights, &shape));
-    networks.push(Network { part: "unet", from: Origin::Weights(unet.into(), build), runs: 1.0 });
+    let from = Origin::Weights(unet.into(), build);
+    networks.push(Network { part: "unet", from, stage: Stage::Forward, runs: 1.0 });
     let mut section = Table::new();
     section.insert("side".into(), (side as i64).into());
     section.insert("frame_rate".into(), frame_rate.into());
@@ -142,18 +141,18 @@ fn common(files: Files, last: Last) -> Result<Common> {
     let size = whisper::size(&whisper)?;
     let width = sound_width(&unet)?;
     if size.width != width {
-        return Err(Error::invalid(format!(
-            "{}: has states of {} numbers, and {} hears {width}: they are of different versions",
-            whisper_path.display(),
-            size.width,
-            path.display()
-        )));
+        let states = format!("has states of {} numbers", size.width);
+        return Err(other_version(whisper_path, &states, path, &format!("hears {width}")));
     }
     let heads_heard = Config::beside(whisper_path)?.count("encoder_attention_heads", MOST)?;
     let heads_heard = heads_heard.unwrap_or_else(|| whisper::heads(&whisper));
     let of_vae = Config::beside(vae_path)?;
     let groups_of_vae = of_vae.count("norm_num_groups", MOST)?.unwrap_or(GROUPS);
-    let scale = of_vae.number("scaling_factor")?.or(config.number("vae.scaling_factor")?).unwrap_or(SCALE);
+    let (given, wanted) = (of_vae.number("scaling_factor")?, config.number("vae.scaling_factor")?);
+    if let Some((given, wanted)) = given.zip(wanted).filter(|(given, wanted)| (given - wanted).abs() > 1e-6) {
+        return Err(other_version(vae_path, &format!("scales latents by {given}"), path, &format!("wants {wanted}")));
+    }
+    let scale = given.or(wanted).unwrap_or(SCALE);
     let side = config.count("data.resolution", MOST)?.unwrap_or(SIDE);
     if !side.is_multiple_of(8 * vae::FACTOR) {
         return Err(Error::invalid(format!("pictures of {side} pixels are not a multiple of {}", 8 * vae::FACTOR)));
@@ -162,16 +161,27 @@ fn common(files: Files, last: Last) -> Result<Common> {
     let either = |key: &str| -> Result<Option<usize>> {
         Ok(config.count(&format!("model.{key}"), MOST)?.or(config.count(key, MOST)?))
     };
+    if let Some(stated) = either("cross_attention_dim")?.filter(|stated| *stated != width) {
+        let file = config.path().unwrap_or(path);
+        return Err(other_version(
+            file,
+            &format!("is of a U-Net that hears {stated} numbers"),
+            path,
+            &format!("hears {width}"),
+        ));
+    }
     let latents = side / vae::FACTOR;
-    let network = |part, weights: Rc<Weights>, runs, build: Builder| Network {
+    let network = |part, weights: Rc<Weights>, stage, runs, build: Builder| Network {
         part,
         from: Origin::Weights(weights, build),
+        stage,
         runs,
     };
     let mut networks = vec![
         network(
             "whisper",
             Rc::new(whisper),
+            Stage::FrontEnd,
             (1.0 / FRAMES_HEARD) as f32,
             Box::new(move |graph, weights| whisper::encoder(graph, weights, heads_heard, last)),
         ),
@@ -179,12 +189,14 @@ fn common(files: Files, last: Last) -> Result<Common> {
         network(
             "encoder",
             vae.clone(),
+            Stage::Encode,
             2.0,
             Box::new(move |graph, weights| vae::encoder(graph, weights, groups_of_vae, side)),
         ),
         network(
             "decoder",
             vae,
+            Stage::Decode,
             1.0,
             Box::new(move |graph, weights| vae::decoder(graph, weights, groups_of_vae, latents)),
         ),
@@ -192,7 +204,7 @@ fn common(files: Files, last: Last) -> Result<Common> {
     if let Some((_, path, weights)) = taesd {
         // In place of the decoder, where somebody asks for it.
         let build: Builder = Box::new(move |graph, weights| taesd::decoder(graph, weights, latents));
-        networks.push(network("taesd", Rc::new(opened(path, weights)?), 0.0, build));
+        networks.push(network("taesd", Rc::new(opened(path, weights)?), Stage::DecodeTiny, 1.0, build));
     }
     Ok(Common {
         side,
@@ -206,6 +218,12 @@ fn common(files: Files, last: Last) -> Result<Common> {
         networks,
         config,
     })
+}
+
+/// Two files of one engine do not go together.
+fn other_version(path: &Path, has: &str, unet: &Path, wants: &str) -> Error {
+    let (path, unet) = (path.display(), unet.display());
+    Error::invalid(format!("{path}: {has}, and {unet} {wants}: they are of different versions"))
 }
 
 fn opened(path: &Path, weights: Option<Weights>) -> Result<Weights> {

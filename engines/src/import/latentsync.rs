@@ -47,7 +47,6 @@ pub fn unet(graph: &mut Graph, weights: &Weights, shape: &Shape) -> Result<()> {
     let clip = Dim::Nominal("frames", frames);
     let sides = [Dim::Nominal("latent_height", side), Dim::Nominal("latent_width", side)];
     let video = |channels| [batch, Dim::Fixed(channels), clip, sides[0], sides[1]];
-    graph.pictures(frames);
     let sample = graph.input("sample", &video(CHANNELS));
     let timestep = graph.input_f32("timestep", &[batch]);
     let audio = graph.input("audio", &[batch, clip, Dim::Fixed(rows), Dim::Fixed(width)]);
@@ -61,10 +60,10 @@ pub fn unet(graph: &mut Graph, weights: &Weights, shape: &Shape) -> Result<()> {
     let x = graph.reshape_to(&x, &pictures);
     let x = graph.picture(x, [CHANNELS, side, side]);
     let value = graph.reshape(&audio, &[-1, rows as i64, width as i64]);
-    let sound = Sound { value, length: rows, width };
+    let sound = Sound { value, width };
     let (time, depth) = time(graph, &taken, &timestep, clips, count)?;
     let grouped = graph.join(&[clips, count, &rest, &any], 0);
-    let clip = Some(Clip { frames: count.clone(), count: frames, grouped });
+    let clip = Some(Clip { frames: count.clone(), grouped });
     let blocks = Blocks { taken: &taken, groups, epsilon: EPSILON, heads, time: Time::Value(time, depth), clip };
     let y = blocks.unet(graph, &x, &sound)?;
     let [found, ..] = graph.size_of(&y)?;
@@ -89,9 +88,9 @@ fn time(graph: &mut Graph, taken: &Taken, timestep: &Value, clips: &Value, frame
     let (sines, cosines) = graph.sin_cos(&angles);
     let waves = graph.join(&[&cosines, &sines], 1);
     let waves = graph.cast_back(&waves);
-    let (x, middle) = linear(graph, taken, &waves, "time_embedding.linear_1", inside, 1)?;
+    let (x, middle) = linear(graph, taken, &waves, "time_embedding.linear_1", inside)?;
     let x = graph.silu(&x);
-    let (x, width) = linear(graph, taken, &x, "time_embedding.linear_2", middle, 1)?;
+    let (x, width) = linear(graph, taken, &x, "time_embedding.linear_2", middle)?;
     let x = graph.silu(&x);
     // Frames of a clip share their time.
     let x = graph.reshape(&x, &[0, 1, width as i64]);

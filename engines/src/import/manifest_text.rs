@@ -1,15 +1,21 @@
 //! The manifest of an imported engine.
 
-use std::{fs::File, path::Path};
+use std::{collections::BTreeMap, fs::File, path::Path};
 
 use serde::Serialize;
 
 use super::{
     Request,
-    network::{BATCH_SIZES, Written},
+    network::{BATCH_SIZES, Stage, Written},
+    onnx::Precision,
     parts::{Parts, Section},
 };
-use crate::{Error, Result, digest::sha256_of, manifest::Package};
+use crate::{
+    Error, Result,
+    digest::sha256_of,
+    manifest::{Package, StageCosts},
+    schedule::ScheduleConfig,
+};
 
 /// Side of the crops of an engine whose pictures are its own; nothing is cut by it.
 const CROP: usize = 256;
@@ -23,9 +29,10 @@ pub(super) struct ManifestText {
     licence: String,
     description: String,
     gflop: f32,
+    cost: CostText,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sources: Vec<FileText>,
-    files: std::collections::BTreeMap<&'static str, PartText>,
+    files: BTreeMap<&'static str, PartText>,
     geometry: toml::Table,
     #[serde(skip_serializing_if = "Option::is_none")]
     wav2lip: Option<toml::Table>,
@@ -34,6 +41,13 @@ pub(super) struct ManifestText {
     /// Those of other families.
     #[serde(flatten)]
     tables: toml::Table,
+}
+
+#[derive(Serialize)]
+struct CostText {
+    fp16: bool,
+    gflop: StageCosts,
+    held_mb: BTreeMap<&'static str, f32>,
 }
 
 #[derive(Serialize)]
@@ -55,10 +69,9 @@ impl ManifestText {
         parts: &Parts,
         name: &str,
         request: &Request,
-        gflop: f32,
         written: &[Written],
         sources: Vec<FileText>,
-    ) -> Self {
+    ) -> Result<Self> {
         let part = |w: &Written| PartText {
             path: w.path.clone(),
             sha256: w.sha256.clone(),
@@ -89,21 +102,53 @@ impl ManifestText {
                 tables.extend(all.iter().map(|(name, table)| ((*name).to_owned(), table.clone().into())));
             }
         }
-        Self {
+        let costs = costs(parts, written);
+        let scheduler: Option<ScheduleConfig> = tables
+            .get("scheduler")
+            .cloned()
+            .map(toml::Value::try_into)
+            .transpose()
+            .map_err(|e| Error::invalid(e.to_string()))?;
+        let gflop = costs.total(scheduler.map_or(0, |scheduler| scheduler.evaluations(scheduler.steps)), false);
+        Ok(Self {
             name: name.into(),
             family: parts.family.to_string(),
             version: "1".into(),
             licence: request.licence.unwrap_or("unknown: as the publisher of the files says").into(),
             description: parts.description.clone(),
             gflop,
+            cost: CostText { gflop: costs, fp16: request.precision == Precision::Fp16, held_mb: held(written) },
             sources,
             files: written.iter().map(|w| (w.part, part(w))).collect(),
             geometry: geometry(),
             wav2lip,
             synctalk2d,
             tables,
-        }
+        })
     }
+}
+
+/// What a frame costs in each stage.
+fn costs(parts: &Parts, written: &[Written]) -> StageCosts {
+    let mut costs = StageCosts::default();
+    for (network, written) in parts.networks.iter().zip(written) {
+        let Some(cost) = written.cost else { continue };
+        let place = match network.stage {
+            Stage::FrontEnd => &mut costs.front_end,
+            Stage::Encode => &mut costs.encode,
+            Stage::Step => &mut costs.step,
+            Stage::Forward => &mut costs.forward,
+            Stage::Decode => &mut costs.decode,
+            Stage::DecodeTiny => &mut costs.decode_tiny,
+        };
+        *place.get_or_insert(0.0) += cost.gflop() * network.runs;
+    }
+    costs
+}
+
+/// Megabytes that a row of each network's batch holds.
+fn held(written: &[Written]) -> BTreeMap<&'static str, f32> {
+    written.iter().filter_map(|w| Some((w.part, w.cost?.held as f32 / 1e6))).collect()
 }
 
 /// How a face is brought upright for what the elements ask of every engine: as `compact` does.

@@ -13,8 +13,7 @@ const GROUPS: usize = 32;
 impl Blocks<'_, '_> {
     /// Each pixel looks at itself in the other frames.
     pub(super) fn motion(&self, graph: &mut Graph, x: &Value, name: &str, clip: &Clip) -> Result<Value> {
-        let [channels, height, width] = graph.size_of(x)?;
-        let pixels = height * width;
+        let [channels, ..] = graph.size_of(x)?;
         let y = self.group_norm(graph, x, &format!("{name}.norm"), GROUPS)?;
         // From [clips frames, channels, pixels] to [clips pixels, frames, channels].
         let y = graph.reshape(&y, &[0, channels as i64, -1]);
@@ -25,11 +24,11 @@ impl Blocks<'_, '_> {
         let y = graph.transpose(&y, &[0, 3, 1, 2]);
         let series = graph.join(&[&any, &clip.frames, &deep], 0);
         let y = graph.reshape_to(&y, &series);
-        let (mut y, inner) = linear(graph, self.taken, &y, &format!("{name}.proj_in"), channels, pixels)?;
+        let (mut y, inner) = linear(graph, self.taken, &y, &format!("{name}.proj_in"), channels)?;
         for i in 0..self.count(&format!("{name}.transformer_blocks"), "ff_norm") {
-            y = self.along(graph, y, &format!("{name}.transformer_blocks.{i}"), (pixels, inner), clip)?;
+            y = self.along(graph, y, &format!("{name}.transformer_blocks.{i}"), inner, clip)?;
         }
-        let (y, _) = linear(graph, self.taken, &y, &format!("{name}.proj_out"), inner, pixels)?;
+        let (y, _) = linear(graph, self.taken, &y, &format!("{name}.proj_out"), inner)?;
         let apart = graph.join(&[&any, &each, &clip.frames, &deep], 0);
         let y = graph.reshape_to(&y, &apart);
         let y = graph.transpose(&y, &[0, 2, 3, 1]);
@@ -37,27 +36,19 @@ impl Blocks<'_, '_> {
         Ok(graph.add(&y, x))
     }
 
-    /// Attentions along the frames, each after its norm and positions, and a feed-forward. Cost is counted for one frame, of
-    /// which each pixel sees all frames.
-    fn along(
-        &self,
-        graph: &mut Graph,
-        mut y: Value,
-        name: &str,
-        (length, width): (usize, usize),
-        clip: &Clip,
-    ) -> Result<Value> {
+    /// Attentions along the frames, each after its norm and positions, and a feed-forward.
+    fn along(&self, graph: &mut Graph, mut y: Value, name: &str, width: usize, clip: &Clip) -> Result<Value> {
         let norms = (0..).take_while(|j| self.taken.has(&format!("{name}.norms.{j}.weight"))).count();
         for j in 0..norms {
             let attention = format!("{name}.attention_blocks.{j}");
             let norm = layer_norm(graph, self.taken, &y, &format!("{name}.norms.{j}"), width)?;
             let norm = self.positions(graph, &norm, &format!("{attention}.pos_encoder.pe"), width, clip)?;
-            let rows = Rows { value: &norm, length, width };
-            let z = self.attend(graph, &rows, &rows, &attention, clip.count)?;
+            let rows = Rows { value: &norm, width };
+            let z = self.attend(graph, &rows, &rows, &attention)?;
             y = graph.add(&z, &y);
         }
         let norm = layer_norm(graph, self.taken, &y, &format!("{name}.ff_norm"), width)?;
-        let z = gated(graph, self.taken, &Rows { value: &norm, length, width }, &format!("{name}.ff"))?;
+        let z = gated(graph, self.taken, &Rows { value: &norm, width }, &format!("{name}.ff"))?;
         Ok(graph.add(&z, &y))
     }
 

@@ -48,7 +48,7 @@ pub fn unet(graph: &mut Graph, weights: &Weights, shape: &Shape) -> Result<()> {
     let value = graph.add_numbers(&audio, &[rows, width], &positions(rows, width))?;
     let time = Time::Constant(time(&taken)?);
     let blocks = Blocks { taken: &taken, groups, epsilon: EPSILON, heads, time, clip: None };
-    let y = blocks.unet(graph, &latents, &Sound { value, length: rows, width })?;
+    let y = blocks.unet(graph, &latents, &Sound { value, width })?;
     graph.output("painted", &picture(4), y);
     taken.all()
 }

@@ -7,10 +7,10 @@ use std::{
     rc::Rc,
 };
 
-use super::onnx::{Graph, Precision};
+use super::onnx::{Cost, Graph, Precision, cost_of};
 use crate::{
     Error, Result,
-    digest::{Hashing, sha256, sha256_of},
+    digest::{Hashing, sha256},
     tensor::Weights,
 };
 
@@ -21,8 +21,21 @@ pub(super) const BATCH_SIZES: [usize; 4] = [1, 2, 4, 8];
 pub(super) struct Network {
     pub part: &'static str,
     pub from: Origin,
-    /// How often a frame asks it.
+    pub stage: Stage,
+    /// How often a frame asks it in that stage.
     pub runs: f32,
+}
+
+/// Which stage's cost it adds to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    FrontEnd,
+    Encode,
+    Step,
+    Forward,
+    Decode,
+    /// Of the tiny autoencoder, in place of the other.
+    DecodeTiny,
 }
 
 pub(super) enum Origin {
@@ -39,11 +52,13 @@ pub(super) struct Written {
     pub path: String,
     pub sha256: String,
     pub data: Option<(String, String)>,
+    /// Of one row of the batch; `None` of a graph that is taken as it is and has operations that are not counted.
+    pub cost: Option<Cost>,
 }
 
 impl Network {
-    /// Writes it into `folder`; its cost for a frame in GFLOP.
-    pub(super) fn write(&self, folder: &Path, precision: Precision, written: &mut Vec<Written>) -> Result<f32> {
+    /// Writes it into `folder`.
+    pub(super) fn write(&self, folder: &Path, precision: Precision) -> Result<Written> {
         let path = format!("{}.onnx", self.part);
         let full = folder.join(&path);
         match &self.from {
@@ -56,9 +71,9 @@ impl Network {
                         source.display()
                     )));
                 }
-                let sha256 = File::open(&full).and_then(sha256_of).map_err(|e| Error::io(&full, e))?;
-                written.push(Written { part: self.part, path, sha256, data: None });
-                Ok(0.0)
+                let bytes = fs::read(&full).map_err(|e| Error::io(&full, e))?;
+                let cost = cost_of(&bytes).inspect_err(|error| tracing::warn!("{}: {error}", source.display())).ok();
+                Ok(Written { part: self.part, path, sha256: sha256(&bytes), data: None, cost })
             }
             Origin::Weights(weights, build) => {
                 let data = format!("{path}.data");
@@ -67,12 +82,11 @@ impl Network {
                 let mut sink = Hashing::new(BufWriter::new(file));
                 let mut graph = Graph::with_data(self.part, precision, &data, &mut sink);
                 build(&mut graph, weights)?;
-                let gflop = graph.gflop();
+                let cost = Some(graph.cost()?);
                 let bytes = graph.finish();
                 let data_hash = sink.finish().map_err(|e| Error::io(&beside, e))?;
                 fs::write(&full, &bytes).map_err(|e| Error::io(&full, e))?;
-                written.push(Written { part: self.part, path, sha256: sha256(&bytes), data: Some((data, data_hash)) });
-                Ok(gflop * self.runs)
+                Ok(Written { part: self.part, path, sha256: sha256(&bytes), data: Some((data, data_hash)), cost })
             }
         }
     }

@@ -75,15 +75,14 @@ pub fn import(
     let partial = Partial::new(engines, &name)?;
     let folder = partial.folder();
     let mut written = Vec::new();
-    let mut gflop = 0.0;
     let count = parts.networks.len() as f64;
     for (i, network) in parts.networks.iter().enumerate() {
         progress(network.part, 0.1 + 0.5 * i as f64 / count)?;
-        gflop += network.write(folder, request.precision, &mut written)?;
+        written.push(network.write(folder, request.precision)?);
     }
     progress("hashing the sources", 0.6)?;
     let sources = files.iter().map(|path| source(path)).collect::<Result<Vec<_>>>()?;
-    let manifest = ManifestText::new(&parts, &name, request, gflop, &written, sources);
+    let manifest = ManifestText::new(&parts, &name, request, &written, sources)?;
     let text = toml::to_string(&manifest).map_err(|e| Error::invalid(e.to_string()))?;
     Manifest::parse("engine.toml", &text)?;
     write(&folder.join("engine.toml"), text.as_bytes())?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    network::{BATCH_SIZES, Builder, Network, Origin},
+    network::{BATCH_SIZES, Builder, Network, Origin, Stage},
     parts::{Found, Parts, Section, opened},
     recognise::Kind,
     synctalk2d,
@@ -32,7 +32,7 @@ pub(super) fn of_wav2lip((kind, path, weights): Found) -> Result<Parts> {
     let published = if ports.is_some() { ", an ONNX graph as it was published" } else { "" };
     Ok(Parts {
         family: Family::Wav2Lip,
-        networks: vec![Network { part: "generator", from, runs: 1.0 }],
+        networks: vec![Network { part: "generator", from, stage: Stage::Forward, runs: 1.0 }],
         section: Section::Wav2Lip { side, ports, batch_sizes: if fixed { vec![1] } else { BATCH_SIZES.to_vec() } },
         description: format!("Wav2Lip of {side} pixels{published}"),
         terms: Some(TERMS),
@@ -69,12 +69,13 @@ pub(super) fn of_synctalk2d(
         )));
     }
     let build: Builder = Box::new(move |graph, weights| synctalk2d::unet(graph, weights, features));
-    let mut networks = vec![Network { part: "unet", from: Origin::Weights(weights.into(), build), runs: 1.0 }];
+    let from = Origin::Weights(weights.into(), build);
+    let mut networks = vec![Network { part: "unet", from, stage: Stage::Forward, runs: 1.0 }];
     match (features, encoder) {
         (Features::Ave, Some((_, path, weights))) => {
             let weights = opened(path, weights)?;
             let from = Origin::Weights(weights.into(), Box::new(synctalk2d::ave));
-            networks.push(Network { part: "ave", from, runs: 1.0 });
+            networks.push(Network { part: "ave", from, stage: Stage::FrontEnd, runs: 1.0 });
         }
         (Features::Ave, None) => {
             return Err(Error::invalid(

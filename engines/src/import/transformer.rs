@@ -24,17 +24,10 @@ pub(super) fn numbers(taken: &Taken, name: &str, inside: usize) -> Result<(usize
     Ok((out, taken.f32(&weight, shape)?, bias))
 }
 
-/// The linear layer `name` of the last dimension, which has `inside` numbers; what comes out and its width. `rows` are counted.
-pub(super) fn linear(
-    graph: &mut Graph,
-    taken: &Taken,
-    x: &Value,
-    name: &str,
-    inside: usize,
-    rows: usize,
-) -> Result<(Value, usize)> {
+/// The linear layer `name` of the last dimension, which has `inside` numbers; what comes out and its width.
+pub(super) fn linear(graph: &mut Graph, taken: &Taken, x: &Value, name: &str, inside: usize) -> Result<(Value, usize)> {
     let (out, weight, bias) = numbers(taken, name, inside)?;
-    Ok((graph.linear(x, [out, inside], &weight, bias.as_deref(), rows)?, out))
+    Ok((graph.linear(x, [out, inside], &weight, bias.as_deref())?, out))
 }
 
 /// The layer norm `name` of the last dimension.
@@ -44,22 +37,21 @@ pub(super) fn layer_norm(graph: &mut Graph, taken: &Taken, x: &Value, name: &str
     graph.layer_norm(x, EPSILON, &gain, &shift)
 }
 
-/// Values of `[batch, length, width]`, with what is counted of their length.
+/// Values of `[batch, length, width]`.
 pub(super) struct Rows<'a> {
     pub value: &'a Value,
-    pub length: usize,
     pub width: usize,
 }
 
 /// Attention of `heads` heads (Vaswani et al. 2017, arXiv 1706.03762): query, key, value and output are named by `names`.
-/// `asked` look at `seen`, of which each sees `each`. Queries are scaled by their weights, so that products of fp16 stay small.
+/// `asked` look at `seen`. Queries are scaled by their weights, so that products of fp16 stay small.
 pub(super) fn attention(
     graph: &mut Graph,
     taken: &Taken,
     asked: &Rows,
     seen: &Rows,
     names: [&str; 4],
-    (heads, each): (usize, usize),
+    heads: usize,
 ) -> Result<Value> {
     let (inner, mut weight, mut bias) = numbers(taken, names[0], asked.width)?;
     if heads == 0 || !inner.is_multiple_of(heads) {
@@ -68,10 +60,10 @@ pub(super) fn attention(
     let depth = inner / heads;
     let scale = 1.0 / (depth as f32).sqrt();
     weight.iter_mut().chain(bias.iter_mut().flatten()).for_each(|v| *v *= scale);
-    let query = graph.linear(asked.value, [inner, asked.width], &weight, bias.as_deref(), asked.length)?;
+    let query = graph.linear(asked.value, [inner, asked.width], &weight, bias.as_deref())?;
     drop(weight);
     let of = |graph: &mut Graph, name: &str| -> Result<Value> {
-        let (value, out) = linear(graph, taken, seen.value, name, seen.width, seen.length)?;
+        let (value, out) = linear(graph, taken, seen.value, name, seen.width)?;
         if out != inner {
             let found = format!("[{out}, {}]", seen.width);
             return Err(taken.refuse(&format!("{name}.weight"), &format!("[{inner}, {}]", seen.width), &found));
@@ -83,24 +75,23 @@ pub(super) fn attention(
     let query = graph.transpose(&query, &[0, 2, 1, 3]);
     let key = graph.transpose(&key, &[0, 2, 3, 1]);
     let value = graph.transpose(&value, &[0, 2, 1, 3]);
-    let cost = asked.length * each * inner;
-    let scores = graph.product(&query, &key, cost);
+    let scores = graph.product(&query, &key);
     let weights = graph.softmax(&scores);
-    let mixed = graph.product(&weights, &value, cost);
+    let mixed = graph.product(&weights, &value);
     let mixed = graph.transpose(&mixed, &[0, 2, 1, 3]);
     let mixed = graph.reshape(&mixed, &[0, -1, inner as i64]);
-    Ok(linear(graph, taken, &mixed, names[3], inner, asked.length)?.0)
+    Ok(linear(graph, taken, &mixed, names[3], inner)?.0)
 }
 
 /// Diffusers' feed-forward of a gated unit (Shazeer 2020, arXiv 2002.05202): `net.0.proj` doubles, `net.2` ends.
 pub(super) fn gated(graph: &mut Graph, taken: &Taken, x: &Rows, name: &str) -> Result<Value> {
     let first = format!("{name}.net.0.proj");
-    let (both, out) = linear(graph, taken, x.value, &first, x.width, x.length)?;
+    let (both, out) = linear(graph, taken, x.value, &first, x.width)?;
     if !out.is_multiple_of(2) {
         return Err(taken.refuse(&format!("{first}.weight"), "an even number of rows", &out.to_string()));
     }
     let [value, gate] = graph.split(&both, -1, [out / 2; 2]);
     let gate = graph.gelu(&gate);
     let inner = graph.multiply(&value, &gate);
-    Ok(linear(graph, taken, &inner, &format!("{name}.net.2"), out / 2, x.length)?.0)
+    Ok(linear(graph, taken, &inner, &format!("{name}.net.2"), out / 2)?.0)
 }

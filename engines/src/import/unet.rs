@@ -26,9 +26,8 @@ pub(super) enum Time {
 
 /// Pictures that are frames of clips.
 pub(super) struct Clip {
-    /// Frames of a clip, as an integer value and as they are counted.
+    /// Frames of a clip, as an integer value.
     pub frames: Value,
-    pub count: usize,
     /// The shape `[clips, frames, groups, rest]`.
     pub grouped: Value,
 }
@@ -45,10 +44,9 @@ pub(super) struct Blocks<'t, 'w> {
     pub clip: Option<Clip>,
 }
 
-/// The sound that frames look at: `[pictures, length, width]`.
+/// The sound that frames look at: `[pictures, rows, width]`.
 pub(super) struct Sound {
     pub value: Value,
-    pub length: usize,
     pub width: usize,
 }
 
@@ -182,7 +180,7 @@ impl Blocks<'_, '_> {
             }
             Time::Value(time, width) => {
                 let y = graph.conv(&y, conv)?;
-                let (shift, rows) = linear(graph, self.taken, time, &projection, *width, 1)?;
+                let (shift, rows) = linear(graph, self.taken, time, &projection, *width)?;
                 if rows != out {
                     let (expected, found) = (format!("[{out}, {width}]"), format!("[{rows}, {width}]"));
                     return Err(self.taken.refuse(&format!("{projection}.weight"), &expected, &found));
@@ -204,46 +202,38 @@ impl Blocks<'_, '_> {
 
     /// Pixels look at each other and at the sound.
     fn transformer(&self, graph: &mut Graph, x: &Value, name: &str, sound: &Sound) -> Result<Value> {
-        let [channels, height, width] = graph.size_of(x)?;
-        let length = height * width;
+        let [channels, ..] = graph.size_of(x)?;
         let y = self.group_norm(graph, x, &format!("{name}.norm"), self.groups)?;
         let y = graph.reshape(&y, &[0, channels as i64, -1]);
         let y = graph.transpose(&y, &[0, 2, 1]);
         // Published as a convolution of one pixel, or as a linear layer.
-        let (mut y, inner) = linear(graph, self.taken, &y, &format!("{name}.proj_in"), channels, length)?;
+        let (mut y, inner) = linear(graph, self.taken, &y, &format!("{name}.proj_in"), channels)?;
         for i in 0..self.count(&format!("{name}.transformer_blocks"), "norm1") {
             let part = |part: &str| format!("{name}.transformer_blocks.{i}.{part}");
             let norm = layer_norm(graph, self.taken, &y, &part("norm1"), inner)?;
-            let rows = Rows { value: &norm, length, width: inner };
-            let z = self.attend(graph, &rows, &rows, &part("attn1"), length)?;
+            let rows = Rows { value: &norm, width: inner };
+            let z = self.attend(graph, &rows, &rows, &part("attn1"))?;
             y = graph.add(&z, &y);
             if self.has(&part("norm2.weight")) {
                 let norm = layer_norm(graph, self.taken, &y, &part("norm2"), inner)?;
-                let seen = Rows { value: &sound.value, length: sound.length, width: sound.width };
-                let asked = Rows { value: &norm, length, width: inner };
-                let z = self.attend(graph, &asked, &seen, &part("attn2"), sound.length)?;
+                let seen = Rows { value: &sound.value, width: sound.width };
+                let asked = Rows { value: &norm, width: inner };
+                let z = self.attend(graph, &asked, &seen, &part("attn2"))?;
                 y = graph.add(&z, &y);
             }
             let norm = layer_norm(graph, self.taken, &y, &part("norm3"), inner)?;
-            let z = gated(graph, self.taken, &Rows { value: &norm, length, width: inner }, &part("ff"))?;
+            let z = gated(graph, self.taken, &Rows { value: &norm, width: inner }, &part("ff"))?;
             y = graph.add(&z, &y);
         }
-        let (y, _) = linear(graph, self.taken, &y, &format!("{name}.proj_out"), inner, length)?;
+        let (y, _) = linear(graph, self.taken, &y, &format!("{name}.proj_out"), inner)?;
         let y = graph.transpose(&y, &[0, 2, 1]);
         let y = graph.reshape_like(&y, x);
         Ok(graph.add(&y, x))
     }
 
-    pub(super) fn attend(
-        &self,
-        graph: &mut Graph,
-        asked: &Rows,
-        seen: &Rows,
-        name: &str,
-        each: usize,
-    ) -> Result<Value> {
+    pub(super) fn attend(&self, graph: &mut Graph, asked: &Rows, seen: &Rows, name: &str) -> Result<Value> {
         let names = ["to_q", "to_k", "to_v", "to_out.0"].map(|part| format!("{name}.{part}"));
-        attention(graph, self.taken, asked, seen, names.each_ref().map(String::as_str), (self.heads, each))
+        attention(graph, self.taken, asked, seen, names.each_ref().map(String::as_str), self.heads)
     }
 }
 

@@ -94,7 +94,7 @@ fn middle(graph: &mut Graph, blocks: &Blocks, x: &Value, name: &str) -> Result<V
 
 /// Pixels look at each other.
 fn look(graph: &mut Graph, blocks: &Blocks, x: &Value, name: &str) -> Result<Value> {
-    let [channels, height, width] = graph.size_of(x)?;
+    let [channels, ..] = graph.size_of(x)?;
     let y = blocks.group_norm(graph, x, &format!("{name}.group_norm"), blocks.groups)?;
     let y = graph.reshape(&y, &[0, channels as i64, -1]);
     let y = graph.transpose(&y, &[0, 2, 1]);
@@ -103,9 +103,9 @@ fn look(graph: &mut Graph, blocks: &Blocks, x: &Value, name: &str) -> Result<Val
         false => ["to_q", "to_k", "to_v", "to_out.0"],
     };
     let names = names.map(|part| format!("{name}.{part}"));
-    let rows = Rows { value: &y, length: height * width, width: channels };
+    let rows = Rows { value: &y, width: channels };
     let names = names.each_ref().map(String::as_str);
-    let y = attention(graph, blocks.taken, &rows, &rows, names, (blocks.heads, height * width))?;
+    let y = attention(graph, blocks.taken, &rows, &rows, names, blocks.heads)?;
     let y = graph.transpose(&y, &[0, 2, 1]);
     let y = graph.reshape_like(&y, x);
     Ok(graph.add(&y, x))

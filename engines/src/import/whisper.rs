@@ -107,7 +107,7 @@ pub fn encoder(graph: &mut Graph, weights: &Weights, heads: usize, last: Last) -
     let positions = graph.head(&table, &count);
     let mut states = vec![graph.add(&x, &positions)];
     for i in 0..blocks {
-        let x = block(graph, &taken, layout, states.last().unwrap_or(&x), i, (width, rows, heads))?;
+        let x = block(graph, &taken, layout, states.last().unwrap_or(&x), i, (width, heads))?;
         states.push(x);
     }
     if last == Last::Normed
@@ -143,18 +143,18 @@ fn block(
     layout: &Layout,
     x: &Value,
     i: usize,
-    (width, rows, heads): (usize, usize, usize),
+    (width, heads): (usize, usize),
 ) -> Result<Value> {
     let name = |part: &str| format!("{}.{i}.{part}", layout.block);
     let y = layer_norm(graph, taken, x, &name(layout.norms[0]), width)?;
-    let asked = Rows { value: &y, length: rows, width };
+    let asked = Rows { value: &y, width };
     let names = layout.attention.map(&name);
-    let y = attention(graph, taken, &asked, &asked, names.each_ref().map(String::as_str), (heads, rows))?;
+    let y = attention(graph, taken, &asked, &asked, names.each_ref().map(String::as_str), heads)?;
     let x = graph.add(x, &y);
     let y = layer_norm(graph, taken, &x, &name(layout.norms[1]), width)?;
-    let (y, inner) = linear(graph, taken, &y, &name(layout.feeds[0]), width, rows)?;
+    let (y, inner) = linear(graph, taken, &y, &name(layout.feeds[0]), width)?;
     let y = graph.gelu(&y);
-    let (y, out) = linear(graph, taken, &y, &name(layout.feeds[1]), inner, rows)?;
+    let (y, out) = linear(graph, taken, &y, &name(layout.feeds[1]), inner)?;
     if out != width {
         return Err(Error::invalid(format!("{}: block {i} gives {out} numbers of {width}", taken.origin())));
     }

@@ -3,10 +3,12 @@
 //! A manifest is read, checked key by key, and only then are files opened; each file must have the SHA-256 that the
 //! manifest states. Errors name the manifest, the key and the cause.
 
+mod cost;
 mod latent;
 mod package;
 mod schema;
 
+pub use cost::{CostSection, StageCosts};
 pub use latent::{Decoder, LatentSyncSection, Mask, MuseTalkSection, SoundSection};
 pub use package::Package;
 pub use schema::{

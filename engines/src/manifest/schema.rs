@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Decoder, LatentSyncSection, MuseTalkSection};
+use super::{CostSection, Decoder, LatentSyncSection, MuseTalkSection};
 use crate::{Error, Result, geometry::Alignment, schedule::ScheduleConfig};
 
 /// Which code drives the model.
@@ -49,8 +49,11 @@ pub struct Manifest {
     /// SPDX expression of the weights' licence.
     pub licence: String,
     pub description: String,
-    /// Cost of one video frame at the default number of steps, in GFLOP (a multiply-add counts two).
+    /// Cost of one video frame at the default number of steps, in GFLOP (a multiply-add counts two): see
+    /// [`frame_gflop`](Self::frame_gflop).
     pub gflop: f32,
+    /// The same by stage, and memory.
+    pub cost: Option<CostSection>,
     /// Model files by the part that they play.
     pub files: BTreeMap<String, FileEntry>,
     pub geometry: GeometrySection,
@@ -219,6 +222,12 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), (String, String)> {
+        self.check_parts()?;
+        let cost = self.cost.as_ref().map_or(Ok(()), |cost| cost.check(self));
+        cost.map_err(|(key, cause)| (format!("cost.{key}"), cause))
+    }
+
+    fn check_parts(&self) -> Result<(), (String, String)> {
         let fail = |key: &str, cause: String| Err((key.to_owned(), cause));
         let name_ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(name_ok) {

@@ -117,6 +117,17 @@ fn yes() -> bool {
 }
 
 impl ScheduleConfig {
+    /// Evaluations of the network that `steps` steps take: two of one that is guided.
+    pub fn evaluations(&self, steps: usize) -> usize {
+        let guided = match self.guided {
+            _ if self.guidance == 1.0 => 0,
+            Guided::All => steps,
+            Guided::Last => steps.min(1),
+            Guided::None => 0,
+        };
+        steps + guided
+    }
+
     /// The first key that is wrong, and why.
     pub fn check(&self) -> Result<(), (String, String)> {
         let fail = |key: &str, cause: String| Err((key.to_owned(), cause));

@@ -94,7 +94,7 @@ impl Compact {
             clip: Clip::SINGLE,
             crop: manifest.geometry.crop,
             alignment: manifest.geometry.alignment.clone(),
-            gflop: manifest.gflop,
+            gflop: manifest.frame_gflop(None),
         };
         let own = Own::load(package, &spec)?;
         Ok(Self { spec, latent, schedule, stages, lanes, basis, own })

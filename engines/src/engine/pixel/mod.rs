@@ -186,7 +186,7 @@ impl Pixel {
             clip: Clip::SINGLE,
             crop: manifest.geometry.crop,
             alignment: manifest.geometry.alignment.clone(),
-            gflop: manifest.gflop,
+            gflop: manifest.frame_gflop(None),
         };
         let turned = manifest.family == Family::Wav2Lip;
         Ok(Self { spec, stages: vec![Box::new(stage)], lanes, side, audio, turned, region, layout })

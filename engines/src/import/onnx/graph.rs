@@ -4,9 +4,12 @@ use std::{collections::HashMap, io::Write};
 
 use prost::Message as _;
 
-use super::proto::{
-    self, ATTRIBUTE_INT, ATTRIBUTE_INTS, ATTRIBUTE_STRING, Attribute, Dimension, DimensionValue, FLOAT, FLOAT16, Node,
-    StringEntry, ValueInfo,
+use super::{
+    proto::{
+        self, ATTRIBUTE_INT, ATTRIBUTE_INTS, ATTRIBUTE_STRING, Attribute, Dimension, DimensionValue, FLOAT, FLOAT16,
+        Node, StringEntry, ValueInfo,
+    },
+    walk::{self, Cost},
 };
 use crate::{Error, Result, runtime::OWN};
 
@@ -33,7 +36,7 @@ pub enum Dim {
     Fixed(usize),
     /// Named by the caller of the network.
     Free(&'static str),
-    /// The same, and counted as so many where cost is counted.
+    /// The same, and taken for so many where cost is counted.
     Nominal(&'static str, usize),
 }
 
@@ -79,10 +82,8 @@ pub struct Graph<'a> {
     values: usize,
     /// Channels, height and width of the values that are pictures.
     sizes: HashMap<String, [usize; 3]>,
-    /// Multiplications of convolutions and products for one row of the batch.
-    multiplications: u64,
-    /// Pictures that are one row of the batch.
-    pictures: u64,
+    /// How large dimensions are taken to be that the caller of the network chooses.
+    nominal: HashMap<&'static str, usize>,
 }
 
 impl<'a> Graph<'a> {
@@ -95,8 +96,7 @@ impl<'a> Graph<'a> {
             graph: proto::Graph::default(),
             values: 0,
             sizes: HashMap::new(),
-            multiplications: 0,
-            pictures: 1,
+            nominal: HashMap::new(),
         }
     }
 
@@ -114,6 +114,10 @@ impl<'a> Graph<'a> {
     /// An input that stays f32 whatever the precision.
     pub fn input_f32(&mut self, name: &str, shape: &[Dim]) -> Value {
         self.graph.input.push(port(name, shape));
+        self.nominal.extend(shape.iter().filter_map(|dim| match dim {
+            Dim::Nominal(name, size) => Some((*name, *size)),
+            Dim::Fixed(_) | Dim::Free(_) => None,
+        }));
         if let [_, channels, height, width] = shape
             && let (Some(c), Some(h), Some(w)) = (channels.size(), height.size(), width.size())
         {
@@ -145,7 +149,6 @@ impl<'a> Graph<'a> {
             (length + pads[i] + pads[2 + i]).checked_sub(shape[2 + i]).map(|rest| rest / stride[i] + 1)
         };
         let out = along(0, height).zip(along(1, width)).ok_or_else(|| misfit(&shape, size))?;
-        self.count(out.0 * out.1 * shape.iter().product::<usize>());
         let weight = self.weight(&shape, &weight)?;
         let bias = self.weight(&[shape[0]], &bias)?;
         let attributes = vec![
@@ -168,7 +171,6 @@ impl<'a> Graph<'a> {
             ((length - 1) * stride[i] + shape[2 + i] + output_padding[i]).saturating_sub(2 * padding[i])
         };
         let out = [shape[1] * groups, along(0, height), along(1, width)];
-        self.count(height * width * shape.iter().product::<usize>());
         let weight = self.weight(&shape, &weight)?;
         let bias = self.weight(&[bias.len()], &bias)?;
         let attributes = vec![
@@ -228,13 +230,9 @@ impl<'a> Graph<'a> {
         y
     }
 
-    fn count(&mut self, multiplications: usize) {
-        self.multiplications += self.pictures * multiplications as u64;
-    }
-
-    /// Cost of one row of the batch in GFLOP; a multiply-add counts two.
-    pub fn gflop(&self) -> f32 {
-        (2 * self.multiplications) as f32 / 1e9
+    /// What one row of the batch costs.
+    pub fn cost(&self) -> Result<Cost> {
+        walk::cost(&self.graph, |name| self.nominal.get(name).copied().unwrap_or(1))
     }
 
     fn size(&self, value: &Value) -> Option<[usize; 3]> {

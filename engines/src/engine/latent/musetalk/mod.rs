@@ -68,7 +68,7 @@ impl MuseTalk {
             clip: Clip::SINGLE,
             crop: manifest.geometry.crop,
             alignment: manifest.geometry.alignment.clone(),
-            gflop: manifest.gflop,
+            gflop: manifest.frame_gflop(None),
         };
         Ok(Self { spec, painter, side: section.side, mask: section.mask })
     }

@@ -10,11 +10,6 @@ use crate::{
 };
 
 impl Graph<'_> {
-    /// Cost is counted for so many pictures a row of the batch from here on.
-    pub fn pictures(&mut self, count: usize) {
-        self.pictures = count as u64;
-    }
-
     /// `x sigmoid(x)`
     pub fn silu(&mut self, x: &Value) -> Value {
         let gate = self.sigmoid(x);
@@ -75,14 +70,13 @@ impl Graph<'_> {
         self.stored(shape, numbers, FLOAT)
     }
 
-    /// `x W + b` of the last dimension: `weight` is `[out, in]` as PyTorch has it, and `rows` of them are counted.
+    /// `x W + b` of the last dimension: `weight` is `[out, in]` as PyTorch has it.
     pub fn linear(
         &mut self,
         x: &Value,
         [out, inside]: [usize; 2],
         weight: &[f32],
         bias: Option<&[f32]>,
-        rows: usize,
     ) -> Result<Value> {
         if weight.len() != out * inside {
             return Err(Error::invalid(format!("{} numbers for a weight of [{out}, {inside}]", weight.len())));
@@ -90,16 +84,14 @@ impl Graph<'_> {
         let turned: Vec<f32> = (0..inside).flat_map(|i| (0..out).map(move |o| weight[o * inside + i])).collect();
         let weight = self.weight(&[inside, out], &turned)?;
         let y = self.node("MatMul", &[x, &weight], vec![], None);
-        self.count(rows * out * inside);
         match bias {
             Some(bias) => self.add_numbers(&y, &[out], bias),
             None => Ok(y),
         }
     }
 
-    /// The matrix product of two values; `multiplications` are counted.
-    pub fn product(&mut self, a: &Value, b: &Value, multiplications: usize) -> Value {
-        self.count(multiplications);
+    /// The matrix product of two values.
+    pub fn product(&mut self, a: &Value, b: &Value) -> Value {
         self.node("MatMul", &[a, b], vec![], None)
     }
 
