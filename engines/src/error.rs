@@ -20,14 +20,35 @@ pub enum Error {
     /// ONNX Runtime refused or failed.
     #[error("{model}: {cause}")]
     Runtime { model: String, cause: String },
+    /// Too little memory, found before anything was loaded.
+    #[error("{what} needs {}, {} are free; end other programs, or take a smaller engine", gigabytes(*needs), gigabytes(*free))]
+    Memory { what: String, needs: u64, free: u64 },
+    /// Memory ended in a run, which failed; others go on.
+    #[error("{model}: there was no memory left for a run ({cause}); end other sessions or programs")]
+    OutOfMemory { model: String, cause: String },
+    /// A network said something that is no number: in fp16, values beyond 65504.
+    #[error(
+        "{model}: its output `{output}` is not finite, as where fp16 overflows; use precision=fp32, or import it again \
+         without --precision fp16"
+    )]
+    NotFinite { model: String, output: String },
     /// Input that the caller must mend (a size, a format, a range).
     #[error("{0}")]
     Invalid(String),
 }
 
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
 impl Error {
     pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io { path: path.into(), source }
+    }
+
+    /// Whether the items of a batch may be better off alone: one of them is to blame, or a smaller batch needs less memory.
+    pub fn is_of_few(&self) -> bool {
+        matches!(self, Self::NotFinite { .. } | Self::OutOfMemory { .. })
     }
 
     pub fn invalid(message: impl Into<String>) -> Self {

@@ -92,7 +92,7 @@ fn a_missing_file_is_named() {
     let folder = copy();
     fs::remove_file(folder.path().join("audio.onnx")).unwrap();
     let error = Package::open(folder.path()).unwrap().file("audio").unwrap_err().to_string();
-    assert!(error.contains("audio.onnx") && error.contains("No such file"), "{error}");
+    assert!(error.contains("`files.audio`: ") && error.contains("audio.onnx is missing; put it back"), "{error}");
     let error = Package::find("no-such-engine").unwrap_err().to_string();
     assert!(error.contains("`no-such-engine`") && error.contains("lipstream engines"), "{error}");
 }

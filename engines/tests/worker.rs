@@ -23,6 +23,8 @@ enum Order {
     Run,
     Fail,
     Panic,
+    /// Says that a value is not finite where there is one above 50.
+    Judge,
 }
 
 /// The batches that were run, by the kind of their stage.
@@ -59,6 +61,8 @@ impl Stage for Adding {
                 Ok(())
             }
             Ok(Order::Panic) => panic!("on purpose"),
+            Ok(Order::Judge) if batch.iter().all(|work| work.tensor("value").is_ok_and(|t| t.data[0] < 50.0)) => Ok(()),
+            Ok(Order::Judge) => Err(Error::NotFinite { model: "fake".into(), output: "value".into() }),
             _ => Err(Error::invalid("the model broke")),
         }
     }
@@ -321,6 +325,22 @@ fn a_stage_that_fails_or_panics_fails_its_own_frames_and_the_worker_goes_on() {
         rig.open(2);
         assert_eq!(value(streams[0].submit(work(1.0, &[0, 1])).unwrap().wait(None).unwrap()), 3.0);
     }
+}
+
+#[test]
+fn a_frame_that_is_to_blame_fails_alone() {
+    let rig = Rig::new(4, Duration::ZERO, 8);
+    let streams: Vec<Stream> = (0..4).map(|_| rig.worker.stream()).collect();
+    let busy = rig.occupy(&streams[3]);
+    let tickets: Vec<_> = streams.iter().zip([1.0, 60.0, 2.0]).map(|(s, v)| s.submit(work(v, &[0])).unwrap()).collect();
+    rig.gate.send(Order::Run).unwrap();
+    // The three together, then each alone.
+    (0..4).for_each(|_| rig.gate.send(Order::Judge).unwrap());
+    busy.wait(None).unwrap();
+    let outcomes: Vec<_> = tickets.into_iter().map(|ticket| ticket.wait(None)).collect();
+    assert!(outcomes[0].is_ok() && outcomes[2].is_ok());
+    let error = outcomes[1].as_ref().unwrap_err();
+    assert!(matches!(error, WaitError::Failed(cause) if cause.contains("`value` is not finite")), "{error}");
 }
 
 #[test]

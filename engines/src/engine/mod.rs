@@ -10,8 +10,10 @@
 
 pub mod compact;
 pub mod latent;
+mod memory;
 mod noise;
 pub mod pixel;
+mod speed;
 mod stage;
 mod step;
 mod work;
@@ -20,7 +22,9 @@ mod worker;
 use std::{any::Any, sync::Arc, time::Duration};
 
 pub use crate::image::Patch;
+pub use memory::{check as check_memory, memory};
 pub use noise::Noise;
+pub use speed::speed;
 pub use stage::{NetworkStage, Stage, StageKind};
 pub use step::{Feed, KNOWN, LATENT, NOISE, StepStage};
 pub use work::{Pass, Work};
@@ -33,7 +37,7 @@ use crate::{
     geometry::Alignment,
     image::FrameView,
     manifest::{Family, Manifest, Package},
-    runtime::Options,
+    runtime::{self, Options},
     tracker::Face,
 };
 
@@ -199,8 +203,14 @@ pub trait Actor: Send {
     }
 }
 
-/// Loads the engine of a package on a device.
+/// Loads the engine of a package on a device, where there is memory for it.
 pub fn load(package: &Package, options: &Options) -> Result<Arc<dyn Engine>> {
+    load_within(package, options, runtime::free_memory())
+}
+
+/// As [`load`], where so many bytes are free; `None` where nobody knows.
+pub fn load_within(package: &Package, options: &Options, free: Option<u64>) -> Result<Arc<dyn Engine>> {
+    memory::check(package, options, free)?;
     let manifest = package.manifest();
     let other = |what: &str| {
         Err(Error::invalid(format!("engine `{}` {what} and makes no faces; name one such as `compact`", manifest.name)))

@@ -66,6 +66,8 @@ pub struct NetworkStage {
     sizes: Vec<usize>,
     /// Sizes of dimensions that it leaves open, by their names; 1 of others.
     open: Vec<(&'static str, usize)>,
+    /// Most rows of one evaluation.
+    piece: Option<usize>,
 }
 
 impl NetworkStage {
@@ -87,7 +89,45 @@ impl NetworkStage {
             outputs: outputs.to_vec(),
             sizes,
             open: Vec::new(),
+            piece: None,
         }
+    }
+
+    /// The same for rows that do not look at each other: a batch is evaluated in pieces of at most so many, so that its values
+    /// take no more memory than those of a piece. Batches are not padded.
+    pub fn in_pieces(self, rows: usize) -> Self {
+        Self { piece: Some(rows.max(1)), ..self }
+    }
+
+    /// One evaluation, or one after another.
+    fn evaluate(&self, stacked: &[Stacked], rows: usize) -> Result<Vec<Tensor>> {
+        let piece = self.piece.unwrap_or(rows).max(1);
+        let mut whole: Vec<Tensor> = Vec::new();
+        for from in (0..rows.max(1)).step_by(piece) {
+            let count = piece.min(rows - from);
+            let part = |tensor: &Stacked| {
+                let row = tensor.data.len() / rows.max(1);
+                let shape = std::iter::once(count).chain(tensor.shape.iter().skip(1).copied()).collect();
+                (shape, from * row..(from + count) * row)
+            };
+            let parts: Vec<(Vec<usize>, _)> = stacked.iter().map(part).collect();
+            let inputs = self.input_ports.iter().zip(stacked.iter().zip(&parts));
+            let inputs: Vec<Input> = inputs
+                .map(|(name, (tensor, (shape, range)))| Input { name, shape, data: &tensor.data[range.clone()] })
+                .collect();
+            let outputs = self.model.run(&inputs)?;
+            if whole.is_empty() {
+                whole = outputs;
+                continue;
+            }
+            for (whole, output) in whole.iter_mut().zip(outputs) {
+                whole.data.extend_from_slice(&output.data);
+                if let Some(rows) = whole.shape.first_mut() {
+                    *rows += output.shape.first().copied().unwrap_or(0);
+                }
+            }
+        }
+        Ok(whole)
     }
 
     /// The same for a network whose ports have names of their own.
@@ -119,19 +159,14 @@ impl Stage for NetworkStage {
 
     fn run(&self, batch: &mut [Work]) -> Result<()> {
         let rows: Vec<usize> = batch.iter().map(|work| rows(work, self.inputs.first())).collect();
-        let padded = padded(&self.sizes, rows.iter().sum());
+        let total = rows.iter().sum();
+        let padded = if self.piece.is_some() { total } else { padded(&self.sizes, total) };
         let stacked: Vec<Stacked> = self
             .inputs
             .iter()
             .map(|name| stack(batch.iter().map(|work| work.tensor(name)), padded))
             .collect::<Result<_>>()?;
-        let inputs: Vec<Input> = self
-            .input_ports
-            .iter()
-            .zip(&stacked)
-            .map(|(name, tensor)| Input { name, shape: &tensor.shape, data: &tensor.data })
-            .collect();
-        let mut outputs = self.model.run(&inputs)?;
+        let mut outputs = self.evaluate(&stacked, padded)?;
         for (name, port) in self.outputs.iter().zip(&self.output_ports) {
             let output = taken(&self.model, &mut outputs, port)?;
             if let [work] = &mut *batch
@@ -193,10 +228,13 @@ pub(super) fn stack<'a>(mut tensors: impl Iterator<Item = Result<&'a Tensor>>, p
     Ok(Stacked { shape, data })
 }
 
-/// The output of that name, which is taken out.
+/// The output of that name, which is taken out; an error where it is not finite.
 pub(super) fn taken(model: &Model, outputs: &mut [Tensor], name: &str) -> Result<Tensor> {
     let at = model.signature().outputs.iter().position(|port| port.name == name);
     let output = at.and_then(|at| outputs.get_mut(at)).ok_or_else(|| short(model, name))?;
+    if output.data.iter().any(|v| !v.is_finite()) {
+        return Err(Error::NotFinite { model: model.name().into(), output: name.into() });
+    }
     Ok(Tensor { shape: std::mem::take(&mut output.shape), data: std::mem::take(&mut output.data) })
 }
 

@@ -24,7 +24,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{Engine, StageKind, work::Work};
 use crate::{
-    Result,
+    Error, Result,
     manifest::Package,
     runtime::Options,
     stats::{self, Percentiles},
@@ -478,15 +478,8 @@ impl Shared {
             .into_iter()
             .map(|item| (item.work, (item.stream, item.place, item.at_once, item.wanted, item.reply)))
             .unzip();
-        let run = || self.engine.stages()[stage].run(&mut works);
-        // What a panic leaves behind belongs to this batch alone, and that is dropped.
-        let outcome = self.times[stage].time(|| catch_unwind(AssertUnwindSafe(run)));
-        let failed = match outcome {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(panic) => Some(format!("a stage panicked: {}", said(panic.as_ref()))),
-        };
-        if let Some(cause) = &failed {
+        let failures = self.times[stage].time(|| self.failures(stage, &mut works));
+        for cause in failures.iter().flatten() {
             tracing::error!(%cause, stage = self.engine.stages()[stage].kind().name(), "a stage failed");
         }
         let mut queue = self.queue.lock();
@@ -494,13 +487,14 @@ impl Shared {
         queue.counts[stage].0 += 1;
         queue.counts[stage].1 += items.len() as u64;
         let mut unfinished = Vec::new();
-        for ((mut work, (stream, place, at_once, wanted, reply)), epoch) in works.into_iter().zip(items).zip(epochs) {
+        let all = works.into_iter().zip(items).zip(epochs).zip(failures);
+        for (((mut work, (stream, place, at_once, wanted, reply)), epoch), failed) in all {
             queue.busy.remove(&stream);
             work.advance();
             // Nobody may be waiting for it any more.
-            let _ = match (&failed, queue.streams.get(&stream).map(|state| state.flushes) == Some(epoch)) {
+            let _ = match (failed, queue.streams.get(&stream).map(|state| state.flushes) == Some(epoch)) {
                 (_, false) => reply.send(Err(Refusal::Flushed)),
-                (Some(cause), _) => reply.send(Err(Refusal::Failed(cause.clone()))),
+                (Some(cause), _) => reply.send(Err(Refusal::Failed(cause))),
                 (None, _) if work.next().is_none() => reply.send(Ok(work)),
                 _ => {
                     unfinished.push(Item { stream, work, place, since: Instant::now(), at_once, wanted, reply });
@@ -515,6 +509,25 @@ impl Shared {
         if own {
             self.changed.notify_all();
         }
+    }
+
+    /// Lets items pass a stage; why each of them did not. Where one may be to blame, or the batch was too large, each goes alone.
+    fn failures(&self, stage: usize, works: &mut [Work]) -> Vec<Option<String>> {
+        match self.evaluate(stage, works) {
+            Ok(()) => vec![None; works.len()],
+            Err(error) if error.is_of_few() && works.len() > 1 => {
+                let alone =
+                    |work| self.evaluate(stage, std::slice::from_mut(work)).err().map(|error| error.to_string());
+                works.iter_mut().map(alone).collect()
+            }
+            Err(error) => vec![Some(error.to_string()); works.len()],
+        }
+    }
+
+    fn evaluate(&self, stage: usize, works: &mut [Work]) -> Result<()> {
+        // What a panic leaves behind belongs to these items alone, and they are dropped.
+        catch_unwind(AssertUnwindSafe(|| self.engine.stages()[stage].run(works)))
+            .unwrap_or_else(|panic| Err(Error::invalid(format!("a stage panicked: {}", said(panic.as_ref())))))
     }
 
     /// Takes the next batch out; where there is none yet, when one will be due without anything more coming.

@@ -156,7 +156,10 @@ impl Package {
                 .find(|(name, _)| *name == entry.path)
                 .map(|(_, bytes)| Cow::Borrowed(*bytes))
                 .ok_or_else(|| refuse(format!("`{}` is not embedded", entry.path)))?,
-            Store::Folder(folder) => Cow::Owned(read(&folder.join(&entry.path), MAX_FILE)?),
+            Store::Folder(folder) => {
+                let path = folder.join(&entry.path);
+                Cow::Owned(read(&path, MAX_FILE).map_err(|error| self.explained(part, &path, error))?)
+            }
         };
         let found = sha256(&bytes);
         if found != entry.sha256 {
@@ -172,8 +175,8 @@ impl Package {
         let entry = self.entry(part)?;
         let source = match (&self.store, &entry.data) {
             (Store::Folder(folder), Some(data)) => {
-                self.verify(folder, &data.path, &data.sha256)?;
-                self.verify(folder, &entry.path, &entry.sha256)?;
+                self.verify(folder, part, &data.path, &data.sha256)?;
+                self.verify(folder, part, &entry.path, &entry.sha256)?;
                 Source::File(folder.join(&entry.path))
             }
             _ => self.file(part)?.into(),
@@ -190,8 +193,8 @@ impl Package {
         match &self.store {
             Store::Embedded(_) => self.file(part).map(drop),
             Store::Folder(folder) => {
-                self.verify(folder, &entry.path, &entry.sha256)?;
-                entry.data.as_ref().map_or(Ok(()), |data| self.verify(folder, &data.path, &data.sha256))
+                self.verify(folder, part, &entry.path, &entry.sha256)?;
+                entry.data.as_ref().map_or(Ok(()), |data| self.verify(folder, part, &data.path, &data.sha256))
             }
         }
     }
@@ -205,11 +208,29 @@ impl Package {
     }
 
     /// An error unless a file of the folder has the hash `wanted`; it is read piece by piece.
-    fn verify(&self, folder: &Path, path: &str, wanted: &str) -> Result<()> {
+    fn verify(&self, folder: &Path, part: &str, path: &str, wanted: &str) -> Result<()> {
         let full = folder.join(path);
-        let failed = |e| Error::io(&full, e);
+        let failed = |e| self.explained(part, &full, Error::io(&full, e));
         let found = std::fs::File::open(&full).and_then(sha256_of).map_err(failed)?;
         if found == wanted { Ok(()) } else { Err(self.altered(path, wanted, found)) }
+    }
+
+    /// An error about the file of a part: where it is missing, which part that is and how to get it back.
+    fn explained(&self, part: &str, path: &Path, error: Error) -> Error {
+        let Error::Io { source, .. } = &error else { return error };
+        if source.kind() != std::io::ErrorKind::NotFound {
+            return error;
+        }
+        let sources: String = self.manifest.sources.iter().map(|source| format!(" --from {}", source.path)).collect();
+        let cure = match sources.is_empty() {
+            true => "put it back".to_owned(),
+            false => format!("import it again: lipstream import --replace --name {}{sources}", self.manifest.name),
+        };
+        Error::Manifest {
+            origin: format!("engine `{}`", self.manifest.name),
+            key: format!("files.{part}"),
+            cause: format!("{} is missing; {cure}", path.display()),
+        }
     }
 
     fn altered(&self, path: &str, expected: &str, found: String) -> Error {
@@ -273,14 +294,20 @@ impl Package {
         self.sizes().max().unwrap_or(0)
     }
 
-    fn sizes(&self) -> impl Iterator<Item = u64> {
-        self.manifest.files.values().map(|f| match &self.store {
-            Store::Embedded(b) => b.files.iter().find(|(n, _)| *n == f.path).map_or(0, |(_, b)| b.len() as u64),
+    /// Bytes of the file of `part` and of the weights beside it, as far as they can be read.
+    pub fn size_of(&self, part: &str) -> u64 {
+        let Some(file) = self.manifest.files.get(part) else { return 0 };
+        match &self.store {
+            Store::Embedded(b) => b.files.iter().find(|(n, _)| *n == file.path).map_or(0, |(_, b)| b.len() as u64),
             Store::Folder(folder) => {
-                let paths = std::iter::once(&f.path).chain(f.data.as_ref().map(|data| &data.path));
+                let paths = std::iter::once(&file.path).chain(file.data.as_ref().map(|data| &data.path));
                 paths.map(|path| std::fs::metadata(folder.join(path)).map_or(0, |m| m.len())).sum()
             }
-        })
+        }
+    }
+
+    fn sizes(&self) -> impl Iterator<Item = u64> {
+        self.manifest.files.keys().map(|part| self.size_of(part))
     }
 }
 

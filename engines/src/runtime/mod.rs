@@ -6,6 +6,7 @@
 mod cache;
 mod device;
 pub mod library;
+mod memory;
 mod model;
 mod pool;
 mod provider;
@@ -15,6 +16,7 @@ mod source;
 
 pub use cache::cache_dir;
 pub use device::{Device, Options, Precision};
+pub use memory::free as free_memory;
 pub use model::{Dtype, Input, Model, Port, Signature, Tensor};
 pub use provider::{Availability, survey, taken};
 pub(crate) use signature::OWN;

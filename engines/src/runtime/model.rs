@@ -14,7 +14,7 @@ use super::{
     Device, Options, Source,
     pool::{Pool, Shapes},
     provider,
-    session::{build, one_line},
+    session::{self, build},
     signature,
 };
 use crate::{Error, Result};
@@ -232,8 +232,7 @@ impl Model {
     }
 
     fn infer(&self, session: &mut Session, inputs: &[Input]) -> Result<Vec<Tensor>> {
-        let failed =
-            |e: &dyn std::fmt::Display| Error::Runtime { model: self.name.clone(), cause: one_line(&e.to_string()) };
+        let failed = |e: &dyn std::fmt::Display| session::failed(&self.name, e);
         let mut values: Vec<(&str, SessionInputValue)> = Vec::with_capacity(inputs.len());
         for i in inputs {
             let dtype =

@@ -3,6 +3,10 @@ use ort::session::{Session, builder::GraphOptimizationLevel};
 use super::{Device, Options, Source, library, provider};
 use crate::{Error, Result};
 
+/// Weights from so many bytes on stay in their file, which is mapped. Of smaller networks the CPU provider lays the weights of
+/// convolutions and products out anew, which makes a run shorter by some parts of a hundred and takes memory for copies.
+const MAPPED_FROM: u64 = 1 << 30;
+
 /// Builds a session on exactly the device of `options` (not `auto`), with the symbolic dimensions named in `fixed` set.
 // The error of a refused option carries the builder back; it is made once, when a model is loaded.
 #[allow(clippy::result_large_err)]
@@ -12,9 +16,11 @@ pub(super) fn build(name: &str, source: &Source, options: &Options, fixed: &[(St
     let threads = options.threads.max(1);
     let environment = library::environment()?;
     let runtime = |e: ort::Error<_>| Error::Runtime { model: name.into(), cause: one_line(&e.to_string()) };
+    let mapped = device == Device::Cpu && source.beside() >= MAPPED_FROM;
     let mut builder = Session::builder(environment)
         .map_err(|e| Error::Runtime { model: name.into(), cause: one_line(&e.to_string()) })?
-        .with_optimization_level(GraphOptimizationLevel::All)
+        .with_optimization_level(if mapped { GraphOptimizationLevel::Level2 } else { GraphOptimizationLevel::All })
+        .and_then(|b| b.with_prepacking(!mapped))
         .and_then(|b| b.with_intra_threads(threads))
         .and_then(|b| b.with_inter_threads(1))
         .and_then(|b| b.with_intra_op_spinning(false))
@@ -30,13 +36,29 @@ pub(super) fn build(name: &str, source: &Source, options: &Options, fixed: &[(St
         })?;
     }
     source.commit(builder).map_err(|e| match device {
-        Device::Cpu | Device::Auto => Error::Runtime { model: name.into(), cause: one_line(&e.to_string()) },
+        _ if is_lack_of_memory(&e.to_string()) => failed(name, &e),
+        Device::Cpu | Device::Auto => failed(name, &e),
         _ => Error::Device {
             device: device.to_string(),
             cause: format!("{name}: {}", one_line(&e.to_string())),
             cure: provider::cure(device),
         },
     })
+}
+
+/// An error of the runtime's as one of ours.
+pub(super) fn failed(model: &str, error: &dyn std::fmt::Display) -> Error {
+    let text = error.to_string();
+    let (model, cause) = (model.to_owned(), one_line(&text));
+    if is_lack_of_memory(&text) { Error::OutOfMemory { model, cause } } else { Error::Runtime { model, cause } }
+}
+
+/// Whether a message is of an allocation that failed: ONNX Runtime has one code for all that fails in a run, and only its
+/// words tell (its arena's, the C++ library's, CUDA's).
+fn is_lack_of_memory(message: &str) -> bool {
+    ["Failed to allocate memory", "bad_alloc", "bad allocation", "out of memory"]
+        .iter()
+        .any(|words| message.contains(words))
 }
 
 /// ONNX Runtime's messages run over lines; ours do not.

@@ -60,7 +60,7 @@ impl Source {
     }
 
     /// Bytes of weights that lie beside the graph, as far as their number can be read.
-    fn beside(&self) -> u64 {
+    pub(super) fn beside(&self) -> u64 {
         match self {
             Self::File(path) => std::fs::metadata(path.with_extension("onnx.data")).map_or(0, |data| data.len()),
             _ => 0,

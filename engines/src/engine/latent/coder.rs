@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::pictures_at_a_time;
 use crate::{
     Error, Result,
     engine::{LATENT, NetworkStage, Stage, StageKind, Work},
@@ -40,7 +41,7 @@ impl Encode {
     /// `side` is that of its pictures as a rule; `sizes` are pictures.
     pub(super) fn new(model: Arc<Model>, scale: f32, side: usize, sizes: Vec<usize>) -> Self {
         let network = NetworkStage::new(StageKind::Encode, model, &[PIXELS], &[MEAN, LOG_VARIANCE], sizes);
-        Self { network: network.with_open(&opened(side)), scale }
+        Self { network: network.with_open(&opened(side)).in_pieces(pictures_at_a_time(side)), scale }
     }
 }
 
@@ -104,7 +105,8 @@ impl Decode {
     fn new(model: Arc<Model>, scale: f32, side: usize, sizes: Vec<usize>) -> Self {
         let network = NetworkStage::new(StageKind::Decode, model, &[PLAIN], &[PICTURES], Vec::new())
             .with_ports(&["latents".into()], &["pixels".into()])
-            .with_open(&opened(side));
+            .with_open(&opened(side))
+            .in_pieces(pictures_at_a_time(side));
         Self { network, scale, sizes }
     }
 }

@@ -16,3 +16,11 @@ pub mod mask;
 pub(crate) mod musetalk;
 
 pub use musetalk::MuseTalk;
+
+/// Pictures of 256 pixels that an autoencoder is given at a time: their values take about a gigabyte.
+const PICTURES: usize = 4;
+
+/// Pictures of `side` pixels that take as much memory as [`PICTURES`] of 256; one at least.
+pub(super) fn pictures_at_a_time(side: usize) -> usize {
+    (PICTURES * 256 * 256 / (side * side).max(1)).max(1)
+}
