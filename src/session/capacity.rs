@@ -50,6 +50,22 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Demand {
     pub picture: Picture,
     pub engine: String,
+    /// Steps of denoising; the engine's own number where nobody says.
+    pub steps: Option<usize>,
+}
+
+impl Demand {
+    /// A session of `engine` with the standard picture.
+    pub fn standard(engine: &str) -> Self {
+        Self { picture: STANDARD, engine: engine.to_owned(), steps: None }
+    }
+
+    /// Frames a second.
+    pub fn fps(&self) -> f64 {
+        let (frames, seconds) = self.picture.fps;
+        let fps = if frames == 0 { 25.0 } else { f64::from(frames) / f64::from(seconds.max(1)) };
+        fps.min(120.0)
+    }
 }
 
 /// What a frame costs, and on which device that is.
@@ -139,11 +155,11 @@ impl CapacityMeter {
     }
 
     /// Cores that a session takes.
-    pub fn cost(&self, Demand { picture, engine }: &Demand) -> f64 {
-        let fps = if picture.fps.0 == 0 { 25.0 } else { picture.fps.0 as f64 / picture.fps.1.max(1) as f64 };
+    pub fn cost(&self, demand: &Demand) -> f64 {
+        let Demand { picture, engine, .. } = demand;
         let pixels = (picture.width as f64 * picture.height as f64) / (STANDARD.width as f64 * STANDARD.height as f64);
         let frame = self.prices.lock().get(engine).map_or(self.all(), |price| price.frame);
-        frame * self.load.lock().factor * pixels * fps.min(120.0)
+        frame * self.load.lock().factor * pixels * demand.fps()
     }
 
     /// Whether a session fits beside those that run; with a warning where it does, but other programs
@@ -197,7 +213,7 @@ impl CapacityMeter {
 
     /// How much room is left beside what runs, in sessions of `engine` with the standard picture.
     pub fn report(&self, running: &[Demand], engine: &str) -> Capacity {
-        let standard = Demand { picture: STANDARD, engine: engine.to_owned() };
+        let standard = Demand::standard(engine);
         let cost = self.cost(&standard);
         let taken = self.taken(running);
         let (own, others) = {
@@ -352,13 +368,13 @@ mod tests {
     }
 
     fn demand(picture: Picture) -> Demand {
-        Demand { picture, engine: "compact".into() }
+        Demand { picture, ..Demand::standard("compact") }
     }
 
     #[test]
     fn engines_have_prices_of_their_own() {
         let meter = priced(0.010);
-        let dear = Demand { picture: STANDARD, engine: "dear".into() };
+        let dear = Demand::standard("dear");
         assert!(meter.admit(&dear, &[demand(STANDARD)]).is_err(), "before it is measured, it costs all there is");
         meter.insert("dear", Price { frame: 0.05, device: "cpu".into(), measured: true });
         assert_eq!(meter.admit(&dear, &[demand(STANDARD)]).unwrap(), None);

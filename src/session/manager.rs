@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Capacity, Refusal, Session, SessionSpec, capacity, capacity::Demand, graphs};
+use super::{Capacity, Refusal, Session, SessionSpec, capacity, capacity::Demand, graphs, reach::Reach};
 use crate::{
     avatar,
     graph::{Graph, Service},
@@ -91,6 +91,7 @@ pub struct Manager {
     avatars: Arc<avatar::Store>,
     sessions: Mutex<BTreeMap<String, Arc<Session>>>,
     meter: capacity::CapacityMeter,
+    reach: Reach,
     /// Held while a graph is let in and starts, so that two do not take the same room.
     door: Mutex<()>,
     stop: AtomicBool,
@@ -102,6 +103,7 @@ impl Manager {
     pub fn new(settings: Settings, avatars: Arc<avatar::Store>) -> Arc<Self> {
         let manager = Arc::new(Self {
             meter: capacity::CapacityMeter::new(settings.load, settings.count_others),
+            reach: Reach::default(),
             settings,
             avatars,
             sessions: Mutex::default(),
@@ -123,19 +125,29 @@ impl Manager {
 
     /// Measures what a session costs on this machine; takes some seconds. Done by the first session otherwise.
     pub fn calibrate(&self) {
-        self.device(&self.settings.engine);
+        if let Err(refusal) = self.device(&Demand::standard(&self.settings.engine)) {
+            tracing::warn!("{refusal}");
+        }
     }
 
-    /// The device of sessions of `engine` that do not name one: as configured, or where that is `auto` what has measured
-    /// cheapest.
-    pub(super) fn device(&self, engine: &str) -> String {
-        self.meter.calibrate(&self.avatars, engine, &self.settings.device)
+    /// The device of sessions that do not name one: as configured, or where that is `auto` what has measured cheapest. An engine
+    /// that it cannot hold at all is refused before it is loaded.
+    pub(super) fn device(&self, demand: &Demand) -> Result<String, Refusal> {
+        self.check_reach(demand)?;
+        Ok(self.meter.calibrate(&self.avatars, &demand.engine, &self.settings.device))
+    }
+
+    /// Refuses an engine that the device cannot hold at all, with the figures.
+    pub(super) fn check_reach(&self, demand: &Demand) -> Result<(), Refusal> {
+        let loaded = self.running(None).iter().any(|running| running.engine == demand.engine);
+        self.reach.check(demand, &self.settings.device, loaded)
     }
 
     /// Creates a session. It starts when it is watched, at once where it is always on.
     pub fn create(self: &Arc<Self>, spec: SessionSpec) -> Result<Arc<Session>, Refusal> {
         let always_on = spec.always_on;
         let session = Session::new(spec, self)?;
+        session.check_reach()?;
         {
             let mut sessions = self.sessions.lock();
             if sessions.contains_key(session.id()) {
@@ -254,7 +266,7 @@ impl Manager {
         demand: &Demand,
         start: impl FnOnce() -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        self.device(&demand.engine);
+        self.device(demand)?;
         let _door = self.door.lock();
         if let Some(warning) = self.meter.admit(demand, &self.running(Some(id)))? {
             tracing::warn!("session `{id}`: {warning}");
@@ -264,7 +276,7 @@ impl Manager {
 
     /// Refuses where a graph would not be let in at this moment. Blocks for as long as measuring the first price takes.
     pub(super) fn has_room(&self, id: &str, demand: &Demand) -> Result<(), Refusal> {
-        self.device(&demand.engine);
+        self.device(demand)?;
         self.meter.admit(demand, &self.running(Some(id))).map(|_| ())
     }
 

@@ -8,6 +8,7 @@ mod jitter_buffer;
 mod links;
 mod manager;
 mod pacer;
+mod reach;
 mod running_graph;
 #[allow(clippy::module_inception, reason = "the type's own module")]
 mod session;

@@ -320,7 +320,7 @@ impl Session {
         let manager = self.manager.upgrade().ok_or_else(|| Refusal::Failed("the server is ending".into()))?;
         let changed = self.state.lock().changed.clone();
         let demand = self.demand();
-        let launch = self.launch(&changed, &manager.device(&demand.engine))?;
+        let launch = self.launch(&changed, &manager.device(&demand)?)?;
         let running = manager.let_in(self.id(), &demand, || self.build(&launch))?;
         let mut state = self.state.lock();
         state.running = Some(running);
@@ -459,11 +459,18 @@ impl Session {
         self.state.lock().running.is_some().then(|| self.demand())
     }
 
+    /// Refuses where no machine load matters: the device cannot hold its engine at all.
+    pub(super) fn check_reach(&self) -> Result<(), Refusal> {
+        self.manager.upgrade().map_or(Ok(()), |manager| manager.check_reach(&self.demand()))
+    }
+
     /// What its graph asks of the machine. A graph without the parameter `engine` is taken to have the server's.
     fn demand(&self) -> Demand {
         let servers = || self.manager.upgrade().map(|manager| manager.settings().engine.clone());
-        let engine = self.params(&[]).remove("engine").or_else(servers).unwrap_or_default();
-        Demand { picture: self.picture(), engine }
+        let mut params = self.params(&[]);
+        let engine = params.remove("engine").or_else(servers).unwrap_or_default();
+        let steps = params.remove("steps").and_then(|steps| steps.parse().ok()).filter(|steps| *steps > 0);
+        Demand { picture: self.picture(), engine, steps }
     }
 
     /// Frames a second of what it shows, where that is known.
