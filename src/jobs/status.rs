@@ -34,6 +34,12 @@ pub struct Status {
     /// Done so far, 0 to 1.
     #[schema(minimum = 0, maximum = 1)]
     pub progress: f32,
+    /// Frames a second that are made of it, while it is rendered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fps: Option<f64>,
+    /// Until it is done, while it is rendered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<f64>,
     /// Jobs that are rendered before this one; 0 for one that is not queued.
     pub ahead: usize,
     /// Why it failed.

@@ -178,6 +178,8 @@ impl Store {
             id,
             state: Phase::Queued,
             progress: 0.0,
+            fps: None,
+            seconds_left: None,
             ahead: state.queue.len(),
             error: None,
             container: request.options.container,
@@ -190,10 +192,12 @@ impl Store {
             notices: Vec::new(),
         };
         let weak = Arc::downgrade(&self.shared);
-        let watch = Watch::new(move |progress| {
+        let watch = Watch::new(move |standing| {
             let Some(shared) = weak.upgrade() else { return };
             if let Some(job) = shared.state.lock().jobs.get_mut(&number) {
-                job.status.progress = job.status.progress.max(progress);
+                job.status.progress = job.status.progress.max(standing.part);
+                job.status.fps = standing.fps;
+                job.status.seconds_left = standing.left.map(|left| left.as_secs_f64());
             }
         });
         let job = Job { status: status.clone(), folder, options: request.options.clone(), bank, watch };

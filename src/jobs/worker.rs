@@ -103,6 +103,7 @@ fn finish(shared: &Shared, number: u64, watch: &Watch, done: Result<render::Summ
     let Some(job) = state.jobs.get_mut(&number) else { return };
     let status = &mut job.status;
     status.finished = Some(now());
+    (status.fps, status.seconds_left) = (None, None);
     match done {
         Ok(summary) => {
             *status = Status {

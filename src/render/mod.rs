@@ -11,6 +11,7 @@ pub(crate) mod gather;
 mod looping;
 mod matroska;
 mod output;
+mod pace;
 mod pipeline;
 pub(crate) mod progress;
 mod stats;
@@ -38,7 +39,10 @@ use self::{
     pipeline::Pipeline,
     progress::Progress,
 };
-pub use self::{output::AudioCodec, watch::Watch};
+pub use self::{
+    output::AudioCodec,
+    watch::{Standing, Watch},
+};
 use crate::{
     error::{Failure, Kind, Result},
     media::{self, Base, Notice, Notices, Outcome, Sound, Track},

@@ -6,12 +6,24 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use crate::termination;
 
-/// Is told how far the work is, 0..1, from any thread.
-type Report = dyn Fn(f32) + Send + Sync;
+/// How far a render is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Standing {
+    /// Part of the work that is done, 0..1.
+    pub part: f32,
+    /// Frames a second, once there are some.
+    pub fps: Option<f64>,
+    /// Until the last of them, where their number is known.
+    pub left: Option<Duration>,
+}
+
+/// Is told from any thread.
+pub(super) type Report = dyn Fn(Standing) + Send + Sync;
 
 /// A hold on a render: clones are of the same one. The default reports to nobody and stops with the program.
 #[derive(Clone, Default)]
@@ -21,7 +33,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn new(report: impl Fn(f32) + Send + Sync + 'static) -> Self {
+    pub fn new(report: impl Fn(Standing) + Send + Sync + 'static) -> Self {
         Self { stop: Arc::default(), report: Some(Arc::new(report)) }
     }
 
