@@ -10,9 +10,7 @@ use std::{
 };
 
 use lipstream_engines::{
-    Result,
-    audio::front_end,
-    engine,
+    Result, engine,
     import::{self, Imported, Request, onnx::Precision},
     manifest::{Decoder, Family, Manifest, Package},
     runtime::{Device, Options},
@@ -70,9 +68,7 @@ fn paths(home: &Path, names: &[&str]) -> Vec<PathBuf> {
 }
 
 fn refused(package: &Package) -> String {
-    let error = engine::load(package, &cpu()).err().unwrap().to_string();
-    assert!(front_end(package, &cpu()).is_err() && engine::look_ahead(package.manifest()).is_none());
-    error
+    engine::load(package, &cpu()).err().unwrap().to_string()
 }
 
 #[test]

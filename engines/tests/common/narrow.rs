@@ -4,9 +4,16 @@
 
 #![allow(dead_code)]
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use lipstream_engines::tensor::Weights;
+use lipstream_engines::{
+    import::{self, Request, onnx::Precision},
+    tensor::Weights,
+};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 /// Names, shapes and numbers of a checkpoint.
@@ -19,7 +26,8 @@ pub struct Narrow {
 
 impl Narrow {
     pub fn open() -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/latent.safetensors");
+        // The folder of this crate, or of one beside it.
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engines/tests/data/latent.safetensors");
         let bytes = std::fs::read(path).unwrap();
         let listings = SafeTensors::read_metadata(&bytes).unwrap().1.metadata().clone().unwrap();
         Self { bytes, listings }
@@ -27,7 +35,8 @@ impl Narrow {
 
     /// What PyTorch computed.
     pub fn wanted(&self, name: &str) -> Vec<f32> {
-        super::common::numbers(&SafeTensors::deserialize(&self.bytes).unwrap(), name)
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        file.tensor(name).unwrap().data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     }
 
     /// The tensors of `latentsync`, `musetalk`, `vae`, `taesd` or `whisper`.
@@ -40,6 +49,38 @@ impl Narrow {
         };
         self.listings[network].lines().map(entry).collect()
     }
+}
+
+/// Writes MuseTalk's published files, of pictures of `side` pixels, into `home`, and imports them; the engine's folder.
+pub fn musetalk(home: &Path, side: usize) -> PathBuf {
+    let narrow = Narrow::open();
+    let unet = format!(r#"{{"norm_num_groups": 8, "attention_head_dim": 4, "data": {{"resolution": {side}}}}}"#);
+    let files = [
+        ("musetalk", unet.as_str()),
+        ("vae", r#"{"norm_num_groups": 4}"#),
+        ("taesd", "{}"),
+        ("whisper", r#"{"encoder_attention_heads": 4}"#),
+    ];
+    let write = |(name, config): &(&str, &str)| {
+        let folder = home.join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("config.json"), config).unwrap();
+        let weights =
+            folder.join(if *name == "whisper" { "model.safetensors" } else { "diffusion_pytorch_model.safetensors" });
+        fs::write(&weights, file(&narrow.checkpoint(name))).unwrap();
+        weights
+    };
+    let files: Vec<PathBuf> = files.iter().map(write).collect();
+    let request = Request {
+        family: None,
+        files: &files,
+        name: Some("mouth"),
+        precision: Precision::Fp32,
+        features: None,
+        licence: None,
+        replace: true,
+    };
+    import::import(&request, &home.join("engines"), &mut |_, _| Ok(())).unwrap().folder
 }
 
 /// A checkpoint as a safetensors file.

@@ -2,8 +2,9 @@
 //! which the encoder makes rows of 20 ms, of which a video frame takes ten.
 //!
 //! [`recording`] has the mel of a whole recording as the published programs compute it, for parity with them; [`Stream`] the causal
-//! one. Rows for a frame of a recording are chosen by [`window`]; those of a stream by the [`Timeline`](super::Timeline), by time.
+//! one, and [`hearing`] what an engine makes of it. Rows for a frame of a recording are chosen by [`window`]; those of a stream by the [`Timeline`](super::Timeline), by time.
 
+pub(crate) mod hearing;
 mod loudest;
 mod mel;
 pub mod recording;

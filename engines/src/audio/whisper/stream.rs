@@ -39,6 +39,20 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Time of a row.
+    pub fn row(&self) -> Duration {
+        Duration::from_millis(20)
+    }
+
+    /// Sound after a row's start that it waits for. The first of the new rows waits longest: for the others, for those ahead, and
+    /// for half an analysis frame of the last column.
+    pub fn overhang(&self) -> Duration {
+        let columns = (self.rows + self.ahead) * PER_ROW - 1;
+        Duration::from_micros(10_000 * columns as u64 + 12_500)
+    }
+}
+
 /// Evaluates the encoder: normalised mel `[80, columns]` and the number of columns to states `[columns / 2, row]`.
 pub type Evaluate = Box<dyn FnMut(&[f32], usize) -> Result<Vec<f32>> + Send>;
 
@@ -141,14 +155,11 @@ impl FrontEnd for Stream {
     }
 
     fn hop(&self) -> Duration {
-        Duration::from_millis(20)
+        self.context.row()
     }
 
-    /// The first of the new rows waits longest: for the others, for those ahead, and for half an analysis frame of the last
-    /// column.
     fn overhang(&self) -> Duration {
-        let columns = (self.context.rows + self.context.ahead) * PER_ROW - 1;
-        Duration::from_micros(10_000 * columns as u64 + 12_500)
+        self.context.overhang()
     }
 
     fn silence(&self) -> &[f32] {

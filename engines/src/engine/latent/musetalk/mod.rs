@@ -18,16 +18,12 @@ use painter::Painter;
 
 use crate::{
     Error, Result,
-    audio::{Pick, Tail, WindowSpec, front_end},
+    audio::{front_end, whisper::hearing},
     bank::ReferenceBank,
     engine::{Actor, Clip, Engine, Identity, Noise, Spec, Stage},
     manifest::{Mask, Package},
     runtime::Options,
 };
-
-/// Rows of what is heard, of 20 ms each, after the one of a frame's own time that belong to it: the last of ten at 25 frames a
-/// second (musetalk/utils/audio_processor.py).
-const AFTER: u32 = 5;
 
 /// The engine, loaded.
 pub struct MuseTalk {
@@ -44,22 +40,11 @@ impl MuseTalk {
         let section = painter::section(package)?;
         let front_end = front_end(package, options)?;
         let painter = Painter::load(package, options)?;
-        let (hop, overhang) = (front_end.hop(), front_end.overhang());
-        let rows = i64::from(AFTER) + 1 - section.sound.moments as i64..=i64::from(AFTER);
         let spec = Spec {
             name: manifest.name.clone(),
             family: manifest.family,
             front_end: front_end.key().to_owned(),
-            window: WindowSpec {
-                hop,
-                overhang,
-                taps: rows.map(|row| row * hop.as_nanos() as i64).collect(),
-                look_ahead: hop * AFTER + overhang,
-                dims: front_end.dims(),
-                silence: front_end.silence().into(),
-                pick: Pick::Before,
-                tail: Tail::Silence,
-            },
+            window: hearing::window(&*front_end, section.sound.moments),
             steps: None,
             passes: painter.stages.len(),
             references: package.gathers(),
