@@ -24,6 +24,7 @@ mod options;
 pub mod picture;
 pub mod stats;
 pub mod sync;
+pub mod synccheck;
 pub mod untouched;
 pub mod video;
 

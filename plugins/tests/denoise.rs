@@ -496,6 +496,26 @@ fn the_same_seed_gives_the_same_mouth() {
 }
 
 #[test]
+fn a_shift_gives_a_frame_the_features_of_another_time_and_declares_what_it_waits_for() {
+    let made = |shift: &str, pts: u64| {
+        let mut b = Bench::new(&[("feature-shift", shift)]);
+        b.hear(0, 500);
+        b.show(pts, &[someone()]).meta::<PatchMeta>().unwrap().patch().pixels.data.clone()
+    };
+    assert_eq!(made("-120", 360), made("0", 240));
+    assert_eq!(made("80", 160), made("0", 240));
+    assert_ne!(made("0", 360), made("0", 240));
+    let mut b = Bench::new(&[]);
+    b.video.set_live(true);
+    b.features.set_live(true);
+    assert_eq!(b.video.query_latency(), Some(ms(45 + 20)));
+    for (shift, more) in [(80, 80), (-120, 0), (40, 40), (0, 0)] {
+        b.element().set_property("feature-shift", shift);
+        assert_eq!(b.video.query_latency(), Some(ms(45 + 20 + more)), "{shift}");
+    }
+}
+
+#[test]
 fn a_seek_goes_up_both_ways() {
     let mut b = Bench::new(&[]);
     let seek = gst::event::Seek::new(

@@ -40,7 +40,18 @@ impl Rows {
     fn row(&self, i: usize) -> &[f32] {
         &self.0[i * WIDTH..(i + 1) * WIDTH]
     }
+
+    /// How well frame `i` of these goes with frame `j` of those: a cosine.
+    ///
+    /// # Panics
+    /// Where there is no such frame.
+    pub fn agreement(&self, i: usize, other: &Self, j: usize) -> f64 {
+        self.row(i).iter().zip(other.row(j)).map(|(a, b)| f64::from(a * b)).sum()
+    }
 }
+
+/// The lips of a face as the network sees them: x, y of 40 points in the unit aligned crop.
+pub type Lips = [f32; LIPS];
 
 /// How far picture and sound are apart.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,18 +95,26 @@ impl Expert {
 
     /// Vectors of the lips of `faces`, 25 a second: 111 landmarks in pixels each, gaps filled by straight lines.
     pub fn lips(&self, faces: &[Option<Vec<Point>>]) -> Result<Rows> {
-        let seen = |face: &Option<Vec<Point>>| {
-            let points = face.as_ref()?;
-            let crop = self.alignment.fit(points)?;
-            Some(points.get(landmarks::LIPS)?.iter().flat_map(|p| <[f32; 2]>::from(crop.apply(*p))).collect())
-        };
-        let seen: Vec<Option<Vec<f32>>> = faces.iter().map(seen).collect();
-        let mut data = vec![0.0; faces.len() * LIPS];
+        self.rows(&faces.iter().map(|face| self.see(face.as_ref()?)).collect::<Vec<_>>())
+    }
+
+    /// The lips of a face of 111 landmarks, in pixels; `None` of a degenerate one.
+    pub fn see(&self, points: &[Point]) -> Option<Lips> {
+        let crop = self.alignment.fit(points)?;
+        let mut lips = [0.0; LIPS];
+        let places = lips.as_chunks_mut::<2>().0.iter_mut().zip(points.get(landmarks::LIPS)?);
+        places.for_each(|(place, point)| *place = crop.apply(*point).into());
+        Some(lips)
+    }
+
+    /// Vectors of lips as [`see`](Self::see) gives them, 25 a second, gaps filled by straight lines.
+    pub fn rows(&self, seen: &[Option<Lips>]) -> Result<Rows> {
+        let mut data = vec![0.0; seen.len() * LIPS];
         for i in 0..LIPS {
             let one: Vec<Option<f32>> = seen.iter().map(|lips| Some(lips.as_ref()?[i])).collect();
             data.iter_mut().skip(i).step_by(LIPS).zip(series::fill(&one)).for_each(|(d, v)| *d = v as f32);
         }
-        rows(&self.lips, "lips", LIPS, &data, faces.len())
+        rows(&self.lips, "lips", LIPS, &data, seen.len())
     }
 
     /// Vectors of a sound, 16 kHz in -1..1, the last frame completed with silence.
@@ -157,8 +176,7 @@ pub fn offset(lips: &Rows, voice: &Rows) -> Option<Offset> {
     let at = |shift: i32| {
         let by = shift.unsigned_abs() as usize;
         let (l, v) = if shift >= 0 { (by, 0) } else { (0, by) };
-        let one = |i: usize| lips.row(l + i).iter().zip(voice.row(v + i)).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-        (0..n - by).map(one).sum::<f64>() / (n - by) as f64
+        (0..n - by).map(|i| lips.agreement(l + i, voice, v + i)).sum::<f64>() / (n - by) as f64
     };
     let curve: Vec<f64> = (-reach..=reach).map(at).collect();
     let best = (0..curve.len()).max_by(|a, b| curve[*a].total_cmp(&curve[*b]))?;
@@ -166,11 +184,11 @@ pub fn offset(lips: &Rows, voice: &Rows) -> Option<Offset> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Directions that turn irregularly, `late` frames later.
-    fn turning(frames: usize, late: usize) -> Rows {
+    pub(in super::super) fn turning(frames: usize, late: usize) -> Rows {
         let row = |i: usize| {
             let mut state = ((i + 100 - late) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
             let mut next = || {

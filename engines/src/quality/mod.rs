@@ -6,3 +6,4 @@
 pub mod expert;
 pub mod picture;
 pub mod series;
+pub mod sync;

@@ -29,12 +29,12 @@ pub(super) struct Network {
     /// Places of `points` and `face` among the outputs.
     outputs: [usize; 2],
     /// Reads the lips once more.
-    lips: Option<lips::Network>,
+    lips: Option<lips::LipReader>,
 }
 
 impl Network {
     /// Errors: a model of another signature.
-    pub fn new(model: Arc<Model>, lips: Option<lips::Network>) -> Result<Self> {
+    pub fn new(model: Arc<Model>, lips: Option<lips::LipReader>) -> Result<Self> {
         let signature = model.signature();
         let mismatch = |what: &str, expected: &str, found: String| Error::Mismatch {
             model: model.name().into(),
@@ -94,7 +94,7 @@ impl Network {
         let mut read: Vec<Option<Reading>> = read.collect();
         if let Some(lips) = &self.lips {
             let mut faces: Vec<_> = read.iter_mut().flatten().map(|r| r.points.as_mut_slice()).collect();
-            lips.read(frame, &mut faces)?;
+            lips.refine(frame, &mut faces)?;
         }
         Ok(read)
     }

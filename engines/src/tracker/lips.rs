@@ -4,7 +4,8 @@ use crate::{
     Error, Result,
     geometry::{Alignment, Point, Similarity, landmarks as face},
     image::{Crop, FrameView},
-    runtime::{Input, Model},
+    manifest::Package,
+    runtime::{Input, Model, Options},
 };
 
 /// Side of the network's window in pixels.
@@ -16,16 +17,29 @@ const COUNT: usize = face::LIPS.end;
 /// A point that lies further from the window's middle (unit window coordinates) is none of these lips.
 const FAR: f32 = 0.75;
 
+/// What the network looks at: the surroundings of a face's lips, cut out of a frame.
+pub struct LipWindow {
+    /// From frame pixels to the window's unit coordinates.
+    to_window: Similarity,
+    crop: Crop,
+}
+
 /// The lips network: a window around the lips that the landmark network found, in which they are seen twice and a half
 /// as large, to the 40 points of the lips.
-pub(super) struct Network {
+pub struct LipReader {
     model: Arc<Model>,
     alignment: Alignment,
 }
 
-impl Network {
+impl LipReader {
+    /// The tracker's own. Errors: a tracker without one, networks that do not load.
+    pub fn load(options: &Options) -> Result<Self> {
+        let engine = Package::find("tracker")?;
+        Self::new(engine.network("lips", options)?, engine.manifest().geometry.alignment.clone())
+    }
+
     /// Errors: a model of another signature.
-    pub fn new(model: Arc<Model>, alignment: Alignment) -> Result<Self> {
+    pub(super) fn new(model: Arc<Model>, alignment: Alignment) -> Result<Self> {
         let signature = model.signature();
         let ports = |ports: &[crate::runtime::Port]| {
             ports.iter().map(|p| format!("{} {}", p.name, p.describe())).collect::<Vec<_>>().join(", ")
@@ -45,24 +59,21 @@ impl Network {
         })
     }
 
-    /// Reads the lips of each face of `faces` (`[111]` points each, frame pixels) anew, in place, all in one run. Those
-    /// whose window cannot be cut, or in which no lips are found, stay as they are.
-    pub fn read(&self, frame: &FrameView, faces: &mut [&mut [Point]]) -> Result<()> {
-        let windows: Vec<Option<(Similarity, Crop)>> = faces
-            .iter()
-            .map(|points| {
-                let window = window(&self.alignment, points)?;
-                Some((window, Crop::take(frame, SIDE, &window)?))
-            })
-            .collect();
-        let count = windows.iter().flatten().count();
-        if count == 0 {
-            return Ok(());
+    /// The window around the lips of a face, `[111]` points in frame pixels. `None` where it cannot be cut.
+    pub fn window(&self, frame: &FrameView, points: &[Point]) -> Option<LipWindow> {
+        let to_window = window(&self.alignment, points)?;
+        Some(LipWindow { crop: Crop::take(frame, SIDE, &to_window)?, to_window })
+    }
+
+    /// The 40 points of the lips in each window, in frame pixels, all in one run; `None` where no lips are found.
+    pub fn read(&self, windows: &[&LipWindow]) -> Result<Vec<Option<Vec<Point>>>> {
+        if windows.is_empty() {
+            return Ok(Vec::new());
         }
         // Devices that compile a program for each shape see a handful of batch sizes only.
-        let batch = count.next_power_of_two();
+        let batch = windows.len().next_power_of_two();
         let mut data = Vec::with_capacity(batch * 3 * SIDE * SIDE);
-        windows.iter().flatten().for_each(|(_, crop)| data.extend_from_slice(&crop.to_rgb_planar()));
+        windows.iter().for_each(|window| data.extend_from_slice(&window.crop.to_rgb_planar()));
         data.resize(batch * 3 * SIDE * SIDE, 0.0);
         let outputs = self.model.run(&[Input { name: "window", shape: &[batch, 3, SIDE, SIDE], data: &data }])?;
         let found = outputs.first().map_or(&[][..], |o| &o.data);
@@ -74,14 +85,22 @@ impl Network {
                 found: format!("{} values", found.len()),
             });
         }
-        let mut rows = found.chunks_exact(COUNT * 2);
-        for (points, window) in faces.iter_mut().zip(&windows) {
-            let Some((window, _)) = window else { continue };
-            let (Some(row), Some(back)) = (rows.next(), window.inverse()) else { continue };
-            let near = |v: &f32| (v - 0.5).abs() < FAR;
-            if row.iter().all(near) {
-                let lips = row.as_chunks::<2>().0.iter().map(|p| back.apply(Point::from(*p)));
-                points[face::LIPS].iter_mut().zip(lips).for_each(|(point, lip)| *point = lip);
+        let near = |v: &f32| (v - 0.5).abs() < FAR;
+        let lips = |(window, row): (&&LipWindow, &[f32])| {
+            let back = window.to_window.inverse().filter(|_| row.iter().all(near))?;
+            Some(row.as_chunks::<2>().0.iter().map(|p| back.apply(Point::from(*p))).collect())
+        };
+        Ok(windows.iter().zip(found.chunks_exact(COUNT * 2)).map(lips).collect())
+    }
+
+    /// Reads the lips of each face of `faces` (`[111]` points each, frame pixels) anew, in place. Those whose window cannot be
+    /// cut, or in which no lips are found, stay as they are.
+    pub(super) fn refine(&self, frame: &FrameView, faces: &mut [&mut [Point]]) -> Result<()> {
+        let windows: Vec<Option<LipWindow>> = faces.iter().map(|points| self.window(frame, points)).collect();
+        let mut read = self.read(&windows.iter().flatten().collect::<Vec<_>>())?.into_iter();
+        for (points, _) in faces.iter_mut().zip(&windows).filter(|(_, window)| window.is_some()) {
+            if let Some(lips) = read.next().flatten() {
+                points[face::LIPS].copy_from_slice(&lips);
             }
         }
         Ok(())
@@ -100,7 +119,6 @@ fn window(alignment: &Alignment, points: &[Point]) -> Option<Similarity> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::Package;
 
     #[test]
     fn the_window_is_level_and_has_the_lips_in_its_middle() {

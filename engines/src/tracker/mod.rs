@@ -34,6 +34,7 @@ use crate::{
 use decode::Detection;
 use detector::{Detector, InputSize};
 use landmarks::{Network, Reading};
+pub use lips::{LipReader, LipWindow};
 use scene::Thumbnail;
 use track::{Track, rank};
 
@@ -160,7 +161,7 @@ impl Tracker {
             None => Detector::new(shared("detector")?, EMBEDDED_INPUT)?,
         };
         let lips = match engine.manifest().files.contains_key("lips") {
-            true => Some(lips::Network::new(shared("lips")?, engine.manifest().geometry.alignment.clone())?),
+            true => Some(lips::LipReader::new(shared("lips")?, engine.manifest().geometry.alignment.clone())?),
             false => None,
         };
         let network = Network::new(shared("landmarks")?, lips)?;

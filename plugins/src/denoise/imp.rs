@@ -154,7 +154,12 @@ impl ObjectImpl for LipDenoise {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let shift = |this: &Self| this.settings.lock().shift_latency();
+        let before = shift(self);
         self.settings.lock().set(pspec.name(), value);
+        if shift(self) != before {
+            self.tell_latency();
+        }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
@@ -258,7 +263,11 @@ impl ElementImpl for LipDenoise {
 
 impl LipDenoise {
     fn start(&self) -> Result<()> {
-        let settings = self.settings.lock().clone();
+        let settings = {
+            let mut settings = self.settings.lock();
+            settings.correction = 0;
+            settings.clone()
+        };
         let speaker = Speaker::new(&settings)?;
         let spec = speaker.spec().clone();
         let steps = speaker.steps() as u32;
@@ -338,6 +347,20 @@ impl LipDenoise {
     pub(crate) fn interrupt(&self, until: Option<gst::ClockTime>) {
         gst::debug!(CAT, imp = self, "interrupted, until {until:?}");
         self.gate.interrupt(until.map_or(0, gst::ClockTime::nseconds));
+    }
+
+    /// Shifts features by `by` ms beside what the property says.
+    pub(crate) fn correct(&self, by: i32) {
+        self.settings.lock().correction = by;
+        self.tell_latency();
+    }
+
+    /// The declared latency has changed.
+    fn tell_latency(&self) {
+        if self.state.lock().latency.is_some() {
+            self.ask_latency();
+        }
+        let _ = self.obj().post_message(gst::message::Latency::builder().src(&*self.obj()).build());
     }
 
     fn tell_rest(&self, time: Duration) {

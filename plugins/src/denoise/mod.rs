@@ -12,6 +12,9 @@
 //! features that it may look at are there. After the end of the features what is missing counts as silence. When live,
 //! a frame waits no longer than the declared latency; then it is late, keeps the last patch and goes.
 //!
+//! **Shift.** With `feature-shift` a frame is given the features of a later or an earlier time, and its mouth is earlier or later by as
+//! much. What must be waited for longer is declared as latency, whenever it changes.
+//!
 //! **Clips.** Frames of an engine with temporal layers are made together, a hop of them at a time, and leave one by one, each at
 //! its time: the hop and the time for computing it are declared as latency. A frame that is not made (no face, late) is not
 //! in a clip and costs the others nothing. The end of the stream, another person and a frame that can wait for no more

@@ -48,6 +48,9 @@ pub struct Settings {
     pub idle: Idle,
     pub idle_after: gst::ClockTime,
     pub seed: u64,
+    /// Milliseconds by which windows of features are taken later, both together. May change while the element runs.
+    pub feature_shift: i32,
+    pub correction: i32,
 }
 
 impl Default for Settings {
@@ -69,6 +72,8 @@ impl Default for Settings {
             idle: Idle::Rest,
             idle_after: gst::ClockTime::from_mseconds(400),
             seed: 0,
+            feature_shift: 0,
+            correction: 0,
         }
     }
 }
@@ -76,6 +81,17 @@ impl Default for Settings {
 impl Settings {
     pub fn idle_settings(&self) -> IdleSettings {
         IdleSettings { idle: self.idle, after: self.idle_after, fade: self.fade }
+    }
+
+    /// The running time whose features the frame of running time `time` is given.
+    pub fn shifted(&self, time: gst::ClockTime) -> gst::ClockTime {
+        let by = i64::from(self.feature_shift + self.correction) * 1_000_000;
+        gst::ClockTime::from_nseconds(time.nseconds().saturating_add_signed(by))
+    }
+
+    /// What frames must wait longer for features of a later time.
+    pub fn shift_latency(&self) -> gst::ClockTime {
+        self.shifted(gst::ClockTime::ZERO)
     }
 
     pub fn set(&mut self, name: &str, value: &glib::Value) {
@@ -98,6 +114,7 @@ impl Settings {
                 self.idle_after = gst::ClockTime::from_mseconds(value.get::<u32>().expect(checked).into());
             }
             "seed" => self.seed = value.get().expect(checked),
+            "feature-shift" => self.feature_shift = value.get().expect(checked),
             name => self.options.set(name, value),
         }
     }
@@ -119,6 +136,7 @@ impl Settings {
             "idle" => self.idle.to_value(),
             "idle-after" => (self.idle_after.mseconds() as u32).to_value(),
             "seed" => self.seed.to_value(),
+            "feature-shift" => self.feature_shift.to_value(),
             name => self.options.get(name),
         }
     }
@@ -215,6 +233,16 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .blurb("Seed of the noise: the same input, settings and seed give the same motion")
             .default_value(defaults.seed)
             .mutable_ready()
+            .build(),
+        glib::ParamSpecInt::builder("feature-shift")
+            .nick("Feature shift")
+            .blurb(
+                "Takes the features of a frame from so many milliseconds later, for a mouth that is late, or earlier where negative;                  later ones are waited for, which is declared as latency",
+            )
+            .minimum(-1000)
+            .maximum(1000)
+            .default_value(defaults.feature_shift)
+            .mutable_playing()
             .build(),
         stats::property(
             "Frames in, out, passed through (no patch), dropped and late; untouched: a structure that counts those that keep their own \

@@ -27,7 +27,7 @@ use super::{
     shared_work::{Missing, SharedWork},
     stats::DenoiseCounters,
 };
-use crate::{options, untouched::Why, video};
+use crate::{meta::face::Chosen, options, untouched::Why, video};
 
 /// Frames of all streams that may wait for one engine.
 const QUEUE: usize = 256;
@@ -55,8 +55,8 @@ pub struct Speaker {
     fade: Fade,
     pub presence: Presence,
     steps: usize,
-    /// Track whose mouth is driven.
-    track: Option<u64>,
+    /// Whose mouth is driven.
+    chosen: Chosen,
     /// Running time of the patch before.
     shown: Option<gst::ClockTime>,
     /// Interrupts heeded so far,
@@ -96,7 +96,7 @@ impl Speaker {
             fade: Fade::new(settings.fade),
             presence: Presence::default(),
             steps,
-            track: None,
+            chosen: Chosen::default(),
             shown: None,
             interrupts: 0,
             ease: None,
@@ -171,13 +171,8 @@ impl Speaker {
 
     /// The face that speaks: the one that did, else the largest.
     pub fn choose(&mut self, faces: Vec<Face>) -> Option<Face> {
-        let same = faces.iter().position(|f| Some(f.track_id) == self.track);
-        let largest = || {
-            let by_area = |(_, a): &(usize, &Face), (_, b): &(usize, &Face)| a.rect.area().total_cmp(&b.rect.area());
-            faces.iter().enumerate().max_by(by_area).map(|(i, _)| i)
-        };
-        let chosen = faces.get(same.or_else(largest)?)?.clone();
-        if self.track.replace(chosen.track_id) != Some(chosen.track_id) {
+        let (chosen, other) = self.chosen.choose(faces)?;
+        if other {
             // Another person: nothing of the last one's motion or pixels.
             self.close();
             self.forget();

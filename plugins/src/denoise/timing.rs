@@ -17,8 +17,9 @@ const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
 impl LipDenoise {
     /// Waits for the features of the frame of running time `time`, by a caller who has heeded so many interrupts.
     pub(super) fn wait(&self, time: gst::ClockTime, interrupts: u64) -> Wait {
+        let heard = self.settings.lock().shifted(time);
         self.gate.wait(
-            (time.nseconds(), interrupts),
+            (time.nseconds(), heard.nseconds(), interrupts),
             || self.featurespad.is_linked(),
             || self.state.lock().latency.is_some_and(|(live, _)| live),
             || self.deadline(time),
@@ -51,12 +52,13 @@ impl LipDenoise {
         let heard = self.featurespad.peer_query(&mut audio);
         let (video_live, mut min, mut max) = video.result();
         let mut live = answered && video_live;
+        let shift = self.settings.lock().shift_latency();
 
         let mut state = self.state.lock();
         if heard {
             let (audio_live, audio_min, audio_max) = audio.result();
             live |= audio_live;
-            min = min.max(audio_min + state.reach);
+            min = min.max(audio_min + state.reach + shift);
             max = match (max, audio_max) {
                 (Some(video), Some(audio)) => Some(video.min(audio)),
                 (video, audio) => video.or(audio),

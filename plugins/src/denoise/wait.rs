@@ -235,12 +235,12 @@ impl Gate {
         true
     }
 
-    /// Waits until the frame at `time` ns may have its window. `linked` tells whether the features pad has a peer;
+    /// Waits until the frame at `time` ns may have its window, that of `heard` ns. `linked` tells whether the features pad has a peer;
     /// `deadline` gives the clock and the time on it when the frame must go, `None` when it may wait for ever; `live`
     /// whether the pipeline is live; `interrupts` how many interrupts the caller has heeded.
     pub fn wait(
         &self,
-        (time, interrupts): (u64, u64),
+        (time, heard, interrupts): (u64, u64, u64),
         linked: impl Fn() -> bool,
         live: impl Fn() -> bool,
         deadline: impl Fn() -> Option<(gst::Clock, gst::ClockTime)>,
@@ -256,8 +256,8 @@ impl Gate {
             if inner.interrupts != interrupts {
                 return Wait::Interrupted;
             }
-            if timeline.ready(time) {
-                let window = timeline.window(time);
+            if timeline.ready(heard) {
+                let window = timeline.window(heard);
                 return Wait::Ready(window, inner.voice(time));
             }
             if !linked() {

@@ -29,7 +29,7 @@ macro_rules! number {
     )* };
 }
 
-number!(u64, f64);
+number!(u64, i64, f64);
 
 /// Makes a type for statistics, a field a line, with `to_structure` and `from_structure`: in the structure a `_` of a
 /// field's name is a `-`.

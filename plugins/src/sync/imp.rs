@@ -1,6 +1,9 @@
-use std::sync::{
-    LazyLock, OnceLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, LazyLock, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
@@ -12,7 +15,13 @@ use super::{
     properties::{self, Inner},
 };
 use crate::{
-    audioenc::LipAudioEnc, blend::LipBlend, denoise::LipDenoise, facetrack::LipFaceTrack, stats::Frames, video,
+    audioenc::LipAudioEnc,
+    blend::LipBlend,
+    denoise::LipDenoise,
+    facetrack::LipFaceTrack,
+    stats::Frames,
+    synccheck::{self, Actions, SyncCheck},
+    video,
 };
 
 static CAT: LazyLock<gst::DebugCategory> =
@@ -41,6 +50,17 @@ struct Parts {
     audio: gst::Element,
 }
 
+/// Where the sync check looks.
+#[derive(Clone, Copy)]
+enum Watched {
+    /// At frames to which the mouth is still to be pasted,
+    Before,
+    /// at those that leave,
+    After,
+    /// and at the voice.
+    Voice,
+}
+
 /// Pads of the tee that are in use.
 #[derive(Default)]
 struct Branches {
@@ -58,6 +78,12 @@ pub struct LipSync {
     branches: Mutex<Branches>,
     /// Running time in ns at which the audio that has entered ends.
     heard: AtomicU64,
+    /// Milliseconds from one check of the sync to the next, 0: none.
+    sync_check: AtomicU64,
+    /// Seconds.
+    sync_correct: Arc<AtomicU64>,
+    /// There between READY to PAUSED and back, where the sync is checked.
+    check: Mutex<Option<Arc<SyncCheck>>>,
 }
 
 #[glib::object_subclass]
@@ -79,6 +105,9 @@ impl ObjectSubclass for LipSync {
             parts: OnceLock::new(),
             branches: Mutex::default(),
             heard: AtomicU64::new(0),
+            sync_check: AtomicU64::new(0),
+            sync_correct: Arc::new(AtomicU64::new(60)),
+            check: Mutex::default(),
         }
     }
 }
@@ -106,6 +135,12 @@ impl ObjectImpl for LipSync {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let number = || u64::from(value.get::<u32>().expect("type checked upstream"));
+        match pspec.name() {
+            "sync-check" => self.sync_check.store(number(), Relaxed),
+            "sync-correct" => self.sync_correct.store(number(), Relaxed),
+            _ => {}
+        }
         for (inner, name) in properties::targets(pspec.name()) {
             if let Some(element) = self.inner(*inner) {
                 element.set_property_from_value(name, value);
@@ -114,8 +149,11 @@ impl ObjectImpl for LipSync {
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        if pspec.name() == "stats" {
-            return self.statistics().to_structure().to_value();
+        match pspec.name() {
+            "stats" => return self.statistics().to_structure().to_value(),
+            "sync-check" => return (self.sync_check.load(Relaxed) as u32).to_value(),
+            "sync-correct" => return (self.sync_correct.load(Relaxed) as u32).to_value(),
+            _ => {}
         }
         let target = properties::targets(pspec.name()).first();
         match target.and_then(|(inner, name)| Some((self.inner(*inner)?, name))) {
@@ -130,6 +168,7 @@ impl ObjectImpl for LipSync {
         let parts = self.build().map_err(|e| e.to_string());
         self.parts.set(parts).unwrap_or_else(|_| unreachable!("constructed runs once"));
         let weak = obj.downgrade();
+        self.watch();
         let passing = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
         self.audio_sink.add_probe(passing, move |pad, info| {
             if let Some(obj) = weak.upgrade() {
@@ -195,7 +234,18 @@ impl ElementImpl for LipSync {
             );
             return Err(gst::StateChangeError);
         }
-        self.parent_change_state(transition)
+        if transition == gst::StateChange::ReadyToPaused {
+            self.start_check()?;
+        }
+        let result = self.parent_change_state(transition);
+        let stopped = transition == gst::StateChange::PausedToReady
+            || (transition == gst::StateChange::ReadyToPaused && result.is_err());
+        if stopped {
+            // Dropped without the lock: its thread may be asking for it.
+            let check = self.check.lock().take();
+            drop(check);
+        }
+        result
     }
 }
 
@@ -295,6 +345,78 @@ impl LipSync {
         }
     }
 
+    /// Hands what passes to the sync check, while there is one.
+    fn watch(&self) {
+        let Some(Ok(parts)) = self.parts.get() else { return };
+        let pads = [
+            (parts.blend.static_pad("sink"), Watched::Before),
+            (parts.blend.static_pad("src"), Watched::After),
+            (parts.audioenc.static_pad("sink"), Watched::Voice),
+        ];
+        for (pad, watched) in pads {
+            let Some(pad) = pad else { continue };
+            let weak = self.obj().downgrade();
+            pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_FLUSH, move |pad, info| {
+                if let Some(obj) = weak.upgrade() {
+                    obj.imp().passes(watched, pad, info);
+                }
+                gst::PadProbeReturn::Ok
+            });
+        }
+    }
+
+    fn passes(&self, watched: Watched, pad: &gst::Pad, info: &gst::PadProbeInfo) {
+        let check = self.check.lock().clone();
+        let Some(check) = check else { return };
+        match &info.data {
+            Some(gst::PadProbeData::Buffer(buffer)) => match watched {
+                Watched::Before => check.before(buffer, self.pastes()),
+                Watched::After => check.after(pad, buffer),
+                Watched::Voice => check.hear(pad, buffer),
+            },
+            Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::FlushStop => check.flush(),
+            _ => {}
+        }
+    }
+
+    fn pastes(&self) -> bool {
+        self.inner(Inner::Blend).is_some_and(|blend| blend.property("enabled"))
+    }
+
+    fn start_check(&self) -> Result<(), gst::StateChangeError> {
+        let interval = Duration::from_millis(self.sync_check.load(Relaxed));
+        let Some(Ok(parts)) = self.parts.get() else { return Ok(()) };
+        if interval.is_zero() {
+            return Ok(());
+        }
+        let (denoise, bin) = (parts.denoise.downgrade(), self.obj().downgrade());
+        let actions = Actions {
+            correct_after: self.sync_correct.clone(),
+            shift: Box::new(move |by| {
+                if let Some(denoise) = denoise.upgrade() {
+                    denoise.imp().correct(by);
+                }
+            }),
+            tell: Box::new(move |change, time| {
+                if let Some(bin) = bin.upgrade() {
+                    // Nobody may be listening.
+                    let _ = bin.post_message(synccheck::message(&bin, change, time));
+                }
+            }),
+        };
+        let started = SyncCheck::start(interval, actions).map_err(|e| {
+            gst::element_imp_error!(
+                self,
+                gst::LibraryError::Init,
+                ("The sync check cannot start: {e}"),
+                ["sync-check=0 does without it"]
+            );
+            gst::StateChangeError
+        })?;
+        *self.check.lock() = Some(Arc::new(started));
+        Ok(())
+    }
+
     /// Notes how far the audio has come.
     fn listen(&self, pad: &gst::GhostPad, info: &gst::PadProbeInfo) {
         match &info.data {
@@ -351,6 +473,7 @@ impl LipSync {
             audioenc,
             denoise,
             blend,
+            check: self.check.lock().as_ref().map(|check| check.statistics()).unwrap_or_default(),
         }
     }
 }

@@ -10,6 +10,8 @@
 //! Audio leaves `audio_src` bit for bit as it came, at the running time at which it came. `video_src` without audio gives
 //! the video as it is; so does `audio_src` without video.
 //!
+//! With `sync-check` the bin judges [its own sync](crate::synccheck) as it runs.
+//!
 //! The action signal `interrupt` takes back what has been said so far, see [`crate::interrupt`].
 //!
 //! ```text
@@ -32,6 +34,7 @@ use crate::{
     denoise::DenoiseStats,
     facetrack::FaceTrackStats,
     stats::{Frames, Times, statistics},
+    synccheck::SyncStats,
     untouched::Untouched,
 };
 
@@ -51,12 +54,13 @@ statistics! {
         pub audioenc: AudioEncStats,
         pub denoise: DenoiseStats,
         pub blend: BlendStats,
+        pub check: SyncStats,
     }
 }
 
 impl LipSyncStats {
     /// How long each piece of work of the elements takes, by element and name, in the order of the way.
-    pub fn times(&self) -> [(&'static str, &'static str, &Times); 8] {
+    pub fn times(&self) -> [(&'static str, &'static str, &Times); 9] {
         let denoise = &self.denoise;
         [
             ("facetrack", "track", &self.facetrack.track),
@@ -67,6 +71,7 @@ impl LipSyncStats {
             ("denoise", "denoise", &denoise.denoise),
             ("denoise", "render", &denoise.render),
             ("blend", "blend", &self.blend.blend),
+            ("check", "check", &self.check.check),
         ]
     }
 }
@@ -80,7 +85,10 @@ mod tests {
     use lipstream_engines::stats::{Percentiles, Totals};
 
     use super::*;
-    use crate::denoise::{EngineStage, EngineStages};
+    use crate::{
+        denoise::{EngineStage, EngineStages},
+        synccheck::Lag,
+    };
 
     #[test]
     fn statistics_are_read_back_as_they_were_written() {
@@ -121,6 +129,14 @@ mod tests {
                 stages: EngineStages(vec![stage("step"), stage("refine")]),
             },
             blend: BlendStats { frames: frames(500), blend: times(24) },
+            check: SyncStats {
+                sync: Lag { offset: Some(-2), confidence: Some(0.25) },
+                source: Lag { offset: None, confidence: Some(0.125) },
+                check: times(25),
+                corrections: 26,
+                shift: -80,
+                missed: 27,
+            },
         };
         assert!(
             untouched.iter().filter(|(_, n)| *n > 0).map(|(why, n)| (why.name(), n)).eq([("covered", 5), ("late", 3)])

@@ -2,7 +2,7 @@
 
 use gst::{glib, prelude::*};
 
-use crate::{denoise, facetrack, options, stats};
+use crate::{denoise, facetrack, options, stats, synccheck};
 
 /// The elements inside that have properties of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub fn targets(name: &str) -> &'static [(Inner, &'static str)] {
         "idle" => &[(Denoise, "idle")],
         "idle-after" => &[(Denoise, "idle-after")],
         "seed" => &[(Denoise, "seed")],
+        "feature-shift" => &[(Denoise, "feature-shift")],
         "enabled" => &[(Blend, "enabled")],
         _ => &[],
     }
@@ -69,9 +70,12 @@ pub fn list() -> Vec<glib::ParamSpec> {
             "Frames in, out, passed through, dropped and late of the bin; untouched (those that keep their own mouth although \
              another was wanted, by reason, as lipdenoise counts them); interrupt-time (of the last interrupt, from the signal \
              to a frame at rest, in microseconds); the stats of the elements inside as facetrack, \
-             audioenc, denoise and blend",
+             audioenc, denoise and blend; what the sync check has found as check: sync-offset (frames of 40 ms by which the mouth \
+             that is made is late) and sync-confidence, source-offset and source-confidence (of the source's own lips), corrections, \
+             shift (of the features, in milliseconds), missed, and the times of a check",
         ),
     ];
+    list.extend(synccheck::properties());
     // Those that are called here as they are there.
     let own = |spec: &glib::ParamSpec| targets(spec.name()).iter().any(|(_, inner)| *inner == spec.name());
     for spec in facetrack::imp::properties().into_iter().chain(denoise::properties::list()).chain(options::properties())
