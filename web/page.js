@@ -221,6 +221,8 @@ function showSession(session) {
     ["Own mouth", untouched(session), untouched(session) !== "0"],
     ["Interval p99", `${(session.interval_p99_ms ?? 0).toFixed(0)} ms`],
     ["Restarts", session.restarts, session.restarts > 0],
+    ["Sync", inSync(session.sync_offset), Math.abs(session.sync_offset ?? 0) > 1],
+    ["Source's sync", inSync(session.source_sync_offset), Math.abs(session.source_sync_offset ?? 0) > 1],
     ["Clock skew", `${session.skew_ppm.toFixed(0)} ppm`],
     ["Last flush", session.flush_ms === null ? "–" : `${session.flush_ms.toFixed(0)} ms`],
     ["Face", session.face ? "followed" : "none", phase === "running" && !session.face],
@@ -353,6 +355,13 @@ function untouched(session) {
   const reasons = Object.entries(session.frames_untouched ?? {}).sort((a, b) => b[1] - a[1]);
   const total = reasons.reduce((sum, [, count]) => sum + count, 0);
   return total ? `${total.toLocaleString("en")} (${reasons[0][0]})` : "0";
+}
+
+// Frames of 40 ms by which a picture is late, as the sync check says.
+function inSync(frames) {
+  if (frames === null || frames === undefined) return "–";
+  if (Math.abs(frames) <= 1) return "in sync";
+  return `${Math.abs(frames) * 40} ms ${frames > 0 ? "late" : "early"}`;
 }
 
 function duration(seconds) {

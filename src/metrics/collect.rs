@@ -19,7 +19,7 @@ use crate::{
 type Reading = (&'static str, &'static str, fn(&Status) -> f64);
 
 /// Counters start again with the session.
-const COUNTERS: [Reading; 7] = [
+const COUNTERS: [Reading; 8] = [
     ("lipstream_session_frames_total", "Frames that left the graph", |s| s.frames as f64),
     ("lipstream_session_frames_held_total", "Frames shown again because none came", |s| s.frames_held as f64),
     ("lipstream_session_frames_late_total", "Frames shown with an older mouth", |s| s.frames_late as f64),
@@ -28,10 +28,13 @@ const COUNTERS: [Reading; 7] = [
         untouched::total(&s.frames_untouched) as f64
     }),
     ("lipstream_session_samples_missing_total", "Audio samples filled with silence", |s| s.samples_missing as f64),
+    ("lipstream_session_sync_corrections_total", "Times that a mouth that was off for long was corrected", |s| {
+        s.sync_corrections as f64
+    }),
     ("lipstream_session_restarts_total", "Restarts of the graph after a fault", |s| s.restarts as f64),
 ];
 
-const GAUGES: [Reading; 13] = [
+const GAUGES: [Reading; 18] = [
     ("lipstream_session_running", "1 while the graph runs", |s| f64::from(s.phase == Some(Phase::Running))),
     ("lipstream_session_viewers", "Viewers", |s| s.viewers as f64),
     ("lipstream_session_fps", "Frames a second, over the last second", |s| s.fps),
@@ -39,6 +42,19 @@ const GAUGES: [Reading; 13] = [
     ("lipstream_session_latency_seconds", "From voice in to lips out, inside the graph", |s| s.latency_ms / 1e3),
     ("lipstream_session_av_offset_seconds", "Video minus audio at the encoders", |s| s.av_offset_ms / 1e3),
     ("lipstream_session_skew_ratio", "How much faster the source's clock is than ours", |s| s.skew_ppm / 1e6),
+    ("lipstream_session_sync_offset_frames", "Frames of 40 ms by which the mouth that is made is late", |s| {
+        s.sync_offset.map_or(f64::NAN, |frames| frames as f64)
+    }),
+    ("lipstream_session_sync_confidence", "Confidence of that", |s| s.sync_confidence.unwrap_or(f64::NAN)),
+    ("lipstream_session_sync_shift_seconds", "How much later features are taken to correct it", |s| {
+        s.sync_shift_ms / 1e3
+    }),
+    ("lipstream_session_source_sync_offset_frames", "Frames of 40 ms by which the source's own picture is late", |s| {
+        s.source_sync_offset.map_or(f64::NAN, |frames| frames as f64)
+    }),
+    ("lipstream_session_source_sync_confidence", "Confidence of that", |s| {
+        s.source_sync_confidence.unwrap_or(f64::NAN)
+    }),
     ("lipstream_session_speaking", "1 while speech is spoken", |s| f64::from(s.speaking)),
     ("lipstream_session_speech_queued_seconds", "Speech that waits", |s| s.speech_queued_ms / 1e3),
     ("lipstream_session_flush_seconds", "Time that the last interruption took", |s| {

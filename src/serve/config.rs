@@ -107,6 +107,11 @@ section! {
         load: f64 = 0.85, within(0.05..=1000.0);
         /// Refuse sessions for the load of other programs too; false warns of it in the log.
         count_others: bool = false, any;
+        /// Seconds from one check of a session's sync of mouth and voice to the next; 0 checks none. Above 2 not every frame is judged.
+        sync_check_seconds: u32 = 1, within(0..=60);
+        /// Seconds for which a session's mouth must be off by the same before it is corrected, by two frames at most; 0 only
+        /// tells.
+        sync_correct_seconds: u32 = 60, within(0..=3600);
         /// What becomes of publishers to names that no session has: "refuse", or a graph, of which a session begins and ends
         /// with its publisher. "auto" is relay where only this machine reaches RTMP or a publish_key is set, else refuse.
         on_publish: String = "auto".into(), path_part;
@@ -404,6 +409,8 @@ impl Config {
             max_sessions: sessions.max_sessions as usize,
             load: sessions.load,
             count_others: sessions.count_others,
+            sync_check: Duration::from_secs(sessions.sync_check_seconds.into()),
+            sync_correct: Duration::from_secs(sessions.sync_correct_seconds.into()),
             on_publish: self.on_publish(),
             private_addresses: sessions.private_addresses,
             files: sessions.files,

@@ -3,18 +3,20 @@
 //! What a frame of an engine costs is measured once, by running the graph of an avatar at the pace of its pictures and counting
 //! CPU time; that is the price of a session before it has run. As fast as it goes the same graph takes less of it for a frame
 //! than a session does. What sessions take that run meanwhile is left out. Where the device is left to us, the plain CPU provider is measured beside what `auto` takes, and
-//! sessions get the cheaper one: for a small engine that is often the CPU. While sessions run, the CPU time that the
+//! sessions get the cheaper one: for a small engine that is often the CPU. Checking a session's sync is measured by itself, as it
+//! depends on neither engine nor picture. While sessions run, the CPU time that the
 //! process really takes is compared with the prices of those that run, and prices go up where reality is dearer. A session
 //! is let in when the prices of all and the new one's fit into the part of the cores that the configuration gives. What other
 //! programs take beside them is a warning, or a refusal where the configuration says so.
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use gst::prelude::*;
+use gstlipstream::synccheck;
 use parking_lot::Mutex;
 
 use super::{Capacity, Refusal};
@@ -93,6 +95,9 @@ pub struct CapacityMeter {
     part: f64,
     /// Whether the load of other programs refuses sessions.
     count_others: bool,
+    /// Time from one check of a session's sync to the next, zero for none, and the cores that it takes, once measured.
+    sync_check: Duration,
+    check: OnceLock<f64>,
     /// Prices by engine.
     prices: Mutex<HashMap<String, Arc<Price>>>,
     /// Held while one is measured.
@@ -102,12 +107,14 @@ pub struct CapacityMeter {
 
 impl CapacityMeter {
     /// `part` is the part of the cores that sessions may use.
-    pub fn new(part: f64, count_others: bool) -> Self {
+    pub fn new(part: f64, count_others: bool, sync_check: Duration) -> Self {
         let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
         Self {
             cores,
             part,
             count_others,
+            sync_check,
+            check: OnceLock::new(),
             prices: Mutex::default(),
             measuring: Mutex::default(),
             load: Mutex::new(Load { factor: 1.0, ..Load::default() }),
@@ -117,6 +124,7 @@ impl CapacityMeter {
     /// Measures the cost of a frame of `engine` on the first call, which takes one to four seconds, more of a slow engine. Before
     /// it a session costs all there is. Returns the device that its sessions should use where `device` is `auto`.
     pub fn calibrate(&self, avatars: &avatar::Store, engine: &str, device: &str) -> String {
+        self.check.get_or_init(|| self.measure_check());
         let known = || self.prices.lock().get(engine).cloned();
         let price = known().unwrap_or_else(|| {
             let _measuring = self.measuring.lock();
@@ -149,6 +157,23 @@ impl CapacityMeter {
         price.device.clone()
     }
 
+    /// Cores that a session's sync check takes.
+    fn measure_check(&self) -> f64 {
+        if self.sync_check.is_zero() {
+            return 0.0;
+        }
+        match synccheck::cost(self.sync_check) {
+            Ok(cores) => {
+                tracing::info!("checking the sync of a session costs {:.1} ms of CPU time a second", cores * 1e3);
+                cores * CONTENTION
+            }
+            Err(error) => {
+                tracing::warn!("what checking the sync of a session costs is not known: {error}");
+                0.0
+            }
+        }
+    }
+
     /// A price of a frame that makes one session fill the machine.
     fn all(&self) -> f64 {
         self.cores * self.part / 25.0
@@ -159,7 +184,8 @@ impl CapacityMeter {
         let Demand { picture, engine, .. } = demand;
         let pixels = (picture.width as f64 * picture.height as f64) / (STANDARD.width as f64 * STANDARD.height as f64);
         let frame = self.prices.lock().get(engine).map_or(self.all(), |price| price.frame);
-        frame * self.load.lock().factor * pixels * demand.fps()
+        let check = self.check.get().copied().unwrap_or(0.0);
+        (frame * pixels * demand.fps() + check) * self.load.lock().factor
     }
 
     /// Whether a session fits beside those that run; with a warning where it does, but other programs
@@ -352,6 +378,8 @@ mod tests {
             cores: 2.0,
             part: 0.85,
             count_others: false,
+            sync_check: Duration::ZERO,
+            check: OnceLock::new(),
             prices: Mutex::default(),
             measuring: Mutex::default(),
             load: Mutex::default(),
@@ -387,8 +415,18 @@ mod tests {
     }
 
     #[test]
+    fn checking_the_sync_is_part_of_the_price() {
+        let meter = priced(0.010);
+        meter.check.set(0.03).unwrap();
+        assert!((meter.cost(&demand(STANDARD)) - 0.28).abs() < 1e-9);
+        let large = Picture { width: 2560, height: 1440, fps: (25, 1) };
+        assert!((meter.cost(&demand(large)) - 1.03).abs() < 1e-9, "it does not grow with the picture");
+        assert_eq!(meter.report(&vec![demand(STANDARD); 5], "compact").sessions_left, 1);
+    }
+
+    #[test]
     fn where_nothing_could_be_measured_one_session_is_tried() {
-        let meter = CapacityMeter::new(0.85, true);
+        let meter = CapacityMeter::new(0.85, true, Duration::ZERO);
         meter.insert("compact", Price { frame: meter.all(), device: "auto".into(), measured: false });
         meter.load.lock().others = 0.5;
         meter.admit(&demand(STANDARD), &[]).expect("it tells why it does not run");

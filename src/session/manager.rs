@@ -43,6 +43,10 @@ pub struct Settings {
     pub load: f64,
     /// Whether sessions are refused for the load of other programs.
     pub count_others: bool,
+    /// Time from one check of a session's sync to the next; zero: none.
+    pub sync_check: Duration,
+    /// How long a session's mouth must be off by the same before its features are shifted; zero: for ever.
+    pub sync_correct: Duration,
     /// Whether sessions may read from and push to loopback and private addresses.
     pub private_addresses: bool,
     /// Whether sessions may read `file://` URLs.
@@ -76,6 +80,8 @@ impl Default for Settings {
             max_sessions: 64,
             load: 0.85,
             count_others: false,
+            sync_check: Duration::from_secs(1),
+            sync_correct: Duration::from_secs(60),
             private_addresses: false,
             files: false,
             on_publish: OnPublish::Refuse,
@@ -102,7 +108,7 @@ pub struct Manager {
 impl Manager {
     pub fn new(settings: Settings, avatars: Arc<avatar::Store>) -> Arc<Self> {
         let manager = Arc::new(Self {
-            meter: capacity::CapacityMeter::new(settings.load, settings.count_others),
+            meter: capacity::CapacityMeter::new(settings.load, settings.count_others, settings.sync_check),
             reach: Reach::default(),
             settings,
             avatars,

@@ -10,7 +10,10 @@ use std::{
 
 use gst::prelude::*;
 use gst_app::{AppSink, AppSinkCallbacks, AppSrc};
-use gstlipstream::sync::LipSyncStats;
+use gstlipstream::{
+    sync::LipSyncStats,
+    synccheck::{self, Change},
+};
 use parking_lot::Mutex;
 
 use super::{
@@ -46,6 +49,8 @@ pub struct RunningGraph {
     pub dropped: AtomicU64,
     /// How often the mouth has come to rest after an interruption.
     pub rests: AtomicU64,
+    /// What the sync check has told and nobody has taken.
+    pub sync_changes: Mutex<Vec<Change>>,
 }
 
 /// The encoders of a graph; they do not keep it alive.
@@ -148,6 +153,7 @@ impl RunningGraph {
             failure: Mutex::new(None),
             dropped: AtomicU64::new(0),
             rests: AtomicU64::new(0),
+            sync_changes: Mutex::default(),
         });
         graph.measure(&lipsync)?;
         let starts = Codec::ALL.map(|codec| EncoderStart::behind(pipeline.by_name(&format!("{codec}-valve"))));
@@ -244,6 +250,9 @@ impl RunningGraph {
                 }
                 gst::MessageView::Element(element) if element.has_name("lipstream-interrupt") => {
                     self.rests.fetch_add(1, Ordering::Relaxed);
+                }
+                gst::MessageView::Element(element) => {
+                    self.sync_changes.lock().extend(element.structure().and_then(synccheck::change));
                 }
                 gst::MessageView::Warning(warning) => tracing::warn!("{}", warning.error().message()),
                 _ => {}

@@ -59,6 +59,7 @@ struct Before {
     dropped: AtomicU64,
     late: AtomicU64,
     untouched: Mutex<Untouched>,
+    corrections: AtomicU64,
 }
 
 struct State {
@@ -342,7 +343,10 @@ impl Session {
             }
             None => PictureSource::Live,
         };
+        let settings = self.manager.upgrade().map(|manager| manager.settings().clone()).unwrap_or_default();
         let graph = RunningGraph::start(launch, &self.outlet, |lipsync| {
+            lipsync.set_property("sync-check", settings.sync_check.as_millis() as u32);
+            lipsync.set_property("sync-correct", settings.sync_correct.as_secs() as u32);
             // A bank belongs to the engine that it was gathered for.
             let engine: String = lipsync.property("engine");
             let bank = self.avatar.as_ref().and_then(|avatar| avatar.bank_for(&engine));
@@ -387,6 +391,7 @@ impl Session {
                 (&self.before.held, running.pacer.control.held.load(Ordering::Relaxed)),
                 (&self.before.dropped, running.graph.dropped.load(Ordering::Relaxed)),
                 (&self.before.late, stats.frames.late),
+                (&self.before.corrections, stats.check.corrections),
             ] {
                 counter.fetch_add(count, Ordering::Relaxed);
             }
@@ -413,15 +418,19 @@ impl Session {
 
     /// What is due: a restart, an end for want of viewers, a beginning for a session that is always on.
     pub(super) fn look_after(self: &Arc<Self>) {
-        let (failure, lasted, runs, again, ended) = {
+        let (failure, changes, lasted, runs, again, ended) = {
             let state = self.state.lock();
             let running = state.running.as_ref();
             let failure = running.and_then(|r| r.pacer.control.failure.lock().clone().or_else(|| r.graph.failure()));
+            let changes = running.map(|r| std::mem::take(&mut *r.graph.sync_changes.lock())).unwrap_or_default();
             let lasted = running.map_or(Duration::ZERO, |r| r.since.elapsed());
-            (failure, lasted, running.is_some(), state.again, state.ended)
+            (failure, changes, lasted, running.is_some(), state.again, state.ended)
         };
         if ended {
             return;
+        }
+        for change in changes {
+            status::tell_sync(self.id(), change);
         }
         if let Some(failure) = failure {
             tracing::warn!("session `{}`: {failure}; it starts again", self.id());
@@ -526,6 +535,7 @@ impl Session {
             frames_untouched: self.before.untouched.lock().clone(),
             frames_dropped: self.jitter_buffer.dropped() + self.before.dropped.load(Ordering::Relaxed),
             skew_ppm: self.jitter_buffer.skew(),
+            sync_corrections: self.before.corrections.load(Ordering::Relaxed),
             ..Status::default()
         };
         (status.pushes, status.pull) = self.links.status();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gstlipstream::{stats::Times, sync::LipSyncStats};
+use gstlipstream::{stats::Times, sync::LipSyncStats, synccheck::Change};
 use lipstream_engines::stats::Totals;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -75,6 +75,18 @@ pub struct Status {
     pub av_offset_ms: f64,
     /// How fast the source's clock is against ours, in parts per million.
     pub skew_ppm: f64,
+    /// Frames of 40 ms by which the mouth that is made is later than the voice, by the sync check; null before eight seconds of
+    /// speech, and where lips and voice do not tell. What it says is right within one frame.
+    pub sync_offset: Option<i64>,
+    /// How much better they agree there than elsewhere, 0..1: above 0.1 in most faces.
+    pub sync_confidence: Option<f64>,
+    /// The same of the source's own lips: more than one frame means that its picture and sound are apart, about which
+    /// nothing is done. Null where its voice is not the one that is heard.
+    pub source_sync_offset: Option<i64>,
+    pub source_sync_confidence: Option<f64>,
+    /// Times that the mouth was off for long and was corrected, and by how much later features are taken for that.
+    pub sync_corrections: u64,
+    pub sync_shift_ms: f64,
     pub speaking: bool,
     pub speech_queued_ms: f64,
     /// Of the last interruption: until the mouth was at rest and the queue empty.
@@ -171,6 +183,11 @@ pub(super) fn read_stats(status: &mut Status, stats: &LipSyncStats) {
     let ms = |us: u64| us as f64 / 1e3;
     status.frames_late += stats.frames.late;
     untouched::add(&mut status.frames_untouched, untouched::of(&stats.untouched));
+    let check = &stats.check;
+    (status.sync_offset, status.sync_confidence) = (check.sync.offset, check.sync.confidence);
+    (status.source_sync_offset, status.source_sync_confidence) = (check.source.offset, check.source.confidence);
+    status.sync_corrections += check.corrections;
+    status.sync_shift_ms = check.shift as f64;
     status.stages.extend(stats.times().map(|(_, name, Times { percentiles, totals })| StageTimes {
         name: name.to_owned(),
         p50_ms: ms(percentiles.p50),
@@ -185,4 +202,30 @@ pub(super) fn read_stats(status: &mut Status, stats: &LipSyncStats) {
         p50_ms: ms(stage.p50),
         p95_ms: ms(stage.p95),
     }));
+}
+
+/// Writes to the log what the sync check of a session has told.
+pub(super) fn tell_sync(id: &str, change: Change) {
+    let apart = |frames: i32| format!("{} ms {}", frames.abs() * 40, if frames > 0 { "late" } else { "early" });
+    match change {
+        Change::OutOfSync { frames } => {
+            tracing::warn!("session `{id}`: the mouth is {} for its voice", apart(frames));
+        }
+        Change::InSync => tracing::info!("session `{id}`: mouth and voice are in sync again"),
+        Change::Corrected { frames, shift } => tracing::warn!(
+            "session `{id}`: the mouth was {} for long; features are taken {} ms later now",
+            apart(frames),
+            shift * 40
+        ),
+        Change::Beyond { frames } => tracing::warn!(
+            "session `{id}`: the mouth is {} and corrected as far as it may be; `feature-shift` of the graph's lipsync shifts it further",
+            apart(frames)
+        ),
+        Change::SourceOutOfSync { frames } => tracing::warn!(
+            "session `{id}`: the source's own picture is {} for its sound, which is left as it is; delay the sound or the picture \
+             where they are made",
+            apart(frames)
+        ),
+        Change::SourceInSync => tracing::info!("session `{id}`: the source's picture and sound are in sync again"),
+    }
 }

@@ -20,6 +20,7 @@
 //! | `beyond` | it is, and features are shifted by two frames already |
 //! | `source-out-of-sync`, `source-in-sync` | the source's own lips are off its own voice, about which nothing is done; no longer |
 
+mod cost;
 mod drift;
 mod inbox;
 mod judge;
@@ -42,8 +43,8 @@ use lipstream_engines::{
 };
 use parking_lot::Mutex;
 
-pub use self::drift::Change;
 pub use self::stats::{Lag, SyncStats};
+pub use self::{cost::cost, drift::Change};
 use self::{inbox::Inbox, judge::Judge};
 use crate::{
     meta::{
