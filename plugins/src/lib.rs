@@ -8,7 +8,7 @@
 //! | [`lipblend`](blend) | pastes the patch |
 //! | [`lipcolor`](color) | high dynamic range and transparent pictures to what the others take |
 //! | [`lippicture`](picture) | the bin that makes decoded pictures of any kind such as the others work on |
-//! | [`lipsync`](sync) | the bin that holds the four |
+//! | [`lipsync`](sync) | the bin that holds the four, and [judges](synccheck) whether it is in sync |
 
 use gst::glib;
 
