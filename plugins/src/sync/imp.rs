@@ -390,6 +390,7 @@ impl LipSync {
             return Ok(());
         }
         let (denoise, bin) = (parts.denoise.downgrade(), self.obj().downgrade());
+        let failing = bin.clone();
         let actions = Actions {
             correct_after: self.sync_correct.clone(),
             shift: Box::new(move |by| {
@@ -401,6 +402,15 @@ impl LipSync {
                 if let Some(bin) = bin.upgrade() {
                     // Nobody may be listening.
                     let _ = bin.post_message(synccheck::message(&bin, change, time));
+                }
+            }),
+            fail: Box::new(move |error| {
+                if let Some(bin) = failing.upgrade() {
+                    gst::element_warning!(
+                        bin,
+                        gst::LibraryError::Failed,
+                        ("The sync is not checked any more: {error}")
+                    );
                 }
             }),
         };

@@ -70,7 +70,8 @@ impl Judge {
         let thread = std::thread::Builder::new().name("sync-check".into()).spawn(move || {
             yield_to_frames();
             if let Err(error) = run(&own_inbox, judge, &actions, &own_found) {
-                gst::error!(CAT, "the sync is not checked any more: {error}");
+                *own_found.lags.lock() = Default::default();
+                (actions.fail)(error);
             }
         });
         let thread = thread.map_err(|e| Error::invalid(format!("no thread for the sync check: {e}")))?;

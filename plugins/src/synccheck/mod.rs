@@ -67,6 +67,8 @@ pub struct Actions {
     pub shift: Box<dyn Fn(i32) + Send>,
     /// Tells of a change at a running time.
     pub tell: Box<dyn Fn(Change, Duration) + Send>,
+    /// Says that nothing is checked any more, and why.
+    pub fail: Box<dyn Fn(lipstream_engines::Error) + Send>,
 }
 
 /// The check of one stream; dropping it ends its thread.

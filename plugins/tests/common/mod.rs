@@ -3,7 +3,7 @@
 
 pub mod live;
 
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
@@ -113,6 +113,11 @@ pub fn frame_with(info: &VideoInfo, pts: gst::ClockTime, faces: &[Face]) -> gst:
 
 /// What the features of the embedded engine look like.
 pub fn features_info() -> FeaturesInfo {
+    static INFO: OnceLock<FeaturesInfo> = OnceLock::new();
+    INFO.get_or_init(read_features_info).clone()
+}
+
+fn read_features_info() -> FeaturesInfo {
     let engine = Package::find("compact").expect("the embedded engine");
     let options = lipstream_engines::runtime::Options::default();
     let encoder = lipstream_engines::audio::front_end(&engine, &options).expect("an encoder").key().to_owned();

@@ -160,12 +160,12 @@ impl SyncJudge {
 
     /// Of the mouth that was made.
     pub fn made(&self) -> Option<Verdict> {
-        self.agreement[0].verdict()
+        self.agreement[0].verdict(agreement::RELATED)
     }
 
     /// Of the source's own.
     pub fn source(&self) -> Option<Verdict> {
-        self.agreement[1].verdict()
+        self.agreement[1].verdict(agreement::UNKNOWN)
     }
 
     /// Judges what has come since the last check, if it is time. `None` if it is not.
