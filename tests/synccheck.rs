@@ -9,7 +9,6 @@ use std::{
 };
 
 use common::{ffmpeg, lipstream, root, succeed};
-use gst::prelude::*;
 use lipstream::{
     avatar,
     live::{CHANNELS, Codec, Picture, RATE, Slot},
