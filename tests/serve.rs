@@ -206,6 +206,41 @@ fn sessions_are_created_changed_and_deleted() {
 }
 
 #[test]
+fn an_engine_that_the_device_cannot_hold_is_refused_before_it_is_loaded() {
+    let server = Server::start(&[NO_DEMO]);
+    let engine = server.folder.path().join("data/lipstream/engines/huge");
+    std::fs::create_dir_all(&engine).expect("is made");
+    let own = root().join("engines/models/compact");
+    for name in ["audio.onnx", "motion.onnx", "refine.onnx", "basis.safetensors"] {
+        std::fs::copy(own.join(name), engine.join(name)).expect("is copied");
+    }
+    let manifest = std::fs::read_to_string(own.join("engine.toml")).expect("is there");
+    let create = |cost: &str| {
+        let text = manifest.replace("name = \"compact\"", "name = \"huge\"").replace("refine = 0.2839", cost);
+        assert!(text.contains(cost));
+        std::fs::write(engine.join("engine.toml"), text).expect("is written");
+        let spec = json!({"id": "x", "graph": "relay", "engine": "huge", "params": {"steps": "4"}});
+        let (status, kind, text) =
+            server.send("POST", "/api/v1/sessions", "application/json", spec.to_string().as_bytes());
+        assert_eq!(kind.split(';').next(), Some("application/problem+json"), "{text}");
+        (status, serde_json::from_str::<Value>(&text).expect("is JSON"))
+    };
+    // A million GFLOP a frame, 25 times a second.
+    let (status, problem) = create("refine = 1e6");
+    assert_eq!((status, problem["type"].as_str()), (503, Some("urn:lipstream:full")), "{problem}");
+    let detail = problem["detail"].as_str().expect("is text");
+    assert!(
+        detail.starts_with("engine `huge` needs 25000 TFLOP/s at 25 fps and 4 steps, this device gave ")
+            && detail.contains(" in 2 s of measuring; take fewer steps"),
+        "{detail}"
+    );
+    let (status, problem) = create("refine = 0.2839\n\n[cost.held_mb]\nrefine = 9e6");
+    let detail = problem["detail"].as_str().expect("is text");
+    assert!(status == 503 && detail.starts_with("engine `huge` needs 9900.0 GB, "), "{status} {detail}");
+    assert!(detail.contains(" GB are free; "), "{detail}");
+}
+
+#[test]
 fn a_video_becomes_an_avatar_and_what_is_none_is_told_why() {
     let server = Server::start(&[NO_DEMO]);
     let job = |method: &str, path: &str, kind: &str, body: &[u8]| {

@@ -54,10 +54,16 @@ fn engines_lists_licence_and_cost() {
     let compact = json.as_array().unwrap().iter().find(|e| e["name"] == "compact").unwrap();
     assert_eq!(compact["location"], "embedded");
     assert!(compact["gflop_per_frame"].as_f64().unwrap() > 0.0 && compact["bytes"].as_u64().unwrap() > 1000);
+    let stages = compact["gflop_by_stage"].as_object().unwrap();
+    assert!(["front_end", "step", "refine"].iter().all(|stage| stages[*stage].as_f64().unwrap() > 0.0), "{compact}");
+    assert_eq!(compact["step_passes"], 2);
     assert!(!compact["licence"].as_str().unwrap().is_empty());
     assert!(compact.get("error").is_none(), "{compact}");
     let text = stdout(succeed(lipstream(folder.path()).arg("engines")));
-    assert!(text.contains("compact") && text.contains("GFLOP a frame"), "{text}");
+    assert!(
+        text.contains("compact") && text.contains("GFLOP a frame") && text.contains("step 0.0010 x 2 GFLOP"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -1,10 +1,14 @@
 use std::{
     borrow::Cow,
+    collections::HashMap,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, LazyLock},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use etcetera::BaseStrategy;
+use parking_lot::Mutex;
 
 use super::{Family, Features, FileEntry, Manifest};
 use crate::{
@@ -210,8 +214,7 @@ impl Package {
     /// An error unless a file of the folder has the hash `wanted`; it is read piece by piece.
     fn verify(&self, folder: &Path, part: &str, path: &str, wanted: &str) -> Result<()> {
         let full = folder.join(path);
-        let failed = |e| self.explained(part, &full, Error::io(&full, e));
-        let found = std::fs::File::open(&full).and_then(sha256_of).map_err(failed)?;
+        let found = hash(&full).map_err(|e| self.explained(part, &full, Error::io(&full, e)))?;
         if found == wanted { Ok(()) } else { Err(self.altered(path, wanted, found)) }
     }
 
@@ -309,6 +312,30 @@ impl Package {
     fn sizes(&self) -> impl Iterator<Item = u64> {
         self.manifest.files.keys().map(|part| self.size_of(part))
     }
+}
+
+/// SHA-256 of a file. That of one that has not been written since is known: gigabytes of weights take seconds to read.
+fn hash(path: &Path) -> std::io::Result<String> {
+    /// Device, inode, length, and time of the last change in nanoseconds.
+    type Stamp = (u64, u64, u64, i128);
+    static KNOWN: LazyLock<Mutex<HashMap<PathBuf, (Stamp, String)>>> = LazyLock::new(Default::default);
+    let file = std::fs::File::open(path)?;
+    let meta = file.metadata()?;
+    let changed = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
+    let stamp = (meta.dev(), meta.ino(), meta.len(), changed);
+    if let Some((_, hash)) = KNOWN.lock().get(path).filter(|(known, _)| *known == stamp) {
+        return Ok(hash.clone());
+    }
+    let hash = sha256_of(file)?;
+    // Clocks of file systems are coarse: what changed just now may change again under the same time.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i128);
+    if now - changed > 2_000_000_000 {
+        let mut known = KNOWN.lock();
+        // What was removed since is of no use.
+        known.retain(|path, _| path.exists());
+        known.insert(path.to_owned(), (stamp, hash.clone()));
+    }
+    Ok(hash)
 }
 
 /// Folders in the making have names that begin with a dot.
