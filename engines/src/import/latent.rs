@@ -15,7 +15,7 @@ use super::{
     vae,
     whisper::{self, Last},
 };
-use crate::{Error, Result, manifest::Family, tensor::Weights};
+use crate::{Error, Result, audio::whisper::hearing::CONTEXT, manifest::Family, tensor::Weights};
 
 /// What is published, where no configuration says otherwise.
 const GROUPS: usize = 32;
@@ -31,8 +31,8 @@ const TERMS: &str = "its U-Net stems from Stable Diffusion 1.5, whose CreativeML
                      used for; its publisher may say more";
 /// Moments of sound that a frame hears.
 const MOMENTS: usize = 10;
-/// Frames of the 30 seconds that Whisper takes at once.
-const FRAMES_HEARD: f64 = 30.0 * FRAME_RATE;
+/// Rows of Whisper's states a second.
+const ROWS: f64 = 50.0;
 /// Largest picture, clip and numbers of steps, groups or heads of a configuration.
 const MOST: usize = 1024;
 
@@ -182,7 +182,7 @@ fn common(files: Files, last: Last) -> Result<Common> {
             "whisper",
             Rc::new(whisper),
             Stage::FrontEnd,
-            (1.0 / FRAMES_HEARD) as f32,
+            (ROWS / (CONTEXT.rows as f64 * FRAME_RATE)) as f32,
             Box::new(move |graph, weights| whisper::encoder(graph, weights, heads_heard, last)),
         ),
         // The masked face and the whole one.

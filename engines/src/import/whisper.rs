@@ -6,7 +6,7 @@ use super::{
     onnx::{Conv, Dim, Graph, Value},
     transformer::{Rows, attention, layer_norm, linear},
 };
-use crate::{Error, Result, tensor::Weights};
+use crate::{Error, Result, audio::whisper::hearing::CONTEXT, tensor::Weights};
 
 /// Mel columns of the 30 seconds that it was trained on.
 pub const COLUMNS: usize = 3000;
@@ -92,7 +92,7 @@ pub fn encoder(graph: &mut Graph, weights: &Weights, heads: usize, last: Last) -
     if blocks == 0 {
         taken.shape(&format!("{}.0.{}.weight", layout.block, layout.norms[0]))?;
     }
-    let mel = graph.input("mel", &[Dim::Free("batch"), Dim::Fixed(mels), Dim::Nominal("mel_columns", COLUMNS)]);
+    let mel = graph.input("mel", &[Dim::Free("batch"), Dim::Fixed(mels), Dim::Nominal("mel_columns", CONTEXT.columns)]);
     // One row of a picture, so that one kind of convolution does.
     let x = graph.reshape(&mel, &[0, mels as i64, 1, -1]);
     let x = graph.picture(x, [mels, 1, COLUMNS]);

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Every 40 ms the last two seconds are shown, of which the last 80 ms are there for the rows before them alone.
-const CONTEXT: Context = Context { columns: 200, rows: 2, ahead: 4 };
+pub(crate) const CONTEXT: Context = Context { columns: 200, rows: 2, ahead: 4 };
 /// Rows after that of a frame's own time which belong to its window: the last of ten at 25 frames a second, in both families.
 const AFTER: u32 = 5;
 
