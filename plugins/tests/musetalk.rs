@@ -7,7 +7,7 @@ mod narrow;
 use common::{
     a_face, frame_with,
     live::{Live, people, voice},
-    ms, stat, video_info,
+    ms, person, stat, video_info,
 };
 use gst::prelude::*;
 use gst_check::Harness;
@@ -157,4 +157,35 @@ fn bins_share_the_batches_of_every_stage() {
         live.check();
         assert_eq!(live.stat("dropped"), 0);
     }
+}
+
+/// A muxer takes audio only beside video, and no frame comes before all of the audio was heard.
+#[test]
+fn an_exact_engine_hears_more_sound_than_queues_hold_before_its_first_frame() {
+    common::init();
+    let Some(path) = person() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let engine = narrow::musetalk(home.path(), 64);
+    // 32 s are 74 MB.
+    let line = format!(
+        "lipsync name=ls engine=\"{}\" device=cpu exact=true \
+         filesrc location=\"{}\" ! decodebin ! identity eos-after=51 ! videoconvert ! videoscale \
+         ! video/x-raw,format=I420,width=320,height=180 ! ls.video_sink \
+         audiotestsrc wave=pink-noise num-buffers=320 samplesperbuffer=9600 \
+         ! audio/x-raw,format=F32LE,rate=96000,channels=6,channel-mask=(bitmask)0x3f ! ls.audio_sink \
+         ls.video_src ! mux. ls.audio_src ! mux. matroskamux name=mux ! fakesink sync=false",
+        engine.display(),
+        path.display()
+    );
+    let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let end = [gst::MessageType::Eos, gst::MessageType::Error];
+    let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(120), &end).expect("an end");
+    assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
+    let stats = pipeline.by_name("ls").unwrap().property::<gst::Structure>("stats");
+    let count = |name: &str| stats.get::<u64>(name).unwrap();
+    let heard = stats.get::<gst::Structure>("audioenc").unwrap().get::<u64>("frames-out");
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert_eq!((heard, count("frames-out")), (Ok(1600), 50), "{stats}");
+    assert!(count("passed-through") * 4 < 50, "most frames speak: {stats}");
 }

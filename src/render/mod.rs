@@ -137,6 +137,13 @@ pub fn render(mut options: Options) -> Result<Summary> {
     speech.begin_at(base.sound);
     let engine = Package::find(options.engine.as_deref().unwrap_or(DEFAULT_ENGINE))?;
     let engine = if options.exact { engine.exact()? } else { engine };
+    if engine.hears_whole() && !options.looped {
+        return Err(Failure::usage(format!(
+            "engine `{}` hears all of the audio before the first frame with --exact, and --no-loop ends it with the video: cut the \
+             audio as long as the video, or leave out one of the two",
+            engine.manifest().name
+        )));
+    }
     // A broken model is said now, not after the video has been looked at.
     engine.manifest().files.keys().try_for_each(|part| engine.check(part))?;
     let unfinished = Unfinished::create(&options.output)?;

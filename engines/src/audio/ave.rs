@@ -52,11 +52,8 @@ impl Ave {
         let mel = if exact { Wav2LipMel::zero_padded() } else { Wav2LipMel::default() };
         let quiet: [f32; BINS] = std::array::from_fn(|b| mel.silence()[b]);
         let silence = if exact { vec![0.0; dims] } else { encode(&model, [quiet; COLUMNS].iter())? };
-        let hash = package.manifest().files.get("ave").map_or("", |file| file.sha256.as_str());
-        let data = package.manifest().files.get("ave").and_then(|file| file.data.as_ref());
-        let hash = data.map_or(hash, |data| data.sha256.as_str());
         Ok(Self {
-            key: format!("ave-{}{}", hash.get(..16).unwrap_or(hash), if exact { "-exact" } else { "" }),
+            key: format!("ave-{}{}", package.digest("ave"), if exact { "-exact" } else { "" }),
             model,
             dims,
             mel,

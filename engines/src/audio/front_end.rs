@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Ave, Encoder, Wav2LipMel, whisper::hearing};
+use super::{Ave, Encoder, Wav2LipMel, whisper};
 use crate::{
     Error, Result,
     manifest::{Family, Features, Package},
@@ -55,7 +55,7 @@ pub fn front_end(package: &Package, options: &Options) -> Result<Box<dyn FrontEn
                 other.name()
             ))),
         },
-        Family::LatentSync | Family::MuseTalk => Ok(Box::new(hearing::front_end(package, options)?)),
+        Family::LatentSync | Family::MuseTalk => whisper::engine::open(package, options),
         Family::Tracker | Family::Expert => {
             Err(Error::invalid(format!("engine `{}` has no audio encoder", manifest.name)))
         }

@@ -37,6 +37,10 @@ pub enum Tail {
     Silence,
     /// The last whole window in the place of all of it, as Wav2Lip's program does.
     LastWindow,
+    /// The last feature in the place of each, and the first in the place of those before it, as LatentSync's program does.
+    Ends,
+    /// Silence from the last feature's end on, and up to the first feature's time, without slack, as MuseTalk's program has zeros.
+    Cut,
 }
 
 /// Timestamps are rounded by less than this, in ns.
@@ -150,6 +154,11 @@ impl Timeline {
         let after = self.features.get(after).filter(|(t, _)| *t <= limit);
         // Half a hop of slack: timestamps are rounded, a hop that is missing is not.
         let near = |t: i64| (t - at).abs() < hop + hop / 2;
+        if self.spec.tail == Tail::Cut {
+            let within = before.filter(|(t, _)| at - t < hop);
+            out.extend_from_slice(within.map_or(&*self.spec.silence, |(_, feature)| feature));
+            return;
+        }
         let waits = !self.ended && self.features.back().is_some_and(|(t, _)| *t <= at);
         match (before, after) {
             (Some((t0, a)), _) if self.spec.pick == Pick::Before && near(*t0) => out.extend_from_slice(a),
@@ -159,6 +168,8 @@ impl Timeline {
             }
             (Some((t0, a)), _) if near(*t0) || waits => out.extend_from_slice(a),
             (_, Some((t1, b))) if near(*t1) => out.extend_from_slice(b),
+            (Some((_, a)), None) if self.ended && self.spec.tail == Tail::Ends => out.extend_from_slice(a),
+            (None, Some((_, b))) if self.spec.tail == Tail::Ends => out.extend_from_slice(b),
             _ => out.extend_from_slice(&self.spec.silence),
         }
     }
@@ -219,6 +230,28 @@ mod tests {
             assert_eq!(timeline.window(time * MS), [140.0, 160.0, 200.0], "{time}");
         }
         assert_eq!(timeline.window(150 * MS), [120.0, 140.0, 180.0]);
+    }
+
+    #[test]
+    fn the_ends_of_the_sound_are_repeated() {
+        let mut timeline = Timeline::new(WindowSpec { pick: Pick::Before, tail: Tail::Ends, ..spec() }, 100);
+        (1..11).for_each(|j| timeline.push(20 * j * MS, &[20.0 * j as f32]));
+        timeline.end();
+        assert_eq!(timeline.window(0), [20.0, 20.0, 40.0]);
+        assert_eq!(timeline.window(180 * MS), [160.0, 180.0, 200.0]);
+        assert_eq!(timeline.window(400 * MS), [200.0; 3]);
+    }
+
+    #[test]
+    fn nothing_of_the_ends_is_repeated_where_they_are_cut() {
+        let mut timeline = Timeline::new(WindowSpec { pick: Pick::Before, tail: Tail::Cut, ..spec() }, 100);
+        (1..11).for_each(|j| timeline.push(20 * j * MS, &[20.0 * j as f32]));
+        timeline.end();
+        assert_eq!(timeline.window(20 * MS), [-1.0, 20.0, 60.0]);
+        // A timestamp that was rounded down is that of its own feature.
+        assert_eq!(timeline.window(40 * MS - 1), [20.0, 40.0, 80.0]);
+        assert_eq!(timeline.window(200 * MS), [180.0, 200.0, -1.0]);
+        assert_eq!(timeline.window(220 * MS), [200.0, -1.0, -1.0]);
     }
 
     #[test]

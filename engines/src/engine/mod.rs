@@ -32,7 +32,7 @@ pub use worker::{StageStats, Stream, SubmitError, Ticket, WaitError, Worker, Wor
 
 use crate::{
     Error, Result,
-    audio::{WindowSpec, whisper::hearing},
+    audio::{WindowSpec, whisper},
     bank::ReferenceBank,
     geometry::Alignment,
     image::FrameView,
@@ -244,7 +244,7 @@ pub fn look_ahead(manifest: &Manifest) -> Option<Duration> {
     match manifest.family {
         Family::Compact => manifest.audio.as_ref().map(|audio| Duration::from_millis(audio.look_ahead_ms.into())),
         Family::Wav2Lip | Family::SyncTalk2d => Some(pixel::look_ahead(manifest)),
-        Family::LatentSync | Family::MuseTalk => Some(hearing::look_ahead()),
+        Family::LatentSync | Family::MuseTalk => whisper::engine::look_ahead(manifest),
         Family::Tracker | Family::Expert => None,
     }
 }

@@ -15,7 +15,7 @@ use super::{
     vae,
     whisper::{self, Last},
 };
-use crate::{Error, Result, audio::whisper::hearing::CONTEXT, manifest::Family, tensor::Weights};
+use crate::{Error, Result, audio::whisper::engine::CONTEXT, manifest::Family, tensor::Weights};
 
 /// What is published, where no configuration says otherwise.
 const GROUPS: usize = 32;

@@ -6,7 +6,7 @@ use super::{
     onnx::{Conv, Dim, Graph, Value},
     transformer::{Rows, attention, layer_norm, linear},
 };
-use crate::{Error, Result, audio::whisper::hearing::CONTEXT, tensor::Weights};
+use crate::{Error, Result, audio::whisper::engine::CONTEXT, tensor::Weights};
 
 /// Mel columns of the 30 seconds that it was trained on.
 pub const COLUMNS: usize = 3000;

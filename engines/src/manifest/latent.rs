@@ -1,5 +1,7 @@
 use serde::Deserialize;
 
+use crate::audio::whisper::engine::{COLUMN_MS, CONTEXT};
+
 /// Which network turns latents into pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -77,6 +79,25 @@ pub struct SoundSection {
     /// States of a moment, and numbers of a state.
     pub states: usize,
     pub width: usize,
+    /// Milliseconds of sound that the encoder is shown each time of a stream, 500 to 4000 in twenties.
+    #[serde(default = "window_ms")]
+    pub window_ms: usize,
+    /// Moments that are new each time, 1 to 10, and those after them that it is shown besides, at most 20: how late a stream
+    /// hears.
+    #[serde(default = "new_moments")]
+    pub rows: usize,
+    #[serde(default = "moments_ahead")]
+    pub ahead: usize,
+}
+
+fn window_ms() -> usize {
+    CONTEXT.columns * COLUMN_MS
+}
+fn new_moments() -> usize {
+    CONTEXT.rows
+}
+fn moments_ahead() -> usize {
+    CONTEXT.ahead
 }
 
 impl SoundSection {
@@ -85,6 +106,12 @@ impl SoundSection {
             [("moments", self.moments, 64), ("states", self.states, 64), ("width", self.width, 4096)]
         {
             within(&format!("sound.{key}"), value, 1, most)?;
+        }
+        within("sound.rows", self.rows, 1, 10)?;
+        within("sound.ahead", self.ahead, 0, 20)?;
+        within("sound.window_ms", self.window_ms, 500, 4000)?;
+        if !self.window_ms.is_multiple_of(20) {
+            return Err(("sound.window_ms".into(), format!("{} is not a multiple of 20", self.window_ms)));
         }
         Ok(())
     }

@@ -172,6 +172,13 @@ impl Package {
         Ok(bytes)
     }
 
+    /// The start of the hash of the weights of `part`; nothing where there is no such file.
+    pub fn digest(&self, part: &str) -> &str {
+        let entry = self.manifest.files.get(part);
+        let hash = entry.map_or("", |entry| entry.data.as_ref().map_or(&entry.sha256, |data| &data.sha256));
+        hash.get(..16).unwrap_or(hash)
+    }
+
     /// The network of `part`, loaded once a process for equal options: its file and the weights beside it have the hashes that
     /// the manifest states.
     pub fn network(&self, part: &str, options: &Options) -> Result<Arc<Model>> {
@@ -280,6 +287,11 @@ impl Package {
     pub fn file_name(&self, part: &str) -> String {
         let path = self.manifest.files.get(part).map_or(part, |f| f.path.as_str());
         format!("{}/{path}", self.manifest.name)
+    }
+
+    /// Whether it hears all of a recording before its first frame.
+    pub fn hears_whole(&self) -> bool {
+        self.exact && matches!(self.manifest.family, Family::LatentSync | Family::MuseTalk)
     }
 
     /// Whether it draws from pictures of the person that are gathered.

@@ -146,6 +146,10 @@ impl ObjectImpl for LipSync {
                 element.set_property_from_value(name, value);
             }
         }
+        if let ("exact", Ok(exact), Some(Ok(parts))) = (pspec.name(), value.get::<bool>(), self.parts.get()) {
+            // Of a recording that is heard as a whole, all of the sound waits for the first frame.
+            parts.audio.set_property("max-size-bytes", if exact { 0 } else { AUDIO_BYTES });
+        }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {

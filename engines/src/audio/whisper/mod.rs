@@ -2,16 +2,20 @@
 //! which the encoder makes rows of 20 ms, of which a video frame takes ten.
 //!
 //! [`recording`] has the mel of a whole recording as the published programs compute it, for parity with them; [`Stream`] the causal
-//! one, and [`hearing`] what an engine makes of it. Rows for a frame of a recording are chosen by [`window`]; those of a stream by the [`Timeline`](super::Timeline), by time.
+//! one. Rows for a frame of a recording are chosen by [`window`]; those of a stream by the [`Timeline`](super::Timeline), by time.
 
-pub(crate) mod hearing;
+pub(crate) mod engine;
 mod loudest;
 mod mel;
 pub mod recording;
+mod shared;
 mod stream;
+mod whole;
 pub mod window;
 
 pub use loudest::Loudest;
 pub use mel::{Column, LogMel, normalise};
 pub use recording::{COLUMNS, Segment};
+pub use shared::SharedEncoder;
 pub use stream::{Context, Evaluate, Stream};
+pub use whole::{Program, Whole};

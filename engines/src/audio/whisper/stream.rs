@@ -21,6 +21,13 @@ pub struct Context {
 }
 
 impl Context {
+    /// Sound after a row's start that it waits for. The first of the new rows waits longest: for the others, for those ahead, and
+    /// for half an analysis frame of the last column.
+    pub fn overhang(&self) -> Duration {
+        let columns = (self.rows + self.ahead) * PER_ROW - 1;
+        Duration::from_micros(10_000 * columns as u64 + 12_500)
+    }
+
     /// What is wrong with it, if anything.
     pub fn check(&self) -> Result<()> {
         let wanted = self.rows.saturating_add(self.ahead).saturating_mul(PER_ROW);
@@ -36,20 +43,6 @@ impl Context {
             )));
         }
         Ok(())
-    }
-}
-
-impl Context {
-    /// Time of a row.
-    pub fn row(&self) -> Duration {
-        Duration::from_millis(20)
-    }
-
-    /// Sound after a row's start that it waits for. The first of the new rows waits longest: for the others, for those ahead, and
-    /// for half an analysis frame of the last column.
-    pub fn overhang(&self) -> Duration {
-        let columns = (self.rows + self.ahead) * PER_ROW - 1;
-        Duration::from_micros(10_000 * columns as u64 + 12_500)
     }
 }
 
@@ -155,7 +148,7 @@ impl FrontEnd for Stream {
     }
 
     fn hop(&self) -> Duration {
-        self.context.row()
+        Duration::from_millis(20)
     }
 
     fn overhang(&self) -> Duration {

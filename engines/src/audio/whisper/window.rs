@@ -7,7 +7,7 @@ pub const ROWS: usize = 10;
 /// Rows a second.
 const RATE: f64 = 50.0;
 /// Rows before the frame's own time.
-const BEFORE: i64 = 4;
+pub(super) const BEFORE: i64 = 4;
 
 /// Rows of frame `i` at `fps` as LatentSync takes them of `count` (latentsync/whisper/audio2feature.py): `int(50 i / fps) -
 /// 4` to `+ 5`, of which those before the first and after the last are the first and the last. `None` where there is no row,

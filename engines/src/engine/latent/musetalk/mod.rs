@@ -18,7 +18,7 @@ use painter::Painter;
 
 use crate::{
     Error, Result,
-    audio::{front_end, whisper::hearing},
+    audio::{front_end, whisper},
     bank::ReferenceBank,
     engine::{Actor, Clip, Engine, Identity, Noise, Spec, Stage},
     manifest::{Mask, Package},
@@ -44,7 +44,7 @@ impl MuseTalk {
             name: manifest.name.clone(),
             family: manifest.family,
             front_end: front_end.key().to_owned(),
-            window: hearing::window(&*front_end, section.sound.moments),
+            window: whisper::engine::window_spec(package, &*front_end),
             steps: None,
             passes: painter.stages.len(),
             references: package.gathers(),
