@@ -183,6 +183,15 @@ struct Render {
     /// Denoise steps a frame, in place of the engine's own number
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=*schedule::STEPS.end() as i64))]
     steps: Option<u32>,
+    /// How a latent is denoised: ddim or dpm-solver++, in place of the engine's own way
+    #[arg(long)]
+    sampler: Option<schedule::Sampler>,
+    /// Scale of the guidance by what is heard, 1 being none
+    #[arg(long, value_parser = guidance)]
+    guidance: Option<f64>,
+    /// Which steps are guided: all, last or none
+    #[arg(long)]
+    guided: Option<schedule::Guided>,
     /// Look for faces every so many frames; they are followed in between
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "FRAMES")]
     inference_interval: Option<u32>,
@@ -321,6 +330,10 @@ fn gain(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|g| (0.0..=4.0).contains(g)).ok_or_else(|| "must be a number in 0..4".into())
 }
 
+fn guidance(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|g| (0.0..=20.0).contains(g)).ok_or_else(|| "must be a number in 0..20".into())
+}
+
 impl Cli {
     pub fn run(self) -> Result<ExitCode> {
         match self.command {
@@ -372,6 +385,9 @@ impl Render {
         set("engine", self.engine.clone());
         set("exact", self.exact.then(|| "true".to_owned()));
         set("steps", self.steps.map(|n| n.to_string()));
+        set("sampler", self.sampler.map(|sampler| sampler.name().to_owned()));
+        set("guidance", self.guidance.map(|scale| scale.to_string()));
+        set("guided", self.guided.map(|guided| guided.name().to_owned()));
         set("inference-interval", self.inference_interval.map(|n| n.to_string()));
         set("motion-gain", self.motion_gain.map(|g| g.to_string()));
         set("reference-gap", self.reference_gap.map(|ms| ms.to_string()));

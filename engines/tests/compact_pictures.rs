@@ -7,7 +7,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use common::{BT709, Picture};
 use lipstream_engines::{
     bank::{BankConfig, ReferenceBank},
-    engine::{self, Actor, Engine, Identity, LATENT, Noise, Patch, Scene, Shown, Work, complete},
+    engine::{self, Actor, Engine, Identity, LATENT, Noise, Patch, Sampling, Scene, Shown, Work, complete},
     geometry::{Point, Rect, landmarks},
     image::{ColorSpace, Format},
     manifest::Package,
@@ -85,7 +85,7 @@ fn render_of(engine: &Arc<dyn Engine>, side: f32, openings: &[f32], picture: imp
 }
 
 fn actor(engine: &Arc<dyn Engine>) -> Box<dyn Actor> {
-    engine.clone().actor(0, None).unwrap()
+    engine.clone().actor(0, &Sampling::default()).unwrap()
 }
 
 fn scene<'a>(face: &'a Face, identity: &'a Identity) -> Scene<'a> {

@@ -10,7 +10,7 @@ use common::Picture;
 use lipstream_engines::{
     Error, Result,
     audio::{FrontEnd, Wav2LipMel, front_end},
-    engine::{self, Asked, Engine, Moment, Patch, Scene, Shown, complete},
+    engine::{self, Asked, Engine, Moment, Patch, Sampling, Scene, Shown, complete},
     geometry::{Point, Rect, landmarks},
     image::Format,
     import::{
@@ -171,7 +171,7 @@ fn face(middle: Point, width: f32) -> Face {
 }
 
 fn shown(engine: &Arc<dyn Engine>, audio: f32, face: &Face, picture: &Picture) -> Patch {
-    let mut actor = engine.clone().actor(0, None).unwrap();
+    let mut actor = engine.clone().actor(0, &Sampling::default()).unwrap();
     let identity: engine::Identity = Arc::new(());
     let audio = vec![audio; engine.spec().window.len()];
     let moment = Moment { face, later: &[], identity: &identity, audio: &audio, frame: &picture.view() };
@@ -214,7 +214,7 @@ fn an_imported_mouth_follows_the_voice_and_lies_on_the_lower_face() {
         Face { points: face.points.iter().map(|p| *p + Point::new(0.25, 0.0)).collect::<Vec<_>>().into(), ..face };
     let apart = shown(&engine, -4.0, &moved, &picture).to_frame.tx - quiet.to_frame.tx;
     assert!((apart - 0.25).abs() < 1e-3, "{apart}");
-    let error = engine.actor(0, Some(2)).err().unwrap().to_string();
+    let error = engine.actor(0, &Sampling { steps: Some(2), ..Sampling::default() }).err().unwrap().to_string();
     assert!(error.contains("`mouth` does not denoise") && error.contains("found 2"), "{error}");
 }
 

@@ -13,7 +13,7 @@ use std::{
 use common::Picture;
 use lipstream_engines::{
     audio::{Timeline, front_end},
-    engine::{self, Asked, Engine, Identity, Moment, Patch, Scene, Shown, complete},
+    engine::{self, Asked, Engine, Identity, Moment, Patch, Sampling, Scene, Shown, complete},
     geometry::{Point, Rect, landmarks},
     image::{Format, paste},
     import::{self, Imported, Request, onnx::Precision},
@@ -147,7 +147,7 @@ fn face(middle: Point, width: f32) -> Face {
 
 /// The patches of faces one after another.
 fn shown(engine: &Arc<dyn Engine>, faces: &[Face], picture: &Picture) -> Vec<Patch> {
-    let mut actor = engine.clone().actor(0, None).unwrap();
+    let mut actor = engine.clone().actor(0, &Sampling::default()).unwrap();
     let identity: Identity = Arc::new(());
     let audio = vec![1.0; engine.spec().window.len()];
     let patch = |i: usize| {

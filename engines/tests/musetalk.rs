@@ -9,7 +9,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use common::Picture;
 use lipstream_engines::{
     audio::{Timeline, front_end},
-    engine::{self, Actor, Asked, Engine, Identity, LATENT, Moment, Patch, Scene, Shown, Work, complete},
+    engine::{self, Actor, Asked, Engine, Identity, LATENT, Moment, Patch, Sampling, Scene, Shown, Work, complete},
     geometry::{Point, Rect, landmarks},
     image::{Format, paste},
     manifest::{Family, Package},
@@ -79,7 +79,7 @@ fn shown(actor: &mut dyn Actor, work: Work, face: &Face) -> Patch {
 
 /// The patch of one face.
 fn patch(engine: &Arc<dyn Engine>, seed: u64, face: &Face, picture: &Picture) -> Patch {
-    let mut actor = engine.clone().actor(seed, None).unwrap();
+    let mut actor = engine.clone().actor(seed, &Sampling::default()).unwrap();
     let mut work = asked(&mut *actor, face, picture, &sound(&**engine, 0)).unwrap();
     complete(&**engine, &mut work).unwrap();
     shown(&mut *actor, work, face)
@@ -171,7 +171,7 @@ fn a_face_that_is_given_back_as_it_was_leaves_no_trace() {
         for format in [Format::I420, Format::Rgba, Format::Bgra] {
             let picture =
                 Picture::new(format, (320, 240), |x, y| [40.0 + 0.6 * x, 210.0 - 0.5 * y, 70.0 + 0.2 * (x + y)]);
-            let mut actor = engine.clone().actor(0, None).unwrap();
+            let mut actor = engine.clone().actor(0, &Sampling::default()).unwrap();
             let mut work = asked(&mut *actor, &now, &picture, &sound(&*engine, 0)).unwrap();
             // What the network is given is its picture: hidden first, then whole.
             let pixels = work.take("pixels").unwrap().data.split_off(3 * SIDE * SIDE);
@@ -196,14 +196,14 @@ fn a_seed_repeats_its_faces_and_another_does_not() {
     let [a, b, other] = [1, 1, 2].map(|seed| patch(&engine, seed, &face, &picture).pixels);
     assert!(a == b && a != other);
     // Of one stream, what is the same looks the same.
-    let mut actor = engine.clone().actor(1, None).unwrap();
+    let mut actor = engine.clone().actor(1, &Sampling::default()).unwrap();
     let mut again = || {
         let mut work = asked(&mut *actor, &face, &picture, &sound(&*engine, 0)).unwrap();
         complete(&*engine, &mut work).unwrap();
         shown(&mut *actor, work, &face).pixels
     };
     assert!(again() == a && again() == a);
-    let error = engine.clone().actor(0, Some(4)).err().unwrap().to_string();
+    let error = engine.clone().actor(0, &Sampling { steps: Some(4), ..Sampling::default() }).err().unwrap().to_string();
     assert!(error.contains("takes no steps, found 4") && !error.contains('\n'), "{error}");
 }
 
@@ -213,7 +213,7 @@ fn faces_of_several_streams_in_one_batch_are_those_that_each_makes_alone() {
     let engine = engine::load(&package(home.path(), |text| text), &cpu()).unwrap();
     let pictures = [3, 4, 5].map(|seed| common::noise(Format::Rgb, (320, 240), seed));
     let faces = [100.0, 80.0, 120.0].map(|width| face(MIDDLE, width));
-    let mut actors: Vec<_> = (0..3).map(|seed| engine.clone().actor(seed, None).unwrap()).collect();
+    let mut actors: Vec<_> = (0..3).map(|seed| engine.clone().actor(seed, &Sampling::default()).unwrap()).collect();
     let mut ask = |i: usize| asked(&mut *actors[i], &faces[i], &pictures[i], &sound(&*engine, 9 * i)).unwrap();
     let (mut alone, mut together): (Vec<Work>, Vec<Work>) =
         ((0..3).map(&mut ask).collect(), (0..3).map(&mut ask).collect());
@@ -254,7 +254,7 @@ fn a_face_without_size_asks_for_nothing_and_the_last_mouth_goes_with_its_face() 
     let home = tempfile::tempdir().unwrap();
     let engine = engine::load(&package(home.path(), |text| text), &cpu()).unwrap();
     let picture = common::noise(Format::I420, (320, 240), 3);
-    let mut actor = engine.clone().actor(0, None).unwrap();
+    let mut actor = engine.clone().actor(0, &Sampling::default()).unwrap();
     let now = face(MIDDLE, 100.0);
     assert!(actor.hold(&now).is_none());
     let flat = Face { points: vec![MIDDLE; landmarks::COUNT].into(), ..now.clone() };
@@ -308,7 +308,7 @@ fn an_exact_face_is_pasted_hard_where_its_mask_covers_it() {
         assert!(changed.iter().all(|(x, y)| (100..200).contains(x) && (105..177).contains(y)), "{mask}");
         assert!(changed.contains(&(150, 150)) && !changed.contains(&(150, 112)), "{mask}");
         lowest.extend(changed.iter().map(|(_, y)| *y).max());
-        let mut actor = engine.clone().actor(0, None).unwrap();
+        let mut actor = engine.clone().actor(0, &Sampling::default()).unwrap();
         assert!(actor.hold(&now).is_none());
         // Beside the frame there is nothing to be cut out.
         assert!(asked(&mut *actor, &face(Point::new(-90.0, 100.0), 100.0), &picture, &sound(&*engine, 0)).is_none());

@@ -10,8 +10,8 @@ use lipstream_engines::{
     audio::{Pick, Tail, WindowSpec},
     bank::ReferenceBank,
     engine::{
-        Actor, Clip, Engine, Identity, Noise, Spec, Stage, StageKind, Stream, SubmitError, Ticket, WaitError, Work,
-        Worker,
+        Actor, Clip, Engine, Identity, Noise, Sampling, Spec, Stage, StageKind, Stream, SubmitError, Ticket, WaitError,
+        Work, Worker,
     },
     manifest::{Family, Package},
     runtime::Tensor,
@@ -86,7 +86,7 @@ impl Engine for Fake {
     fn prepare(&self, _: &ReferenceBank) -> Result<Identity> {
         Ok(Arc::new(()))
     }
-    fn actor(self: Arc<Self>, _: u64, _: Option<usize>) -> Result<Box<dyn Actor>> {
+    fn actor(self: Arc<Self>, _: u64, _: &Sampling) -> Result<Box<dyn Actor>> {
         Err(Error::invalid("has no actors"))
     }
 }

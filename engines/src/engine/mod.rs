@@ -9,6 +9,7 @@
 //! several may be seen, so it stands beside the actor.
 
 pub mod compact;
+mod known;
 pub mod latent;
 mod memory;
 mod noise;
@@ -22,11 +23,12 @@ mod worker;
 use std::{any::Any, sync::Arc, time::Duration};
 
 pub use crate::image::Patch;
+pub use known::{KNOWN, TRAIL};
 pub use memory::{check as check_memory, memory};
 pub use noise::Noise;
 pub use speed::speed;
 pub use stage::{NetworkStage, Stage, StageKind};
-pub use step::{Feed, KNOWN, LATENT, NOISE, StepStage};
+pub use step::{Feed, LATENT, StepStage};
 pub use work::{Pass, Work};
 pub use worker::{StageStats, Stream, SubmitError, Ticket, WaitError, Worker, WorkerConfig, WorkerStats};
 
@@ -36,8 +38,9 @@ use crate::{
     bank::ReferenceBank,
     geometry::Alignment,
     image::FrameView,
-    manifest::{Family, Manifest, Package},
+    manifest::{Family, LiveSection, Manifest, Package},
     runtime::{self, Options},
+    schedule::{Guided, Sampler},
     tracker::Face,
 };
 
@@ -83,6 +86,15 @@ impl Clip {
     /// Each frame is made on its own.
     pub const SINGLE: Self = Self { frames: 1, hop: 1 };
 
+    /// Clips of so many frames, none of which they share.
+    pub fn whole(frames: usize) -> Self {
+        Self { frames, hop: frames }
+    }
+
+    fn live(section: &LiveSection) -> Self {
+        Self { frames: section.clip, hop: section.hop }
+    }
+
     /// Frames that are on their way after one was taken in: those that wait for the others of their clip, and as many more
     /// while it is computed. What computes longer than its frames last cannot keep up at all.
     pub fn held(self) -> usize {
@@ -112,8 +124,41 @@ pub trait Engine: Send + Sync {
         None
     }
 
-    /// Begins a stream. `steps` `None` takes the engine's own number; a number that it cannot take is an error.
-    fn actor(self: Arc<Self>, seed: u64, steps: Option<usize>) -> Result<Box<dyn Actor>>;
+    /// Begins a stream. What `sampling` asks for and the engine cannot do is an error.
+    fn actor(self: Arc<Self>, seed: u64, sampling: &Sampling) -> Result<Box<dyn Actor>>;
+}
+
+/// How a stream is denoised where it is not as the engine says.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sampling {
+    pub steps: Option<usize>,
+    pub sampler: Option<Sampler>,
+    /// Scale of the guidance; 1: none.
+    pub guidance: Option<f32>,
+    /// Which steps are guided.
+    pub guided: Option<Guided>,
+}
+
+impl Sampling {
+    /// The number of steps, of an engine that lets nothing else be chosen.
+    fn steps_alone(&self, engine: &str) -> Result<Option<usize>> {
+        match *self {
+            Self { steps, sampler: None, guidance: None, guided: None } => Ok(steps),
+            _ => Err(Error::invalid(format!(
+                "engine `{engine}` has one sampler and no guidance: leave sampler, guidance and guided as they are"
+            ))),
+        }
+    }
+
+    /// Refuses all of it, for an engine that does not denoise.
+    fn refuse(&self, engine: &str) -> Result<()> {
+        match self.steps_alone(engine)? {
+            None => Ok(()),
+            Some(steps) => Err(Error::invalid(format!(
+                "engine `{engine}` does not denoise: it takes no steps, found {steps}; leave them at 0"
+            ))),
+        }
+    }
 }
 
 /// What a frame asks for.
@@ -219,10 +264,7 @@ pub fn load_within(package: &Package, options: &Options, free: Option<u64>) -> R
         Family::Compact => Ok(Arc::new(compact::Compact::load(package, options)?)),
         Family::Wav2Lip | Family::SyncTalk2d => Ok(Arc::new(pixel::Pixel::load(package, options)?)),
         Family::MuseTalk => Ok(Arc::new(latent::MuseTalk::load(package, options)?)),
-        Family::LatentSync => Err(Error::invalid(format!(
-            "engine `{}` is of the family `{}`, which can be imported and checked, and does not run yet",
-            manifest.name, manifest.family
-        ))),
+        Family::LatentSync => Ok(Arc::new(latent::LatentSync::load(package, options)?)),
         Family::Tracker => other("follows faces"),
         Family::Expert => other("judges sync"),
     }
@@ -232,9 +274,7 @@ pub fn load_within(package: &Package, options: &Options, free: Option<u64>) -> R
 pub fn clip(manifest: &Manifest) -> Option<Clip> {
     match manifest.family {
         Family::Compact | Family::Wav2Lip | Family::SyncTalk2d | Family::MuseTalk => Some(Clip::SINGLE),
-        Family::LatentSync => {
-            manifest.latentsync.as_ref().map(|section| Clip { frames: section.frames, hop: section.frames })
-        }
+        Family::LatentSync => manifest.latentsync.as_ref().map(|section| Clip::live(&section.live)),
         Family::Tracker | Family::Expert => None,
     }
 }

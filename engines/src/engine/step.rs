@@ -3,23 +3,18 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::{
+    known::{go_on, put_back, record},
     stage::{Stacked, Stage, StageKind, padded, rows, stack, taken, warm_up},
     work::Work,
 };
 use crate::{
     Error, Result,
-    runtime::{Input, Model, Tensor},
+    runtime::{Input, Model},
     schedule::Step,
 };
 
 /// The latent of a work item, `[rows, channels, …]`.
 pub const LATENT: &str = "latent";
-/// Latents that are known, `[1, channels, k, …]`: those of the first k frames of the clip in [`LATENT`],
-/// `[1, channels, frames, …]`. Before each step they are put back with as much of [`NOISE`] as the step expects, so that the
-/// other frames are painted to continue them (Lugmayr et al. 2022, arXiv 2201.09865), and at the end as they are.
-pub const KNOWN: &str = "known";
-/// What the latents of a clip began as, one noise for all of its frames: `[1, channels, 1, …]`.
-pub const NOISE: &str = "noise";
 const TIMESTEP: &str = "timestep";
 const PREDICTION: &str = "prediction";
 
@@ -41,6 +36,8 @@ pub struct StepStage {
     output: String,
     tensors: Vec<&'static str>,
     sizes: Vec<usize>,
+    /// Sizes of dimensions that it leaves open, by their names; 1 of others.
+    open: Vec<(&'static str, usize)>,
 }
 
 impl StepStage {
@@ -54,7 +51,14 @@ impl StepStage {
     /// One whose ports have names of their own. The first feed begins with the latent.
     pub fn with_feeds(model: Arc<Model>, feeds: Vec<Feed>, output: &str, sizes: Vec<usize>) -> Self {
         let tensors = feeds.iter().flat_map(|feed| feed.tensors.iter().copied()).collect();
-        Self { model, feeds, output: output.into(), tensors, sizes }
+        Self { model, feeds, output: output.into(), tensors, sizes, open: Vec::new() }
+    }
+
+    /// The same for a network that leaves dimensions besides the batch open: their names, and the sizes that they have as a
+    /// rule.
+    pub(super) fn with_open(mut self, open: &[(&'static str, usize)]) -> Self {
+        self.open = open.to_vec();
+        self
     }
 }
 
@@ -77,8 +81,9 @@ impl Stage for StepStage {
             step.ok_or_else(|| Error::invalid("a stage of denoising was asked for no step"))
         };
         let steps = batch.iter().map(step).collect::<Result<Vec<_>>>()?;
-        for (work, step) in batch.iter_mut().zip(&steps) {
-            put_back(work, step.level)?;
+        for work in batch.iter_mut() {
+            put_back(work, work.remaining_steps())?;
+            record(work)?;
         }
         let rows: Vec<usize> = batch.iter().map(|work| rows(work, self.tensors.first())).collect();
         let guided: Vec<usize> = (0..batch.len()).filter(|i| steps[*i].guidance != 1.0).collect();
@@ -135,7 +140,7 @@ impl Stage for StepStage {
     }
 
     fn warm_up(&self) -> Result<()> {
-        warm_up(&self.model, &[])
+        warm_up(&self.model, &self.open)
     }
 }
 
@@ -152,51 +157,13 @@ fn advance(work: &mut Work, step: &Step, prediction: &[f32]) -> Result<()> {
         step.apply(&mut latent.data, prediction, &mut estimate, || noise.normal());
     }
     (work.noise, work.estimate) = (noise, estimate);
-    if work.remaining_steps() == 1 { put_back(work, [1.0, 0.0]) } else { Ok(()) }
-}
-
-/// Puts what is known of a clip into its latents, as `level` parts of it and of the noise.
-fn put_back(work: &mut Work, level: [f32; 2]) -> Result<()> {
-    if work.get(KNOWN).is_none() {
+    let left = work.remaining_steps().saturating_sub(1);
+    go_on(work, left)?;
+    if left > 0 {
         return Ok(());
     }
-    // Taken out so that it can be changed beside the others.
-    let mut latent = work.take(LATENT)?;
-    let result = fill(&mut latent, work.tensor(KNOWN)?, work.tensor(NOISE)?, level);
-    work.put(LATENT, latent);
-    result
-}
-
-/// The first frames of a clip's `latent` are what is `known` of them.
-fn fill(latent: &mut Tensor, known: &Tensor, noise: &Tensor, level: [f32; 2]) -> Result<()> {
-    let Tensor { shape, data } = latent;
-    let fits = |other: &Tensor, frames: Option<usize>| {
-        other.shape.len() == shape.len()
-            && shape.iter().zip(&other.shape).enumerate().all(|(i, (own, other))| match (i, frames) {
-                (2, Some(frames)) => *other == frames,
-                (2, None) => other <= own,
-                _ => own == other,
-            })
-    };
-    if shape.len() < 3 || shape[0] != 1 || !fits(known, None) || !fits(noise, Some(1)) {
-        return Err(Error::invalid(format!(
-            "latents of {:?} that are known, and noise of {:?}, are not of a clip of {shape:?}",
-            known.shape, noise.shape
-        )));
-    }
-    let (frames, kept) = (shape[2], known.shape[2]);
-    let frame = data.len() / (shape[1] * frames).max(1);
-    let channels = data.chunks_exact_mut((frames * frame).max(1));
-    let sources = known.data.chunks_exact((kept * frame).max(1)).zip(noise.data.chunks_exact(frame.max(1)));
-    for (channel, (known, noise)) in channels.zip(sources) {
-        for (own, known) in channel.chunks_exact_mut(frame).zip(known.chunks_exact(frame)) {
-            for ((own, known), noise) in own.iter_mut().zip(known).zip(noise) {
-                // Exactly what is known at the end.
-                *own = if level[1] == 0.0 { *known } else { level[0] * known + level[1] * noise };
-            }
-        }
-    }
-    Ok(())
+    put_back(work, 0)?;
+    record(work)
 }
 
 /// Tensors of each item joined along their second dimension, items one after another, and zeros up to `padded` rows.
@@ -231,32 +198,11 @@ fn joined<'a>(items: impl Iterator<Item = &'a Work>, names: &[&'static str], pad
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Noise;
+    use crate::{engine::Noise, runtime::Tensor};
 
     fn tensor(shape: &[usize], from: f32) -> Tensor {
         let count: usize = shape.iter().product();
         Tensor { shape: shape.to_vec(), data: (0..count).map(|i| from + i as f32).collect() }
-    }
-
-    #[test]
-    fn known_frames_are_put_back_with_the_noise_of_the_step_and_at_the_end_as_they_are() {
-        // Two channels, three frames of two numbers; one frame is known.
-        let known = tensor(&[1, 2, 1, 1, 2], 10.0);
-        let noise = tensor(&[1, 2, 1, 1, 2], 100.0);
-        let mut work = Work::new(Noise::default()).with(LATENT, tensor(&[1, 2, 3, 1, 2], 0.0));
-        put_back(&mut work, [0.5, 0.25]).unwrap();
-        assert_eq!(work.tensor(LATENT).unwrap(), &tensor(&[1, 2, 3, 1, 2], 0.0), "nothing is known");
-        work = work.with(KNOWN, known).with(NOISE, noise);
-        put_back(&mut work, [0.5, 0.25]).unwrap();
-        let found = &work.tensor(LATENT).unwrap().data;
-        assert_eq!(found[..6], [30.0, 30.75, 2.0, 3.0, 4.0, 5.0]);
-        assert_eq!(found[6..], [31.5, 32.25, 8.0, 9.0, 10.0, 11.0]);
-        put_back(&mut work, [1.0, 0.0]).unwrap();
-        let found = &work.tensor(LATENT).unwrap().data;
-        assert_eq!((found[..2].to_vec(), found[6..8].to_vec()), (vec![10.0, 11.0], vec![12.0, 13.0]));
-        work.put(KNOWN, tensor(&[1, 2, 4, 1, 2], 0.0));
-        let error = put_back(&mut work, [1.0, 0.0]).unwrap_err().to_string();
-        assert!(error.contains("are not of a clip of [1, 2, 3, 1, 2]"), "{error}");
     }
 
     #[test]

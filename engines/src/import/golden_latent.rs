@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     Error, Result,
-    engine::latent::clip::{self, ClipStages, Ingredients},
+    engine::{
+        Clip,
+        latent::clip::{self, ClipStages, Ingredients},
+    },
     manifest::Package,
     runtime::{Options, Tensor},
     schedule::{Sampler, Schedule, ScheduleConfig, Spacing},
@@ -80,7 +83,8 @@ impl Golden<'_> {
 
     /// Whole clips, from aligned faces to composed ones.
     fn chunks(&self, all: &mut Vec<Difference>) -> Result<()> {
-        let stages = ClipStages::load(self.package, self.options)?;
+        let Some(section) = &self.package.manifest().latentsync else { return Ok(()) };
+        let stages = ClipStages::load(self.package, self.options, Clip::whole(section.frames))?;
         let mut faces = tensor(self.file, "chunk.in.faces")?;
         faces.data.iter_mut().for_each(|v| *v = *v / 255.0 * 2.0 - 1.0);
         let mask = tensor(self.file, "chunk.in.mask")?.data;
@@ -100,7 +104,7 @@ impl Golden<'_> {
                 sound: tensor(self.file, "chunk.in.audio")?,
                 noise: tensor(self.file, "chunk.in.noise")?.data,
                 epsilon: Tensor { shape, data: [&masked.data[..], &whole.data].concat() },
-                known: None,
+                past: None,
             };
             let (latents, mut pictures) = stages.complete(stages.work(ingredients, &schedule)?)?;
             let last = format!("chunk.{name}.step{}.latents", steps.saturating_sub(1));

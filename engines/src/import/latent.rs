@@ -15,7 +15,12 @@ use super::{
     vae,
     whisper::{self, Last},
 };
-use crate::{Error, Result, audio::whisper::engine::CONTEXT, manifest::Family, tensor::Weights};
+use crate::{
+    Error, Result,
+    audio::whisper::engine::CONTEXT,
+    manifest::{Family, LiveSection},
+    tensor::Weights,
+};
 
 /// What is published, where no configuration says otherwise.
 const GROUPS: usize = 32;
@@ -87,6 +92,7 @@ fn of_latentsync(files: Files) -> Result<Parts> {
     section.insert("frame_rate".into(), frame_rate.into());
     section.insert("latent_scale".into(), scale.into());
     section.insert("decoder".into(), "vae".into());
+    section.insert("live".into(), live(frames).into());
     section.insert("sound".into(), sound(states, width).into());
     Ok(Parts {
         family: Family::LatentSync,
@@ -228,6 +234,16 @@ fn other_version(path: &Path, has: &str, unet: &Path, wants: &str) -> Error {
 
 fn opened(path: &Path, weights: Option<Weights>) -> Result<Weights> {
     weights.ok_or_else(|| Error::invalid(format!("{}: holds no weights", path.display())))
+}
+
+/// How it runs live, of clips of `frames` at most.
+fn live(frames: usize) -> Table {
+    let LiveSection { clip, hop, steps, .. } = LiveSection::default();
+    let all = [("clip", clip.min(frames)), ("hop", hop.min(frames)), ("steps", steps)];
+    let mut table: Table = all.into_iter().map(|(key, n)| (key.to_owned(), (n as i64).into())).collect();
+    table.insert("sampler".into(), "ddim".into());
+    table.insert("guided".into(), "last".into());
+    table
 }
 
 fn sound(states: usize, width: usize) -> Table {

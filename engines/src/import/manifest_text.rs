@@ -109,7 +109,8 @@ impl ManifestText {
             .map(toml::Value::try_into)
             .transpose()
             .map_err(|e| Error::invalid(e.to_string()))?;
-        let gflop = costs.total(scheduler.map_or(0, |scheduler| scheduler.evaluations(scheduler.steps)), false);
+        let gflop =
+            costs.total(scheduler.map_or(0.0, |scheduler| scheduler.evaluations(scheduler.steps) as f32), false);
         Ok(Self {
             name: name.into(),
             family: parts.family.to_string(),

@@ -49,12 +49,12 @@ impl StageCosts {
         .filter_map(|(name, cost)| Some((name, cost?)))
     }
 
-    /// Of a frame whose latent is denoised by so many evaluations, and decoded by the tiny autoencoder or not.
-    pub fn total(&self, evaluations: usize, tiny: bool) -> f32 {
+    /// Of a frame whose latent is denoised by so many evaluations, more where clips share frames, and decoded by the tiny autoencoder or not.
+    pub fn total(&self, evaluations: f32, tiny: bool) -> f32 {
         let Self { front_end, encode, step, forward, decode, decode_tiny, refine } = *self;
         let decode = if tiny { decode_tiny } else { decode };
         let once: f32 = [front_end, encode, forward, decode, refine].into_iter().flatten().sum();
-        once + step.unwrap_or(0.0) * evaluations as f32
+        once + step.unwrap_or(0.0) * evaluations
     }
 }
 
@@ -95,11 +95,17 @@ impl CostSection {
 }
 
 impl Manifest {
-    /// Cost of one video frame in GFLOP (a multiply-add counts two), of `steps` steps of denoising or of as many as it says.
+    /// Cost of one video frame of a stream in GFLOP (a multiply-add counts two), of `steps` steps of denoising or of as many as it
+    /// says.
     pub fn frame_gflop(&self, steps: Option<usize>) -> f32 {
         let Some(cost) = &self.cost else { return self.gflop };
-        let evaluations = |scheduler: &ScheduleConfig| scheduler.evaluations(steps.unwrap_or(scheduler.steps));
+        let of = |config: &ScheduleConfig| config.evaluations(steps.unwrap_or(config.steps)) as f32;
+        let evaluations = |own: &ScheduleConfig| match self.latentsync.as_ref().map(|section| &section.live) {
+            // Frames that are known are evaluated again with those that are new.
+            Some(live) => of(&live.schedule(own)) * live.clip as f32 / live.hop as f32,
+            None => of(own),
+        };
         let decoders = [self.latentsync.as_ref().map(|s| s.decoder), self.musetalk.as_ref().map(|s| s.decoder)];
-        cost.gflop.total(self.scheduler.as_ref().map_or(0, evaluations), decoders.contains(&Some(Decoder::Taesd)))
+        cost.gflop.total(self.scheduler.as_ref().map_or(0.0, evaluations), decoders.contains(&Some(Decoder::Taesd)))
     }
 }

@@ -1,6 +1,9 @@
 use serde::Deserialize;
 
-use crate::audio::whisper::engine::{COLUMN_MS, CONTEXT};
+use crate::schedule::{Guided, STEPS, Sampler, ScheduleConfig};
+
+/// Most frames of a clip: the published motion modules have places for so many.
+const LONGEST: usize = 24;
 
 /// Which network turns latents into pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -37,7 +40,60 @@ pub struct LatentSyncSection {
     pub latent_scale: f32,
     #[serde(default)]
     pub decoder: Decoder,
+    #[serde(default)]
+    pub live: LiveSection,
     pub sound: SoundSection,
+}
+
+/// How LatentSync runs, but where it runs as its published program does: that denoises as the manifest's `scheduler` says, in
+/// clips of `frames` that do not overlap.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LiveSection {
+    /// Frames of a clip, and those of them that are new: it begins with frames of the clip before.
+    pub clip: usize,
+    pub hop: usize,
+    pub steps: usize,
+    pub sampler: Sampler,
+    /// Scale of the guidance; that of the `scheduler` where it is left out.
+    pub guidance: Option<f32>,
+    /// Which steps are guided.
+    pub guided: Guided,
+}
+
+impl Default for LiveSection {
+    fn default() -> Self {
+        Self { clip: 8, hop: 4, steps: 2, sampler: Sampler::Ddim, guidance: None, guided: Guided::Last }
+    }
+}
+
+impl LiveSection {
+    /// The schedule of a stream, of a checkpoint whose own is `own`.
+    pub fn schedule(&self, own: &ScheduleConfig) -> ScheduleConfig {
+        ScheduleConfig {
+            kind: self.sampler,
+            spacing: self.sampler.few_steps().unwrap_or_default(),
+            steps: self.steps,
+            guidance: self.guidance.unwrap_or(own.guidance),
+            guided: self.guided,
+            ..own.clone()
+        }
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        within("live.clip", self.clip, 1, LONGEST)?;
+        within("live.hop", self.hop, 1, self.clip)?;
+        within("live.steps", self.steps, *STEPS.start(), *STEPS.end())?;
+        if !matches!(self.sampler, Sampler::Ddim | Sampler::Dpm) {
+            return Err(("live.sampler".into(), "is neither ddim nor dpm-solver++".into()));
+        }
+        match self.guidance {
+            Some(scale) if !(0.0..=20.0).contains(&scale) => {
+                Err(("live.guidance".into(), format!("{scale} is outside 0..20")))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What MuseTalk puts back of its picture: in both the lower half of a face without the nose.
@@ -91,16 +147,22 @@ pub struct SoundSection {
 }
 
 fn window_ms() -> usize {
-    CONTEXT.columns * COLUMN_MS
+    SoundSection::WINDOW_MS
 }
 fn new_moments() -> usize {
-    CONTEXT.rows
+    SoundSection::ROWS
 }
 fn moments_ahead() -> usize {
-    CONTEXT.ahead
+    SoundSection::AHEAD
 }
 
 impl SoundSection {
+    /// How a stream hears where the manifest does not say: every 40 ms the last two seconds are shown, of which the last 80 ms are
+    /// there for the moments before them alone.
+    pub const WINDOW_MS: usize = 2000;
+    pub const ROWS: usize = 2;
+    pub const AHEAD: usize = 4;
+
     fn check(&self) -> Result<(), (String, String)> {
         for (key, value, most) in
             [("moments", self.moments, 64), ("states", self.states, 64), ("width", self.width, 4096)]
@@ -120,7 +182,8 @@ impl SoundSection {
 impl LatentSyncSection {
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         check_picture(self.side, self.frame_rate, self.latent_scale)?;
-        within("frames", self.frames, 1, 64)?;
+        within("frames", self.frames, 1, LONGEST)?;
+        self.live.check()?;
         self.sound.check()
     }
 }

@@ -9,7 +9,7 @@ mod package;
 mod schema;
 
 pub use cost::{CostSection, StageCosts};
-pub use latent::{Decoder, LatentSyncSection, Mask, MuseTalkSection, SoundSection};
+pub use latent::{Decoder, LatentSyncSection, LiveSection, Mask, MuseTalkSection, SoundSection};
 pub use package::Package;
 pub use schema::{
     AudioSection, DataEntry, Family, Features, FileEntry, GeometrySection, LatentSection, Manifest, SyncTalk2dSection,

@@ -96,12 +96,12 @@ impl Package {
     pub fn exact(self) -> Result<Self> {
         let own = self.manifest.synctalk2d.as_ref().is_some_and(|section| section.features == Features::Compact);
         match self.manifest.family {
-            Family::Wav2Lip | Family::MuseTalk => (),
+            Family::Wav2Lip | Family::LatentSync | Family::MuseTalk => (),
             Family::SyncTalk2d if !own => (),
             _ => {
                 return Err(Error::invalid(format!(
                     "engine `{}` cannot be exact: there is no published program that runs it; `exact` is for imported engines \
-                     of Wav2Lip, of MuseTalk and of SyncTalk_2D with its own features",
+                     of Wav2Lip, of LatentSync, of MuseTalk and of SyncTalk_2D with its own features",
                     self.manifest.name
                 )));
             }

@@ -1,5 +1,7 @@
 use serde::Deserialize;
 
+use crate::{Error, Result};
+
 /// Fewest and most steps that a frame may take.
 pub const STEPS: std::ops::RangeInclusive<usize> = 1..=50;
 
@@ -17,6 +19,29 @@ pub enum Sampler {
     FlowEuler,
     /// Multistep consistency sampling of a latent consistency model (Luo et al. 2023, arXiv 2310.04378, algorithm 2).
     Consistency,
+}
+
+impl Sampler {
+    /// The spacing of few steps, of which the first begins at the last timestep, where there is nothing but noise: what diffusers
+    /// gives DPM-Solver++, and for DDIM what Lin et al. 2023 (arXiv 2305.08891) find best. `None` for samplers that a model of
+    /// noise knows nothing of.
+    pub fn few_steps(self) -> Option<Spacing> {
+        match self {
+            Self::Ddim => Some(Spacing::Trailing),
+            Self::Dpm => Some(Spacing::Linspace),
+            Self::FlowEuler | Self::Consistency => None,
+        }
+    }
+
+    /// As it is written in a manifest, and as [`from_str`](std::str::FromStr) reads it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ddim => "ddim",
+            Self::Dpm => "dpm-solver++",
+            Self::FlowEuler => "flow-euler",
+            Self::Consistency => "consistency",
+        }
+    }
 }
 
 /// What the network says.
@@ -63,6 +88,41 @@ pub enum Guided {
     All,
     Last,
     None,
+}
+
+impl std::str::FromStr for Sampler {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let all = [Self::Ddim, Self::Dpm, Self::FlowEuler, Self::Consistency];
+        all.into_iter()
+            .find(|sampler| sampler.name() == text)
+            .ok_or_else(|| Error::invalid(format!("`{text}` is none of {}", all.map(Self::name).join(", "))))
+    }
+}
+
+impl Guided {
+    /// As it is written in a manifest, and as [`from_str`](std::str::FromStr) reads it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Last => "last",
+            Self::None => "none",
+        }
+    }
+}
+
+impl std::str::FromStr for Guided {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "all" => Ok(Self::All),
+            "last" => Ok(Self::Last),
+            "none" => Ok(Self::None),
+            _ => Err(Error::invalid(format!("`{text}` is none of all, last, none"))),
+        }
+    }
 }
 
 /// A schedule as a manifest has it.
@@ -129,7 +189,7 @@ impl ScheduleConfig {
     }
 
     /// The first key that is wrong, and why.
-    pub fn check(&self) -> Result<(), (String, String)> {
+    pub fn check(&self) -> std::result::Result<(), (String, String)> {
         let fail = |key: &str, cause: String| Err((key.to_owned(), cause));
         if !STEPS.contains(&self.steps) {
             return fail("steps", format!("{} is outside {}..{}", self.steps, STEPS.start(), STEPS.end()));

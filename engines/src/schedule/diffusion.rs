@@ -35,11 +35,6 @@ pub(super) fn timesteps(config: &ScheduleConfig, n: usize) -> Vec<usize> {
     }
 }
 
-/// Parts of the clean latent and of noise.
-pub(super) fn level(alpha_bar: f64) -> [f64; 2] {
-    [alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()]
-}
-
 /// The clean latent as `x0 = a x + b prediction`.
 pub(super) fn clean(prediction: Prediction, alpha_bar: f64) -> (f64, f64) {
     let (a, s) = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
@@ -62,7 +57,7 @@ pub(super) fn steps(config: &ScheduleConfig, n: usize) -> Vec<Step> {
                 Sampler::Consistency => consistency(config.prediction, t, alphas[t], next),
                 _ => ddim(config.prediction, alphas[t], next),
             };
-            let step = Step::at(t as f64, level(alphas[t]));
+            let step = Step::at(t as f64);
             Step { keep: keep as f32, predict: predict as f32, noise: noise as f32, ..step }
         })
         .collect()

@@ -3,7 +3,7 @@
 
 use super::{
     ScheduleConfig, Step,
-    diffusion::{alphas_cumprod, clean, level, timesteps},
+    diffusion::{alphas_cumprod, clean, timesteps},
 };
 
 pub(super) fn steps(config: &ScheduleConfig, n: usize) -> Vec<Step> {
@@ -33,7 +33,7 @@ pub(super) fn steps(config: &ScheduleConfig, n: usize) -> Vec<Step> {
                 predict: (own * of_prediction) as f32,
                 prior: (-weight * mix) as f32,
                 clean: Some([of_latent as f32, of_prediction as f32]),
-                ..Step::at(timesteps[i] as f64, level(alphas[timesteps[i]]))
+                ..Step::at(timesteps[i] as f64)
             }
         })
         .collect()

@@ -10,7 +10,7 @@ pub(super) fn steps(config: &ScheduleConfig, n: usize) -> Vec<Step> {
             Prediction::Sample | Prediction::Epsilon => (1.0 - dt / (1.0 - t), dt / (1.0 - t)),
         };
         let timestep = f64::from(t as f32 * config.timestep_scale);
-        Step { keep: keep as f32, predict: predict as f32, ..Step::at(timestep, [t, 1.0 - t]) }
+        Step { keep: keep as f32, predict: predict as f32, ..Step::at(timestep) }
     };
     (0..n).map(step).collect()
 }

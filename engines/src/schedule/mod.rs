@@ -24,8 +24,6 @@ pub struct Step {
     pub noise: f32,
     /// The estimate of the clean latent, as factors of the latent and of the prediction, where the next step asks for it.
     pub clean: Option<[f32; 2]>,
-    /// Parts of the clean latent and of noise that the latent has before this step.
-    pub level: [f32; 2],
     /// Scale of the guidance, `null + scale (conditioned - null)` (Ho and Salimans 2022, arXiv 2207.12598); 1: none.
     pub guidance: f32,
 }
@@ -70,18 +68,9 @@ impl Schedule {
 }
 
 impl Step {
-    /// A step that does nothing but ask the network at `timestep`, of a latent with so much signal and noise.
-    fn at(timestep: f64, level: [f64; 2]) -> Self {
-        Self {
-            timestep: timestep as f32,
-            keep: 1.0,
-            predict: 0.0,
-            prior: 0.0,
-            noise: 0.0,
-            clean: None,
-            level: level.map(|part| part as f32),
-            guidance: 1.0,
-        }
+    /// A step that does nothing but ask the network at `timestep`.
+    fn at(timestep: f64) -> Self {
+        Self { timestep: timestep as f32, keep: 1.0, predict: 0.0, prior: 0.0, noise: 0.0, clean: None, guidance: 1.0 }
     }
 
     /// Moves `latent` by the network's `prediction`, of the same length. `estimate` is what the step before left there, and

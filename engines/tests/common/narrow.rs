@@ -53,10 +53,23 @@ impl Narrow {
 
 /// Writes MuseTalk's published files, of pictures of `side` pixels, into `home`, and imports them; the engine's folder.
 pub fn musetalk(home: &Path, side: usize) -> PathBuf {
-    let narrow = Narrow::open();
     let unet = format!(r#"{{"norm_num_groups": 8, "attention_head_dim": 4, "data": {{"resolution": {side}}}}}"#);
+    imported(home, "musetalk", &unet)
+}
+
+/// The same of LatentSync's, with clips of 8 frames.
+pub fn latentsync(home: &Path, side: usize) -> PathBuf {
+    let unet = format!(
+        r#"{{"model": {{"norm_num_groups": 8, "attention_head_dim": 4}}, "data": {{"num_frames": 8, "resolution": {side}}},
+            "run": {{"guidance_scale": 1.5, "inference_steps": 3}}}}"#
+    );
+    imported(home, "latentsync", &unet)
+}
+
+fn imported(home: &Path, family: &str, unet: &str) -> PathBuf {
+    let narrow = Narrow::open();
     let files = [
-        ("musetalk", unet.as_str()),
+        (family, unet),
         ("vae", r#"{"norm_num_groups": 4}"#),
         ("taesd", "{}"),
         ("whisper", r#"{"encoder_attention_heads": 4}"#),

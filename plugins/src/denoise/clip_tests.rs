@@ -7,7 +7,8 @@ use lipstream_engines::{
     audio::{Pick, Tail, WindowSpec},
     bank::ReferenceBank,
     engine::{
-        Actor, Asked, Clip, Engine, Identity, Moment, Noise, Patch, Scene, Shown, Spec, Stage, StageKind, Work, Worker,
+        Actor, Asked, Clip, Engine, Identity, Moment, Noise, Patch, Sampling, Scene, Shown, Spec, Stage, StageKind,
+        Work, Worker,
     },
     geometry::{Point, Rect, Similarity},
     image::{ColorSpace, Crop},
@@ -123,7 +124,7 @@ impl Engine for Clips {
     fn prepare(&self, _: &ReferenceBank) -> Result<Identity> {
         Ok(Arc::new(()))
     }
-    fn actor(self: Arc<Self>, _: u64, _: Option<usize>) -> Result<Box<dyn Actor>> {
+    fn actor(self: Arc<Self>, _: u64, _: &Sampling) -> Result<Box<dyn Actor>> {
         Ok(Box::new(Gathering { frames: Vec::new(), last: None }))
     }
 }

@@ -1,8 +1,10 @@
 //! The properties of `lipdenoise`.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use gst::{glib, prelude::*};
+
+use lipstream_engines::{Error, Result, engine::Sampling};
 
 use super::idle::{Idle, IdleSettings};
 use crate::{
@@ -32,6 +34,12 @@ pub struct Settings {
     pub options: Options,
     /// 0: as the engine says.
     pub steps: u32,
+    /// `auto`: as the engine says.
+    pub sampler: String,
+    /// Below 0: as the engine says.
+    pub guidance: f64,
+    /// `auto`: as the engine says.
+    pub guided: String,
     /// 0: as the model allows.
     pub batch_size: u32,
     pub batch_timeout: Duration,
@@ -60,6 +68,9 @@ impl Default for Settings {
             exact: false,
             options: Options::default(),
             steps: 0,
+            sampler: "auto".into(),
+            guidance: -1.0,
+            guided: "auto".into(),
             batch_size: 0,
             batch_timeout: Duration::ZERO,
             instance: None,
@@ -79,6 +90,17 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// How the stream is to be denoised; a word that is unknown is an error that lists the known ones.
+    pub fn sampling(&self) -> Result<Sampling> {
+        let refuse = |property: &str, cause: Error| Error::invalid(format!("property `{property}`: {cause}"));
+        Ok(Sampling {
+            steps: Some(self.steps as usize).filter(|steps| *steps > 0),
+            sampler: chosen(&self.sampler).map_err(|e| refuse("sampler", e))?,
+            guidance: Some(self.guidance as f32).filter(|scale| *scale >= 0.0),
+            guided: chosen(&self.guided).map_err(|e| refuse("guided", e))?,
+        })
+    }
+
     pub fn idle_settings(&self) -> IdleSettings {
         IdleSettings { idle: self.idle, after: self.idle_after, fade: self.fade }
     }
@@ -100,6 +122,9 @@ impl Settings {
             "model" => self.model = options::string(value).unwrap_or_else(|| "compact".into()),
             "exact" => self.exact = value.get().expect(checked),
             "steps" => self.steps = value.get().expect(checked),
+            "sampler" => self.sampler = options::string(value).unwrap_or_else(|| "auto".into()),
+            "guidance" => self.guidance = value.get().expect(checked),
+            "guided" => self.guided = options::string(value).unwrap_or_else(|| "auto".into()),
             "batch-size" => self.batch_size = value.get().expect(checked),
             "batch-timeout" => self.batch_timeout = Duration::from_millis(value.get::<u32>().expect(checked).into()),
             "model-instance-id" => self.instance = options::string(value),
@@ -124,6 +149,9 @@ impl Settings {
             "model" => self.model.to_value(),
             "exact" => self.exact.to_value(),
             "steps" => self.steps.to_value(),
+            "sampler" => self.sampler.to_value(),
+            "guidance" => self.guidance.to_value(),
+            "guided" => self.guided.to_value(),
             "batch-size" => self.batch_size.to_value(),
             "batch-timeout" => (self.batch_timeout.as_millis() as u32).to_value(),
             "model-instance-id" => self.instance.to_value(),
@@ -142,6 +170,11 @@ impl Settings {
     }
 }
 
+/// `auto` leaves the choice to the engine.
+fn chosen<T: FromStr<Err = Error>>(word: &str) -> Result<Option<T>> {
+    if word == "auto" { Ok(None) } else { word.parse().map(Some) }
+}
+
 pub fn list() -> Vec<glib::ParamSpec> {
     let defaults = Settings::default();
     let mut list = vec![
@@ -157,6 +190,26 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .blurb("Denoising steps a frame (0 = as the engine says; an engine that does not denoise takes no other)")
             .maximum(*lipstream_engines::schedule::STEPS.end() as u32)
             .default_value(defaults.steps)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("sampler")
+            .nick("Sampler")
+            .blurb("How a latent is denoised: ddim, dpm-solver++, or auto, as the engine says; an engine with one way takes no other")
+            .default_value(Some("auto"))
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecDouble::builder("guidance")
+            .nick("Guidance")
+            .blurb("Scale of the guidance by what is heard, 1 being none (below 0 = as the engine says)")
+            .minimum(-1.0)
+            .maximum(20.0)
+            .default_value(defaults.guidance)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("guided")
+            .nick("Guided")
+            .blurb("Which steps are guided, each of which costs two: all, last, none, or auto, as the engine says")
+            .default_value(Some("auto"))
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt::builder("batch-size")

@@ -84,9 +84,9 @@ impl Speaker {
         let engine = worker.engine();
         let loaded = settings.reference_bank.as_ref().map(Path::new);
         let banks = Banks::new(engine.clone(), settings.gather, loaded)?;
-        let asked = Some(settings.steps as usize).filter(|steps| *steps > 0);
-        let steps = asked.or(engine.spec().steps).unwrap_or(0);
-        let actor = engine.clone().actor(settings.seed, asked)?;
+        let sampling = settings.sampling()?;
+        let steps = sampling.steps.or(engine.spec().steps).unwrap_or(0);
+        let actor = engine.clone().actor(settings.seed, &sampling)?;
         Ok(Self {
             stream: Arc::new(worker.stream()),
             actor,

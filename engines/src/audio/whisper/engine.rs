@@ -20,11 +20,11 @@ const HOP: Duration = Duration::from_millis(20);
 /// Rows that a frame takes after its own.
 const AFTER: u32 = window::ROWS as u32 - 1 - window::BEFORE as u32;
 
-/// How a stream hears where its manifest does not say: every 40 ms the last two seconds are shown, of which the last 80 ms are
-/// there for the rows before them alone.
-pub(crate) const CONTEXT: Context = Context { columns: 200, rows: 2, ahead: 4 };
 /// Milliseconds of a column.
-pub(crate) const COLUMN_MS: usize = 10;
+const COLUMN_MS: usize = 10;
+/// How a stream hears where its manifest does not say.
+pub(crate) const CONTEXT: Context =
+    Context { columns: SoundSection::WINDOW_MS / COLUMN_MS, rows: SoundSection::ROWS, ahead: SoundSection::AHEAD };
 
 /// What an engine hears; `None` of one that does not hear by Whisper.
 fn section(manifest: &Manifest) -> Option<&SoundSection> {

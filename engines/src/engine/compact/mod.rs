@@ -27,7 +27,7 @@ use basis::Basis;
 pub use fit::{Agreement, FEWEST, Fit, Pair, fit};
 use person::Person;
 
-use super::{Actor, Clip, Engine, Identity, LATENT, Noise, Spec, Stage, StepStage, Work, complete};
+use super::{Actor, Clip, Engine, Identity, LATENT, Noise, Sampling, Spec, Stage, StepStage, Work, complete};
 use crate::{
     Error, Result,
     audio::{Encoder, FrontEnd as _, Pick, Tail, WindowSpec},
@@ -185,7 +185,8 @@ impl Engine for Compact {
         self.own.as_ref().map(|own| &own.bank)
     }
 
-    fn actor(self: Arc<Self>, seed: u64, steps: Option<usize>) -> Result<Box<dyn Actor>> {
+    fn actor(self: Arc<Self>, seed: u64, sampling: &Sampling) -> Result<Box<dyn Actor>> {
+        let steps = sampling.steps_alone(&self.spec.name)?;
         let schedule = Schedule::new(&self.schedule, steps.unwrap_or(0))?;
         let noise = Noise::new(seed, self.latent.noise_correlation, self.latent.temperature);
         Ok(Box::new(CompactActor::new(self, schedule, noise)))

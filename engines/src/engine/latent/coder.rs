@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::pictures_at_a_time;
 use crate::{
     Error, Result,
-    engine::{LATENT, NetworkStage, Stage, StageKind, Work},
+    engine::{KNOWN, LATENT, NetworkStage, Stage, StageKind, Work},
     manifest::{self, Package},
     runtime::{Model, Options, Tensor},
 };
@@ -79,7 +79,8 @@ impl Stage for Encode {
     }
 }
 
-/// Latents of clips, `[n, 4, frames, side, side]`, to pictures, `[n frames, 3, 8 side, 8 side]`.
+/// Latents of clips, `[n, 4, frames, side, side]`, to pictures, `[n frames, 3, 8 side, 8 side]`; but for those of the frames that
+/// are known, a clip's first.
 pub(super) struct Decode {
     network: NetworkStage,
     scale: f32,
@@ -126,7 +127,8 @@ impl Stage for Decode {
 
     fn run(&self, batch: &mut [Work]) -> Result<()> {
         for work in &mut *batch {
-            let plain = frames(work.tensor(LATENT)?, 1.0 / self.scale)?;
+            let known = work.get(KNOWN).and_then(|known| known.shape.get(2)).copied().unwrap_or(0);
+            let plain = frames(work.tensor(LATENT)?, known, 1.0 / self.scale)?;
             work.put(PLAIN, plain);
         }
         self.network.run(batch)?;
@@ -141,20 +143,21 @@ impl Stage for Decode {
     }
 }
 
-/// `[n, channels, frames, h, w]` as `[n frames, channels, h, w]`, multiplied by `scale`.
-fn frames(clips: &Tensor, scale: f32) -> Result<Tensor> {
+/// `[n, channels, frames, h, w]` as `[n frames, channels, h, w]`, multiplied by `scale`, without the first frames of each, which
+/// are `known`.
+fn frames(clips: &Tensor, known: usize, scale: f32) -> Result<Tensor> {
     let [count, channels, frames, height, width] = clips.shape[..] else {
         return Err(Error::invalid(format!("latents of {:?} are no clips", clips.shape)));
     };
     let plane = height * width;
     let mut data = Vec::with_capacity(clips.data.len());
     for clip in clips.data.chunks_exact((channels * frames * plane).max(1)) {
-        for frame in 0..frames {
+        for frame in known..frames {
             for channel in 0..channels {
                 let from = (channel * frames + frame) * plane;
                 data.extend(clip[from..from + plane].iter().map(|v| v * scale));
             }
         }
     }
-    Ok(Tensor { shape: vec![count * frames, channels, height, width], data })
+    Ok(Tensor { shape: vec![count * frames.saturating_sub(known), channels, height, width], data })
 }

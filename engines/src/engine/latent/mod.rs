@@ -2,7 +2,7 @@
 //! anew by what is heard, and it is decoded.
 //!
 //! - [`coder`]: the autoencoder as stages.
-//! - [`musetalk`]: MuseTalk, frame by frame.
+//! - [`musetalk`]: MuseTalk, frame by frame; [`latentsync`]: LatentSync, clip by clip.
 //! - [`clip`]: LatentSync's clips: what goes into one, and its way through the stages.
 //! - [`face`]: LatentSync's crop and its way back; [`mask`]: what it paints; [`blend`]: MuseTalk's crop and blend. All as their
 //!   published programs have them. Pictures there are bytes `[rows, columns, 3]`, sizes columns and rows; channels are treated
@@ -12,9 +12,11 @@ pub mod blend;
 pub(crate) mod clip;
 mod coder;
 pub mod face;
+pub(crate) mod latentsync;
 pub mod mask;
 pub(crate) mod musetalk;
 
+pub use latentsync::LatentSync;
 pub use musetalk::MuseTalk;
 
 /// Pictures of 256 pixels that an autoencoder is given at a time: their values take about a gigabyte.

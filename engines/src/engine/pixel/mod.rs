@@ -19,7 +19,7 @@ use picture::Layout;
 use published::Smoother;
 use region::Region;
 
-use super::{Actor, Clip, Engine, Identity, NetworkStage, Spec, Stage, StageKind, Work};
+use super::{Actor, Clip, Engine, Identity, NetworkStage, Sampling, Spec, Stage, StageKind, Work};
 use crate::{
     Error, Result,
     audio::{Pick, Tail, WindowSpec, front_end},
@@ -248,13 +248,8 @@ impl Engine for Pixel {
         Ok(Arc::new(()))
     }
 
-    fn actor(self: Arc<Self>, _seed: u64, steps: Option<usize>) -> Result<Box<dyn Actor>> {
-        if let Some(steps) = steps {
-            return Err(Error::invalid(format!(
-                "engine `{}` does not denoise: it takes no steps, found {steps}; leave them at 0",
-                self.spec.name
-            )));
-        }
+    fn actor(self: Arc<Self>, _seed: u64, sampling: &Sampling) -> Result<Box<dyn Actor>> {
+        sampling.refuse(&self.spec.name)?;
         Ok(if self.spec.exact { Box::new(ExactActor::new(self)) } else { Box::new(PixelActor::new(self)) })
     }
 }

@@ -17,10 +17,10 @@ use exact::ExactActor;
 use painter::Painter;
 
 use crate::{
-    Error, Result,
+    Result,
     audio::{front_end, whisper},
     bank::ReferenceBank,
-    engine::{Actor, Clip, Engine, Identity, Noise, Spec, Stage},
+    engine::{Actor, Clip, Engine, Identity, Noise, Sampling, Spec, Stage},
     manifest::{Mask, Package},
     runtime::Options,
 };
@@ -77,13 +77,8 @@ impl Engine for MuseTalk {
         Ok(Arc::new(()))
     }
 
-    fn actor(self: Arc<Self>, seed: u64, steps: Option<usize>) -> Result<Box<dyn Actor>> {
-        if let Some(steps) = steps {
-            return Err(Error::invalid(format!(
-                "engine `{}` does not denoise: it takes no steps, found {steps}; leave them at 0",
-                self.spec.name
-            )));
-        }
+    fn actor(self: Arc<Self>, seed: u64, sampling: &Sampling) -> Result<Box<dyn Actor>> {
+        sampling.refuse(&self.spec.name)?;
         let noise = Noise::new(seed, 0.0, 1.0);
         Ok(match self.spec.exact {
             true => Box::new(ExactActor::new(self, noise)),

@@ -1,0 +1,126 @@
+//! LatentSync (Li et al. 2024, arXiv 2412.09262; bytedance/LatentSync, versions 1.5 and 1.6) on a stream: faces whose lower
+//! part is hidden become, clip by clip, faces with another mouth by what is heard.
+//!
+//! - [`sequence`]: a stream as clips that join.
+//! - [`place`]: where the network's picture lies on a face, and what of it is put back.
+//! - [`actor`]: one stream; [`exact`]: one as the published program does it.
+
+mod actor;
+mod exact;
+mod place;
+mod sequence;
+
+use std::sync::Arc;
+
+use actor::LatentSyncActor;
+use exact::ExactActor;
+use place::Place;
+
+use super::clip::{self, ClipStages};
+use crate::{
+    Error, Result,
+    audio::{front_end, whisper},
+    bank::ReferenceBank,
+    engine::{Actor, Clip, Engine, Identity, Noise, Sampling, Spec, Stage},
+    manifest::Package,
+    runtime::Options,
+    schedule::{Schedule, ScheduleConfig},
+};
+
+/// The engine, loaded.
+pub struct LatentSync {
+    spec: Spec,
+    clips: ClipStages,
+    /// Pixels of a side of the network's picture.
+    side: usize,
+    place: Place,
+    /// How it denoises where nobody says.
+    schedule: ScheduleConfig,
+}
+
+impl LatentSync {
+    pub fn load(package: &Package, options: &Options) -> Result<Self> {
+        let manifest = package.manifest();
+        let section = clip::section(package)?;
+        let front_end = front_end(package, options)?;
+        let exact = package.is_exact();
+        let clip = if exact { Clip::whole(section.frames) } else { Clip::live(&section.live) };
+        let own = manifest.scheduler.as_ref().ok_or_else(|| clip::missing(package, "scheduler"))?;
+        let schedule = if exact { own.clone() } else { section.live.schedule(own) };
+        let spec = Spec {
+            name: manifest.name.clone(),
+            family: manifest.family,
+            front_end: front_end.key().to_owned(),
+            window: whisper::engine::window_spec(package, &*front_end),
+            steps: Some(schedule.steps),
+            passes: 2,
+            references: package.gathers(),
+            exact,
+            later: 0,
+            clip,
+            crop: manifest.geometry.crop,
+            alignment: manifest.geometry.alignment.clone(),
+            gflop: match exact {
+                true => manifest.gflop,
+                false => manifest.frame_gflop(None),
+            },
+        };
+        let clips = ClipStages::load(package, options, clip)?;
+        let place = Place::new(section.side, &clips.mask);
+        Ok(Self { spec, clips, side: section.side, place, schedule })
+    }
+
+    /// The schedule of a stream.
+    fn schedule(&self, sampling: &Sampling) -> Result<Schedule> {
+        let mut config = self.schedule.clone();
+        if let Some(sampler) = sampling.sampler.filter(|sampler| *sampler != config.kind) {
+            config.spacing = sampler.few_steps().ok_or_else(|| {
+                Error::invalid(format!(
+                    "engine `{}` is denoised by the samplers ddim and dpm-solver++, not by {}",
+                    self.spec.name,
+                    sampler.name()
+                ))
+            })?;
+            config.kind = sampler;
+        }
+        config.guidance = sampling.guidance.unwrap_or(config.guidance);
+        config.guided = sampling.guided.unwrap_or(config.guided);
+        config.check().map_err(|(key, cause)| Error::invalid(format!("engine `{}`: {key} {cause}", self.spec.name)))?;
+        Schedule::new(&config, sampling.steps.unwrap_or(0))
+    }
+}
+
+impl Engine for LatentSync {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn stages(&self) -> &[Box<dyn Stage>] {
+        &self.clips.stages
+    }
+
+    fn lanes(&self) -> usize {
+        self.clips.lanes
+    }
+
+    /// Nothing: the face that is painted is the reference too.
+    fn prepare(&self, _: &ReferenceBank) -> Result<Identity> {
+        Ok(Arc::new(()))
+    }
+
+    fn actor(self: Arc<Self>, seed: u64, sampling: &Sampling) -> Result<Box<dyn Actor>> {
+        let schedule = self.schedule(sampling)?;
+        let noise = Noise::new(seed, 0.0, 1.0);
+        Ok(match self.spec.exact {
+            true => Box::new(ExactActor::new(self, noise, schedule)),
+            false => Box::new(LatentSyncActor::new(self, noise, schedule)),
+        })
+    }
+}
+
+impl LatentSync {
+    /// Frames of a clip.
+    fn clip(&self) -> Clip {
+        self.spec.clip
+    }
+}
