@@ -186,6 +186,8 @@ fn an_exact_engine_hears_more_sound_than_queues_hold_before_its_first_frame() {
     let count = |name: &str| stats.get::<u64>(name).unwrap();
     let heard = stats.get::<gst::Structure>("audioenc").unwrap().get::<u64>("frames-out");
     pipeline.set_state(gst::State::Null).unwrap();
-    assert_eq!((heard, count("frames-out")), (Ok(1600), 50), "{stats}");
-    assert!(count("passed-through") * 4 < 50, "most frames speak: {stats}");
+    // What is on its way when the video ends comes as well.
+    let out = count("frames-out");
+    assert!(heard == Ok(1600) && out >= 50 && out == count("frames-in"), "{stats}");
+    assert!(count("passed-through") * 4 < out, "most frames speak: {stats}");
 }
