@@ -36,6 +36,7 @@ def arguments():
     parser.add_argument("--devices", default="cpu:fp32,openvino:fp32,openvino:bf16")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=16, help="of the U-Net's clip")
     parser.add_argument("--build", type=Path, default=HERE / "target/release")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
@@ -43,8 +44,8 @@ def arguments():
 
 # Part of the engine, what its open dimensions are, and PyTorch's inputs by the names of its ports.
 NETWORKS = {
-    "unet": ("unet", {"frames": 16, "latent_height": 32, "latent_width": 32},
-             {"sample": (1, 13, 16, 32, 32), "timestep": (1,), "audio": (1, 16, 50, 384)}),
+    "unet": ("unet", {"frames": None, "latent_height": 32, "latent_width": 32},
+             {"sample": (1, 13, None, 32, 32), "timestep": (1,), "audio": (1, None, 50, 384)}),
     "encoder": ("encoder", {"height": 256, "width": 256}, {"pixels": (1, 3, 256, 256)}),
     "decoder": ("decoder", {"latent_height": 32, "latent_width": 32}, {"latents": (1, 4, 32, 32)}),
     "taesd": ("taesd", {"latent_height": 32, "latent_width": 32}, {"latents": (1, 4, 32, 32)}),
@@ -95,12 +96,14 @@ def spread(runs, which):
 
 def measure(args, name):
     part, sizes, shapes = NETWORKS[name]
+    sizes = {dimension: size or args.frames for dimension, size in sizes.items()}
     generator = np.random.default_rng(1)
-    inputs = {port: generator.standard_normal(shape, np.float32) for port, shape in shapes.items()}
+    numbers = lambda shape: generator.standard_normal([size or args.frames for size in shape], np.float32)
+    inputs = {port: numbers(shape) for port, shape in shapes.items()}
     if "timestep" in inputs:
         inputs["timestep"][:] = 501
-    for port, numbers in inputs.items():
-        numbers.tofile(args.work / f"{port}.f32")
+    for port, values in inputs.items():
+        values.tofile(args.work / f"{port}.f32")
     network = checkpoints.torch_network(args.original, args.work, name, {k: torch.from_numpy(v) for k, v in inputs.items()})
     with FlopCounterMode(display=False) as counted:
         wanted = np.concatenate([tensor.numpy().ravel() for tensor in network()])
@@ -114,7 +117,7 @@ def measure(args, name):
             found = np.fromfile(ours.output, np.float32)
             ours.run(), theirs(network)
             both = [(ours.run(), theirs(network)) for _ in range(args.repeats)]
-        row = {"network": name, "device": device, "precision": precision, "threads": args.threads, "gflop": gflop,
+        row = {"network": name, "frames": sizes.get("frames"), "device": device, "precision": precision, "threads": args.threads, "gflop": gflop,
                "load_ms": ours.loaded["load_ms"], "repeats": args.repeats,
                "apart": float(np.abs(found - wanted).max() / wanted.std()),
                "ours_ms": spread([run[0] for run in both], 0), "torch_ms": spread([run[1] for run in both], 0),

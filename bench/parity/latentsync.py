@@ -11,6 +11,7 @@ two frames more of a speech than last while it is heard. Prints JSON, in 1/255; 
 of the face is above `--tolerance`.
 """
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -23,6 +24,8 @@ import numpy as np
 import published
 
 HERE = Path(__file__).resolve().parents[2]
+# What `render` takes.
+SEED = 0
 
 
 def arguments():
@@ -34,7 +37,6 @@ def arguments():
     parser.add_argument("--start", type=float, default=0, help="seconds of the video to leave out")
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--build", type=Path, default=HERE / "target/release", help="folder of lipstream and its plugin")
     parser.add_argument("--tolerance", type=float, default=2)
     parser.add_argument("--parts", default="inputs,original,ours,compare")
@@ -62,16 +64,16 @@ def ours(args):
     program, weights = args.build / "lipstream", args.weights
     sources = [weights / name for name in ("latentsync_unet.pt", "tiny.pt", "vae", "config.json")]
     call(program, "import", "latentsync", *sum((["--from", path] for path in sources), []), "--name", "latentsync15",
-         "--replace", "--quiet", env=env)
+         "--replace", "--quiet", env=env, stdout=sys.stderr)
     engine = args.out / "data/lipstream/engines/latentsync15"
-    sync = ["lipsync", "name=ls", f"engine={engine}", "exact=true", "device=cpu", f"steps={args.steps}", f"seed={args.seed}"]
+    sync = ["lipsync", "name=ls", f"engine={engine}", "exact=true", "device=cpu", f"steps={args.steps}", f"seed={SEED}"]
     call("gst-launch-1.0", "-q", *sync,
          "filesrc", f"location={args.out / 'video.mkv'}", "!", "decodebin3", "!", "videoconvert", "!", "video/x-raw,format=RGB",
          "!", "ls.video_sink", "filesrc", f"location={args.out / 'speech.wav'}", "!", "decodebin3", "!", "audioconvert",
          "!", "ls.audio_sink", "ls.video_src", "!", "video/x-raw,format=RGB", "!", "filesink",
          f"location={args.out / 'ours.rgb'}", "ls.audio_src", "!", "fakesink", env=env)
     call(program, "render", "--exact", "--engine", engine, "--device", "cpu", "--steps", args.steps, "--crf", 0, "--video",
-         args.out / "video.mkv", "--audio", args.out / "speech.wav", "-o", args.out / "ours.mkv", "--quiet", env=env)
+         args.out / "video.mkv", "--audio", args.out / "speech.wav", "-o", args.out / "ours.mkv", "--quiet", env=env, stdout=sys.stderr)
 
 
 def frames_of(path):
@@ -101,11 +103,11 @@ def compare(args):
     if count == 0:
         sys.exit(f"no whole clip: {len(wanted)} frames of theirs, {len(raw)} and {len(rendered)} of ours")
     everywhere = np.ones(painted[:count].shape, bool)
-    # What 4:2:0 does to colours is done to both.
-    stored = published.through_h264(wanted[:count], args.out / "original.mkv")
+    # What the conversion to 4:2:0 does to colours is done to both.
+    stored = published.as_rendered(wanted[:count], args.out / "original.mkv")
     report = {
         "frames": count, "of_theirs": len(wanted), "of_ours": len(raw), "size": list(before.shape[1:3]),
-        "painted_share": float(painted[:count].mean()), "steps": args.steps, "seed": args.seed,
+        "painted_share": float(painted[:count].mean()), "steps": args.steps, "seed": SEED,
         "bin": {"painted": figures(raw[:count], wanted[:count], painted[:count]),
                 "frame": figures(raw[:count], wanted[:count], everywhere)},
         "render": {"painted": figures(rendered[:count], frames_of(stored)[:count], painted[:count])},
@@ -128,7 +130,9 @@ def main():
         inputs(args)
     if "original" in parts:
         points = [json.loads(line)["points"] for line in (args.out / "points.jsonl").read_text().splitlines()]
-        made = published.run(args.original, args.weights, args.out, points, args.steps, args.seed)
+        # It talks where the figures go.
+        with contextlib.redirect_stdout(sys.stderr):
+            made = published.run(args.original, args.weights, args.out, points, args.steps, SEED)
         np.savez(args.out / "original.npz", **made)
     if "ours" in parts:
         ours(args)

@@ -126,10 +126,11 @@ def painted_part(keep, box, matrix, shape):
     return cv2.warpAffine(crop, matrix, (shape[1], shape[0]), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 0.99
 
 
-def through_h264(frames, path):
-    """The frames as a file without loss but for 4:2:0."""
-    size = f"{frames.shape[2]}x{frames.shape[1]}"
-    subprocess.run(["ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", "25", "-i", "-",
-                    "-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuv420p", "-preset", "ultrafast", str(path)],
+def as_rendered(frames, path):
+    """The frames as a file, by the conversion and the encoder of `lipstream render --crf 0`."""
+    rows, columns = frames.shape[1:3]
+    subprocess.run(["gst-launch-1.0", "-q", "fdsrc", "!", "rawvideoparse", "format=rgb", f"width={columns}", f"height={rows}",
+                    "framerate=25/1", "!", "videoconvert", "!", "video/x-raw,format=I420", "!", "x264enc", "pass=qual",
+                    "quantizer=0", "!", "h264parse", "!", "matroskamux", "!", "filesink", f"location={path}"],
                    input=np.ascontiguousarray(frames).tobytes(), check=True)
     return path
