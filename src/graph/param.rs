@@ -42,7 +42,7 @@ impl Param {
         }
         // An enum may stand for an element or a caps field, so its choices are words; they come from the graph's author.
         if let Some(odd) = self.values.iter().find(|v| v.is_empty() || !v.chars().all(is_word)) {
-            return Err(format!("value `{odd}` must be made of letters, digits, and -_.:/"));
+            return Err(format!("value `{odd}` must be made of letters, digits, and -_.:/+"));
         }
         if (self.min.is_some() || self.max.is_some()) && !matches!(self.kind, Kind::Int | Kind::Float) {
             return Err("`min` and `max` belong to int and float".into());
@@ -149,5 +149,5 @@ impl Param {
 }
 
 fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/')
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/' | '+')
 }
