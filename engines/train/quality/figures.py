@@ -19,6 +19,8 @@ TEMPLATE = np.array([
     [0.5, 0.396165], [0.405148, 0.385662], [0.594852, 0.385662],
 ])
 LIPS = slice(0, 40)
+# Shares of an opening's range, and frames, that say what a closure of the lips is.
+SHUT, WIDE, MET, CLOSE = 0.12, 0.35, 0.2, 3
 MOUTH_CORNERS = (0, 10)
 # Jaw from beside one corner of the mouth to the other, over the cheeks and under the nose.
 OUTLINE = [*range(RANGES["jaw"].start + 3, RANGES["jaw"].stop - 3), 69, 90, 89, 91, 70]
@@ -58,6 +60,30 @@ def opening(points):
     """Inner lips' distance over that of the outer eye corners, [frames], of [frames, 111, 2]; NaN without a face."""
     gap = np.linalg.norm(points[:, OPENING[0]] - points[:, OPENING[1]], axis=1)
     return gap / np.linalg.norm(points[:, OUTER_EYES[0]] - points[:, OUTER_EYES[1]], axis=1)
+
+
+def shares(values):
+    """An opening [frames] between its own 2 % and 95 %."""
+    low, high = np.quantile(values, [0.02, 0.95])
+    return (np.asarray(values) - low) / max(high - low, 1e-9)
+
+
+def closures(made, said, reach=1):
+    """(share of the closures of `said` that `made` meets, mean depth there, their number) of two openings [frames], each between its own 2 % and 95 %.
+
+    A closure is a run of frames below SHUT within CLOSE frames of one above WIDE. It is met where `made` falls below MET at most `reach` frames from it; the depth is
+    how far it falls, 1 at its most shut. None without a closure.
+    """
+    n = min(len(made), len(said))
+    if n < 10:
+        return None
+    made, said = shares(made[:n]), shares(said[:n])
+    wide = np.convolve(said > WIDE, np.ones(2 * CLOSE + 1), "same") > 0.5
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], (said < SHUT) & wide, [0]])))
+    lows = [made[max(0, a - reach) : b + reach].min() for a, b in zip(edges[::2], edges[1::2])]
+    if not lows:
+        return None
+    return float(np.mean(np.array(lows) < MET)), float(1 - np.clip(lows, 0, 1).mean()), len(lows)
 
 
 def lips_apart(a, b):

@@ -15,7 +15,7 @@ HIDE = ("--reference-gap", "1000")
 
 # Columns of the table: key and head.
 COLUMNS = {
-    "r": "r", "r_best": "r best", "spread": "spread", "silent": "silent", "av_offset": "offset", "av_confidence": "conf.",
+    "r": "r", "r_best": "r best", "lag": "lag", "spread": "spread", "closures": "shut", "closure_depth": "depth", "silent": "silent", "av_offset": "offset", "av_confidence": "conf.",
     "true_av_confidence": "true", "self_r": "own r", "self_sharpness_ratio": "sharp", "self_flicker_ratio": "flick", "self_ssim": "SSIM",
     "self_psnr": "PSNR", "self_seam": "seam", "self_seam_ratio": "edge", "self_lmd": "LMD", "self_av_confidence": "own c.",
 }
@@ -77,11 +77,14 @@ def measure(video, speech, points, expert, mouths, render, args):
     row = {"video": video.stem, "speech": speech.stem}
     said = mouths(speech)
     row |= pair.motion(mouths(other), said)
+    shut = figures.closures(mouths(other), said)
+    if shut is not None:
+        row |= {"closures": shut[0], "closure_depth": shut[1], "closure_count": shut[2]}
     row["silent"] = mouths(still).std() / max(said.std(), 1e-9)
     row |= pair.sync(expert, points(other), own_sound(other))[0]
     row |= pair.sync(expert, points(speech), own_sound(speech), "true_")[0]
-    figures = pair.pair(points, expert, own, truth=video)
-    row |= {f"self_{key}": value for key, value in figures.items()}
+    whole = pair.pair(points, expert, own, truth=video)
+    row |= {f"self_{key}": value for key, value in whole.items()}
     sheets = args.out / "sheets"
     sheets.mkdir(parents=True, exist_ok=True)
     call(args.lipstream, "eval", own, "--true", video, "--sheet", sheets / f"{own.stem}.png")

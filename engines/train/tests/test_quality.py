@@ -47,6 +47,21 @@ def test_a_signal_that_is_late_is_found_so():
     assert figures.correlate(np.ones(50), wave(0)[:50], 3) is None
 
 
+def test_closures_are_met_within_a_frame_and_missed_beyond():
+    said = np.ones(100)
+    said[[20, 21, 50, 80]] = 0.0
+    # Of a long rest the two ends are closures.
+    said[60:75] = 0.0
+    late = lambda frames: np.roll(said, frames)
+    assert figures.closures(late(1), said)[0] == 1.0
+    assert figures.closures(late(3), said)[0] < 1.0
+    half = np.maximum(said, 0.5)
+    half[90:95] = 0.0
+    met, depth, count = figures.closures(half, said)
+    assert met == 0.0 and abs(depth - 0.5) < 0.01 and count == 5
+    assert figures.closures(said, np.ones(100)) is None
+
+
 def test_alignment_takes_the_anchors_to_their_places():
     angle, scale = 0.2, 140.0
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

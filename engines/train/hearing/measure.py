@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""How well the opening follows: correlation, lag, spread, closures, by sets of clips; and what it does where nobody speaks.
+
+A closure of the truth is a run of frames below batch.SHUT near one above batch.WIDE; it is met if the estimate falls below a fifth of its own 95 % within a frame of
+it. Depth: how far it falls there, 1 to the rest, of its own 95 %.
+
+    python -m hearing measure --cache CACHE --weights FILE --run DIR [DIR ..] [--clips]     also what noise and silence do
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hearing import batch
+from hearing.encoder import TOKEN_MS
+
+FPS = 25.0
+MET = 0.2
+
+
+def lags(a, b, reach=8):
+    """Correlation of a with b at lags of -reach..reach frames; a late = positive lag."""
+    out = []
+    for lag in range(-reach, reach + 1):
+        x, y = (a[lag:], b[: len(b) - lag]) if lag >= 0 else (a[:lag], b[-lag:])
+        out.append(float(np.corrcoef(x, y)[0, 1]) if x.std() > 1e-6 and y.std() > 1e-6 else 0.0)
+    return np.array(out)
+
+
+def closed(want, got):
+    """(closures met, closures, sum of depths)."""
+    shut = batch.closures(torch.from_numpy(want[None].astype(np.float32)))[0].numpy()
+    top = max(np.quantile(got, 0.95), 1e-6)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], shut, [0]])))
+    met, depth = 0, 0.0
+    for a, b in zip(edges[::2], edges[1::2]):
+        low = got[max(0, a - 1) : b + 1].min() / top
+        met, depth = met + int(low < MET), depth + 1 - max(0.0, float(low))
+    return met, len(edges) // 2, depth
+
+
+def row_of(clip, got, want):
+    r = lags(got, want)
+    met, count, depth = closed(want, got)
+    return {"group": clip.group, "name": clip.name, "r": float(r[7:10].max()), "lags": r, "lag": int(r.argmax()) - 8, "spread": float(got.std() / max(want.std(), 1e-9)),
+            "met": met, "closures": count, "depth": depth, "mean": float(got.mean() - want.mean())}
+
+
+def table(rows):
+    """Medians and sums by group."""
+    out = {}
+    for group in sorted({r["group"] for r in rows}):
+        own = [r for r in rows if r["group"] == group]
+        count = sum(r["closures"] for r in own)
+        mean = np.mean([r["lags"] for r in own], 0)
+        k = int(mean.argmax())
+        # The vertex of the parabola through the peak and its neighbours.
+        part = 0.0 if k in (0, len(mean) - 1) else 0.5 * (mean[k - 1] - mean[k + 1]) / (mean[k - 1] - 2 * mean[k] + mean[k + 1])
+        out[group] = {"r": round(float(np.median([r["r"] for r in own])), 3), "peak": round(k - 8 + float(part), 2), "in": round(float(np.mean([abs(r["lag"]) <= 1 for r in own])), 2),
+                      "spread": round(float(np.median([r["spread"] for r in own])), 2), "shut": round(float(sum(r["met"] for r in own)) / max(count, 1), 2),
+                      "depth": round(float(sum(r["depth"] for r in own)) / max(count, 1), 2), "n": len(own)}
+    return out
+
+
+class Measured:
+    """The clips of a cache of states made with `cache --measured`."""
+
+    def __init__(self, cache, clips, name):
+        index = {(c.name, c.kind): c for c in clips if c.group}
+        store = np.load(cache / "hearing" / f"{name}.npy", mmap_mode="r")
+        self.items = []
+        for row in json.loads((cache / "hearing" / f"{name}.json").read_text()):
+            clip = index.get((row["name"], row["kind"]))
+            if clip is None:
+                continue
+            first = max(0, row["token"] - 20)
+            states = torch.from_numpy(np.array(store[first : row["token"] + row["tokens"] + 12])).float()
+            frames = min(int(len(clip.opening) * FPS / clip.fps), int(clip.seconds * FPS))
+            self.items.append((clip, states, (row["token"] - first) * TOKEN_MS, frames))
+
+    @torch.no_grad()
+    def rows(self, model, look):
+        model.eval()
+        out = []
+        for clip, states, begin, frames in self.items:
+            features = model.features([s[None] for s in states.unbind(1)])
+            time = begin + torch.arange(frames)[None] * (1000 / FPS)
+            got = (model.motion(features, time, look)[0] @ model.opening).numpy()
+            want = np.interp(np.arange(frames) / FPS * clip.fps, np.arange(len(clip.opening)), clip.opening)
+            out.append(row_of(clip, got, want))
+        return out
+
+    def summary(self, model):
+        return {look: table(self.rows(model, int(look))) for look in model.motions}
+
+
+def still_sounds(seconds=6):
+    """Sounds that are no speech by name, f32, each after 3 s of nothing is measured."""
+    from hearing import still
+    from motion import rest
+
+    rng = np.random.default_rng(101)
+    n = seconds * 16000
+    level = lambda x, db: (x / (np.sqrt(np.mean(x**2)) + 1e-12) * 10 ** (db / 20)).astype(np.float32)
+    out = {"digital silence": np.zeros(n, np.float32), "white noise -50": level(rng.standard_normal(n), -50), "white noise -40": level(rng.standard_normal(n), -40),
+           "room noise -45": level(rest.noise(rng, n, 20, 500, 1.0), -45), "hum -40": level(rest.tone(rng, 50, n), -40)}
+    out |= {name: level(make(rng)[:n], -26) for name, make in (("music", rest.music), ("breath", rest.breath), ("typing", still.typing), ("whistle", rest.whistle))}
+    return out
+
+
+@torch.no_grad()
+def quiet(encoder, model, look, speech, basis_level):
+    """Deviation and mean of the opening for each sound, over those in speech; after 3 s of speech, its first 0.6 s left out."""
+    from hearing import encoder as whisper
+    from hearing import mel as front
+
+    out = {}
+    for name, sound in still_sounds().items():
+        x = np.concatenate([speech, sound, np.zeros(8000, np.float32)])
+        states = encoder.whole(whisper.token_mel(front.log_mel(torch.from_numpy(x)[None]), front.SILENCE))
+        frames = len(sound) // 640
+        time = len(speech) / 16 + torch.arange(15, frames)[None] * 40.0
+        wide = (model.motion(model.features(states), time, look)[0] @ model.opening).numpy()
+        out[name] = [round(float(wide.std() / basis_level), 3), round(float(wide.mean() / basis_level), 3)]
+    return out
+
+
+def main(args):
+    from hearing import encoder as whisper
+    from hearing import sources, train
+
+    torch.set_num_threads(args.threads)
+    clips, basis = sources.load(args.cache, train.SHIPPED, hold=args.hold)
+    measured = Measured(args.cache, clips, args.measured)
+    speech = next(c for c in clips if c.group == "val_free").pcm[:48000].astype(np.float32) / 32768
+    encoder = whisper.load(args.weights)
+    for run in args.run:
+        model, _ = train.restore(run, basis)
+        for look in model.motions:
+            rows = measured.rows(model, int(look))
+            print(run.name, look, json.dumps(table(rows)))
+            if args.clips:
+                for r in rows:
+                    if r["group"] not in ("val_grid_s1", "dev"):
+                        print("  ", r["name"], r["group"], f"r {r['r']:.2f} lag {r['lag']} spread {r['spread']:.2f} mean {r['mean']:.2f} shut {r['met']}/{r['closures']}")
+            if hasattr(model, "head"):
+                print(run.name, look, json.dumps(quiet(encoder, model, int(look), speech, 0.3)))
+
+
+def arguments(sub):
+    one = sub.add_parser("measure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    one.add_argument("--cache", type=Path, required=True)
+    one.add_argument("--weights", type=Path, required=True)
+    one.add_argument("--run", type=Path, nargs="+", required=True)
+    one.add_argument("--measured", default="eval")
+    one.add_argument("--hold", action="store_true")
+    one.add_argument("--clips", action="store_true")
+    one.add_argument("--threads", type=int, default=1)
+    one.set_defaults(action=main)

@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""More sounds under which the mouth rests: typing, people talking far away, hiss and hum with taps, recordings of a folder.
+
+    python -m hearing.still --cache CACHE [--noises FOLDER]      writes CACHE/motion/still.npz; needs CACHE/hearing/pool.npz; FOLDER: sound files or a bare repository
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from hearing.mel import RATE
+from motion.rest import DIMS, add, envelope, noise, tone
+
+SECONDS = 10
+# Words of recordings that hold voices.
+VOICED = ("cry", "baby", "laugh", "sneez", "rooster")
+
+
+def typing(rng):
+    out, at = noise(rng, RATE * SECONDS, 50, 3000, 0.6) * 0.03, 0
+    while at < len(out):
+        for part in (1.0, 0.5):
+            n = int(rng.uniform(0.008, 0.03) * RATE)
+            low = rng.uniform(600, 2500)
+            add(out, at, noise(rng, n, low, low * 3) * envelope(n, 0.0005, n / RATE / 4) * part * rng.uniform(0.3, 1))
+            at += int(rng.uniform(0.05, 0.1) * RATE)
+        at += int(rng.exponential(0.12) * RATE)
+    return out
+
+
+def babble(rng, voices):
+    """Five voices together."""
+    n = RATE * SECONDS
+    return sum(np.resize(voices[rng.integers(len(voices))].astype(np.float32), n) / 3000 for _ in range(5))
+
+
+def hiss(rng):
+    n = RATE * SECONDS
+    x = noise(rng, n, 20, rng.uniform(2000, 7900), rng.uniform(0, 1)) * rng.uniform(0.2, 1) + tone(rng, rng.choice([50, 60, 100, 120]), n) * rng.uniform(0, 0.3)
+    return x * np.interp(np.arange(n), np.linspace(0, n, 8), rng.uniform(0.3, 1, 8))
+
+
+def silent(rng):
+    return rng.standard_normal(RATE * SECONDS)
+
+
+def recordings(folder, most=60):
+    from hearing.pool import decoded, listing
+
+    if folder is None:
+        return []
+    rows = [(n, read) for n, read in listing(folder) if not any(v in n.lower() for v in VOICED)][:most]
+    return [decoded(read()).astype(np.float32) for _, read in rows]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--noises", type=Path)
+    parser.add_argument("--seed", type=int, default=29)
+    args = parser.parse_args()
+    rng = np.random.default_rng(args.seed)
+    store = np.load(args.cache / "hearing/pool.npz")
+    voices = [store[f"pcm{k}"] for k in range(0, len(json.loads(str(store["table"]))), 5)]
+    # Level of the peak, or for babble and room noise of the mean power, in dBFS.
+    made = [("typing", typing(rng), rng.uniform(-30, -6)) for _ in range(8)]
+    made += [("hiss", hiss(rng), rng.uniform(-50, -20)) for _ in range(8)] + [("recording", x, rng.uniform(-30, -6)) for x in recordings(args.noises) if len(x) > RATE]
+    arrays, table = {}, []
+    for name, x, db in made:
+        x = x / (np.abs(x).max() + 1e-9) * 10 ** (db / 20)
+        table.append(name)
+        arrays[f"pcm{len(table) - 1}"] = (x * 32767).astype(np.int16)
+    for name, x, db in [("babble", babble(rng, voices), rng.uniform(-58, -46)) for _ in range(12)] + [("silent", silent(rng), rng.uniform(-90, -50)) for _ in range(6)]:
+        x = x / (x.std() + 1e-9) * 10 ** (db / 20)
+        table.append(name)
+        arrays[f"pcm{len(table) - 1}"] = (x * 32767).astype(np.int16)
+    rows = []
+    for k, name in enumerate(table):
+        frames = len(arrays[f"pcm{k}"]) // 640
+        arrays[f"gap{k}"], arrays[f"z{k}"] = np.zeros(frames, np.float32), np.zeros((frames, DIMS), np.float32)
+        rows.append({"name": f"still__{name}_{k}", "kind": "still", "val": False, "fps": 25, "scale": 1.0})
+    np.savez(args.cache / "motion/still.npz", table=json.dumps(rows), **arrays)
+    print(f"{len(rows)} sounds, {sum(len(arrays[f'pcm{k}']) for k in range(len(rows))) / RATE:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

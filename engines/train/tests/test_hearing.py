@@ -1,0 +1,185 @@
+"""The hearing's encoder as a stream and at once, its mel, its batches' labels; a small encoder with random weights stands for Whisper's."""
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from hearing import batch, encoder, measure, mel, sounds
+from hearing.net import TAPS, Hearing, Regression, gather
+from hearing.stream import Stream
+
+
+@pytest.fixture(scope="module")
+def small():
+    torch.manual_seed(1)
+    return encoder.Encoder(width=16, heads=2, layers=3).eval()
+
+
+def voice(seconds, seed=0):
+    rng, t = np.random.default_rng(seed), np.arange(int(seconds * mel.RATE)) / mel.RATE
+    x = np.sin(2 * np.pi * 150 * t + 4 * np.sin(2 * np.pi * 3 * t)) * (1 + np.sin(2 * np.pi * 2 * t)) * 0.1 + 0.003 * rng.standard_normal(len(t))
+    return torch.from_numpy(x.astype(np.float32))
+
+
+def streamed(net, frames, sizes):
+    stream, out, at = Stream(net, mel.SILENCE), [], 0
+    for size in sizes:
+        got = stream.push(frames[at : at + size])
+        at += size
+        if got is not None:
+            out.append(got)
+    return [torch.cat(parts) for parts in zip(*out)], stream
+
+
+def test_mel_is_whispers_where_the_maximum_is_the_streams():
+    # A tone of 1 kHz at full scale: mel 15 of Slaney's scale, in a filter of area 1.
+    x = torch.sin(2 * torch.pi * 1000 * torch.arange(16000) / 16000)[None]
+    y = mel.levels(x)
+    assert y.shape == (1, 99, 80)
+    filters = mel.filters()
+    assert abs(y[0, 50].argmax().item() - filters[:, 25].argmax()) <= 0
+    # Half the window's sum squared is the power in the bin.
+    want = np.log10(sum((np.array([50.0, 100.0, 50.0]) ** 2) * filters[filters[:, 25].argmax(), 24:27]))
+    assert abs(y[0, 50].max().item() - want) < 1e-3
+
+
+def test_the_maximum_rises_at_once_and_falls_half_a_decibel_a_second():
+    y = torch.full((1, 1000, 80), -9.0)
+    y[0, 100, 7] = 2.0
+    top = mel.tops(y)[0]
+    assert top[99] == mel.TOP and abs(top[100] - 2.0) < 1e-6
+    assert abs(top[300] - (2.0 - 200 * mel.FALL)) < 1e-5
+    assert abs(mel.tops(torch.full((1, 5, 80), -9.0), before=1.0)[0, 4] - (1.0 - 5 * mel.FALL)) < 1e-6
+
+
+def test_silence_is_the_constant_that_a_stream_begins_with():
+    assert torch.allclose(mel.log_mel(torch.zeros(1, 1600)), torch.tensor(mel.SILENCE))
+
+
+def test_a_stream_in_pieces_gives_what_the_whole_gives(small):
+    frames = mel.log_mel(voice(6)[None])
+    whole = small.whole(encoder.token_mel(frames, mel.SILENCE))
+    with torch.no_grad():
+        got, _ = streamed(small, frames[0], [5] + [4] * 160)
+    for a, b in zip(got, whole):
+        assert len(a) > encoder.PAST * 2
+        assert (a - b[0, : len(a)]).abs().max() < 1e-5
+
+
+def test_a_token_hears_nothing_that_comes_after_it(small):
+    frames = encoder.token_mel(mel.log_mel(voice(2)[None]), mel.SILENCE)
+    changed = frames.clone()
+    changed[:, 2 * 40 + 5 :] += 1.0
+    a, b = small.whole(frames, step=1)[-1][0], small.whole(changed, step=1)[-1][0]
+    assert torch.equal(a[:41], b[:41]) and not torch.allclose(a[42:], b[42:])
+
+
+def test_ten_minutes_go_on_with_positions_below_the_tables_end(small):
+    torch.manual_seed(0)
+    frames = torch.randn(600 * 100, 80)
+    stream = Stream(small, mel.SILENCE, most=40)
+    highest, turns, tail = 0, 0, None
+    with torch.no_grad():
+        for at in range(0, len(frames), 80):
+            before = stream.ring
+            got = stream.push(frames[at : at + 80])
+            highest, turns = max(highest, stream.ring.position), turns + (stream.ring is not before)
+            tail = got or tail
+            assert len(stream.mel) < 2 * (encoder.PAST + 300)
+    assert stream.token == len(frames) // 2 - 1 and highest < encoder.PLACES
+    assert turns == pytest.approx((600 * 50 - encoder.TURN) / (encoder.TURN - encoder.PAST), abs=2)
+    # What comes out is what an encoder gives that began with the last PAST tokens before its present ring.
+    first = stream.token - stream.ring.position
+    assert first > 0
+    part = frames[2 * first - encoder.LEAD :][: 2 * stream.ring.position + 3]
+    with torch.no_grad():
+        whole = small.whole(part[None], step=40)[-1][0]
+    assert (tail[-1][-1] - whole[-1]).abs().max() < 0.25
+
+
+def test_a_frame_takes_no_token_that_is_not_complete_in_time():
+    features = torch.arange(200.0)[None, :, None]
+    for look, taps in TAPS.items():
+        for time in (1000.0, 1007.0, 1013.5):
+            got = gather(features, torch.tensor([[time]]), look)[0, 0]
+            assert len(got) == len(taps)
+            assert got.max() * 20 + 32.5 <= time + look + 1e-3
+            np.testing.assert_allclose(got[0], (time - 80) / 20, atol=1e-4)
+
+
+def test_a_regression_answers_its_estimate_from_any_noise_in_any_steps():
+    net = Regression(3, 5, width=8).eval()
+    cond, x = torch.randn(4, 5), torch.randn(4, 3)
+    for steps in (1, 2, 4):
+        y = x
+        for k in range(steps):
+            y = y + net(y, torch.full((4,), k / steps), cond) / steps
+        assert torch.allclose(y, net.clean(cond), atol=1e-5)
+
+
+def test_the_head_goes_on_from_its_state():
+    torch.manual_seed(2)
+    model = Hearing(3, np.ones(3), width=16, states=2).eval()
+    states = [torch.randn(1, 30, 16) for _ in range(2)]
+    whole, end = model.head(states, model.head.zeros(1))
+    a, state = model.head([s[:, :11] for s in states], model.head.zeros(1))
+    b, state = model.head([s[:, 11:] for s in states], state)
+    assert torch.allclose(torch.cat([a, b], 1), whole, atol=1e-6) and torch.allclose(state, end, atol=1e-6)
+
+
+def test_closures_are_shut_beside_open():
+    opening = torch.ones(1, 40)
+    opening[0, 10] = 0.0
+    opening[0, 20:34] = 0.0
+    found = batch.closures(opening)[0]
+    assert found[10] and found[20] and not found[26]
+    met, count, depth = measure.closed(opening[0].numpy(), np.roll(opening[0].numpy(), 1))
+    assert count == met == 3 and depth > 2.9
+
+
+def test_views_keep_their_length_and_say_where_they_are_silent():
+    rng = np.random.default_rng(3)
+    pcm = (voice(4).numpy() * 20000).astype(np.int16)
+    for _ in range(12):
+        view = sounds.changed(pcm, rng)
+        assert abs(len(view.sound) - len(pcm) / view.speed) < 2 and np.abs(view.sound).max() <= 1 and np.isfinite(view.sound).all()
+    assert sounds.openness(np.array([0.0, 500.0, 2000.0]), [(300, 900)]).tolist() == [1.0, 0.0, 1.0]
+
+
+def test_items_take_states_and_labels_of_one_time(tmp_path):
+    class Sound:
+        name, kind, lag, fps, weight, z = "a", "free", 0.0, 25.0, 1.0, None
+        opening = np.arange(100, dtype=np.float32)
+        seconds = 4.0
+
+    store = np.arange(600, dtype=np.float16)[:, None, None].repeat(2, 1).repeat(3, 2)
+    views = [batch.View(Sound, store, 200, 1.0, [])]
+    got = batch.Batches(views, {"free": 1.0}, 4, 5)(0)
+    assert got["states"].shape == (4, batch.TOKENS, 2, 3)
+    for row in range(4):
+        frame = 30
+        token = got["states"][row, 0, 0, 0] + got["time"][row, frame] / 20
+        # Token 200 is the clip's beginning; the opening counts its frames of 40 ms.
+        assert abs((token - 200) / 2 - got["opening"][row, frame]) < 1.0
+    assert json.dumps(float(got["time"].max())) and got["time"].max() + 120 < batch.TOKENS * 20
+
+
+def test_whispers_weights_give_the_published_encoder(tmp_path):
+    import os
+    from pathlib import Path
+
+    path = Path(os.environ.get("LIPSTREAM_WHISPER", "")) / "whisper_base_encoder.safetensors"
+    if not os.environ.get("LIPSTREAM_WHISPER") or not path.is_file():
+        pytest.skip("LIPSTREAM_WHISPER names no folder that holds whisper_base_encoder.safetensors")
+    net = encoder.load(path, layers=6)
+    from safetensors.torch import load_file
+
+    table = load_file(str(path))["positional_embedding"].float()
+    angle = torch.arange(1500)[:, None] * net.scale
+    assert (torch.cat([angle.sin(), angle.cos()], -1) - table).abs().max() < 2e-3
+    with torch.no_grad():
+        states = net.whole(encoder.token_mel(mel.log_mel(voice(3)[None]), mel.SILENCE), causal=False)
+    assert len(states) == 7 and all(torch.isfinite(s).all() for s in states)
