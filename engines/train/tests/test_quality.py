@@ -144,7 +144,7 @@ def test_a_set_is_summed_up():
 
 def test_people_are_listed_with_their_medians():
     rows = [{"video": "a", "r": 0.2, "lag": 1}, {"video": "b", "r": 0.6, "self_psnr": 31.0}, {"video": "c", "r": 0.4}]
-    assert people.medians(rows) == {"r": 0.4, "self_psnr": 31.0}
+    assert people.medians(rows) == {"r": 0.4, "lag": 1.0, "self_psnr": 31.0}
     head, *lines = people.table("free", rows).strip().splitlines()
     assert head.split()[0] == "free" and [line.split()[0] for line in lines] == ["a", "b", "c", "median"]
     assert all(len(line.split()) == len(people.COLUMNS) + 1 for line in lines) and "31.00" in lines[-1]
