@@ -128,6 +128,64 @@ def quiet(encoder, model, look, speech, basis_level):
     return out
 
 
+def starts(align):
+    """Seconds at which words begin with lips that meet, of a clip of GRID."""
+    out = []
+    for line in align.read_text().splitlines():
+        begin, _, word = line.split()
+        if word in ("bin", "blue", "by", "place", "please", "b", "p"):
+            out.append(int(begin) / 25000)
+    return out
+
+
+def times_met(times, got, reach=1):
+    """(closures met, their number, sum of depths): within `reach` frames of each time (s) the estimate must fall below MET of its 95 %."""
+    top, met, depth = max(np.quantile(got, 0.95), 1e-6), 0, 0.0
+    for t in times:
+        at = int(round(t * FPS))
+        low = got[max(0, at - reach) : at + reach + 1].min() / top
+        met, depth = met + int(low < MET), depth + 1 - max(0.0, float(low))
+    return met, len(times), depth
+
+
+@torch.no_grad()
+def opening_of(encoder, model, look, samples):
+    """The opening at 25 frames a second of f32 samples, as a stream of them gives it."""
+    from hearing import encoder as whisper
+    from hearing import mel as front
+
+    x = np.pad(samples, (0, 8000))
+    states = encoder.whole(whisper.token_mel(front.log_mel(torch.from_numpy(x)[None]), front.SILENCE))
+    time = torch.arange(len(samples) // 640)[None] * 40.0
+    return (model.motion(model.features(states), time, look)[0] @ model.opening).numpy()
+
+
+def spoken(encoder, model, look, data, clips, count=24):
+    """Closures at the beginnings of GRID's words (val/grid_s1) and at the phones m, b, p of new sentences of espeak-ng's voices: share met, depth, number."""
+    from hearing import tongues
+
+    totals = np.zeros((2, 3))
+    for clip in clips:
+        if clip.group == "val_grid_s1":
+            align = data / "talking/val/grid_s1" / (clip.name.split("__")[-1] + ".align")
+            got = opening_of(encoder, model, look, clip.pcm.astype(np.float32) / 32768)
+            # Where the true lips are nearest within three frames of the word's beginning.
+            frames = [int(round(t * FPS)) for t in starts(align)]
+            lows = [max(0, f - 3) + int(clip.opening[max(0, f - 3) : f + 4].argmin()) for f in frames if f + 4 < len(clip.opening)]
+            totals[0] += times_met([f / FPS for f in lows], got)
+    rng, speaker = np.random.default_rng(991), tongues.Speaker()
+    for k in range(count):
+        language = list(tongues.WORDS)[k % len(tongues.WORDS)]
+        words = " ".join(str(w) for w in rng.choice(tongues.WORDS[language].split(), 8))
+        sound, phones = speaker.say(words + ".", language + str(rng.choice(["", "+m3", "+f2", "+f4"])), 150, rng.uniform(30, 70))
+        phones = [(tongues.plain(p), e) for p, e in phones]
+        begins = [0.0, *(e for _, e in phones)]
+        middles = [(b + e) / 2 for b, (p, e) in zip(begins, phones) if p[:1] in "mbp" and p != "pau" and b > 0.1]
+        got = opening_of(encoder, model, look, sound.astype(np.float32) / 32768)
+        totals[1] += times_met(middles, got)
+    return {name: [round(met / max(n, 1), 2), round(depth / max(n, 1), 2), int(n)] for name, (met, n, depth) in zip(("grid words", "phones"), totals)}
+
+
 def main(args):
     from hearing import encoder as whisper
     from hearing import sources, train
@@ -148,6 +206,8 @@ def main(args):
                         print("  ", r["name"], r["group"], f"r {r['r']:.2f} lag {r['lag']} spread {r['spread']:.2f} mean {r['mean']:.2f} shut {r['met']}/{r['closures']}")
             if hasattr(model, "head"):
                 print(run.name, look, json.dumps(quiet(encoder, model, int(look), speech, 0.3)))
+                if args.data:
+                    print(run.name, look, json.dumps(spoken(encoder, model, int(look), args.data, clips)))
 
 
 def arguments(sub):
@@ -155,6 +215,7 @@ def arguments(sub):
     one.add_argument("--cache", type=Path, required=True)
     one.add_argument("--weights", type=Path, required=True)
     one.add_argument("--run", type=Path, nargs="+", required=True)
+    one.add_argument("--data", type=Path, help="folder of the clips: adds closures at known times; needs libespeak-ng")
     one.add_argument("--measured", default="eval")
     one.add_argument("--hold", action="store_true")
     one.add_argument("--clips", action="store_true")

@@ -84,7 +84,7 @@ def main(args):
         sources.pseudo(args.cache, clips, basis)
     views = batch.read(args.cache, args.views, clips)
     shares = (TAUGHT if args.teacher else SHARES) | json.loads(args.shares)
-    batches = batch.Batches(views, shares, settings.batch, settings.seed, ahead=0.0 if args.teacher else batch.AHEAD)
+    batches = batch.Batches(views, shares, settings.batch, settings.seed, ahead=0.0 if args.teacher else args.ahead)
     model, average = build(settings, basis, args.teacher), build(settings, basis, args.teacher)
     if args.init:
         model.load_state_dict(torch.load(args.init, weights_only=False)["average"])
@@ -134,6 +134,7 @@ def arguments(sub):
     one.add_argument("--hold", action="store_true", help="keep the development clips out")
     one.add_argument("--init", type=Path)
     one.add_argument("--shares", default="{}", help="JSON: kind -> share of the batch")
+    one.add_argument("--ahead", type=float, default=batch.AHEAD, help="seconds by which the motion is taught early")
     one.add_argument("--every", type=int, default=300)
     one.add_argument("--threads", type=int, default=1)
     for name, kind in Settings.__dataclass_fields__.items():
