@@ -31,10 +31,10 @@ def hash_of(name):
 
 
 def joined(views, rng):
-    """One sound of many with pauses of 0.1 to 0.6 s, and the first token of each."""
+    """One sound of many with pauses of up to 0.6 s, and the first token of each."""
     parts, starts, at = [], [], 0
     for view in views:
-        gap = int(rng.uniform(0.1, 0.6) * 50) * TOKEN
+        gap = int(rng.uniform(0, 0.6) * 50) * TOKEN
         sound = np.pad(view.sound, (0, -len(view.sound) % TOKEN))
         quiet = (10 ** (-rng.uniform(60, 100) / 20) * rng.standard_normal(gap)).astype(np.float32)
         parts += [quiet, sound]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hearing.mel import RATE
-from motion.rest import DIMS, add, envelope, noise, tone
+from motion.rest import DIMS, add, envelope, noise, tone, whistle
 
 SECONDS = 10
 # Words of recordings that hold voices.
@@ -46,6 +46,17 @@ def silent(rng):
     return rng.standard_normal(RATE * SECONDS)
 
 
+def hush(rng):
+    """What a room, a fan or a line makes all the time."""
+    n = RATE * 6
+    kind = rng.integers(4)
+    if kind == 0:
+        return rng.standard_normal(n)
+    if kind == 1:
+        return tone(rng, rng.choice([50, 60, 100, 120]), n) + 0.02 * rng.standard_normal(n)
+    return noise(rng, n, 20, rng.uniform(300, 7900), rng.uniform(0, 1.2))
+
+
 def recordings(folder, most=60):
     from hearing.pool import decoded, listing
 
@@ -72,7 +83,7 @@ def main():
         x = x / (np.abs(x).max() + 1e-9) * 10 ** (db / 20)
         table.append(name)
         arrays[f"pcm{len(table) - 1}"] = (x * 32767).astype(np.int16)
-    for name, x, db in [("babble", babble(rng, voices), rng.uniform(-58, -46)) for _ in range(12)] + [("silent", silent(rng), rng.uniform(-90, -50)) for _ in range(6)]:
+    for name, x, db in [("babble", babble(rng, voices), rng.uniform(-58, -46)) for _ in range(12)] + [("silent", silent(rng), rng.uniform(-90, -50)) for _ in range(6)] + [("hush", hush(rng), rng.uniform(-56, -32)) for _ in range(44)] + [("whistle", whistle(rng)[: RATE * 6], rng.uniform(-40, -20)) for _ in range(6)]:
         x = x / (x.std() + 1e-9) * 10 ** (db / 20)
         table.append(name)
         arrays[f"pcm{len(table) - 1}"] = (x * 32767).astype(np.int16)
