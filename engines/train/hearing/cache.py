@@ -22,7 +22,7 @@ from hearing.sounds import Changed, changed
 from hearing.sources import load, noises
 
 TOKEN = 320
-# Tokens of silence around a recording that is heard as a whole, and the seconds of it that are.
+# Tokens of silence around a recording that is heard by itself, and the seconds of it that are.
 EDGE, LONGEST = 25, 28
 
 
@@ -66,13 +66,14 @@ def states(encoder, sound, batch=4):
 
 
 @torch.no_grad()
-def whole(encoder, views):
-    """States of each view as Whisper hears a whole recording, half a second of silence around it, one behind the other; the first token of each."""
+def alone(encoder, views, causal):
+    """States of each view by itself, half a second of silence around it, one behind the other, and the first token of each: as a stream hears it that begins there, or, not
+    `causal`, as Whisper hears a whole recording."""
     parts, starts, at = [], [], 0
     for view in views:
         sound = np.pad(view.sound[: LONGEST * front.RATE], EDGE * TOKEN)
         mel = whisper.token_mel(front.log_mel(torch.from_numpy(sound)[None]), front.SILENCE)
-        got = torch.stack(encoder.whole(mel, causal=False), 2)[0].clamp(-6e4, 6e4).half().numpy()
+        got = torch.stack(encoder.whole(mel, causal=causal), 2)[0].clamp(-6e4, 6e4).half().numpy()
         parts.append(got)
         starts.append(at + EDGE)
         at += len(got)
@@ -101,8 +102,8 @@ def main(args):
                 rows.append({"name": clip.name, "kind": kind, "speed": view.speed, "gaps": view.gaps})
     order = rng.permutation(len(views))
     views, rows = [views[i] for i in order], [rows[i] for i in order]
-    if args.whole:
-        got, starts = whole(encoder, views)
+    if args.whole or args.alone:
+        got, starts = alone(encoder, views, not args.whole)
     else:
         sound, starts = joined(views, rng)
         got = states(encoder, sound)
@@ -124,6 +125,7 @@ def arguments(sub):
     one.add_argument("--measured", action="store_true", help="the clips that are measured, in place of kinds")
     one.add_argument("--whole", action="store_true", help="all six layers on the whole clip, for a teacher")
     one.add_argument("--known", type=int, default=200, help="clips of GRID's s1")
+    one.add_argument("--alone", action="store_true", help="each view as the beginning of a stream")
     one.add_argument("--shipped", type=Path, default=Path(__file__).parents[2] / "models/compact/basis.safetensors")
     one.add_argument("--hold", action="store_true")
     one.add_argument("--plain", action="store_true")
