@@ -1,6 +1,8 @@
 //! Audio features between `lipaudioenc` and `lipdenoise`: `application/x-lipstream-features`, one buffer an audio hop,
 //! `dims` little-endian f32, PTS = start of the hop, flag `GAP` where no voice was heard.
 
+use lipstream_engines::audio::MOST_DIMS;
+
 /// Name of the caps.
 pub const NAME: &str = "application/x-lipstream-features";
 
@@ -22,7 +24,7 @@ pub struct FeaturesInfo {
 pub fn any_caps() -> gst::Caps {
     gst::Caps::builder(NAME)
         .field("rate", gst::FractionRange::new(gst::Fraction::new(1, 1), gst::Fraction::new(1000, 1)))
-        .field("dims", gst::IntRange::new(1, 4096))
+        .field("dims", gst::IntRange::new(1, MOST_DIMS as i32))
         .build()
 }
 
@@ -42,8 +44,8 @@ impl FeaturesInfo {
         let rate = s.get::<gst::Fraction>("rate").map_err(|e| e.to_string())?;
         let dims = s.get::<i32>("dims").map_err(|e| e.to_string())?;
         let overhang = s.get::<i64>("overhang").map_err(|e| e.to_string())?;
-        if rate.numer() < 1 || rate.denom() < 1 || !(1..=4096).contains(&dims) {
-            return Err(format!("rate {rate} or dims {dims} is out of range"));
+        if rate.numer() < 1 || rate.denom() < 1 || !(1..=MOST_DIMS as i32).contains(&dims) {
+            return Err(format!("rate {rate} or dims {dims} is out of range, which is at most {MOST_DIMS} numbers"));
         }
         Ok(Self {
             rate,

@@ -6,7 +6,10 @@ use common::{a_face, error_of, features_info, frame, frame_with, init, ms, stat,
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::{VideoFormat, VideoInfo};
-use gstlipstream::{features, meta::PatchMeta};
+use gstlipstream::{
+    features::{self, FeaturesInfo},
+    meta::PatchMeta,
+};
 use lipstream_engines::tracker::Face;
 
 /// Frames go in and out of `video`, features into `features`.
@@ -548,6 +551,26 @@ fn features_of_another_encoder_are_refused() {
     let gst::MessageView::Error(e) = message.view() else { unreachable!() };
     let text = format!("{} {}", e.error(), e.debug().unwrap_or_default());
     assert!(text.contains("whisper") && text.contains("compact") && text.contains("lipaudioenc"), "{text}");
+}
+
+#[test]
+fn features_of_the_largest_encoders_fit_the_pads() {
+    init();
+    let pads = [("lipaudioenc", "src"), ("lipdenoise", "features")].map(|(element, pad)| {
+        gst::ElementFactory::make(element).build().unwrap().static_pad(pad).unwrap().pad_template_caps()
+    });
+    let of = |dims: usize| FeaturesInfo { dims, encoder: "whisper".into(), ..features_info() };
+    // All states of Whisper small and of Whisper large.
+    for dims in [13 * 768, 33 * 1280] {
+        let caps = of(dims).to_caps();
+        assert!(pads.iter().all(|pad| caps.is_subset(pad)), "{dims}");
+        assert_eq!(FeaturesInfo::from_caps(&caps), Ok(of(dims)));
+        let row: Vec<f32> = (0..dims).map(|i| i as f32).collect();
+        assert_eq!(features::from_buffer(&features::to_buffer(&row, ms(0), ms(20)), dims), Some(row));
+    }
+    let caps = of(1 << 20).to_caps();
+    assert!(!pads.iter().any(|pad| caps.can_intersect(pad)));
+    assert!(FeaturesInfo::from_caps(&caps).is_err_and(|cause| cause.contains("1048576")));
 }
 
 #[test]

@@ -7,12 +7,15 @@ use crate::{
     runtime::Options,
 };
 
+/// Most numbers in one feature. Whisper's largest encoder has 33 states of 1280, which are 42 240.
+pub const MOST_DIMS: usize = 65_536;
+
 /// Turns speech into one feature vector a hop, the same whatever the size of the pieces that it comes in.
 pub trait FrontEnd: Send {
     /// Names what it computes: front-ends with the same key give the same features.
     fn key(&self) -> &str;
 
-    /// Numbers in one feature.
+    /// Numbers in one feature, at most [`MOST_DIMS`].
     fn dims(&self) -> usize;
 
     /// Time from one feature to the next.

@@ -16,7 +16,7 @@ pub mod whisper;
 
 pub use ave::Ave;
 pub use encoder::Encoder;
-pub use front_end::{FrontEnd, front_end};
+pub use front_end::{FrontEnd, MOST_DIMS, front_end};
 pub use mel::{BINS, FRAME_SAMPLES, HOP_SAMPLES, Mel, SAMPLE_RATE};
 pub use mono::Mono;
 pub use timeline::{Pick, Tail, Timeline, WindowSpec};

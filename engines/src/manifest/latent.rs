@@ -1,6 +1,9 @@
 use serde::Deserialize;
 
-use crate::schedule::{Guided, STEPS, Sampler, ScheduleConfig};
+use crate::{
+    audio::MOST_DIMS,
+    schedule::{Guided, STEPS, Sampler, ScheduleConfig},
+};
 
 /// Most frames of a clip: the published motion modules have places for so many.
 const LONGEST: usize = 24;
@@ -168,6 +171,11 @@ impl SoundSection {
         within("sound.moments", self.moments, 10, 10)?;
         within("sound.states", self.states, 1, 64)?;
         within("sound.width", self.width, 1, 4096)?;
+        let numbers = self.states * self.width;
+        if numbers > MOST_DIMS {
+            let cause = format!("{} of {} numbers are {numbers} a moment, of {MOST_DIMS} at most", self.states, self.width);
+            return Err(("sound.states".into(), cause));
+        }
         within("sound.rows", self.rows, 1, 10)?;
         within("sound.ahead", self.ahead, 0, 20)?;
         within("sound.window_ms", self.window_ms, 500, 4000)?;
@@ -213,5 +221,25 @@ fn within(key: &str, value: usize, least: usize, most: usize) -> Result<(), (Str
     match (least..=most).contains(&value) {
         true => Ok(()),
         false => Err((key.into(), format!("{value} is outside {least}..{most}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_of_any_published_whisper_is_taken_and_no_larger_one() {
+        let of = |states: usize, width: usize| {
+            let section: SoundSection =
+                toml::from_str(&format!("moments = 10\nstates = {states}\nwidth = {width}")).unwrap();
+            section.check()
+        };
+        // Tiny, small and large.
+        for (states, width) in [(5, 384), (13, 768), (33, 1280)] {
+            assert_eq!(of(states, width), Ok(()));
+        }
+        let (key, cause) = of(64, 1280).unwrap_err();
+        assert!(key == "sound.states" && cause.contains("81920"), "{key} {cause}");
     }
 }
