@@ -126,6 +126,7 @@ impl Rig {
             passes: 1,
             references: false,
             exact: false,
+            rates: None,
             later: 0,
             clip: Clip::SINGLE,
             crop: 256,

@@ -191,3 +191,24 @@ fn an_exact_engine_hears_more_sound_than_queues_hold_before_its_first_frame() {
     assert!(heard == Ok(1600) && out >= 50 && out == count("frames-in"), "{stats}");
     assert!(count("passed-through") * 4 < out, "most frames speak: {stats}");
 }
+
+/// The published program hears other moments in frames of other rates.
+#[test]
+fn an_exact_engine_refuses_frames_of_which_its_program_hears_something_else() {
+    for (rate, taken) in
+        [((25, 1), true), ((30, 1), true), ((0, 1), true), ((30_000, 1001), false), ((20, 1), false), ((50, 1), false)]
+    {
+        let mut b = Bench::new(&[("exact", "true")]);
+        let bus = gst::Bus::new();
+        b.video.element().unwrap().set_bus(Some(&bus));
+        let info =
+            VideoInfo::builder(VideoFormat::I420, 320, 240).fps(gst::Fraction::new(rate.0, rate.1)).build().unwrap();
+        b.video.set_src_caps(info.to_caps().unwrap());
+        let message = bus.pop_filtered(&[gst::MessageType::Error]);
+        assert_eq!(message.is_none(), taken, "{rate:?}");
+        if let Some(gst::MessageView::Error(e)) = message.as_ref().map(|message| message.view()) {
+            let text = e.error().to_string();
+            assert!(text.contains("frames a second") && text.contains("bring the video to 25"), "{text}");
+        }
+    }
+}

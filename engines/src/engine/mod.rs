@@ -20,7 +20,7 @@ mod step;
 mod work;
 mod worker;
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, ops::RangeInclusive, sync::Arc, time::Duration};
 
 pub use crate::image::Patch;
 pub use known::{KNOWN, TRAIL};
@@ -62,6 +62,8 @@ pub struct Spec {
     pub references: bool,
     /// Whether it is run as its published program runs it: then its mouth is shown as it is, in every frame that has a face.
     pub exact: bool,
+    /// Whole numbers of frames a second at which [`window`](Self::window) is what the published program hears; `None`: at any.
+    pub rates: Option<RangeInclusive<i32>>,
     /// Frames after a frame whose faces it looks at.
     pub later: usize,
     /// How many frames share a work item.
@@ -71,6 +73,25 @@ pub struct Spec {
     pub alignment: Alignment,
     /// Cost of one frame at the default number of steps, in GFLOP (a multiply-add counts two).
     pub gflop: f32,
+}
+
+impl Spec {
+    /// Refuses `frames` in `seconds` where the published program would hear something else in them, or other frames. A rate of
+    /// 0 is not known, and is not refused.
+    pub fn check_rate(&self, frames: i32, seconds: i32) -> Result<()> {
+        let Some(rates) = self.rates.as_ref().filter(|_| frames > 0 && seconds > 0) else { return Ok(()) };
+        if frames % seconds == 0 && rates.contains(&(frames / seconds)) {
+            return Ok(());
+        }
+        let (least, most) = (rates.start(), rates.end());
+        let wanted = if least == most { least.to_string() } else { format!("{least} to {most}, whole,") };
+        Err(Error::invalid(format!(
+            "engine `{}` is what its published program is, with exact=true, at {wanted} frames a second, and these are {:.5}: bring \
+             the video to {least} before, or leave exact=false",
+            self.name,
+            f64::from(frames) / f64::from(seconds)
+        )))
+    }
 }
 
 /// Frames that are made together, by models with temporal layers.

@@ -159,6 +159,7 @@ impl Rig {
             passes: 1,
             references: false,
             exact: false,
+            rates: None,
             later: 0,
             clip: Clip { frames: HOP + 1, hop: HOP },
             crop: 64,

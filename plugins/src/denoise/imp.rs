@@ -443,6 +443,14 @@ impl LipDenoise {
             }
         };
         let Ok(space) = video::space(&info) else { return false };
+        let stream = self.state.lock().stream.clone();
+        let checked = stream.map_or(Ok(()), |stream| {
+            stream.worker().engine().spec().check_rate(info.fps().numer(), info.fps().denom())
+        });
+        if let Err(error) = checked {
+            gst::element_imp_error!(self, gst::StreamError::WrongType, ("{error}"));
+            return false;
+        }
         if let Some(video) = self.video.lock().as_mut() {
             video.set_space(space);
         }

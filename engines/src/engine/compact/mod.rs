@@ -90,6 +90,7 @@ impl Compact {
             passes: stages.len() - 1,
             references: package.gathers(),
             exact: false,
+            rates: None,
             later: 0,
             clip: Clip::SINGLE,
             crop: manifest.geometry.crop,

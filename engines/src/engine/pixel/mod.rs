@@ -182,6 +182,7 @@ impl Pixel {
             passes: 1,
             references: package.gathers(),
             exact,
+            rates: None,
             later,
             clip: Clip::SINGLE,
             crop: manifest.geometry.crop,

@@ -56,6 +56,8 @@ impl LatentSync {
             passes: 2,
             references: package.gathers(),
             exact,
+            // The published program brings every video to its own rate first.
+            rates: exact.then(|| section.frame_rate.round() as i32).map(|rate| rate..=rate),
             later: 0,
             clip,
             crop: manifest.geometry.crop,

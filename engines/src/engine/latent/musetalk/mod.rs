@@ -10,7 +10,7 @@ mod exact;
 pub(crate) mod painter;
 mod region;
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use actor::MuseTalkActor;
 use exact::ExactActor;
@@ -24,6 +24,10 @@ use crate::{
     manifest::{Mask, Package},
     runtime::Options,
 };
+
+/// Rates of which the published program hears the moments that it hears at 25 frames a second: it counts frames by whole
+/// numbers a second, and begins `2 ceil(50 / rate)` moments before a frame's own.
+const EXACT_RATES: RangeInclusive<i32> = 25..=49;
 
 /// The engine, loaded.
 pub struct MuseTalk {
@@ -49,6 +53,7 @@ impl MuseTalk {
             passes: painter.stages.len(),
             references: package.gathers(),
             exact: package.is_exact(),
+            rates: package.is_exact().then_some(EXACT_RATES),
             later: 0,
             clip: Clip::SINGLE,
             crop: manifest.geometry.crop,
