@@ -116,6 +116,21 @@ fn an_imported_engine_says_what_its_stages_cost_and_what_memory_it_needs() {
     let refused = |free| engine::load_within(&package, &cpu(), free).err();
     let error = refused(Some(needs - 1)).unwrap();
     assert!(matches!(error, Error::Memory { needs: own, free, .. } if own == needs && free == needs - 1), "{error}");
+    // The U-Net's values are those of the clips that are asked: half as many where no step is guided, twice as many in
+    // clips of sixteen frames.
+    let held = f64::from(cost.held_mb["unet"]) * 1e6 * 1.1;
+    let with = |from: &str, to: &str| {
+        assert!(text_of(&imported.folder).contains(from), "{from}");
+        let other = home.path().join("changed");
+        let _ = fs::remove_dir_all(&other);
+        copied(&imported.folder, &other);
+        fs::write(other.join("engine.toml"), text_of(&imported.folder).replacen(from, to, 1)).unwrap();
+        Package::open(&other).unwrap()
+    };
+    let clips = |package: &Package| (engine::memory(package) as f64 - needs as f64) / held;
+    assert!((clips(&with("guided = \"last\"", "guided = \"none\"")) + 1.0).abs() < 0.01);
+    assert!((clips(&with("clip = 8", "clip = 16")) - 2.0).abs() < 0.01);
+    assert!((clips(&with("clip = 8", "clip = 4").exact().unwrap())).abs() < 0.01, "exact clips are whole");
     let text = error.to_string();
     assert!(text.starts_with("engine `face` needs 0.") && text.contains(" GB are free; ") && text.lines().count() == 1);
     for enough in [Some(needs), None] {
@@ -132,6 +147,18 @@ fn an_imported_engine_says_what_its_stages_cost_and_what_memory_it_needs() {
             && error.lines().count() == 1,
         "{error}"
     );
+}
+
+fn text_of(folder: &Path) -> String {
+    fs::read_to_string(folder.join("engine.toml")).unwrap()
+}
+
+fn copied(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
 }
 
 #[test]

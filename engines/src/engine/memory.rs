@@ -2,8 +2,9 @@
 
 use crate::{
     Error, Result,
-    manifest::{Decoder, Family, Manifest, Package},
-    runtime::{Device, Options},
+    manifest::{Decoder, Family, LatentSyncSection, Manifest, Package},
+    runtime::{self, Device, Options},
+    schedule::ScheduleConfig,
 };
 
 /// What a loaded network takes of memory besides its weights, where its manifest does not say what its values take.
@@ -24,7 +25,7 @@ pub fn memory(package: &Package) -> u64 {
         let weights = package.size_of(part) * if wide { WIDENED } else { 1 };
         let held = cost.and_then(|cost| cost.held_mb.get(part));
         let values = match held {
-            Some(megabytes) => f64::from(*megabytes) * 1e6 * rows(manifest, part) as f64,
+            Some(megabytes) => f64::from(*megabytes) * 1e6 * rows(package, part),
             None => weights as f64 * UNKNOWN,
         };
         weights + values as u64
@@ -42,29 +43,44 @@ fn unused(manifest: &Manifest) -> &'static str {
     }
 }
 
-/// Rows of a batch that the work of one stream has in the network of a part.
-fn rows(manifest: &Manifest, part: &str) -> usize {
-    let guided = manifest.scheduler.as_ref().is_some_and(|scheduler| scheduler.evaluations(1) > 1);
+/// Rows of a batch that the work of one stream has in the network of a part, as its manifest says that it runs; the U-Net's are
+/// clips of as many frames as it was imported for.
+fn rows(package: &Package, part: &str) -> f64 {
+    let manifest = package.manifest();
+    let section = manifest.latentsync.as_ref();
     match (manifest.family, part) {
-        (Family::LatentSync, "unet") if guided => 2,
-        (Family::LatentSync, "encoder" | "decoder" | "taesd") => {
-            let section = manifest.latentsync.as_ref();
-            section.map_or(1, |section| super::latent::pictures_at_a_time(section.side))
+        (Family::LatentSync, "unet") => {
+            let clips = section.zip(manifest.scheduler.as_ref());
+            clips.map_or(1.0, |(section, own)| clips_at_a_time(section, own, package.is_exact()))
         }
-        (Family::MuseTalk, "encoder") => 2,
-        _ => 1,
+        (Family::LatentSync, "encoder" | "decoder" | "taesd") => {
+            section.map_or(1, |section| super::latent::pictures_at_a_time(section.side)) as f64
+        }
+        (Family::MuseTalk, "encoder") => 2.0,
+        _ => 1.0,
     }
+}
+
+/// Clips of `section.frames` that one stream has in the U-Net: two where a step is guided, and less where a clip is shorter.
+fn clips_at_a_time(section: &LatentSyncSection, own: &ScheduleConfig, exact: bool) -> f64 {
+    let (schedule, frames) = match exact {
+        true => (own.clone(), section.frames),
+        false => (section.live.schedule(own), section.live.clip),
+    };
+    let guided = schedule.evaluations(schedule.steps) > schedule.steps;
+    let clips = if guided { 2.0 } else { 1.0 };
+    clips * frames as f64 / section.frames as f64
 }
 
 /// Refuses an engine that takes more than the `free` bytes, where that is known and it runs in them.
 pub fn check(package: &Package, options: &Options, free: Option<u64>) -> Result<()> {
-    // A GPU has memory of its own.
-    let elsewhere = matches!(options.device, Device::Cuda(_) | Device::TensorRt(_));
     let needs = memory(package);
-    match free {
-        Some(free) if !elsewhere && needs > free => {
-            Err(Error::Memory { what: format!("engine `{}`", package.manifest().name), needs, free })
-        }
-        _ => Ok(()),
+    let Some(free) = free.filter(|free| needs > *free) else { return Ok(()) };
+    // What `auto` stands for; where nothing works, loading says so.
+    let device = runtime::taken(options.device, options.precision, package.largest() as usize);
+    match device.unwrap_or(options.device) {
+        // A GPU has memory of its own.
+        Device::Cuda(_) | Device::TensorRt(_) => Ok(()),
+        _ => Err(Error::Memory { what: format!("engine `{}`", package.manifest().name), needs, free }),
     }
 }
