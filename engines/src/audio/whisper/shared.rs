@@ -12,8 +12,8 @@ use crate::{
     runtime::{Input, Model},
 };
 
-/// Most evaluations in one batch.
-const MOST: usize = 16;
+/// Evaluations in a batch, the largest first: few sizes, since compilers make a program for each.
+const SIZES: [usize; 5] = [16, 8, 4, 2, 1];
 
 /// Evaluates mel `[batch, 80, columns]` to states, as many numbers for each of the batch.
 type Run = Box<dyn Fn(&[f32], usize, usize) -> Result<Vec<f32>> + Send + Sync>;
@@ -88,10 +88,11 @@ impl SharedEncoder {
         }
     }
 
-    /// Runs those that have waited longest, as far as they are of one size.
+    /// Runs those that have waited longest, as far as they are of one size and as many as a batch has: others wait for the next.
     fn run_batch(&self, state: &mut MutexGuard<State>) {
         let Some(columns) = state.waiting.front().map(|asked| asked.columns) else { return };
-        let count = state.waiting.iter().take(MOST).take_while(|asked| asked.columns == columns).count();
+        let alike = state.waiting.iter().take(SIZES[0]).take_while(|asked| asked.columns == columns).count();
+        let count = SIZES.into_iter().find(|size| *size <= alike).unwrap_or(1);
         let batch: Vec<Asked> = state.waiting.drain(..count).collect();
         state.running = true;
         let outcome = MutexGuard::unlocked(state, || {
@@ -143,8 +144,12 @@ mod tests {
         Doubling { encoder: Arc::new(SharedEncoder::new(Box::new(run))), batches, gate }
     }
 
-    /// One asks, and four more before it has its answer. Answers in their order.
     fn five(doubling: &Doubling) -> Vec<Result<Vec<f32>>> {
+        asked(doubling, 5)
+    }
+
+    /// One asks, and the others before it has its answer. Answers in their order.
+    fn asked(doubling: &Doubling, count: usize) -> Vec<Result<Vec<f32>>> {
         let ask = |i: usize| {
             let encoder = doubling.encoder.clone();
             std::thread::spawn(move || encoder.evaluate(vec![i as f32; 3], 3))
@@ -153,8 +158,8 @@ mod tests {
         while doubling.batches.load(SeqCst) == 0 {
             std::thread::yield_now();
         }
-        let others: Vec<_> = (1..5).map(ask).collect();
-        while doubling.encoder.state.lock().waiting.len() < 4 {
+        let others: Vec<_> = (1..count).map(ask).collect();
+        while doubling.encoder.state.lock().waiting.len() < count - 1 {
             std::thread::yield_now();
         }
         doubling.gate.wait();
@@ -167,6 +172,15 @@ mod tests {
         let found: Vec<_> = five(&doubling).into_iter().map(Result::unwrap).collect();
         assert_eq!(found, (0..5).map(|i| vec![2.0 * i as f32; 3]).collect::<Vec<_>>());
         assert_eq!(doubling.batches.load(SeqCst), 2);
+    }
+
+    #[test]
+    fn batches_have_few_sizes() {
+        let doubling = doubling(|batch| if SIZES.contains(&batch) { Ok(()) } else { Err(Error::invalid("a size")) });
+        let found: Vec<_> = asked(&doubling, 8).into_iter().map(Result::unwrap).collect();
+        assert_eq!(found, (0..8).map(|i| vec![2.0 * i as f32; 3]).collect::<Vec<_>>());
+        // One, then four, two and one of the seven that had waited.
+        assert_eq!(doubling.batches.load(SeqCst), 4);
     }
 
     #[test]
