@@ -1,6 +1,7 @@
 //! `lipstream-bench-latent`: what scripts under `bench/` need of LatentSync's and MuseTalk's engines to put them beside the
-//! published programs: the points by which faces are aligned, and single networks, run when they are asked to.
+//! published programs: the points by which faces are aligned, how Whisper hears a stream, and single networks, run when they are asked to.
 
+mod hearing;
 mod networks;
 mod points;
 
@@ -13,6 +14,8 @@ use clap::Parser;
 enum Command {
     /// Print where LatentSync's three points lie in each frame of a video, a JSON object a line
     Points(points::Arguments),
+    /// Say how far Whisper's states of a stream are from those of the whole recording, and what they cost, as JSON
+    Hearing(hearing::Arguments),
     /// Load a network of an engine and run it once for each line of the standard input, printing milliseconds of the clock and of the processor
     Network(networks::Arguments),
 }
@@ -20,6 +23,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Points(arguments) => points::print(&arguments),
+        Command::Hearing(arguments) => hearing::print(&arguments),
         Command::Network(arguments) => networks::serve(&arguments),
     };
     match done {

@@ -116,7 +116,7 @@ fn run(model: &Model, inputs: &[(String, Tensor)]) -> Result<Vec<Tensor>, String
 }
 
 /// Milliseconds that this process has had of the processor, in steps of the kernel's clock.
-fn processor() -> Result<f64, String> {
+pub fn processor() -> Result<f64, String> {
     let stat = Process::myself().and_then(|me| me.stat()).map_err(|e| e.to_string())?;
     Ok((stat.utime + stat.stime) as f64 * 1e3 / procfs::ticks_per_second() as f64)
 }
