@@ -160,11 +160,11 @@ fn moments_ahead() -> usize {
 }
 
 impl SoundSection {
-    /// How a stream hears where the manifest does not say: every 40 ms the last two seconds are shown, of which the last 80 ms are
-    /// there for the moments before them alone.
-    pub const WINDOW_MS: usize = 2000;
+    /// How a stream hears where the manifest does not say: every 40 ms the last four seconds are shown, of which the last 120 ms
+    /// are there for the moments before them alone. docs/latentsync.md has what other numbers cost, measured on Whisper's weights.
+    pub const WINDOW_MS: usize = 4000;
     pub const ROWS: usize = 2;
-    pub const AHEAD: usize = 4;
+    pub const AHEAD: usize = 6;
 
     fn check(&self) -> Result<(), (String, String)> {
         // Both families take ten, as their U-Nets were trained.
@@ -173,7 +173,8 @@ impl SoundSection {
         within("sound.width", self.width, 1, 4096)?;
         let numbers = self.states * self.width;
         if numbers > MOST_DIMS {
-            let cause = format!("{} of {} numbers are {numbers} a moment, of {MOST_DIMS} at most", self.states, self.width);
+            let cause =
+                format!("{} of {} numbers are {numbers} a moment, of {MOST_DIMS} at most", self.states, self.width);
             return Err(("sound.states".into(), cause));
         }
         within("sound.rows", self.rows, 1, 10)?;
