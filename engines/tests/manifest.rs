@@ -1,6 +1,9 @@
 use std::{fs, path::Path};
 
-use lipstream_engines::manifest::{Manifest, Package};
+use lipstream_engines::{
+    engine,
+    manifest::{Manifest, Package},
+};
 
 const FILES: [&str; 4] = ["engine.toml", "audio.onnx", "motion.onnx", "basis.safetensors"];
 
@@ -47,6 +50,22 @@ fn the_engine_for_large_faces_is_the_other_one_with_larger_crops() {
     for part in engine.manifest().files.keys() {
         engine.file(part).unwrap();
     }
+}
+
+#[test]
+fn an_engine_may_have_several_look_aheads_each_with_its_own_motion() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/compact-words");
+    let of = |ms: u32| Package::open(&folder).unwrap().with_look_ahead(ms);
+    let [own, low] = [0, 80].map(|ms| of(ms).unwrap());
+    let taps = |package: &Package| package.manifest().audio.as_ref().unwrap().taps_ms.last().copied();
+    assert_eq!((taps(&own), taps(&low)), (Some(120), Some(40)));
+    assert_ne!(own.file("motion").unwrap(), low.file("motion").unwrap());
+    assert_eq!(low.file("motion").unwrap(), own.file("motion-80").unwrap());
+    // Two tokens go together: a frame waits for the second of them.
+    let ahead = |package: &Package| engine::look_ahead(package.manifest()).unwrap().as_millis();
+    assert_eq!((ahead(&own), ahead(&low)), (180, 100));
+    let error = of(120).unwrap_err().to_string();
+    assert!(error.contains("`compact-words` has no look-ahead of 120 ms: it has 160 and 80 ms"), "{error}");
 }
 
 #[test]

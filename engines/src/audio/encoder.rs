@@ -65,7 +65,7 @@ impl Encoder {
             key: key(engine, &section),
             mel: Mel::new(),
             band: Band::default(),
-            gate: Gate::default(),
+            gate: Gate::new(FLOOR.ln()),
             hop: Vec::with_capacity(frames * BINS),
             hop_len: frames * BINS,
             state: vec![0.0; state],
@@ -90,15 +90,15 @@ impl FrontEnd for Encoder {
     }
 
     fn overhang(&self) -> Duration {
-        Duration::from_millis(self.section.overhang_ms().into())
+        self.section.overhang()
     }
 
     fn push(&mut self, samples: &[f32], sink: &mut dyn FnMut(&[f32])) -> Result<()> {
         self.samples += samples.len() as u64;
-        let quiet = quiet(&self.section);
-        let Self { mel, band, gate, section, hop, hop_len, model, state, last, quiet_hops, hops, .. } = self;
+        let (quiet, [mean, std]) = (quiet(&self.section), scale(&self.section));
+        let Self { mel, band, gate, hop, hop_len, model, state, last, quiet_hops, hops, .. } = self;
         mel.push(samples, &mut |frame| {
-            hop.extend(gate.pass(&band.fill(frame)).iter().map(|y| (y - section.mel_mean) / section.mel_std));
+            hop.extend(gate.pass(&band.fill(frame)).iter().map(|y| (y - mean) / std));
             if hop.len() < *hop_len {
                 return Ok(());
             }
@@ -116,7 +116,7 @@ impl FrontEnd for Encoder {
     fn finish(&mut self, sink: &mut dyn FnMut(&[f32])) -> Result<()> {
         let hop_samples = u64::from(self.section.hop_ms) * 16;
         let missing = self.samples.div_ceil(hop_samples).saturating_sub(self.hops);
-        let end = (self.hops + missing) * hop_samples + u64::from(self.section.overhang_ms()) * 16;
+        let end = (self.hops + missing) * hop_samples + self.section.overhang().as_millis() as u64 * 16;
         let silence = vec![0.0; end.saturating_sub(self.samples) as usize];
         let mut left = missing;
         self.push(&silence, &mut |feature| {
@@ -132,7 +132,7 @@ impl FrontEnd for Encoder {
     fn reset(&mut self) {
         self.mel.reset();
         self.band = Band::default();
-        self.gate = Gate::default();
+        self.gate.reset();
         self.hop.clear();
         self.state.fill(0.0);
         (self.samples, self.hops, self.quiet_hops) = (0, 0, 0);
@@ -141,7 +141,7 @@ impl FrontEnd for Encoder {
     /// The state is what lasting silence leaves.
     fn hush(&mut self) {
         self.mel.hush();
-        self.gate = Gate::default();
+        self.gate.reset();
         self.hop.fill(quiet(&self.section));
         self.state.clone_from(&self.settled.state);
     }
@@ -154,7 +154,8 @@ impl FrontEnd for Encoder {
 /// What features depend on: the network and how it is fed.
 fn key(engine: &Package, section: &AudioSection) -> String {
     let file = engine.manifest().files.get("audio").map_or("", |file| file.sha256.as_str());
-    let AudioSection { features, hop_ms, mel_mean, mel_std, .. } = section;
+    let AudioSection { features, hop_ms, .. } = section;
+    let [mel_mean, mel_std] = scale(section);
     let hash = Sha256::digest(format!("{file} {features} {hop_ms} {mel_mean} {mel_std}"));
     format!("recurrent-{}", hash.iter().take(8).map(|b| format!("{b:02x}")).collect::<String>())
 }
@@ -190,7 +191,13 @@ impl Settled {
 
 /// What every bin of a normalised mel frame is in silence.
 fn quiet(section: &AudioSection) -> f32 {
-    (FLOOR.ln() - section.mel_mean) / section.mel_std
+    let [mean, std] = scale(section);
+    (FLOOR.ln() - mean) / std
+}
+
+/// What normalises the mel: mean and deviation. A manifest without them was refused.
+fn scale(section: &AudioSection) -> [f32; 2] {
+    [section.mel_mean.unwrap_or(0.0), section.mel_std.unwrap_or(1.0)]
 }
 
 fn step(model: &Model, hop: &[f32], state: &mut Vec<f32>) -> Result<Vec<f32>> {

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use super::{Ave, Encoder, Wav2LipMel, whisper};
+use super::{Ave, Encoder, Hearing, Wav2LipMel, whisper};
 use crate::{
     Error, Result,
-    manifest::{Family, Features, Package},
+    manifest::{AudioKind, Family, Features, Package},
     runtime::Options,
 };
 
@@ -46,7 +46,12 @@ pub trait FrontEnd: Send {
 pub fn front_end(package: &Package, options: &Options) -> Result<Box<dyn FrontEnd>> {
     let manifest = package.manifest();
     match manifest.family {
-        Family::Compact => Ok(Box::new(Encoder::new(package, options)?)),
+        Family::Compact => match &manifest.audio {
+            Some(audio) if audio.kind == AudioKind::CausalWhisper => {
+                Ok(Box::new(Hearing::new(package, options, audio.features)?))
+            }
+            _ => Ok(Box::new(Encoder::new(package, options)?)),
+        },
         Family::Wav2Lip => Ok(Box::new(Wav2LipMel::default())),
         Family::SyncTalk2d => match manifest.synctalk2d.as_ref().map(|section| section.features) {
             None | Some(Features::Ave) => Ok(Box::new(Ave::new(package, options)?)),

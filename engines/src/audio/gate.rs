@@ -1,6 +1,6 @@
-use std::{collections::VecDeque, sync::LazyLock};
+use std::collections::VecDeque;
 
-use super::{BINS, mel::FLOOR};
+use super::BINS;
 
 /// Bands of neighbouring bins in which levels are watched.
 const BANDS: usize = 10;
@@ -25,9 +25,6 @@ const OPENS: f32 = 0.4;
 const HANG: u32 = 25;
 const FADE: f32 = 20.0;
 
-/// The natural logarithm of silence.
-static QUIET: LazyLock<f32> = LazyLock::new(|| FLOOR.ln());
-
 /// Closes on a sound that is steady, as hum and the noise of a room are and speech is not. Each frame depends on those
 /// before it only.
 ///
@@ -35,6 +32,8 @@ static QUIET: LazyLock<f32> = LazyLock::new(|| FLOOR.ln());
 /// where no loud band has changed by more than 4.3 dB in that time. Sound that stays near the floor fades to silence; what
 /// rises above it is let through as it is. A note that is held as evenly as that for half a second is taken for hum.
 pub struct Gate {
+    /// What bins are in silence.
+    quiet: f32,
     quick: Option<[f32; BANDS]>,
     smooth: [f32; BANDS],
     floor: [f32; BANDS],
@@ -45,22 +44,33 @@ pub struct Gate {
     level: f32,
 }
 
-impl Default for Gate {
-    fn default() -> Self {
+impl Gate {
+    /// Bins are natural logarithms of energy, `quiet` and more.
+    pub fn new(quiet: f32) -> Self {
         Self {
+            quiet,
             quick: None,
             smooth: [0.0; BANDS],
-            floor: [*QUIET; BANDS],
+            floor: [quiet; BANDS],
             watched: VecDeque::with_capacity(WATCHED + 1),
             since: HANG,
             level: 0.0,
         }
     }
-}
 
-impl Gate {
+    /// As it was before the first frame.
+    pub fn reset(&mut self) {
+        *self = Self::new(self.quiet);
+    }
+
     /// Takes the next frame of logarithmic mel bins and returns it as it is let through.
     pub fn pass(&mut self, frame: &[f32; BINS]) -> [f32; BINS] {
+        let (level, quiet) = (self.open(frame), self.quiet);
+        if level == 1.0 { *frame } else { frame.map(|y| quiet + (y - quiet) * level) }
+    }
+
+    /// Takes the next frame and says how much of it is let through: 1 is all, 0 is silence.
+    pub fn open(&mut self, frame: &[f32; BINS]) -> f32 {
         let mut bands = [0.0; BANDS];
         for (band, bins) in bands.iter_mut().zip(frame.chunks_exact(WIDTH)) {
             *band = (bins.iter().map(|y| y.exp()).sum::<f32>() / WIDTH as f32).ln();
@@ -89,8 +99,7 @@ impl Gate {
         self.since =
             if above > if self.level > 0.0 { KEEPS } else { OPENS } { 0 } else { self.since.saturating_add(1) };
         self.level = if self.since <= HANG { 1.0 } else { (self.level - 1.0 / FADE).max(0.0) };
-        let level = self.level;
-        if level == 1.0 { *frame } else { frame.map(|y| *QUIET + (y - *QUIET) * level) }
+        self.level
     }
 }
 
@@ -110,11 +119,11 @@ fn steady(watched: &VecDeque<[f32; BANDS]>) -> Option<[f32; BANDS]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::{Mel, SAMPLE_RATE};
+    use crate::audio::{Mel, SAMPLE_RATE, mel::FLOOR};
 
     /// Levels of the gate after each frame of a sound.
     fn levels(samples: &[f32]) -> Vec<f32> {
-        let (mut mel, mut gate, mut levels) = (Mel::new(), Gate::default(), Vec::new());
+        let (mut mel, mut gate, mut levels) = (Mel::new(), Gate::new(FLOOR.ln()), Vec::new());
         mel.push(samples, &mut |frame| {
             gate.pass(frame);
             levels.push(gate.level);

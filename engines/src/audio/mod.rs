@@ -1,12 +1,15 @@
-//! From 16 kHz speech to feature windows: [`Mel`] is the streaming log-mel, [`Encoder`] the network that carries its
-//! state from hop to hop, [`FrontEnd`] what any of them is, [`whisper`] the mel and the windows of Whisper's encoder,
+//! From 16 kHz speech to feature windows: [`FrontEnd`] is what any of them is, [`hearing`] a causal Whisper with kept keys and
+//! values, [`Mel`] the streaming log-mel of [`Encoder`], a network that carries its state from hop to hop, [`whisper`] the mel
+//! and the windows of Whisper's encoder,
 //! [`Mono`] the mix of several channels, [`Timeline`] where a video frame finds the features around its own time.
 
 mod ave;
 mod band;
+mod batches;
 mod encoder;
 mod front_end;
 mod gate;
+mod hearing;
 mod mel;
 mod mono;
 mod spectrum;
@@ -17,6 +20,7 @@ pub mod whisper;
 pub use ave::Ave;
 pub use encoder::Encoder;
 pub use front_end::{FrontEnd, MOST_DIMS, front_end};
+pub use hearing::Hearing;
 pub use mel::{BINS, FRAME_SAMPLES, HOP_SAMPLES, Mel, SAMPLE_RATE};
 pub use mono::Mono;
 pub use timeline::{Pick, Tail, Timeline, WindowSpec};

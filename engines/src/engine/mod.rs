@@ -38,7 +38,7 @@ use crate::{
     bank::ReferenceBank,
     geometry::Alignment,
     image::FrameView,
-    manifest::{Family, LiveSection, Manifest, Package},
+    manifest::{AudioSection, Family, LiveSection, Manifest, Package},
     runtime::{self, Options},
     schedule::{Guided, Sampler},
     tracker::Face,
@@ -303,7 +303,7 @@ pub fn clip(manifest: &Manifest) -> Option<Clip> {
 /// Sound after a frame's time that an engine waits for; `None` of one that makes no faces.
 pub fn look_ahead(manifest: &Manifest) -> Option<Duration> {
     match manifest.family {
-        Family::Compact => manifest.audio.as_ref().map(|audio| Duration::from_millis(audio.look_ahead_ms.into())),
+        Family::Compact => manifest.audio.as_ref().map(AudioSection::look_ahead),
         Family::Wav2Lip | Family::SyncTalk2d => Some(pixel::look_ahead(manifest)),
         Family::LatentSync | Family::MuseTalk => whisper::engine::look_ahead(manifest),
         Family::Tracker | Family::Expert => None,

@@ -12,6 +12,6 @@ pub use cost::{CostSection, StageCosts};
 pub use latent::{Decoder, LatentSyncSection, LiveSection, Mask, MuseTalkSection, SoundSection};
 pub use package::Package;
 pub use schema::{
-    AudioSection, DataEntry, Family, Features, FileEntry, GeometrySection, LatentSection, Manifest, SyncTalk2dSection,
-    Wav2LipPorts, Wav2LipSection,
+    Alternative, AudioKind, AudioSection, DataEntry, Family, Features, FileEntry, GeometrySection, LatentSection,
+    Manifest, SyncTalk2dSection, Wav2LipPorts, Wav2LipSection,
 };

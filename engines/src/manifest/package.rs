@@ -10,7 +10,7 @@ use std::{
 use etcetera::BaseStrategy;
 use parking_lot::Mutex;
 
-use super::{Family, Features, FileEntry, Manifest};
+use super::{Alternative, Family, Features, FileEntry, Manifest};
 use crate::{
     Error, Result,
     digest::{sha256, sha256_of},
@@ -107,6 +107,34 @@ impl Package {
             }
         }
         Ok(Self { exact: true, ..self })
+    }
+
+    /// The same engine with another look-ahead, in milliseconds; 0 leaves its own.
+    ///
+    /// Errors: one that the engine does not have.
+    pub fn with_look_ahead(mut self, ms: u32) -> Result<Self> {
+        let audio = self.manifest.audio.as_ref();
+        if ms == 0 || audio.is_some_and(|audio| audio.look_ahead_ms == ms) {
+            return Ok(self);
+        }
+        let alternative = audio.and_then(|audio| audio.alternatives.iter().find(|a| a.look_ahead_ms == ms)).cloned();
+        let Some(Alternative { look_ahead_ms, taps_ms, motion }) = alternative else {
+            let known: Vec<String> =
+                audio.iter().flat_map(|audio| audio.look_aheads()).map(|ms| ms.to_string()).collect();
+            let has = if known.is_empty() { "its own only".into() } else { format!("{} ms", known.join(" and ")) };
+            return Err(Error::invalid(format!(
+                "engine `{}` has no look-ahead of {ms} ms: it has {has}; 0 takes the engine's own",
+                self.manifest.name
+            )));
+        };
+        let manifest = Arc::make_mut(&mut self.manifest);
+        if let Some(audio) = &mut manifest.audio {
+            (audio.look_ahead_ms, audio.taps_ms) = (look_ahead_ms, taps_ms);
+        }
+        if let Some(file) = manifest.files.get(&motion).cloned() {
+            manifest.files.insert("motion".into(), file);
+        }
+        Ok(self)
     }
 
     /// Whether it is run as its published program runs it.

@@ -23,7 +23,7 @@ impl Device {
     pub(super) const CANDIDATES: [Self; 4] = [Self::TensorRt(0), Self::Cuda(0), Self::OpenVino, Self::Cpu];
 
     /// Whether the provider compiles a program for one input shape and is slow, or refuses, when a shape changes.
-    pub(super) fn wants_fixed_shapes(self) -> bool {
+    pub(crate) fn wants_fixed_shapes(self) -> bool {
         matches!(self, Self::OpenVino | Self::TensorRt(_))
     }
 }

@@ -126,7 +126,7 @@ fn read_features_info() -> FeaturesInfo {
         rate: gst::Fraction::new(1000, audio.hop_ms as i32),
         dims: audio.features,
         encoder,
-        overhang: ms(audio.overhang_ms().into()),
+        overhang: audio.overhang().try_into().expect("a hop is short"),
     }
 }
 

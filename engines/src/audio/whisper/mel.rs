@@ -10,7 +10,7 @@ const HALF: usize = FFT / 2;
 const HIGH: f64 = 8000.0;
 /// Least energy of a bin, and its decimal logarithm.
 const LEAST: f32 = 1e-10;
-pub(super) const NOTHING: f32 = -10.0;
+pub(crate) const NOTHING: f32 = -10.0;
 /// What is kept below the maximum, in powers of ten: 80 dB.
 const RANGE: f32 = 8.0;
 
@@ -26,8 +26,10 @@ pub struct LogMel {
     filters: Vec<Filter>,
     /// Samples from the first that the next column needs.
     pending: Vec<f32>,
-    /// Whether what is before the first sample is in `pending`.
+    /// Whether what is before the first sample is in `pending`,
     begun: bool,
+    /// and whether that is silence in the place of a reflection.
+    silence_before: bool,
     /// Samples taken and columns given.
     samples: u64,
     columns: u64,
@@ -40,6 +42,7 @@ impl Default for LogMel {
             filters: slaney(FFT, 0.0, HIGH),
             pending: Vec::with_capacity(2 * FFT),
             begun: false,
+            silence_before: false,
             samples: 0,
             columns: 0,
         }
@@ -47,6 +50,13 @@ impl Default for LogMel {
 }
 
 impl LogMel {
+    /// Before the first sample is silence.
+    pub fn after_silence() -> Self {
+        let mut mel = Self { silence_before: true, ..Self::default() };
+        mel.reset();
+        mel
+    }
+
     /// Takes samples in -1..1 and calls `sink` with each column that they complete.
     pub fn push(&mut self, samples: &[f32], sink: &mut dyn FnMut(&Column)) {
         for samples in samples.chunks(FFT) {
@@ -76,7 +86,8 @@ impl LogMel {
     /// Forgets everything heard.
     pub fn reset(&mut self) {
         self.pending.clear();
-        (self.begun, self.samples, self.columns) = (false, 0, 0);
+        self.pending.resize(if self.silence_before { HALF } else { 0 }, 0.0);
+        (self.begun, self.samples, self.columns) = (self.silence_before, 0, 0);
     }
 
     /// What was heard and is still needed was silence.
@@ -118,7 +129,7 @@ pub fn normalise(y: f32, maximum: f32) -> f32 {
 }
 
 /// The greatest of a column.
-pub(super) fn peak(column: &Column) -> f32 {
+pub(crate) fn peak(column: &Column) -> f32 {
     column.iter().copied().fold(NOTHING, f32::max)
 }
 

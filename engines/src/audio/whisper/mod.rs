@@ -15,6 +15,7 @@ pub mod window;
 
 pub use loudest::Loudest;
 pub use mel::{Column, LogMel, normalise};
+pub(crate) use mel::{NOTHING, peak};
 pub use recording::{COLUMNS, Segment};
 pub use shared::SharedEncoder;
 pub use stream::{Context, Evaluate, Stream};

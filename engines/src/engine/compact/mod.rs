@@ -18,7 +18,7 @@ mod person;
 mod refine;
 mod render;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use actor::CompactActor;
 use adapted::Own;
@@ -27,10 +27,12 @@ use basis::Basis;
 pub use fit::{Agreement, FEWEST, Fit, Pair, fit};
 use person::Person;
 
+use parking_lot::Mutex;
+
 use super::{Actor, Clip, Engine, Identity, LATENT, Noise, Sampling, Spec, Stage, StepStage, Work, complete};
 use crate::{
     Error, Result,
-    audio::{Encoder, FrontEnd as _, Pick, Tail, WindowSpec},
+    audio::{FrontEnd, Pick, Tail, WindowSpec, front_end},
     bank::ReferenceBank,
     geometry::Point,
     manifest::{AudioSection, LatentSection, Package},
@@ -56,6 +58,8 @@ pub struct Compact {
     lanes: usize,
     basis: Basis,
     own: Option<Own>,
+    /// Holds what streams share of it.
+    _front_end: Mutex<Box<dyn FrontEnd>>,
 }
 
 impl Compact {
@@ -68,8 +72,8 @@ impl Compact {
         let schedule = manifest.scheduler.clone().ok_or_else(|| missing("scheduler"))?;
         let basis = Basis::read(&package.file_name("basis"), &package.file("basis")?, latent.len())?;
         let model = package.network("motion", options)?;
-        let encoder = Encoder::new(package, options)?;
-        let window = window(audio, encoder.silence().into());
+        let front_end = front_end(package, options)?;
+        let window = window(audio, &*front_end);
         let width = latent.len();
         model.expect_input(LATENT, &[width])?;
         model.expect_input("timestep", &[])?;
@@ -84,7 +88,7 @@ impl Compact {
         let spec = Spec {
             name: manifest.name.clone(),
             family: manifest.family,
-            front_end: encoder.key().to_owned(),
+            front_end: front_end.key().to_owned(),
             window,
             steps: Some(schedule.steps),
             passes: stages.len() - 1,
@@ -98,7 +102,7 @@ impl Compact {
             gflop: manifest.frame_gflop(None),
         };
         let own = Own::load(package, &spec)?;
-        Ok(Self { spec, latent, schedule, stages, lanes, basis, own })
+        Ok(Self { spec, latent, schedule, stages, lanes, basis, own, _front_end: Mutex::new(front_end) })
     }
 
     /// The latent that a face shows, whose landmarks are `points` (`[111]`, frame pixels); `None` where they cannot be
@@ -194,14 +198,14 @@ impl Engine for Compact {
     }
 }
 
-fn window(audio: &AudioSection, silence: Arc<[f32]>) -> WindowSpec {
+fn window(audio: &AudioSection, front_end: &dyn FrontEnd) -> WindowSpec {
     WindowSpec {
-        hop: Duration::from_millis(audio.hop_ms.into()),
-        overhang: Duration::from_millis(audio.overhang_ms().into()),
+        hop: front_end.hop(),
+        overhang: front_end.overhang(),
         taps: audio.taps_ms.iter().map(|ms| i64::from(*ms) * MS).collect(),
-        look_ahead: Duration::from_millis(audio.look_ahead_ms.into()),
-        dims: audio.features,
-        silence,
+        look_ahead: audio.look_ahead(),
+        dims: front_end.dims(),
+        silence: front_end.silence().into(),
         pick: Pick::Between,
         tail: Tail::Silence,
     }
