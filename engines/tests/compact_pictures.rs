@@ -8,7 +8,7 @@ use common::{BT709, Picture};
 use lipstream_engines::{
     bank::{BankConfig, ReferenceBank},
     engine::{self, Actor, Engine, Identity, LATENT, Noise, Patch, Sampling, Scene, Shown, Work, complete},
-    geometry::{Point, Rect, landmarks},
+    geometry::{Point, landmarks},
     image::{ColorSpace, Format},
     manifest::Package,
     runtime::{Device, Options, Tensor},
@@ -63,14 +63,7 @@ fn face(engine: &Arc<dyn Engine>, side: f32, open: f32) -> Face {
         points[i] = Point::new(0.5 + 0.42 * cos, 0.4 + (0.5 + open / 2.0) * sin);
     }
     let points: Vec<Point> = points.iter().map(|p| Point::new(0.3, 0.2) * side + *p * side).collect();
-    Face {
-        track_id: 1,
-        rect: Rect::around(&points).unwrap(),
-        points: points.into(),
-        confidence: 0.99,
-        yaw: 0.0,
-        occluded: false,
-    }
+    common::face(points)
 }
 
 fn render(engine: &Arc<dyn Engine>, format: Format, openings: &[f32]) -> Patch {

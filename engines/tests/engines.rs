@@ -160,14 +160,7 @@ fn face(middle: Point, width: f32) -> Face {
     }
     landmarks::BROWS.for_each(|i| points[i] = middle - Point::new(0.0, 0.25 * width));
     points[landmarks::FOREHEAD.start] = middle - Point::new(0.0, 0.65 * width);
-    Face {
-        track_id: 1,
-        rect: Rect::around(&points).unwrap(),
-        points: points.into(),
-        confidence: 0.99,
-        yaw: 0.0,
-        occluded: false,
-    }
+    common::face(points)
 }
 
 fn shown(engine: &Arc<dyn Engine>, audio: f32, face: &Face, picture: &Picture) -> Patch {

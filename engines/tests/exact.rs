@@ -14,7 +14,7 @@ use common::Picture;
 use lipstream_engines::{
     audio::{Timeline, front_end},
     engine::{self, Asked, Engine, Identity, Moment, Patch, Sampling, Scene, Shown, complete},
-    geometry::{Point, Rect, landmarks},
+    geometry::{Point, landmarks},
     image::{Format, paste},
     import::{self, Imported, Request, onnx::Precision},
     manifest::Package,
@@ -135,14 +135,7 @@ fn face(middle: Point, width: f32) -> Face {
         points[i] = middle + Point::new(width / 2.0 * cos, 0.62 * width * sin);
     }
     points[landmarks::FOREHEAD.start] = middle - Point::new(0.0, 0.65 * width);
-    Face {
-        track_id: 1,
-        rect: Rect::around(&points).unwrap(),
-        points: points.into(),
-        confidence: 0.99,
-        yaw: 0.0,
-        occluded: false,
-    }
+    common::face(points)
 }
 
 /// The patches of faces one after another.

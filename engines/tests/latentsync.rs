@@ -15,7 +15,7 @@ use lipstream_engines::{
     engine::{
         self, Actor, Asked, Engine, Identity, LATENT, Moment, Patch, Sampling, Scene, Shown, Work, Worker, complete,
     },
-    geometry::{Point, Rect, landmarks},
+    geometry::{Point, landmarks},
     image::{Format, paste},
     import::{self, Request, onnx::Precision},
     manifest::{Family, Package},
@@ -81,14 +81,7 @@ fn face(nose: Point, scale: f32) -> Face {
     for i in landmarks::NOSE_MIDDLE {
         points[i] = nose;
     }
-    Face {
-        track_id: 1,
-        rect: Rect::around(&points).unwrap(),
-        points: points.into(),
-        confidence: 0.99,
-        yaw: 0.0,
-        occluded: false,
-    }
+    common::face(points)
 }
 
 /// What frame `i` hears: slow waves.

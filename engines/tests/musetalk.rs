@@ -10,7 +10,7 @@ use common::Picture;
 use lipstream_engines::{
     audio::{Timeline, front_end},
     engine::{self, Actor, Asked, Engine, Identity, LATENT, Moment, Patch, Sampling, Scene, Shown, Work, complete},
-    geometry::{Point, Rect, landmarks},
+    geometry::{Point, landmarks},
     image::{Format, paste},
     manifest::{Family, Package},
     runtime::{Device, Input, Options, Tensor},
@@ -46,14 +46,7 @@ fn face(middle: Point, width: f32) -> Face {
     for (i, [x, y]) in [92, 90, 89, 91, 93].into_iter().zip(nose) {
         points[i] = middle + Point::new(x * width, y * width);
     }
-    Face {
-        track_id: 1,
-        rect: Rect::around(&points).unwrap(),
-        points: points.into(),
-        confidence: 0.99,
-        yaw: 0.0,
-        occluded: false,
-    }
+    common::face(points)
 }
 
 fn sound(engine: &dyn Engine, from: usize) -> Vec<f32> {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{a_face, error_of, features_info, frame, frame_with, init, ms, stat, video_info};
+use common::{a_face, denoiser, error_of, features_info, frame, frame_with, init, ms, stat, video_info};
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::{VideoFormat, VideoInfo};
@@ -20,19 +20,9 @@ struct Bench {
 }
 
 impl Bench {
-    /// Not live: frames have all the time that this machine needs.
     fn new(properties: &[(&str, &str)]) -> Self {
-        init();
-        let element = gst::ElementFactory::make("lipdenoise").build().unwrap();
-        properties.iter().for_each(|(name, value)| element.set_property_from_str(name, value));
-        let mut features = Harness::with_element(&element, Some("features"), None);
-        let mut video = Harness::with_element(&element, Some("sink"), Some("src"));
-        video.set_live(false);
-        features.set_live(false);
-        video.play();
         let info = video_info(VideoFormat::I420, 320, 240);
-        video.set_src_caps(info.to_caps().unwrap());
-        features.set_src_caps(features_info().to_caps());
+        let (video, features) = denoiser(&info, &features_info(), properties);
         Self { video, features, info }
     }
 

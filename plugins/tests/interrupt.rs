@@ -3,7 +3,7 @@
 mod common;
 
 use common::{
-    a_face, features_info, frame_with, init,
+    a_face, denoiser, features_info, frame_with, init,
     live::{Live, people, voice},
     ms, stat, until, video_info,
 };
@@ -21,17 +21,8 @@ struct Bench {
 
 impl Bench {
     fn new(properties: &[(&str, &str)]) -> Self {
-        init();
-        let element = gst::ElementFactory::make("lipdenoise").build().unwrap();
-        properties.iter().for_each(|(name, value)| element.set_property_from_str(name, value));
-        let mut features = Harness::with_element(&element, Some("features"), None);
-        let mut video = Harness::with_element(&element, Some("sink"), Some("src"));
-        video.set_live(false);
-        features.set_live(false);
-        video.play();
         let info = video_info(VideoFormat::I420, 320, 240);
-        video.set_src_caps(info.to_caps().unwrap());
-        features.set_src_caps(features_info().to_caps());
+        let (video, features) = denoiser(&info, &features_info(), properties);
         Self { video, features, info }
     }
 

@@ -5,7 +5,7 @@ mod common;
 mod narrow;
 
 use common::{
-    a_face, frame_with,
+    a_face, denoiser, frame_with,
     live::{Live, people, voice},
     ms, person, stat, video_info,
 };
@@ -29,22 +29,12 @@ struct Bench {
 
 impl Bench {
     fn new(properties: &[(&str, &str)]) -> Self {
-        common::init();
         let home = tempfile::tempdir().unwrap();
-        let folder = narrow::musetalk(home.path(), 64);
-        let heard = features_of(&folder);
-        let element = gst::ElementFactory::make("lipdenoise").build().unwrap();
-        element.set_property("model", folder.display().to_string());
-        element.set_property_from_str("device", "cpu");
-        properties.iter().for_each(|(name, value)| element.set_property_from_str(name, value));
-        let mut features = Harness::with_element(&element, Some("features"), None);
-        let mut video = Harness::with_element(&element, Some("sink"), Some("src"));
-        video.set_live(false);
-        features.set_live(false);
-        video.play();
+        let folder = narrow::musetalk(home.path(), 64).display().to_string();
+        let heard = features_of(folder.as_ref());
         let info = video_info(VideoFormat::I420, 320, 240);
-        video.set_src_caps(info.to_caps().unwrap());
-        features.set_src_caps(heard.to_caps());
+        let properties = [&[("model", folder.as_str()), ("device", "cpu")], properties].concat();
+        let (video, features) = denoiser(&info, &heard, &properties);
         Self { video, features, info, dims: heard.dims, _home: home }
     }
 

@@ -27,6 +27,7 @@ pub use known::{KNOWN, TRAIL};
 pub use memory::{check as check_memory, memory};
 pub use noise::Noise;
 pub use speed::speed;
+pub(crate) use stage::Then;
 pub use stage::{NetworkStage, Stage, StageKind};
 pub use step::{Feed, LATENT, StepStage};
 pub use work::{Pass, Work};

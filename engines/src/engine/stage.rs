@@ -54,6 +54,41 @@ pub trait Stage: Send + Sync {
     }
 }
 
+/// A stage, and what is done with each item's outputs once it has run.
+pub(crate) struct Then<S> {
+    stage: S,
+    finish: fn(&mut Work) -> Result<()>,
+}
+
+impl<S: Stage> Then<S> {
+    pub(crate) fn new(stage: S, finish: fn(&mut Work) -> Result<()>) -> Self {
+        Self { stage, finish }
+    }
+}
+
+impl<S: Stage> Stage for Then<S> {
+    fn kind(&self) -> StageKind {
+        self.stage.kind()
+    }
+
+    fn inputs(&self) -> &[&'static str] {
+        self.stage.inputs()
+    }
+
+    fn sizes(&self) -> &[usize] {
+        self.stage.sizes()
+    }
+
+    fn run(&self, batch: &mut [Work]) -> Result<()> {
+        self.stage.run(batch)?;
+        batch.iter_mut().try_for_each(self.finish)
+    }
+
+    fn warm_up(&self) -> Result<()> {
+        self.stage.warm_up()
+    }
+}
+
 /// A network whose outputs are left as they are.
 pub struct NetworkStage {
     kind: StageKind,

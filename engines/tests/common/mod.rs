@@ -1,11 +1,27 @@
-//! Pictures for tests.
+//! Pictures and faces for tests.
 #![allow(dead_code)]
 
 use std::path::PathBuf;
 
-use lipstream_engines::image::{ColorSpace, Format, FrameMut, FrameView, Matrix, Plane, PlaneMut, Range};
+use lipstream_engines::{
+    geometry::{Point, Rect},
+    image::{ColorSpace, Format, FrameMut, FrameView, Matrix, Plane, PlaneMut, Range},
+    tracker::Face,
+};
 
 pub const BT709: ColorSpace = ColorSpace::Yuv(Matrix::Bt709, Range::Limited);
+
+/// A face that was found with these landmarks, seen from the front.
+pub fn face(points: Vec<Point>) -> Face {
+    Face {
+        track_id: 1,
+        rect: Rect::around(&points).unwrap(),
+        points: points.into(),
+        confidence: 0.99,
+        yaw: 0.0,
+        occluded: false,
+    }
+}
 
 /// A picture that owns its planes; rows are padded, so that a stride counts.
 #[derive(Clone)]

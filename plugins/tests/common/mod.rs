@@ -6,6 +6,7 @@ pub mod live;
 use std::sync::{Once, OnceLock};
 
 use gst::prelude::*;
+use gst_check::Harness;
 use gst_video::{VideoFormat, VideoInfo};
 use gstlipstream::{features::FeaturesInfo, meta::face};
 use lipstream_engines::{
@@ -38,6 +39,22 @@ pub fn ms(ms: u64) -> gst::ClockTime {
 pub fn video_info(format: VideoFormat, width: u32, height: u32) -> VideoInfo {
     init();
     VideoInfo::builder(format, width, height).fps(gst::Fraction::new(25, 1)).build().expect("a valid format")
+}
+
+/// Harnesses of a `lipdenoise`, of its frames and of its features. It is not live: frames have all the time that this machine
+/// needs.
+pub fn denoiser(info: &VideoInfo, heard: &FeaturesInfo, properties: &[(&str, &str)]) -> (Harness, Harness) {
+    init();
+    let element = gst::ElementFactory::make("lipdenoise").build().expect("the element");
+    properties.iter().for_each(|(name, value)| element.set_property_from_str(name, value));
+    let mut features = Harness::with_element(&element, Some("features"), None);
+    let mut video = Harness::with_element(&element, Some("sink"), Some("src"));
+    video.set_live(false);
+    features.set_live(false);
+    video.play();
+    video.set_src_caps(info.to_caps().expect("caps"));
+    features.set_src_caps(heard.to_caps());
+    (video, features)
 }
 
 /// A frame with texture everywhere, 40 ms long.

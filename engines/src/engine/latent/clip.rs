@@ -4,7 +4,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    engine::{Clip, Feed, KNOWN, LATENT, Noise, Stage, StageKind, StepStage, TRAIL, Work, pass_through},
+    engine::{Clip, Feed, KNOWN, LATENT, Noise, Stage, StepStage, TRAIL, Then, Work, pass_through},
     manifest::{LatentSyncSection, Package},
     runtime::{Options, Tensor},
     schedule::Schedule,
@@ -109,7 +109,7 @@ impl ClipStages {
         let encode = Encode::new(package.network("encoder", options)?, *latent_scale, *side, pictures);
         let decode = Decode::load(package, options, *decoder, *latent_scale, *side, CLIPS.to_vec())?;
         Ok(Self {
-            stages: vec![Box::new(Masked(encode)), Box::new(denoise), Box::new(decode)],
+            stages: vec![Box::new(Then::new(encode, mask_and_faces)), Box::new(denoise), Box::new(decode)],
             lanes,
             mask: mask::pixels(*side),
             side: *side,
@@ -221,37 +221,14 @@ pub(crate) fn composed(pictures: &mut Tensor, faces: &Tensor, mask: &[f32]) {
     }
 }
 
-/// Encodes masked and whole faces, and lays them beside the mask.
-struct Masked(Encode);
-
-impl Stage for Masked {
-    fn kind(&self) -> StageKind {
-        self.0.kind()
+/// Latents of masked and whole faces beside the mask, after those of the frames that are known.
+fn mask_and_faces(work: &mut Work) -> Result<()> {
+    let mut all = condition(&work.take(LATENTS)?, &work.tensor(MASK)?.data)?;
+    if work.get(KNOWN_CONDITION).is_some() {
+        all = after(&work.take(KNOWN_CONDITION)?, &all)?;
     }
-
-    fn inputs(&self) -> &[&'static str] {
-        self.0.inputs()
-    }
-
-    fn sizes(&self) -> &[usize] {
-        self.0.sizes()
-    }
-
-    fn run(&self, batch: &mut [Work]) -> Result<()> {
-        self.0.run(batch)?;
-        for work in batch {
-            let mut all = condition(&work.take(LATENTS)?, &work.tensor(MASK)?.data)?;
-            if work.get(KNOWN_CONDITION).is_some() {
-                all = after(&work.take(KNOWN_CONDITION)?, &all)?;
-            }
-            work.put(CONDITION, all);
-        }
-        Ok(())
-    }
-
-    fn warm_up(&self) -> Result<()> {
-        self.0.warm_up()
-    }
+    work.put(CONDITION, all);
+    Ok(())
 }
 
 /// Frames `[1, channels, n, height, width]` after those that were before.

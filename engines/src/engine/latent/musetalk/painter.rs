@@ -4,7 +4,7 @@
 use crate::{
     Error, Result,
     engine::{
-        LATENT, NetworkStage, Noise, Stage, StageKind, Work,
+        LATENT, NetworkStage, Noise, Stage, StageKind, Then, Work,
         latent::coder::{CHANNELS, Decode, EPSILON, Encode, FACTOR, LATENTS, PICTURES, PIXELS, opened},
         pass_through,
     },
@@ -48,7 +48,8 @@ impl Painter {
         let paint = NetworkStage::new(StageKind::Forward, unet, &[FACES, SOUND], &[PAINTED], batch_sizes.clone())
             .with_open(&opened(*side));
         let decode = Decode::load(package, options, *decoder, *latent_scale, *side, batch_sizes.clone())?;
-        let stages: Vec<Box<dyn Stage>> = vec![Box::new(Both(encode)), Box::new(Paint(paint)), Box::new(decode)];
+        let stages: Vec<Box<dyn Stage>> =
+            vec![Box::new(Then::new(encode, join)), Box::new(Then::new(paint, hand_on)), Box::new(decode)];
         Ok(Self { stages, lanes, sound })
     }
 
@@ -126,71 +127,25 @@ pub(crate) fn bytes(picture: &[f32]) -> Vec<u8> {
     (0..plane).flat_map(|i| [0, 1, 2].map(|c| byte(picture[c * plane + i]))).collect()
 }
 
-/// Encodes a face hidden and whole, and joins both latents.
-struct Both(Encode);
-
-impl Stage for Both {
-    fn kind(&self) -> StageKind {
-        self.0.kind()
-    }
-
-    fn inputs(&self) -> &[&'static str] {
-        self.0.inputs()
-    }
-
-    fn sizes(&self) -> &[usize] {
-        self.0.sizes()
-    }
-
-    fn run(&self, batch: &mut [Work]) -> Result<()> {
-        self.0.run(batch)?;
-        for work in batch {
-            drop(work.take(PIXELS)?);
-            let Tensor { shape, data } = work.take(LATENTS)?;
-            let [2, channels, height, width] = shape[..] else {
-                return Err(Error::invalid(format!("latents of {shape:?} are not of a face hidden and whole")));
-            };
-            work.put(FACES, Tensor { shape: vec![1, 2 * channels, height, width], data });
-        }
-        Ok(())
-    }
-
-    fn warm_up(&self) -> Result<()> {
-        self.0.warm_up()
-    }
+/// Latents of a face hidden and whole, joined as the U-Net sees them.
+fn join(work: &mut Work) -> Result<()> {
+    drop(work.take(PIXELS)?);
+    let Tensor { shape, data } = work.take(LATENTS)?;
+    let [2, channels, height, width] = shape[..] else {
+        return Err(Error::invalid(format!("latents of {shape:?} are not of a face hidden and whole")));
+    };
+    work.put(FACES, Tensor { shape: vec![1, 2 * channels, height, width], data });
+    Ok(())
 }
 
-/// Asks the U-Net once, and hands on its latents as a clip of one frame.
-struct Paint(NetworkStage);
-
-impl Stage for Paint {
-    fn kind(&self) -> StageKind {
-        self.0.kind()
-    }
-
-    fn inputs(&self) -> &[&'static str] {
-        self.0.inputs()
-    }
-
-    fn sizes(&self) -> &[usize] {
-        self.0.sizes()
-    }
-
-    fn run(&self, batch: &mut [Work]) -> Result<()> {
-        self.0.run(batch)?;
-        for work in batch {
-            drop(work.take(FACES)?);
-            let mut painted = work.take(PAINTED)?;
-            // [1, 4, height, width] as [1, 4, 1, height, width].
-            painted.shape.insert(painted.shape.len().min(2), 1);
-            work.put(LATENT, painted);
-        }
-        Ok(())
-    }
-
-    fn warm_up(&self) -> Result<()> {
-        self.0.warm_up()
-    }
+/// What the U-Net painted, as a clip of one frame.
+fn hand_on(work: &mut Work) -> Result<()> {
+    drop(work.take(FACES)?);
+    let mut painted = work.take(PAINTED)?;
+    // [1, 4, height, width] as [1, 4, 1, height, width].
+    painted.shape.insert(painted.shape.len().min(2), 1);
+    work.put(LATENT, painted);
+    Ok(())
 }
 
 #[cfg(test)]
