@@ -4,7 +4,7 @@
 # What is already there is left alone, so running it again costs a fraction of a second.
 #
 #   LIPSTREAM_ORT_WHEEL=FILE   take the wheel from FILE in place of the package index
-#   LIPSTREAM_SETUP_TESTS=1    install too what only the tests need: other servers, browsers, players and aiortc as peers
+#   LIPSTREAM_SETUP_TESTS=1    install too what only the tests need: other servers, browsers, players, aiortc and pipecat as peers
 #   PIP_INDEX_URL, pip.conf    choose the package index, as for pip
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,10 +32,6 @@ ORT_LIBRARIES=(
     libopenvino.so.2541 libopenvino_onnx_frontend.so.2541 libopenvino_intel_cpu_plugin.so libtbb.so.12 libtbbmalloc.so
 )
 ORT_DIR=.lipstream/ort
-
-# aiortc from PyPI, with the versions of the list, in an environment of its own.
-PEERS_LIST=tests/peers/requirements.txt
-PEERS_DIR=.lipstream/peers
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -133,22 +129,30 @@ install_onnxruntime() {
     say "ONNX Runtime $ORT_VERSION: unpacked in $ORT_DIR ($(du -sh "$ORT_DIR" | cut -f1))"
 }
 
-install_aiortc() {
+# A Python environment of the tests: NAME LIST FOLDER SIZE.
+install_environment() {
+    local name=$1 list=$2 folder=$3 size=$4
     # Debian's Python, where it is: its venv is among the packages.
     local python=/usr/bin/python3
     [ -x "$python" ] || python=python3
     local wanted
-    wanted=$("$python" --version && cat "$PEERS_LIST")
-    if [ "$(cat "$PEERS_DIR/made-from" 2>/dev/null)" = "$wanted" ]; then
-        say "aiortc: there"
+    wanted=$("$python" --version && cat "$list")
+    if [ "$(cat "$folder/made-from" 2>/dev/null)" = "$wanted" ]; then
+        say "$name: there"
         return
     fi
-    say "aiortc: installing in $PEERS_DIR (160 MB)"
-    rm -rf -- "$PEERS_DIR"
-    "$python" -m venv "$PEERS_DIR" || fail "$python makes no virtual environment: install its venv module"
-    "$PEERS_DIR/bin/pip" install --quiet --disable-pip-version-check --only-binary=:all: --requirement "$PEERS_LIST" ||
-        fail "pip could not install $PEERS_LIST: PIP_INDEX_URL chooses another package index"
-    printf '%s\n' "$wanted" >"$PEERS_DIR/made-from"
+    say "$name: installing in $folder ($size)"
+    rm -rf -- "$folder"
+    "$python" -m venv "$folder" || fail "$python makes no virtual environment: install its venv module"
+    # docopt, of one module, has no wheel.
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --only-binary=:all: --no-binary=docopt --use-pep517 \
+        --requirement "$list" || fail "pip could not install $list: PIP_INDEX_URL chooses another package index"
+    printf '%s\n' "$wanted" >"$folder/made-from"
+}
+
+install_test_environments() {
+    install_environment aiortc tests/peers/requirements.txt .lipstream/peers "160 MB"
+    install_environment pipecat tests/agents/requirements.txt .lipstream/agents "700 MB"
 }
 
 check_rust() {
@@ -158,4 +162,4 @@ check_rust() {
 check_rust
 install_packages
 install_onnxruntime
-[ "${LIPSTREAM_SETUP_TESTS:-0}" = 0 ] || install_aiortc
+[ "${LIPSTREAM_SETUP_TESTS:-0}" = 0 ] || install_test_environments

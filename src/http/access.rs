@@ -1,6 +1,6 @@
 //! Who may send requests: bearer keys, and, where there are none, only this machine's own pages and programs.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
@@ -15,7 +15,7 @@ use base64::{
 use subtle::ConstantTimeEq;
 use url::Url;
 
-use super::problem::Problem;
+use super::{liveavatar::Grants, problem::Problem};
 
 /// Paths that need no key: the page asks for it, and load balancers have none.
 const PUBLIC: [&str; 4] = ["/", "/healthz", "/readyz", "/openapi.json"];
@@ -24,6 +24,8 @@ const PAGE: &str = "/web/";
 /// Browsers cannot set headers on a WebSocket; they offer the key as a subprotocol of this prefix, in base64url without
 /// padding, next to [`SUBPROTOCOL`], which is the one that is accepted.
 const KEY_PROTOCOL: &str = "bearer.";
+/// Where clients of LiveAvatar's API put the key.
+const KEY_HEADER: &str = "x-api-key";
 /// Subprotocol of our WebSockets.
 pub const SUBPROTOCOL: &str = "lipstream";
 
@@ -36,15 +38,24 @@ pub struct Access {
     public_host: Option<String>,
     /// Origins of pages that may use the API besides our own.
     origins: Vec<String>,
+    /// Tokens that open one session each.
+    grants: Arc<Grants>,
 }
 
 impl Access {
-    pub fn new(keys: Vec<String>, bind: IpAddr, public: Option<&Url>, origins: Vec<String>) -> Self {
+    pub fn new(
+        keys: Vec<String>,
+        bind: IpAddr,
+        public: Option<&Url>,
+        origins: Vec<String>,
+        grants: Arc<Grants>,
+    ) -> Self {
         Self {
             loopback_only: keys.is_empty() && bind.is_loopback(),
             keys: keys.into_iter().map(|key| key.into_bytes().into_boxed_slice()).collect(),
             public_host: public.and_then(Url::host_str).map(str::to_owned),
             origins,
+            grants,
         }
     }
 
@@ -65,7 +76,10 @@ impl Access {
         if PUBLIC.contains(&path) || path.starts_with(PAGE) {
             return Ok(());
         }
-        if self.keys.is_empty() { self.check_origin(request, &host) } else { self.check_key(headers) }
+        if self.keys.is_empty() {
+            return self.check_origin(request, &host);
+        }
+        if self.grants.opens(request).is_some() { Ok(()) } else { self.check_key(headers) }
     }
 
     /// Without keys a page on another site could send requests through the user's browser; it cannot hide its origin.
@@ -107,7 +121,7 @@ impl Access {
 }
 
 /// The first layer of the router.
-pub async fn guard(State(access): State<std::sync::Arc<Access>>, request: Request, next: Next) -> Response {
+pub async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
     // A browser asks with OPTIONS before a request to another origin, without any key.
     if request.method() == Method::OPTIONS {
         return next.run(request).await;
@@ -142,6 +156,9 @@ fn given_key(headers: &HeaderMap) -> Option<Vec<u8>> {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         return scheme.eq_ignore_ascii_case("bearer").then(|| key.trim().as_bytes().to_vec());
     }
+    if let Some(key) = headers.get(KEY_HEADER) {
+        return Some(key.as_bytes().to_vec());
+    }
     if !headers.contains_key(header::UPGRADE) {
         return None;
     }
@@ -169,7 +186,8 @@ mod tests {
     fn access(keys: &[&str]) -> Access {
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
         let public = Url::parse("https://lips.example/").expect("is a URL");
-        Access::new(keys, IpAddr::from([127, 0, 0, 1]), Some(&public), vec!["https://app.example".into()])
+        let origins = vec!["https://app.example".into()];
+        Access::new(keys, IpAddr::from([127, 0, 0, 1]), Some(&public), origins, Arc::default())
     }
 
     fn request(method: Method, path: &str, headers: &[(&str, &str)]) -> Request {
@@ -223,6 +241,8 @@ mod tests {
         assert_eq!(get(&[("authorization", &format!("bearer  {KEY}"))]), 200);
         assert_eq!(get(&[("authorization", &format!("Basic {KEY}"))]), 401);
         assert_eq!(get(&[("authorization", "Bearer 0123456789abcdeF")]), 401);
+        assert_eq!(get(&[("x-api-key", KEY)]), 200);
+        assert_eq!(get(&[("x-api-key", "0123456789abcdeF")]), 401);
         assert_eq!(get(&[("authorization", "Bearer ")]), 401);
         assert_eq!(get(&[]), 401);
         assert_eq!(

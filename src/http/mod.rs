@@ -7,6 +7,7 @@
 //! Nothing behind [`access`] is reached without passing it; what it lets through without a key is listed there.
 
 mod access;
+pub mod agent_socket;
 mod api;
 pub(crate) mod body;
 mod diagram;
@@ -15,6 +16,7 @@ mod form;
 mod health;
 mod layers;
 mod listen;
+pub(crate) mod liveavatar;
 mod page;
 mod problem;
 pub mod speech_socket;
@@ -32,6 +34,7 @@ pub use self::{
     access::SUBPROTOCOL,
     api::openapi,
     listen::{Bounds, serve},
+    liveavatar::Grants,
     problem::Problem,
     uploads::Uploads,
 };
@@ -82,6 +85,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     pub uploads: Arc<Uploads>,
     pub renders: Arc<jobs::Store>,
+    /// Tokens for single sessions.
+    pub grants: Arc<Grants>,
     /// WebSockets that may still be opened: they are no longer connections of the listener.
     pub sockets: Arc<Semaphore>,
     pub settings: Settings,
@@ -95,6 +100,7 @@ pub fn router(app: Arc<App>, more: Router) -> Router {
         settings.bind,
         settings.public_url.as_ref(),
         settings.cors_origins.clone(),
+        app.grants.clone(),
     ));
     let (api, document) = api::routes().split_for_parts();
     let document: Arc<str> = api::text(&document).into();

@@ -93,6 +93,7 @@ async fn serve(config: Config) -> Result<()> {
         metrics,
         uploads,
         renders: renders.clone(),
+        grants: Arc::default(),
         sockets: Arc::new(Semaphore::new(config.limits.connections as usize)),
         settings: settings(&config, keys, &addresses),
     };

@@ -1,7 +1,7 @@
 //! Sessions: graphs that live as long as somebody needs them, and never take one another down.
 
 mod capacity;
-mod clock;
+pub(crate) mod clock;
 mod frame_meter;
 mod graphs;
 mod jitter_buffer;

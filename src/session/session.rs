@@ -174,6 +174,13 @@ impl Session {
         &self.speech
     }
 
+    /// Clock time of the newest frame that has left the lip-sync, the least of all where there is none yet; `None` where no
+    /// graph runs.
+    pub(crate) fn last_shown(&self) -> Option<Nanos> {
+        let graph = self.state.lock().running.as_ref().map(|running| running.graph.clone());
+        graph.map(|graph| graph.meter.last_shown().unwrap_or(Nanos::MIN))
+    }
+
     /// Watches the session; starts its graph where it does not run.
     pub async fn watch(self: &Arc<Self>, codecs: &[Codec]) -> Result<Viewer, Refusal> {
         // Registered first, so that the graph finds its viewer when it starts.

@@ -214,6 +214,13 @@ impl Queue {
         }
     }
 
+    /// Samples that the utterance at `place` may still get.
+    fn space(&self, state: &State, place: usize) -> usize {
+        let held = state.utterances[place].1.samples.len();
+        let reserve = if place == 0 { RESERVE.saturating_sub(held) } else { 0 };
+        self.bound.saturating_sub(state.queued).max(reserve)
+    }
+
     /// What was cut or has ended is still fading out.
     pub fn fading(&self) -> bool {
         self.state.lock().edges.fading()
@@ -334,15 +341,20 @@ impl Writer {
     /// Adds as many samples as there is space for, at once.
     pub fn add(&mut self, samples: &[f32]) -> Result<usize, Cut> {
         let mut state = self.queue.state.lock();
-        let space = self.queue.bound.saturating_sub(state.queued);
         let place = state.utterances.iter().position(|(number, _)| *number == self.number).ok_or(Cut)?;
+        let taken = self.queue.space(&state, place).min(samples.len());
         let own = &mut state.utterances[place].1;
-        let reserve = if place == 0 { RESERVE.saturating_sub(own.samples.len()) } else { 0 };
-        let taken = space.max(reserve).min(samples.len());
         own.samples.extend(samples[..taken].iter().map(|s| if s.is_finite() { s.clamp(-1.0, 1.0) } else { 0.0 }));
         own.fed = Instant::now();
         state.queued += taken;
         Ok(taken)
+    }
+
+    /// Samples for which there is space now.
+    pub fn room(&self) -> Result<usize, Cut> {
+        let state = self.queue.state.lock();
+        let place = state.utterances.iter().position(|(number, _)| *number == self.number).ok_or(Cut)?;
+        Ok(self.queue.space(&state, place))
     }
 
     /// Whether an interruption has thrown the utterance away.

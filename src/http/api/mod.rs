@@ -2,6 +2,7 @@
 
 mod avatars;
 mod errors;
+mod liveavatar;
 mod machine;
 mod renders;
 mod sessions;
@@ -20,10 +21,13 @@ use super::App;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Lipstream", license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")),
-    components(schemas(super::Problem, crate::jobs::Options, crate::speech::Event)),
+    components(schemas(
+        super::Problem, crate::jobs::Options, crate::speech::Event, super::agent_socket::Command, super::agent_socket::Report,
+    )),
     tags(
         (name = "sessions", description = "Live lip-synced streams"),
         (name = "speech", description = "What sessions say"),
+        (name = "agents", description = "The words of LiveAvatar's LITE mode, for clients that speak them"),
         (name = "avatars", description = "Videos of a person that sessions show"),
         (name = "renders", description = "Files: a video and a speech file become a talking video"),
         (name = "machine", description = "What is installed and how much it holds"),
@@ -56,6 +60,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::clip))
         .routes(routes!(voice::speak))
         .routes(routes!(voice::audio))
+        .routes(routes!(voice::agent))
+        .routes(routes!(liveavatar::token))
+        .routes(routes!(liveavatar::start))
+        .routes(routes!(liveavatar::stop))
         .routes(routes!(avatars::list))
         .routes(routes!(avatars::delete))
         .routes(routes!(avatars::put))

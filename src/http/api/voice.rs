@@ -12,15 +12,16 @@ use axum::{
         State,
         ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
     },
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::Response,
 };
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
 
 use super::{App, Errors, sessions::find};
 use crate::{
-    http::{Problem, SUBPROTOCOL, body, extract, form::Binary, speech_socket},
+    http::{Problem, SUBPROTOCOL, agent_socket, body, extract, form::Binary, liveavatar, speech_socket},
     speech::decode::{self, Spoken},
 };
 
@@ -110,10 +111,43 @@ pub async fn audio(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let session = find(&app, &id)?;
+    let (upgrade, place) = socket(&app, upgrade)?;
+    Ok(speech_socket::upgrade(upgrade, session, place))
+}
+
+/// Speak and be told over a WebSocket with the words of LiveAvatar's LITE mode: `AgentCommand` goes up, `AgentEvent` comes
+/// down. A key is given as to `/audio`; the token of a session that was begun with `/liveavatar/sessions` as `?token=`.
+#[utoipa::path(
+    get, path = "/sessions/{id}/agent", tag = "agents",
+    params(
+        ("id" = String, Path, description = "Session"),
+        ("token" = Option<String>, Query, description = "Token of the session"),
+    ),
+    responses((status = 101, description = "The WebSocket is open"), Errors),
+)]
+pub async fn agent(
+    State(app): State<Arc<App>>,
+    extract::Path(id): extract::Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Problem> {
+    let session = find(&app, &id)?;
+    let token = uri.query().and_then(liveavatar::token_of).or_else(|| liveavatar::bearer(&headers));
+    let grant = token.and_then(|token| app.grants.find(token)).filter(|grant| grant.id == id);
+    let (upgrade, place) = socket(&app, upgrade)?;
+    Ok(agent_socket::upgrade(upgrade, session, grant, place))
+}
+
+/// A place for one more WebSocket.
+fn socket(
+    app: &App,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<(WebSocketUpgrade, OwnedSemaphorePermit), Problem> {
     let refused =
         |e: WebSocketUpgradeRejection| Problem::new(e.status(), format!("this is a WebSocket: {}", e.body_text()));
     let upgrade = upgrade.map_err(refused)?;
     let full = |_| Problem::full("too many WebSockets are open (limits.connections)");
     let place = app.sockets.clone().try_acquire_owned().map_err(full)?;
-    Ok(speech_socket::upgrade(upgrade.protocols([SUBPROTOCOL]), session, place))
+    Ok((upgrade.protocols([SUBPROTOCOL]), place))
 }

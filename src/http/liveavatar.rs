@@ -1,0 +1,235 @@
+//! Sessions that clients of LiveAvatar's API begin: by a token that opens one session and nothing else, and ends with it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, Method, header},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+
+use crate::session::Manager;
+
+/// Path of the API, without the calls.
+pub const PATH: &str = "/api/v1/liveavatar/sessions";
+/// Tokens that may be out at once, begun or not.
+const MAX_GRANTS: usize = 256;
+/// A token that has not begun its session by then is void.
+const UNUSED: Duration = Duration::from_secs(600);
+/// Longest silence of an agent after which its session ends: so it is at LiveAvatar.
+pub const IDLE: Duration = Duration::from_secs(300);
+/// Longest session where the client asks for none shorter: a day.
+pub const LONGEST: Duration = Duration::from_secs(86_400);
+/// How often it is looked whether a session is over.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Too many tokens are out.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{MAX_GRANTS} sessions of tokens are open or about to be, which is the most; stop some")]
+pub struct Full;
+
+/// What a token opens.
+pub struct Grant {
+    /// The session's id.
+    pub id: String,
+    pub avatar: String,
+    /// How long the session may last.
+    pub limit: Duration,
+    begun: AtomicBool,
+    since: Mutex<Instant>,
+    touched: Mutex<Instant>,
+}
+
+impl Grant {
+    /// The agent is there.
+    pub fn touch(&self) {
+        *self.touched.lock() = Instant::now();
+    }
+
+    /// Takes the right to begin the session; once.
+    pub fn begin(&self) -> bool {
+        let first = !self.begun.swap(true, Ordering::Relaxed);
+        if first {
+            *self.since.lock() = Instant::now();
+            self.touch();
+        }
+        first
+    }
+
+    /// The session did not begin after all.
+    pub fn not_begun(&self) {
+        self.begun.store(false, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        let since = self.since.lock().elapsed();
+        match self.begun.load(Ordering::Relaxed) {
+            false => since > UNUSED,
+            true => since > self.limit || self.touched.lock().elapsed() > IDLE,
+        }
+    }
+}
+
+/// The tokens that are out.
+#[derive(Default)]
+pub struct Grants {
+    /// By the token's SHA-256, so that neither memory nor time tells what a token is.
+    grants: Mutex<HashMap<[u8; 32], Arc<Grant>>>,
+}
+
+impl Grants {
+    /// Makes a token for a session that is yet to begin.
+    pub fn issue(&self, avatar: String, limit: Duration) -> Result<(String, Arc<Grant>), Full> {
+        let token = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let now = Instant::now();
+        let grant = Arc::new(Grant {
+            id: format!("live-{:016x}", rand::random::<u64>()),
+            avatar,
+            limit,
+            begun: AtomicBool::new(false),
+            since: Mutex::new(now),
+            touched: Mutex::new(now),
+        });
+        let mut grants = self.grants.lock();
+        grants.retain(|_, grant| grant.begun.load(Ordering::Relaxed) || !grant.is_over());
+        if grants.len() >= MAX_GRANTS {
+            return Err(Full);
+        }
+        grants.insert(hash(&token), grant.clone());
+        Ok((token, grant))
+    }
+
+    pub fn find(&self, token: &str) -> Option<Arc<Grant>> {
+        self.grants.lock().get(&hash(token)).cloned()
+    }
+
+    pub fn forget(&self, id: &str) {
+        self.grants.lock().retain(|_, grant| grant.id != id);
+    }
+
+    /// The grant of the token that a request gives, where it opens what the request asks for.
+    pub fn opens(&self, request: &Request) -> Option<Arc<Grant>> {
+        let (path, method) = (request.uri().path(), request.method());
+        let bearer = || self.find(bearer(request.headers())?);
+        if let Some(call) = path.strip_prefix(PATH) {
+            return bearer().filter(|_| method == Method::POST && matches!(call, "/start" | "/stop"));
+        }
+        if let Some(rest) = path.strip_prefix("/whep/") {
+            return bearer().filter(|grant| rest.split('/').next() == Some(&grant.id));
+        }
+        let id = path.strip_prefix("/api/v1/sessions/")?.strip_suffix("/agent")?;
+        let in_query = || self.find(token_of(request.uri().query()?)?);
+        in_query().or_else(bearer).filter(|grant| grant.id == id)
+    }
+
+    /// Ends the session of `grant` when it is over, and forgets the token when the session has ended.
+    pub async fn look_after(grants: Weak<Self>, manager: Weak<Manager>, grant: Arc<Grant>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let (Some(grants), Some(manager)) = (grants.upgrade(), manager.upgrade()) else { return };
+            if manager.get(&grant.id).is_ok() && !grant.is_over() {
+                continue;
+            }
+            grants.forget(&grant.id);
+            let id = grant.id.clone();
+            // Somebody may have ended it.
+            let removed = tokio::task::spawn_blocking(move || manager.remove(&id)).await;
+            if matches!(removed, Ok(Ok(()))) {
+                tracing::info!("session `{}` ends: its time is over, or its agent has been silent", grant.id);
+            }
+            return;
+        }
+    }
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// The token of an `Authorization` header.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The token of a query; it is base64url, so that nothing is escaped in it.
+pub fn token_of(query: &str) -> Option<&str> {
+    query.split('&').find_map(|pair| pair.strip_prefix("token="))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    fn request(method: Method, uri: &str, token: Option<&str>) -> Request {
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        request.body(Body::empty()).expect("is a request")
+    }
+
+    #[test]
+    fn a_token_opens_its_own_session_and_nothing_else() {
+        let grants = Grants::default();
+        let (token, grant) = grants.issue("demo".into(), LONGEST).expect("there is room");
+        let (_, other) = grants.issue("demo".into(), LONGEST).expect("there is room");
+        let opens = |method, uri: &str, token| grants.opens(&request(method, uri, token)).is_some();
+        let agent = |id: &str| format!("/api/v1/sessions/{id}/agent");
+        let own = Some(token.as_str());
+        assert!(opens(Method::POST, &format!("{PATH}/start"), own));
+        assert!(opens(Method::POST, &format!("{PATH}/stop"), own));
+        assert!(opens(Method::GET, &agent(&grant.id), own));
+        assert!(opens(Method::GET, &format!("{}?a=b&token={token}", agent(&grant.id)), None));
+        assert!(opens(Method::POST, &format!("/whep/{}", grant.id), own));
+        assert!(opens(Method::DELETE, &format!("/whep/{}/0123", grant.id), own));
+        for (method, uri) in [
+            (Method::GET, agent(&other.id)),
+            (Method::POST, format!("/whep/{}", other.id)),
+            (Method::POST, format!("/whip/{}", grant.id)),
+            (Method::DELETE, format!("/api/v1/sessions/{}", grant.id)),
+            (Method::POST, format!("/api/v1/sessions/{}/speak", grant.id)),
+            (Method::POST, format!("{PATH}/token")),
+            (Method::GET, format!("{PATH}/start")),
+        ] {
+            assert!(!opens(method, &uri, own), "{uri}");
+        }
+        assert!(!opens(Method::GET, &agent(&grant.id), Some("another")));
+        assert!(!opens(Method::POST, &format!("/whep/{}?token={token}", grant.id), None), "in queries of sockets only");
+        grants.forget(&grant.id);
+        assert!(!opens(Method::GET, &agent(&grant.id), own));
+    }
+
+    #[test]
+    fn tokens_are_bounded_and_begin_one_session() {
+        let grants = Grants::default();
+        let issue = || grants.issue("demo".into(), LONGEST);
+        let (_, grant) = issue().expect("there is room");
+        assert!(grant.begin() && !grant.begin());
+        (1..MAX_GRANTS).for_each(|_| drop(issue().expect("there is room")));
+        assert!(issue().is_err());
+        grants.forget(&grant.id);
+        assert!(issue().is_ok());
+    }
+
+    #[test]
+    fn a_session_is_over_after_its_time() {
+        let grants = Grants::default();
+        let (_, grant) = grants.issue("demo".into(), Duration::ZERO).expect("there is room");
+        assert!(!grant.is_over(), "it has not begun");
+        grant.begin();
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(grant.is_over());
+    }
+}
