@@ -152,7 +152,7 @@ install_environment() {
 
 install_test_environments() {
     install_environment aiortc tests/peers/requirements.txt .lipstream/peers "160 MB"
-    install_environment pipecat tests/agents/requirements.txt .lipstream/agents "700 MB"
+    install_environment pipecat tests/agents/requirements.txt .lipstream/agents "750 MB"
 }
 
 check_rust() {

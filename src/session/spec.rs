@@ -22,6 +22,11 @@ pub fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
+/// Whether a value is left out of what is told; the API's document has its field all the same.
+fn is_secret(_: &Option<String>) -> bool {
+    true
+}
+
 /// Where a session's pictures come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -74,7 +79,8 @@ pub struct SessionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub play: Option<String>,
     /// Secret that an RTMP publisher must add to the URL as `?key=`. Never shown.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "is_secret")]
+    #[schema(write_only)]
     pub stream_key: Option<String>,
     /// Runs without viewers too.
     #[serde(default)]

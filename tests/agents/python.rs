@@ -25,9 +25,10 @@ fn installed() -> bool {
     false
 }
 
-fn run(arguments: &[&str]) {
+fn run(arguments: &[&str], environment: &[(&str, &str)]) {
     let mut command = Command::new(python());
     command.args(arguments).env("PYTHONDONTWRITEBYTECODE", "1").current_dir(common::root());
+    command.envs(environment.iter().copied());
     let output = common::succeed(&mut command);
     print!("{}", String::from_utf8_lossy(&output.stdout));
 }
@@ -39,5 +40,18 @@ fn pipecats_own_heygen_client_works_with_another_address() {
     }
     let _alone = ALONE.blocking_lock();
     let service = Service::start_with("", &[("LIPSTREAM_AUTH_KEYS", KEY)]);
-    run(&["tests/agents/pipecat_heygen.py", &service.url, KEY]);
+    run(&["tests/agents/pipecat_heygen.py", &service.url, KEY], &[]);
+}
+
+#[test]
+fn the_sdk_for_python_does_what_its_own_tests_say() {
+    if !installed() {
+        return;
+    }
+    let _alone = ALONE.blocking_lock();
+    let service = Service::start_with("", &[("LIPSTREAM_AUTH_KEYS", KEY)]);
+    run(
+        &["-m", "pytest", "-q", "-rs", "-s", "-p", "no:cacheprovider", "sdk/python/tests"],
+        &[("LIPSTREAM_URL", &service.url), ("LIPSTREAM_KEY", KEY), ("PYTHONPATH", "sdk/python/src")],
+    );
 }

@@ -1,0 +1,79 @@
+"""A session: a live picture that says what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from . import routes
+from .speech import Speech
+from .types import Event, SessionChange, SessionStatus, Spoken
+
+if TYPE_CHECKING:
+    from .client import Lipstream
+
+
+class Session:
+    """A session of a server; made by :meth:`Lipstream.session` and :meth:`Lipstream.create_session`."""
+
+    def __init__(self, server: Lipstream, id: str) -> None:
+        self.server = server
+        self.id = id
+
+    def _path(self, path: str) -> str:
+        return routes.of(path, self.id)
+
+    @property
+    def whep_url(self) -> str:
+        """Where viewers play it by WHEP."""
+        return f"{self.server.url}{routes.of('/whep/{id}', self.id)}"
+
+    async def status(self) -> SessionStatus:
+        answer: SessionStatus = (await self.server.request("GET", self._path(routes.SESSION))).json()
+        return answer
+
+    async def change(self, *, clip: str | None = None, params: dict[str, str] | None = None) -> SessionStatus:
+        """Shows another clip of the avatar, or sets parameters of the graph such as ``{"motion-gain": "1.2"}``."""
+        body = SessionChange()
+        if clip is not None:
+            body["clip"] = clip
+        if params is not None:
+            body["params"] = params
+        answer: SessionStatus = (await self.server.request("PATCH", self._path(routes.SESSION), json=body)).json()
+        return answer
+
+    async def delete(self) -> None:
+        """Ends it with its viewers."""
+        await self.server.request("DELETE", self._path(routes.SESSION))
+
+    async def speak(
+        self, sound: bytes | AsyncIterator[bytes], content_type: str, *, utterance: str | None = None
+    ) -> Spoken:
+        """Speaks WAV, MP3, Ogg Opus, FLAC, or raw samples as ``audio/L16;rate=24000;channels=1``, while it comes. Returns
+        when all of it is queued."""
+        answer: Spoken = (
+            await self.server.request(
+                "POST",
+                self._path(routes.SPEAK),
+                content=sound,
+                params={} if utterance is None else {"utterance": utterance},
+                headers={"Content-Type": content_type},
+            )
+        ).json()
+        return answer
+
+    def speech(self, rate: int = 24_000) -> Speech:
+        """A WebSocket for speech as it is made, and for events; use it with ``async with``."""
+        url = self.server.url.replace("http", "ws", 1) + self._path(routes.AUDIO)
+        return Speech(url, self.server.headers, rate)
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens to its speech, whoever speaks, until the session ends."""
+        async with self.speech() as speech:
+            async for event in speech:
+                yield event
+
+    async def interrupt(self) -> float:
+        """Throws away all queued speech. Returns when the mouth is at rest, with the milliseconds that it took."""
+        answer = await self.server.request("POST", self._path(routes.INTERRUPT))
+        return float(answer.json()["ms"])

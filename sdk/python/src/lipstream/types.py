@@ -1,0 +1,105 @@
+"""What the server takes and says. Answers may have more fields than are listed here."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+
+class SessionSpec(TypedDict, total=False):
+    """A session as it is created; what is left out has the graph's or the server's default."""
+
+    id: str
+    graph: str
+    engine: str
+    #: Parameters of the graph, such as ``motion-gain``.
+    params: dict[str, str]
+    avatar: str
+    #: URL to read.
+    pull: str
+    #: URLs to which the output is pushed.
+    push: list[str]
+    #: Name under which RTMP clients play it.
+    play: str
+    stream_key: str
+    always_on: bool
+    idle_seconds: int
+
+
+class SessionChange(TypedDict, total=False):
+    clip: str
+    params: dict[str, str]
+
+
+class SessionStatus(TypedDict, total=False):
+    """A moment of a session; times are in milliseconds."""
+
+    id: str
+    graph: str
+    phase: Literal["idle", "waiting", "running", "restarting"]
+    reason: str | None
+    avatar: str | None
+    clip: str | None
+    clips: list[str]
+    params: dict[str, str]
+    viewers: int
+    width: int
+    height: int
+    fps: float
+    frames: int
+    frames_late: int
+    latency_ms: float
+    speaking: bool
+    speech_queued_ms: float
+    flush_ms: float | None
+    restarts: int
+
+
+class Spoken(TypedDict):
+    """Speech that has been queued."""
+
+    utterance: str
+    seconds: float
+
+
+class RenderOptions(TypedDict, total=False):
+    container: Literal["mp4", "mkv", "webm"]
+    #: Quality of H.264, 0 to 50, lower is better.
+    crf: int
+    engine: str
+    loop: bool
+    motion_gain: float
+
+
+class RenderStatus(TypedDict, total=False):
+    id: str
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    #: Done so far, 0 to 1.
+    progress: float
+    fps: float
+    seconds_left: float
+    ahead: int
+    error: str
+    container: str
+    created: float
+    seconds: float
+    frames: int
+    bytes: int
+
+
+class Event(TypedDict, total=False):
+    """What happens to a session's speech. Of each utterance ``listening``, ``speaking`` if any of it is heard, ``ended``;
+    ``idle`` after the last, and after an interruption ``flushed``. ``error`` is about what this client sent."""
+
+    type: Literal["listening", "speaking", "ended", "idle", "flushed", "error"]
+    utterance: str
+    #: With ``ended``: so much of it was given to the graph.
+    spoken_ms: float
+    #: With ``ended``: why not all of it was.
+    cut: Literal["interrupted", "stalled", "unheard"]
+    #: With ``flushed``: until the mouth was at rest.
+    ms: float
+    #: With ``error``.
+    message: str
+
+
+Json = dict[str, Any]
