@@ -4,7 +4,8 @@
 # What is already there is left alone, so running it again costs a fraction of a second.
 #
 #   LIPSTREAM_ORT_WHEEL=FILE   take the wheel from FILE in place of the package index
-#   LIPSTREAM_SETUP_TESTS=1    install too what only the tests need: other servers, browsers, players, aiortc and pipecat as peers
+#   LIPSTREAM_SETUP_TESTS=1    install too what only the tests need: other servers, browsers, players, aiortc and
+#                              pipecat as peers, NVIDIA's NVRTC
 #   PIP_INDEX_URL, pip.conf    choose the package index, as for pip
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,6 +33,12 @@ ORT_LIBRARIES=(
     libopenvino.so.2541 libopenvino_onnx_frontend.so.2541 libopenvino_intel_cpu_plugin.so libtbb.so.12 libtbbmalloc.so
 )
 ORT_DIR=.lipstream/ort
+
+# nvidia-cuda-nvrtc from PyPI, only for tests: compiles the kernels for cards, and needs none.
+NVRTC_VERSION=13.0.88
+NVRTC_FILE=nvidia_cuda_nvrtc-$NVRTC_VERSION-py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64.whl
+NVRTC_SHA256=ad9b6d2ead2435f11cbb6868809d2adeeee302e9bb94bcf0539c7a40d80e8575
+NVRTC_DIR=.lipstream/nvrtc
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -129,6 +136,37 @@ install_onnxruntime() {
     say "ONNX Runtime $ORT_VERSION: unpacked in $ORT_DIR ($(du -sh "$ORT_DIR" | cut -f1))"
 }
 
+# Without it the tests that need it are skipped, so nothing ends here.
+install_nvrtc() {
+    if [ "$(cat "$NVRTC_DIR/sha256" 2>/dev/null)" = "$NVRTC_SHA256" ]; then
+        say "NVRTC $NVRTC_VERSION: there"
+        return
+    fi
+    say "NVRTC $NVRTC_VERSION: fetching (90 MB)"
+    mkdir -p .lipstream
+    local work
+    work=$(mktemp -d .lipstream/nvrtc.XXXXXX)
+    if [ "$(uname -m)" = x86_64 ] && unpack_nvrtc "$work"; then
+        rm -rf -- "$NVRTC_DIR"
+        mv -- "$work/nvrtc" "$NVRTC_DIR"
+        say "NVRTC $NVRTC_VERSION: unpacked in $NVRTC_DIR ($(du -sh "$NVRTC_DIR" | cut -f1))"
+    else
+        say "NVRTC $NVRTC_VERSION could not be had: the kernels are not compiled for cards in tests"
+    fi
+    rm -rf -- "$work"
+}
+
+unpack_nvrtc() {
+    local work=$1
+    printf 'nvidia-cuda-nvrtc==%s --hash=sha256:%s\n' "$NVRTC_VERSION" "$NVRTC_SHA256" >"$work/requirements.txt"
+    pip3 download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
+        --platform manylinux_2_28_x86_64 --platform manylinux2010_x86_64 --platform manylinux_2_12_x86_64 \
+        --dest "$work" --requirement "$work/requirements.txt" || return
+    unzip -q -j "$work/$NVRTC_FILE" nvidia/cu13/lib/libnvrtc.so.13 nvidia/cu13/lib/libnvrtc-builtins.so.13.0 \
+        '*/licenses/License.txt' -d "$work/nvrtc" || return
+    echo "$NVRTC_SHA256" >"$work/nvrtc/sha256"
+}
+
 # A Python environment of the tests: NAME LIST FOLDER SIZE.
 install_environment() {
     local name=$1 list=$2 folder=$3 size=$4
@@ -153,6 +191,7 @@ install_environment() {
 install_test_environments() {
     install_environment aiortc tests/peers/requirements.txt .lipstream/peers "160 MB"
     install_environment pipecat tests/agents/requirements.txt .lipstream/agents "750 MB"
+    install_nvrtc
 }
 
 check_rust() {

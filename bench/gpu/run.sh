@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Measures a card: the networks that ship through Lipstream's own runtime, and the published families' networks in
-# PyTorch. Each part stands alone: what fails or is cut short leaves the others their figures.
+# Measures a card: the CUDA kernels, the networks that ship through Lipstream's own runtime, and the published families'
+# networks in PyTorch. Each part stands alone: what fails or is cut short leaves the others their figures.
 #
-#   bench/gpu/run.sh [--dry] [--parts floor,networks] [--out DIR]
+#   bench/gpu/run.sh [--dry] [--parts kernels,networks,floor] [--out DIR]
 #
 #   --dry          all that can be run without a card, on the CPU; nothing that it times is worth telling
 #   LIPSTREAM_ORT_LIB   folder of the CUDA build of ONNX Runtime (bench/gpu/pack.sh makes it)
-#   BENCH, MODELS, PYTHON   lipstream-bench-gpu, engines/models and a python3 with torch, where they are not at their places
+#   BENCH, KERNELS, MODELS, PYTHON   lipstream-bench-gpu, lipstream-bench-kernels, engines/models and a python3 with torch, where
+#                  they are not at their places
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-dry=() parts=networks,floor out=${OUT:-$root/target/gpu}
+dry=() parts=kernels,networks,floor out=${OUT:-$root/target/gpu}
 while [ $# -gt 0 ]; do
     case $1 in
         --dry) dry=(--dry) ;;
@@ -21,7 +22,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 mkdir -p "$out"
-BENCH=${BENCH:-$root/target/release/lipstream-bench-gpu} MODELS=${MODELS:-$root/engines/models} PYTHON=${PYTHON:-python3}
+BENCH=${BENCH:-$root/target/release/lipstream-bench-gpu} KERNELS=${KERNELS:-$root/target/release/lipstream-bench-kernels}
+MODELS=${MODELS:-$root/engines/models} PYTHON=${PYTHON:-python3}
 export PYTHONUNBUFFERED=1
 status=0
 
@@ -43,6 +45,8 @@ part() { # NAME COMMAND...
 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit --format=csv,noheader 2>/dev/null | tee "$out/card.txt" ||
     echo "no card here"
 
+# Without a card it compiles them for all cards, where libnvrtc is, and says what is missing.
+part kernels "$KERNELS" --json "$out/kernels.json"
 if [ ${#dry[@]} = 0 ]; then
     part networks "$BENCH" --models "$MODELS" --json "$out/networks.json"
     part floor "$PYTHON" "$here/floor.py" --json "$out/floor.json"

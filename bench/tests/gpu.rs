@@ -7,16 +7,25 @@ fn the_measurement_of_a_card_runs_without_one_and_its_figures_are_whole() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let out = std::env::temp_dir().join(format!("lipstream-gpu-{}", std::process::id()));
     let done = Command::new(root.join("bench/gpu/run.sh"))
-        .args(["--dry", "--parts", "networks", "--out"])
+        .args(["--dry", "--parts", "kernels,networks", "--out"])
         .arg(&out)
         .env("BENCH", env!("CARGO_BIN_EXE_lipstream-bench-gpu"))
+        .env("KERNELS", env!("CARGO_BIN_EXE_lipstream-bench-kernels"))
         .env_remove("OUT")
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&done.stdout);
     assert!(done.status.success(), "{text}{}", String::from_utf8_lossy(&done.stderr));
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("networks.json")).unwrap()).unwrap();
+    let kernels: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("kernels.json")).unwrap()).unwrap();
     std::fs::remove_dir_all(&out).unwrap();
+    for (architecture, said) in kernels["compiled"].as_object().unwrap() {
+        let said = said.as_str().unwrap();
+        assert!(said == "ok" || said.starts_with("NVRTC: libnvrtc.so was not found"), "{architecture}: {said}");
+    }
+    assert_eq!(kernels["compiled"].as_object().unwrap().len(), 6, "{text}");
+    let ran = kernels["parity"].as_array().is_some_and(|parity| !parity.is_empty());
+    assert!(ran || kernels["refused"].as_str().is_some_and(|cause| cause.starts_with("device `cuda:0`")), "{kernels}");
     let networks = report["networks"].as_array().unwrap();
     assert_eq!(networks.len(), 8, "{text}");
     for network in networks {

@@ -13,6 +13,7 @@
 
 pub mod audio;
 pub mod bank;
+pub mod cuda;
 mod digest;
 mod embedded;
 pub mod engine;
@@ -20,6 +21,7 @@ mod error;
 pub mod geometry;
 pub mod image;
 pub mod import;
+pub mod kernels;
 pub mod manifest;
 pub mod quality;
 pub mod runtime;

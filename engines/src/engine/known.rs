@@ -14,7 +14,7 @@ pub const KNOWN: &str = "known";
 pub const TRAIL: &str = "trail";
 
 /// Adds the latents to the trail of an item that has one.
-pub(super) fn record(work: &mut Work) -> Result<()> {
+pub(crate) fn record(work: &mut Work) -> Result<()> {
     if work.get(TRAIL).is_none() {
         return Ok(());
     }
@@ -30,7 +30,7 @@ pub(super) fn record(work: &mut Work) -> Result<()> {
 }
 
 /// Puts what is known of a clip into its latents, as it was when so many steps were left.
-pub(super) fn put_back(work: &mut Work, left: usize) -> Result<()> {
+pub(crate) fn put_back(work: &mut Work, left: usize) -> Result<()> {
     change(work, left, |channel| channel.own.copy_from_slice(channel.known))
 }
 

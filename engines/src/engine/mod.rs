@@ -9,14 +9,14 @@
 //! several may be seen, so it stands beside the actor.
 
 pub mod compact;
-mod known;
+pub(crate) mod known;
 pub mod latent;
 mod memory;
 mod noise;
 pub mod pixel;
 mod speed;
 mod stage;
-mod step;
+pub(crate) mod step;
 mod work;
 mod worker;
 

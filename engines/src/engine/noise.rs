@@ -1,3 +1,6 @@
+/// From one state of SplitMix64 to the next.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Gaussian noise of one stream: reproducible by seed and, from one latent to the next, an AR(1) process, so that
 /// successive frames start from neighbouring noise and do not jitter.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +20,7 @@ impl Noise {
 
     /// The next initial latent of `len` numbers.
     pub fn latent(&mut self, len: usize) -> Vec<f32> {
-        let (keep, fresh) = (self.correlation, (1.0 - self.correlation * self.correlation).sqrt());
+        let (keep, fresh, _) = self.process();
         if self.last.len() == len {
             for i in 0..len {
                 self.last[i] = keep * self.last[i] + fresh * self.normal();
@@ -28,24 +31,100 @@ impl Noise {
         self.last.iter().map(|v| v * self.deviation).collect()
     }
 
+    /// How a latent comes from the one before: factor of that one, of fresh numbers, and of the result.
+    pub(crate) fn process(&self) -> (f32, f32, f32) {
+        (self.correlation, (1.0 - self.correlation * self.correlation).sqrt(), self.deviation)
+    }
+
     /// One number from the standard normal distribution (G. Box and M. Muller, 1958).
     pub fn normal(&mut self) -> f32 {
         if let Some(spare) = self.spare.take() {
             return spare;
         }
-        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
-        let (sin, cos) = (std::f64::consts::TAU * self.uniform()).sin_cos();
+        let radius = (-2.0 * ln(1.0 - self.uniform())).sqrt();
+        let (sin, cos) = turn(self.uniform());
         self.spare = Some((radius * sin) as f32);
         (radius * cos) as f32
     }
 
+    /// The state and the number that is left of a pair before the next `count` numbers, which somebody else works out: it is
+    /// then as if they had been asked for.
+    pub(crate) fn ahead(&mut self, count: usize) -> (u64, Option<f32>) {
+        let before = (self.state, self.spare);
+        let fresh = count.saturating_sub(usize::from(self.spare.is_some()));
+        if count > 0 {
+            self.spare = None;
+        }
+        // All pairs but the last are counted only.
+        let pairs = (fresh as u64 / 2).saturating_mul(2);
+        self.state = self.state.wrapping_add(STEP.wrapping_mul(pairs));
+        if fresh % 2 == 1 {
+            self.normal();
+        }
+        before
+    }
+
     /// 0..1 from SplitMix64 (G. Steele, D. Lea, C. Flood, 2014).
     fn uniform(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.state = self.state.wrapping_add(STEP);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// The natural logarithm of a normal number: `ln m = 2 artanh((m - 1) / (m + 1))` for a mantissa in 0.7..1.4. As [`turn`], it
+/// is made of operations that every processor and every card rounds alike, so that noise is the same everywhere.
+fn ln(v: f64) -> f64 {
+    const ROOT_HALF: u64 = 0x3fe6_a09e_667f_3bcd;
+    const MANTISSA: u64 = 0x000f_ffff_ffff_ffff;
+    /// `2 / k`, of the highest power first.
+    const SERIES: [f64; 11] = [
+        2.0 / 21.0,
+        2.0 / 19.0,
+        2.0 / 17.0,
+        2.0 / 15.0,
+        2.0 / 13.0,
+        2.0 / 11.0,
+        2.0 / 9.0,
+        2.0 / 7.0,
+        2.0 / 5.0,
+        2.0 / 3.0,
+        2.0,
+    ];
+    let bits = v.to_bits().wrapping_sub(ROOT_HALF);
+    let exponent = (bits.cast_signed() >> 52) as f64;
+    let m = f64::from_bits((bits & MANTISSA).wrapping_add(ROOT_HALF));
+    let s = (m - 1.0) / (m + 1.0);
+    let q = s * s;
+    let series = SERIES.iter().fold(2.0 / 23.0, |sum, term| term + q * sum);
+    exponent * std::f64::consts::LN_2 + s * series
+}
+
+/// Sine and cosine of a part of a turn, 0..1, by their series within an eighth of a turn.
+fn turn(part: f64) -> (f64, f64) {
+    /// `1 / (k (k + 1))` and `1 / (k (k - 1))` for k of 18, 16, … 2.
+    const SERIES: [[f64; 2]; 9] = {
+        let mut all = [[0.0; 2]; 9];
+        let mut i = 0;
+        while i < 9 {
+            let k = (18 - 2 * i) as f64;
+            all[i] = [1.0 / (k * (k + 1.0)), 1.0 / (k * (k - 1.0))];
+            i += 1;
+        }
+        all
+    };
+    let quarter = (part * 4.0 + 0.5) as i32;
+    let x = (part - f64::from(quarter) * 0.25) * std::f64::consts::TAU;
+    let q = x * x;
+    let (s, c) = SERIES.iter().fold((1.0, 1.0), |(s, c), [a, b]| (1.0 - q * s * a, 1.0 - q * c * b));
+    let s = x * s;
+    match quarter & 3 {
+        0 => (s, c),
+        1 => (c, -s),
+        2 => (-s, -c),
+        _ => (-c, s),
     }
 }
 
@@ -68,5 +147,30 @@ mod tests {
         let draw = |seed| Noise::new(seed, 0.5, 1.0).latent(8);
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn logarithms_sines_and_cosines_are_those_of_the_library() {
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-15 * b.abs().max(1.0);
+        for i in 1..=100_000 {
+            let v = f64::from(i) / 100_000.0;
+            assert!(close(ln(v), v.ln()) && close(ln(v.powi(9)), v.powi(9).ln()), "{v}");
+            let (sin, cos) = (std::f64::consts::TAU * (v - 1e-5)).sin_cos();
+            let found = turn(v - 1e-5);
+            assert!(close(found.0, sin) && close(found.1, cos), "{v}: {found:?} {sin} {cos}");
+        }
+    }
+
+    #[test]
+    fn what_is_worked_out_elsewhere_is_passed_over() {
+        for (before, count) in [(0, 0), (0, 1), (0, 6), (1, 0), (1, 1), (1, 2), (3, 7)] {
+            let (mut asked, mut passed) = (Noise::new(5, 0.0, 1.0), Noise::new(5, 0.0, 1.0));
+            (0..before).for_each(|_| assert_eq!(asked.normal(), passed.normal()));
+            passed.ahead(count);
+            for _ in 0..count {
+                asked.normal();
+            }
+            assert_eq!([(); 3].map(|_| asked.normal()), [(); 3].map(|_| passed.normal()), "{before} {count}");
+        }
     }
 }

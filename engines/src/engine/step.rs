@@ -145,12 +145,12 @@ impl Stage for StepStage {
 }
 
 /// Moves a prediction away from that without condition (Ho and Salimans 2022, arXiv 2207.12598).
-fn guide(prediction: &mut [f32], null: &[f32], scale: f32) {
+pub(crate) fn guide(prediction: &mut [f32], null: &[f32], scale: f32) {
     prediction.iter_mut().zip(null).for_each(|(p, n)| *p = n + scale * (*p - n));
 }
 
 /// Takes a step, and puts back what is known after the last one.
-fn advance(work: &mut Work, step: &Step, prediction: &[f32]) -> Result<()> {
+pub(crate) fn advance(work: &mut Work, step: &Step, prediction: &[f32]) -> Result<()> {
     let Work { noise, estimate, .. } = work;
     let (mut noise, mut estimate) = (std::mem::take(noise), std::mem::take(estimate));
     if let Some(latent) = work.get_mut(LATENT) {

@@ -28,7 +28,7 @@ pub struct Work {
     passes: VecDeque<Pass>,
     tensors: Vec<(&'static str, Tensor)>,
     /// Fresh noise for samplers that add some.
-    pub(super) noise: Noise,
+    pub(crate) noise: Noise,
     /// The clean latent as the last step estimated it, for multistep samplers.
     pub(super) estimate: Vec<f32>,
     /// Place in its stream; set when it is submitted for the first time.
@@ -108,7 +108,7 @@ impl Work {
     }
 
     /// Steps of denoising that it still has to take, the next one among them.
-    pub(super) fn remaining_steps(&self) -> usize {
+    pub(crate) fn remaining_steps(&self) -> usize {
         self.passes.iter().filter(|pass| pass.step.is_some()).count()
     }
 
@@ -125,7 +125,7 @@ impl Work {
         first.unwrap_or(1) * if guided { 2 } else { 1 }
     }
 
-    pub(super) fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         self.passes.pop_front();
     }
 }

@@ -124,6 +124,12 @@ impl ThinPlate {
         self.at(p)
     }
 
+    /// Coordinates of the control points, their weights, and the affine part: offset, factor of x and factor of y for each
+    /// coordinate.
+    pub(crate) fn parts(&self) -> ([&[f32]; 4], [[f32; 3]; 2]) {
+        ([&self.x, &self.y, &self.wx, &self.wy], self.affine)
+    }
+
     /// [`ThinPlate::apply`] to all of `points`, in the widest vectors that the processor has.
     pub fn apply_all(&self, points: &mut [Point]) {
         #[cfg(target_arch = "x86_64")]

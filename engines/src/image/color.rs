@@ -60,6 +60,13 @@ impl ColorSpace {
         [r, g, b].map(|v| v.clamp(0.0, 255.0))
     }
 
+    /// Kr, Kb, luma offset, luma span and chroma span of a YUV signal.
+    pub(crate) fn coefficients(self) -> Option<[f32; 5]> {
+        let Self::Yuv(matrix, range) = self else { return None };
+        let ((kr, kb), (offset, luma, chroma)) = (matrix.coefficients(), range.quantisation());
+        Some([kr, kb, offset, luma, chroma])
+    }
+
     /// The affine map behind [`ColorSpace::to_rgb`]: a row of weights and an offset for each of R, G, B.
     pub(crate) fn rgb_matrix(self) -> ([[f32; 3]; 3], [f32; 3]) {
         let Self::Yuv(matrix, range) = self else {

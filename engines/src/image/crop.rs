@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use super::{
     ColorSpace, Format, FrameView,
-    raster::{self, Texture, Walk},
+    raster::{self, Cut, Texture, Walk},
 };
 use crate::{
     geometry::{Point, Similarity},
@@ -39,10 +39,7 @@ impl Crop {
         if side == 0 || side > Self::MAX_SIDE {
             return None;
         }
-        let back = to_crop.inverse()?;
-        let unit = 1.0 / side as f32;
-        let to_frame = Similarity { a: back.a * unit, b: back.b * unit, ..back };
-        let data = resample_by(frame, (side, side), &to_frame, filter)?;
+        let data = resample_by(frame, (side, side), &to_frame(side, to_crop)?, filter)?;
         Some(Self { side, space: frame.space(), data })
     }
 
@@ -153,7 +150,7 @@ fn resample_by(
     let mut out = vec![0; width * height * 3];
     let size = (frame.width(), frame.height());
     let planes: [_; 3] = std::array::from_fn(|i| (i < frame.format().planes()).then(|| frame.plane(i)));
-    let half = Similarity { a: to_frame.a / 2.0, b: to_frame.b / 2.0, tx: to_frame.tx / 2.0, ty: to_frame.ty / 2.0 };
+    let half = to_pairs(to_frame);
     let chroma = (size.0.div_ceil(2), size.1.div_ceil(2));
     let row = |i: usize, y: usize| planes[i].map_or(&[][..], |p| &p.data[y * p.stride..]);
     match frame.format() {
@@ -189,6 +186,31 @@ fn resample_by(
     Some(out)
 }
 
+/// From pixels of a crop of `side` to those of the frame.
+pub(crate) fn to_frame(side: usize, to_crop: &Similarity) -> Option<Similarity> {
+    let back = to_crop.inverse()?;
+    let unit = 1.0 / side as f32;
+    Some(Similarity { a: back.a * unit, b: back.b * unit, ..back })
+}
+
+/// `to_frame` where a pixel stands for two by two of the frame.
+pub(crate) fn to_pairs(to_frame: &Similarity) -> Similarity {
+    let Similarity { a, b, tx, ty } = to_frame;
+    Similarity { a: a / 2.0, b: b / 2.0, tx: tx / 2.0, ty: ty / 2.0 }
+}
+
+/// What is cut out of a source for a picture of `width` x `height`, and how each of the picture's rows goes through it.
+pub(crate) fn placed(to_source: &Similarity, (width, height): (usize, usize)) -> Option<(Cut, Vec<Walk>)> {
+    let (w, h) = (width as f32, height as f32);
+    let corners = [(0.0, 0.0), (w, 0.0), (0.0, h), (w, h)].map(|(x, y)| to_source.apply(Point::new(x, y)));
+    let low = corners.iter().fold(corners[0], |m, p| Point::new(m.x.min(p.x), m.y.min(p.y)));
+    let high = corners.iter().fold(corners[0], |m, p| Point::new(m.x.max(p.x), m.y.max(p.y)));
+    let cut = Cut::around((low, high), raster::reduction(to_source.scale()))?;
+    let step = Point::new(to_source.a, to_source.b);
+    let row = |j: usize| cut.walk(to_source.apply(Point::new(0.5, j as f32 + 0.5)), step);
+    Some((cut, (0..height).map(row).collect()))
+}
+
 /// Fills the channels `first..first + C` of `out` from a source of `size` pixels.
 fn channels<const C: usize>(
     size: (usize, usize),
@@ -198,15 +220,11 @@ fn channels<const C: usize>(
     out: &mut [u8],
     read: impl Fn(usize, Range<usize>, &mut [u8]),
 ) -> Option<()> {
-    let (w, h) = (width as f32, height as f32);
-    let corners = [(0.0, 0.0), (w, 0.0), (0.0, h), (w, h)].map(|(x, y)| to_source.apply(Point::new(x, y)));
-    let low = corners.iter().fold(corners[0], |m, p| Point::new(m.x.min(p.x), m.y.min(p.y)));
-    let high = corners.iter().fold(corners[0], |m, p| Point::new(m.x.max(p.x), m.y.max(p.y)));
-    let raster = Raster::<C>::cut(size, (low, high), raster::reduction(to_source.scale()), read)?;
+    let (cut, rows) = placed(to_source, (width, height))?;
+    let raster = Raster::<C>::cut(cut, size, read);
     let texture = raster.texture();
     let mut values = vec![[0.0; C]; if filter == Filter::Cubic { width } else { 0 }];
-    for (j, line) in out.chunks_exact_mut(width * 3).enumerate() {
-        let walk = raster.walk(to_source.apply(Point::new(0.5, j as f32 + 0.5)), Point::new(to_source.a, to_source.b));
+    for (line, walk) in out.chunks_exact_mut(width * 3).zip(rows) {
         if filter == Filter::Cubic {
             texture.sample_line(walk, &mut values);
             for (pixel, value) in line.as_chunks_mut::<3>().0.iter_mut().zip(&values) {

@@ -40,7 +40,7 @@ impl Format {
     }
 
     /// Byte offsets of R, G, B within a pixel, and the pixel's bytes, for packed formats.
-    pub(super) fn packing(self) -> Option<([usize; 3], usize)> {
+    pub(crate) fn packing(self) -> Option<([usize; 3], usize)> {
         match self {
             Self::Rgb => Some(([0, 1, 2], 3)),
             Self::Rgba => Some(([0, 1, 2], 4)),
@@ -79,7 +79,7 @@ pub struct FrameMut<'a> {
     space: ColorSpace,
     width: usize,
     height: usize,
-    pub(super) planes: Vec<PlaneMut<'a>>,
+    pub(crate) planes: Vec<PlaneMut<'a>>,
 }
 
 /// Refuses planes that do not hold the picture.

@@ -7,20 +7,20 @@
 pub(crate) mod antialias;
 mod balance;
 mod color;
-mod crop;
+pub(crate) mod crop;
 mod cubic;
 mod frame;
 pub(crate) mod inset;
 mod lanczos;
 mod outline;
-mod paste;
+pub(crate) mod paste;
 mod patch;
 mod pixels;
-mod raster;
+pub(crate) mod raster;
 mod resize;
-mod sharpen;
+pub(crate) mod sharpen;
 mod soft;
-mod steady;
+pub(crate) mod steady;
 mod tone;
 mod warp;
 

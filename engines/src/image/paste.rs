@@ -9,12 +9,12 @@ use std::ops::Range;
 use super::{
     ColorSpace, Crop, Format, FrameMut, Patch,
     balance::{Colour, RING, Sample},
-    pixels, raster,
+    pixels,
+    raster::{self, Cut, Raster, Walk},
 };
 use crate::{
     Error, Result,
     geometry::{Point, Rect, Similarity},
-    image::raster::Raster,
 };
 
 /// What [`paste`] did.
@@ -55,25 +55,26 @@ pub fn paste(frame: &mut FrameMut, patch: &Patch) -> Result<PasteReport> {
         return Ok(PasteReport::default());
     };
     let to_crop = scaled(&inverse, side as f32);
-    let own =
-        if patch.pixels.space == frame.space() { None } else { Some(converted(&patch.pixels, frame.space(), bounds)) };
+    // Chroma is averaged the most; its filter goes two averages beyond what the mask reaches.
+    let reach = raster::reduction(2.0 * to_crop.scale()).saturating_mul(4);
+    let own = (patch.pixels.space != frame.space()).then(|| converted(&patch.pixels, frame.space(), bounds, reach));
     let source = Source { crop: own.as_ref().unwrap_or(&patch.pixels), mask: &patch.mask, bounds, to_crop, opacity };
     Ok(source.into_frame(frame))
 }
 
 /// `s` followed by a scaling.
-fn scaled(s: &Similarity, by: f32) -> Similarity {
+pub(crate) fn scaled(s: &Similarity, by: f32) -> Similarity {
     Similarity { a: s.a * by, b: s.b * by, tx: s.tx * by, ty: s.ty * by }
 }
 
 /// Columns and rows of the mask that hold anything.
-#[derive(Clone, Copy)]
-struct Bounds {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
     x: [usize; 2],
     y: [usize; 2],
 }
 
-fn mask_bounds(mask: &[u8], side: usize) -> Option<Bounds> {
+pub(crate) fn mask_bounds(mask: &[u8], side: usize) -> Option<Bounds> {
     let used = |row: &[u8]| row.iter().fold(0, |m, v| m | v) != 0;
     let mut rows = mask.chunks_exact(side);
     let top = rows.position(used)?;
@@ -88,9 +89,9 @@ fn mask_bounds(mask: &[u8], side: usize) -> Option<Bounds> {
 }
 
 /// `crop` in another space, as far as the filter reaches around `bounds`.
-fn converted(crop: &Crop, space: ColorSpace, bounds: Bounds) -> Crop {
+fn converted(crop: &Crop, space: ColorSpace, bounds: Bounds, reach: usize) -> Crop {
     let mut out = Crop { space, ..crop.clone() };
-    let reach = |[from, to]: [usize; 2]| from.saturating_sub(2)..(to + 2).min(crop.side);
+    let reach = |[from, to]: [usize; 2]| from.saturating_sub(reach)..to.saturating_add(reach).min(crop.side);
     for y in reach(bounds.y) {
         let columns = reach(bounds.x);
         let row = &mut out.data[(y * crop.side + columns.start) * 3..(y * crop.side + columns.end) * 3];
@@ -109,6 +110,9 @@ struct Target<'a, const N: usize, const B: usize> {
     size: (usize, usize),
     offsets: [usize; N],
 }
+
+/// Pixels that are compared at most, about.
+const ENOUGH: usize = 3000;
 
 struct Source<'a> {
     crop: &'a Crop,
@@ -171,20 +175,10 @@ impl Source<'_> {
         with_gain: bool,
     ) -> Written {
         const { assert!(C == N + 1) };
-        // From pixels of the plane to pixels of the crop.
-        let map = Similarity { a: self.to_crop.a * spacing, b: self.to_crop.b * spacing, ..self.to_crop };
-        let step = map.scale();
         let side = self.crop.side;
-        if !step.is_normal() || step > raster::MAX_REDUCTION {
+        let Some((cut, walker)) = placed(&self.to_crop, (side, self.bounds), spacing, target.size) else {
             return Written::default();
-        }
-        let factor = raster::reduction(step);
-        // Up to one (reduced) pixel beyond its last value the mask is more than nothing; nothing beyond the crop counts.
-        let reach = |[from, to]: [usize; 2]| {
-            ((from as f32 - factor as f32).max(0.0), (to as f32 + factor as f32).min(side as f32))
         };
-        let ((left, right), (top, bottom)) = (reach(self.bounds.x), reach(self.bounds.y));
-        let (low, high) = (Point::new(left, top), Point::new(right, bottom));
         let read = |y: usize, x: Range<usize>, out: &mut [u8]| {
             let pixels = self.crop.data[(y * side + x.start) * 3..(y * side + x.end) * 3].as_chunks::<3>().0;
             let mask = &self.mask[y * side + x.start..y * side + x.end];
@@ -195,12 +189,9 @@ impl Source<'_> {
                 o[N] = *m;
             }
         };
-        let Some(raster) = Raster::<C>::cut((side, side), (low, high), factor, read) else {
-            return Written::default();
-        };
-        let walker = Walker::new(map, low, high, target.size);
-        let colour = self.fit(&target, &raster, &walker, with_gain);
-        self.write(target, &raster, &walker, &colour)
+        let raster = Raster::<C>::cut(cut, (side, side), read);
+        let colour = self.fit(&target, &raster, (&cut, &walker), with_gain);
+        self.write(target, &raster, (&cut, &walker), &colour)
     }
 
     /// Compares patch and frame in the feather and derives the correction.
@@ -208,17 +199,15 @@ impl Source<'_> {
         &self,
         target: &Target<N, B>,
         raster: &Raster<C>,
-        walker: &Walker,
+        (cut, walker): (&Cut, &Walker),
         with_gain: bool,
     ) -> Colour<N> {
-        /// Samples at most, about.
-        const ENOUGH: usize = 3000;
         let texture = raster.texture();
-        let stride = (walker.area() / ENOUGH).isqrt().max(1);
+        let stride = walker.stride();
         let mut samples = Vec::with_capacity(ENOUGH);
         for y in walker.rows.clone().step_by(stride) {
             let Some((columns, start)) = walker.line(y) else { continue };
-            let walk = raster.walk(start, walker.step());
+            let walk = walker.walk(cut, start);
             for x in columns.clone().step_by(stride) {
                 let (u, v) = walk.at(x - columns.start);
                 let value = texture.sample(u, v);
@@ -240,7 +229,7 @@ impl Source<'_> {
         &self,
         target: Target<N, B>,
         raster: &Raster<C>,
-        walker: &Walker,
+        (cut, walker): (&Cut, &Walker),
         colour: &Colour<N>,
     ) -> Written {
         let texture = raster.texture();
@@ -253,7 +242,7 @@ impl Source<'_> {
         for y in walker.rows.clone() {
             let Some((columns, start)) = walker.line(y) else { continue };
             values.resize(columns.len(), [0.0; C]);
-            texture.sample_line(raster.walk(start, walker.step()), &mut values);
+            texture.sample_line(walker.walk(cut, start), &mut values);
             weights.clear();
             let (mut first, mut last) = (usize::MAX, 0);
             for (i, value) in values.iter().enumerate() {
@@ -302,18 +291,41 @@ fn report(planes: &[(Written, usize)], (width, height): (usize, usize)) -> Paste
     report
 }
 
+/// What is cut out of a patch of `side` whose mask has `bounds`, and how it is walked for a plane of `size`, a pixel of which
+/// is `spacing` frame pixels wide. `None` where nothing is to be pasted.
+pub(crate) fn placed(
+    to_crop: &Similarity,
+    (side, bounds): (usize, Bounds),
+    spacing: f32,
+    size: (usize, usize),
+) -> Option<(Cut, Walker)> {
+    // From pixels of the plane to pixels of the crop.
+    let map = Similarity { a: to_crop.a * spacing, b: to_crop.b * spacing, ..*to_crop };
+    let step = map.scale();
+    if !step.is_normal() || step > raster::MAX_REDUCTION {
+        return None;
+    }
+    let factor = raster::reduction(step);
+    // Up to one (reduced) pixel beyond its last value the mask is more than nothing; nothing beyond the crop counts.
+    let reach =
+        |[from, to]: [usize; 2]| ((from as f32 - factor as f32).max(0.0), (to as f32 + factor as f32).min(side as f32));
+    let ((left, right), (top, bottom)) = (reach(bounds.x), reach(bounds.y));
+    let (low, high) = (Point::new(left, top), Point::new(right, bottom));
+    Some((Cut::around((low, high), factor)?, Walker::new(map, low, high, size)))
+}
+
 /// The lines of a plane that cross a box of the crop.
-struct Walker {
+pub(crate) struct Walker {
     /// From pixels of the plane to pixels of the crop.
     map: Similarity,
     low: Point,
     high: Point,
-    rows: Range<usize>,
+    pub rows: Range<usize>,
     width: usize,
     /// Centre of the box in pixels of the plane.
-    centre: Point,
+    pub centre: Point,
     /// One pixel of the plane in units of half the box.
-    unit: f32,
+    pub unit: f32,
 }
 
 impl Walker {
@@ -334,8 +346,14 @@ impl Walker {
         ((self.high.x - self.low.x) * (self.high.y - self.low.y) / (scale * scale)) as usize
     }
 
-    fn step(&self) -> Point {
-        Point::new(self.map.a, self.map.b)
+    /// How far apart pixels are compared.
+    pub fn stride(&self) -> usize {
+        (self.area() / ENOUGH).isqrt().max(1)
+    }
+
+    /// Through a cut from the crop's point `start` on.
+    pub fn walk(&self, cut: &Cut, start: Point) -> Walk {
+        cut.walk(start, Point::new(self.map.a, self.map.b))
     }
 
     /// Where a pixel is, about -1..1 over the box.
@@ -344,7 +362,7 @@ impl Walker {
     }
 
     /// The columns of row `y` whose centres lie in the box, and the crop's point for the first.
-    fn line(&self, y: usize) -> Option<(Range<usize>, Point)> {
+    pub fn line(&self, y: usize) -> Option<(Range<usize>, Point)> {
         let origin = self.map.apply(Point::new(0.5, y as f32 + 0.5));
         let (mut from, mut to) = (0.0f32, self.width as f32);
         for (start, step, low, high) in

@@ -54,19 +54,26 @@ impl<const C: usize> Texture<'_, C> {
     }
 }
 
-/// A cut with the place that it was cut from.
+/// What is cut out of a picture.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    /// Pixels of the cut.
+    pub width: usize,
+    pub height: usize,
+    /// Left top corner in source pixels.
+    pub origin: [i64; 2],
+    /// Source pixels in one pixel of the cut.
+    pub factor: usize,
+}
+
+/// A cut with its pixels.
 pub(crate) struct Raster<const C: usize> {
     data: Vec<u8>,
-    width: usize,
-    height: usize,
-    /// Left top corner in source pixels.
-    origin: [i64; 2],
-    /// Source pixels in one pixel of the cut.
-    factor: usize,
+    cut: Cut,
 }
 
 /// Positions along a line through a [`Texture`], in 16.16 fixed point.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Walk {
     pub x: i32,
     pub y: i32,
@@ -81,17 +88,11 @@ impl Walk {
     }
 }
 
-impl<const C: usize> Raster<C> {
-    /// Cuts what is needed to sample inside `low..high` (source pixels, edges and not centres) out of a picture of
-    /// `width` x `height`, averaged by `factor`. `read(y, x, out)` writes the interleaved pixels `x` of row `y`.
+impl Cut {
+    /// What is needed to sample inside `low..high` (source pixels, edges and not centres), averaged by `factor`.
     ///
     /// `None` when the region is not finite or is absurdly large.
-    pub fn cut(
-        (width, height): (usize, usize),
-        (low, high): (Point, Point),
-        factor: usize,
-        read: impl Fn(usize, Range<usize>, &mut [u8]),
-    ) -> Option<Self> {
+    pub fn around((low, high): (Point, Point), factor: usize) -> Option<Self> {
         const FAR: f32 = 1e6;
         if ![low.x, low.y, high.x, high.y].iter().all(|v| v.abs() < FAR) || low.x > high.x || low.y > high.y {
             return None;
@@ -99,60 +100,9 @@ impl<const C: usize> Raster<C> {
         let f = factor as f32;
         let first = |v: f32| (v / f).floor() as i64 - 1;
         let count = |lo: f32, hi: f32| ((hi / f).ceil() as i64 + 1 - first(lo)) as usize;
-        let (columns, rows) = (count(low.x, high.x), count(low.y, high.y));
-        if columns > 16384 || rows > 16384 {
-            return None;
-        }
+        let (width, height) = (count(low.x, high.x), count(low.y, high.y));
         let origin = [first(low.x) * factor as i64, first(low.y) * factor as i64];
-        let mut cut = Self { data: vec![0; columns * rows * C], width: columns, height: rows, origin, factor };
-        cut.fill((width, height), read);
-        Some(cut)
-    }
-
-    fn fill(&mut self, (width, height): (usize, usize), read: impl Fn(usize, Range<usize>, &mut [u8])) {
-        let (span, factor) = (self.width * self.factor, self.factor);
-        let from = self.origin[0].clamp(0, width as i64 - 1) as usize;
-        let to = (self.origin[0] + span as i64).clamp(from as i64 + 1, width as i64) as usize;
-        // Pixels of a line that lie left of the picture, or whose nearest pixel is its last.
-        let before = (from as i64 - self.origin[0]).clamp(0, span as i64 - 1) as usize;
-        let inside = (to - from).min(span - before);
-        let line = |y: i64, out: &mut [u8]| {
-            read(
-                y.clamp(0, height as i64 - 1) as usize,
-                from..from + inside,
-                &mut out[before * C..(before + inside) * C],
-            );
-            let first: [u8; C] = std::array::from_fn(|c| out[before * C + c]);
-            out[..before * C].as_chunks_mut::<C>().0.fill(first);
-            let last: [u8; C] = std::array::from_fn(|c| out[(before + inside - 1) * C + c]);
-            out[(before + inside) * C..].as_chunks_mut::<C>().0.fill(last);
-        };
-        if factor == 1 {
-            for (r, out) in self.data.chunks_exact_mut(span * C).enumerate() {
-                line(self.origin[1] + r as i64, out);
-            }
-            return;
-        }
-        let (mut row, mut sums) = (vec![0u8; span * C], vec![0u16; span * C]);
-        let area = (factor * factor) as u32;
-        for (r, out) in self.data.chunks_exact_mut(self.width * C).enumerate() {
-            sums.fill(0);
-            for y in 0..factor {
-                line(self.origin[1] + (r * factor + y) as i64, &mut row);
-                sums.iter_mut().zip(&row).for_each(|(s, v)| *s += u16::from(*v));
-            }
-            for (out, group) in out.as_chunks_mut::<C>().0.iter_mut().zip(sums.chunks_exact(factor * C)) {
-                let mut total = [0u32; C];
-                for pixel in group.as_chunks::<C>().0 {
-                    (0..C).for_each(|c| total[c] += u32::from(pixel[c]));
-                }
-                *out = total.map(|t| ((t + area / 2) / area) as u8);
-            }
-        }
-    }
-
-    pub fn texture(&self) -> Texture<'_, C> {
-        Texture { data: &self.data, width: self.width, height: self.height }
+        (width <= 16384 && height <= 16384).then_some(Self { width, height, origin, factor })
     }
 
     /// The walk whose first position is `start` and whose next are `step` further each, both in source pixels.
@@ -169,16 +119,71 @@ impl<const C: usize> Raster<C> {
     }
 }
 
+impl<const C: usize> Raster<C> {
+    /// The pixels of a cut of a picture of `width` x `height`. `read(y, x, out)` writes the interleaved pixels `x` of row `y`.
+    pub fn cut(cut: Cut, size: (usize, usize), read: impl Fn(usize, Range<usize>, &mut [u8])) -> Self {
+        let mut raster = Self { data: vec![0; cut.width * cut.height * C], cut };
+        raster.fill(size, read);
+        raster
+    }
+
+    fn fill(&mut self, (width, height): (usize, usize), read: impl Fn(usize, Range<usize>, &mut [u8])) {
+        let Cut { width: columns, origin, factor, .. } = self.cut;
+        let span = columns * factor;
+        let from = origin[0].clamp(0, width as i64 - 1) as usize;
+        let to = (origin[0] + span as i64).clamp(from as i64 + 1, width as i64) as usize;
+        // Pixels of a line that lie left of the picture, or whose nearest pixel is its last.
+        let before = (from as i64 - origin[0]).clamp(0, span as i64 - 1) as usize;
+        let inside = (to - from).min(span - before);
+        let line = |y: i64, out: &mut [u8]| {
+            read(
+                y.clamp(0, height as i64 - 1) as usize,
+                from..from + inside,
+                &mut out[before * C..(before + inside) * C],
+            );
+            let first: [u8; C] = std::array::from_fn(|c| out[before * C + c]);
+            out[..before * C].as_chunks_mut::<C>().0.fill(first);
+            let last: [u8; C] = std::array::from_fn(|c| out[(before + inside - 1) * C + c]);
+            out[(before + inside) * C..].as_chunks_mut::<C>().0.fill(last);
+        };
+        if factor == 1 {
+            for (r, out) in self.data.chunks_exact_mut(span * C).enumerate() {
+                line(origin[1] + r as i64, out);
+            }
+            return;
+        }
+        let (mut row, mut sums) = (vec![0u8; span * C], vec![0u16; span * C]);
+        let area = (factor * factor) as u32;
+        for (r, out) in self.data.chunks_exact_mut(columns * C).enumerate() {
+            sums.fill(0);
+            for y in 0..factor {
+                line(origin[1] + (r * factor + y) as i64, &mut row);
+                sums.iter_mut().zip(&row).for_each(|(s, v)| *s += u16::from(*v));
+            }
+            for (out, group) in out.as_chunks_mut::<C>().0.iter_mut().zip(sums.chunks_exact(factor * C)) {
+                let mut total = [0u32; C];
+                for pixel in group.as_chunks::<C>().0 {
+                    (0..C).for_each(|c| total[c] += u32::from(pixel[c]));
+                }
+                *out = total.map(|t| ((t + area / 2) / area) as u8);
+            }
+        }
+    }
+
+    pub fn texture(&self) -> Texture<'_, C> {
+        Texture { data: &self.data, width: self.cut.width, height: self.cut.height }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// A picture whose value is 2x + 3y.
     fn ramp(factor: usize, low: Point, high: Point) -> Raster<1> {
-        Raster::cut((40, 30), (low, high), factor, |y, x, out| {
+        Raster::cut(Cut::around((low, high), factor).unwrap(), (40, 30), |y, x, out| {
             out.iter_mut().zip(x).for_each(|(o, x)| *o = (2 * x + 3 * y) as u8);
         })
-        .unwrap()
     }
 
     #[test]
@@ -187,7 +192,7 @@ mod tests {
             let raster = ramp(factor, Point::new(10.0, 8.0), Point::new(28.0, 20.0));
             for i in 0..60 {
                 let p = Point::new(11.0 + 0.25 * i as f32, 9.0 + 0.15 * i as f32);
-                let (x, y) = raster.walk(p, Point::default()).at(0);
+                let (x, y) = raster.cut.walk(p, Point::default()).at(0);
                 let found = raster.texture().sample(x, y)[0] as f32 / 256.0;
                 let wanted = 2.0 * (p.x - 0.5) + 3.0 * (p.y - 0.5);
                 // Averages are rounded to 8 bits.
@@ -201,7 +206,7 @@ mod tests {
         for factor in [1, 3] {
             let raster = ramp(factor, Point::new(-30.0, -30.0), Point::new(90.0, 90.0));
             let at = |x: f32, y: f32| {
-                let (x, y) = raster.walk(Point::new(x, y), Point::default()).at(0);
+                let (x, y) = raster.cut.walk(Point::new(x, y), Point::default()).at(0);
                 (raster.texture().sample(x, y)[0] + 128) >> 8
             };
             assert_eq!(at(-20.0, -20.0), 0);
@@ -215,8 +220,7 @@ mod tests {
 
     #[test]
     fn regions_without_bounds_are_refused() {
-        let cut =
-            |lo: f32, hi: f32| Raster::<1>::cut((8, 8), (Point::new(lo, 0.0), Point::new(hi, 4.0)), 1, |_, _, _| ());
+        let cut = |lo: f32, hi: f32| Cut::around((Point::new(lo, 0.0), Point::new(hi, 4.0)), 1);
         assert!(cut(f32::NAN, 4.0).is_none());
         assert!(cut(0.0, f32::INFINITY).is_none());
         assert!(cut(0.0, 1e5).is_none());

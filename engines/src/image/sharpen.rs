@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use super::{ColorSpace, Crop};
 use crate::geometry::Rect;
 
@@ -6,18 +8,9 @@ use crate::geometry::Rect;
 /// pixels stay.
 pub(crate) fn sharpen(crop: &mut Crop, area: &Rect, amount: f32, reach: usize) {
     let (side, reach) = (crop.side, reach.max(1));
-    if side <= 2 * reach {
-        return;
-    }
-    let within = |v: f32| (v * side as f32).clamp(reach as f32, (side - reach) as f32) as usize;
-    let columns = within(area.x)..within(area.x + area.width);
-    let rows = within(area.y)..within(area.y + area.height);
-    if columns.is_empty() || rows.is_empty() {
-        return;
-    }
+    let Some([columns, rows]) = sharpened(side, area, reach) else { return };
     let channels = if matches!(crop.space, ColorSpace::Yuv(..)) { 1 } else { 3 };
-    // 8.8 fixed point, on sums of sixteen.
-    let weight = (amount.clamp(0.0, 4.0) * 256.0) as i32;
+    let weight = weight(amount);
     let (stride, span, step) = (side * 3, columns.start * 3..columns.end * 3, 3 * reach);
     let cut = |row: usize| row * stride + span.start - step..row * stride + span.end + step;
     // The rows from `reach` above to `reach` below the one that is written, as they were; row y at y modulo their number.
@@ -45,6 +38,22 @@ pub(crate) fn sharpen(crop: &mut Crop, area: &Rect, amount: f32, reach: usize) {
             }
         }
     }
+}
+
+/// Columns and rows that are sharpened; `None` where there are none.
+pub(crate) fn sharpened(side: usize, area: &Rect, reach: usize) -> Option<[Range<usize>; 2]> {
+    if side <= 2 * reach {
+        return None;
+    }
+    let within = |v: f32| (v * side as f32).clamp(reach as f32, (side - reach) as f32) as usize;
+    let columns = within(area.x)..within(area.x + area.width);
+    let rows = within(area.y)..within(area.y + area.height);
+    (!columns.is_empty() && !rows.is_empty()).then_some([columns, rows])
+}
+
+/// 8.8 fixed point, on sums of sixteen.
+pub(crate) fn weight(amount: f32) -> i32 {
+    (amount.clamp(0.0, 4.0) * 256.0) as i32
 }
 
 #[cfg(test)]

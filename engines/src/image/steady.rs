@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use super::{Crop, luma};
 use crate::geometry::Rect;
 
@@ -15,10 +17,9 @@ pub(crate) fn steady(crop: &mut Crop, before: &Crop, area: &Rect, frames: f32) {
         return;
     }
     let side = crop.side;
-    let within = |v: f32| (v * side as f32).clamp(0.0, side as f32) as usize;
-    let (columns, rows) = (within(area.x)..within(area.x + area.width), within(area.y)..within(area.y + area.height));
+    let [columns, rows] = steadied(side, area);
     let yuv = crop.space != super::ColorSpace::Rgb;
-    let calm = 1.0 - (1.0 - CALM).powf(frames);
+    let calm = calm(frames);
     let weights: [i32; 256] = std::array::from_fn(|d| {
         let t = ((d as f32 - SMALL) / (MOTION - SMALL)).clamp(0.0, 1.0);
         ((calm + (1.0 - calm) * t * t * (3.0 - 2.0 * t)) * 256.0) as i32
@@ -35,6 +36,17 @@ pub(crate) fn steady(crop: &mut Crop, before: &Crop, area: &Rect, frames: f32) {
             }
         }
     }
+}
+
+/// Columns and rows that are steadied.
+pub(crate) fn steadied(side: usize, area: &Rect) -> [Range<usize>; 2] {
+    let within = |v: f32| (v * side as f32).clamp(0.0, side as f32) as usize;
+    [within(area.x)..within(area.x + area.width), within(area.y)..within(area.y + area.height)]
+}
+
+/// The part of a small change that is shown after `frames` of 40 ms.
+pub(crate) fn calm(frames: f32) -> f32 {
+    1.0 - (1.0 - CALM).powf(frames)
 }
 
 #[cfg(test)]

@@ -25,17 +25,27 @@ impl Lattice {
     /// As [`Lattice::new`], for use inside `area` (unit crop coordinates) alone.
     pub fn over(plate: &ThinPlate, cells: usize, area: &Rect) -> Self {
         let cells = cells.clamp(1, 256);
-        let range = |low: f32, length: f32| {
-            let place = |v: f32| (v * cells as f32).clamp(0.0, cells as f32);
-            place(low) as usize..(place(low + length).ceil() as usize).max(1)
-        };
-        let mut lattice = Self::sampled(plate, cells, [range(area.x, area.width), range(area.y, area.height)]);
+        let mut lattice = Self::sampled(plate, cells, Self::cells_of(cells, area));
         if !lattice.folded().is_empty() {
             // What relaxes a fold may lie outside of the area.
             lattice = Self::sampled(plate, cells, [0..cells, 0..cells]);
             lattice.unfold();
         }
         lattice
+    }
+
+    /// The columns and rows of `cells` that hold `area`.
+    pub(crate) fn cells_of(cells: usize, area: &Rect) -> [Range<usize>; 2] {
+        let range = |low: f32, length: f32| {
+            let place = |v: f32| (v * cells as f32).clamp(0.0, cells as f32);
+            place(low) as usize..(place(low + length).ceil() as usize).max(1)
+        };
+        [range(area.x, area.width), range(area.y, area.height)]
+    }
+
+    /// Its cells on a side, its nodes, and the columns and rows of cells whose nodes are the spline's.
+    pub(crate) fn parts(&self) -> (usize, &[Point], &[Range<usize>; 2]) {
+        (self.cells, &self.nodes, &self.area)
     }
 
     fn sampled(plate: &ThinPlate, cells: usize, area: [Range<usize>; 2]) -> Self {

@@ -24,12 +24,22 @@ pub fn find() -> Result<PathBuf> {
             Error::invalid(format!("{VARIABLE}: {} holds no libonnxruntime.so; {CURE}", named.display()))
         });
     }
-    let above = [own_file(), std::env::current_exe().ok()].into_iter().flatten().find_map(|file| {
-        let file = file.canonicalize().unwrap_or(file);
-        file.ancestors().skip(1).find_map(|dir| in_folder(&dir.join(".lipstream/ort")))
-    });
+    let above = above("ort", in_folder);
     let shared = || in_folder(&etcetera::choose_base_strategy().ok()?.data_dir().join("lipstream/ort"));
     Ok(above.or_else(shared).unwrap_or_else(|| PathBuf::from("libonnxruntime.so")))
+}
+
+/// The folder `.lipstream/<name>` in a folder above the code that asks.
+pub(crate) fn unpacked(name: &str) -> Option<PathBuf> {
+    above(name, |folder| folder.is_dir().then(|| folder.to_owned()))
+}
+
+/// What the nearest of these folders gives.
+fn above<T>(name: &str, of: impl Fn(&Path) -> Option<T>) -> Option<T> {
+    [own_file(), std::env::current_exe().ok()].into_iter().flatten().find_map(|file| {
+        let file = file.canonicalize().unwrap_or(file);
+        file.ancestors().skip(1).find_map(|dir| of(&dir.join(".lipstream").join(name)))
+    })
 }
 
 fn in_folder(dir: &Path) -> Option<PathBuf> {

@@ -15,7 +15,7 @@ mod contrast;
 mod fit;
 mod mask;
 mod person;
-mod refine;
+pub(crate) mod refine;
 mod render;
 
 use std::sync::Arc;

@@ -107,12 +107,16 @@ pub(super) fn apply(work: &mut Work, picture: &mut Crop, wanted: &Wanted) -> Res
     if delta.len() != 3 * PIXELS || !delta.iter().all(|v| v.is_finite()) {
         return Err(Error::invalid(format!("the network `{PART}` gave no finite `{DELTA}`")));
     }
-    let corner = corner(wanted);
-    match picture.side / CROP {
-        1 => add(picture, corner, &delta),
-        zoom => add(picture, corner.map(|v| v * zoom), &enlarged(&delta, zoom)),
-    }
+    correct(picture, corner(wanted), &delta);
     Ok(())
+}
+
+/// Adds differences of RGB, `[3, SIDE, SIDE]`, to the window at `corner` (pixels of a crop of [`CROP`]).
+pub(crate) fn correct(picture: &mut Crop, corner: [usize; 2], delta: &[f32]) {
+    match picture.side / CROP {
+        1 => add(picture, corner, delta),
+        zoom => add(picture, corner.map(|v| v * zoom), &enlarged(delta, zoom)),
+    }
 }
 
 /// The part of the crop that the network looks at, in unit crop coordinates.
@@ -144,7 +148,7 @@ fn partner<'a>(references: &'a [Pictured], one: &'a Pictured, usable: impl Fn(&P
 }
 
 /// The window at `corner` (pixels of a crop of [`CROP`]), as means of squares of pixels where the crop is larger.
-fn copy_window(crop: &Crop, [x, y]: [usize; 2], window: &mut [u8]) {
+pub(crate) fn copy_window(crop: &Crop, [x, y]: [usize; 2], window: &mut [u8]) {
     let (stride, zoom) = (crop.side * 3, crop.side / CROP);
     let count = zoom * zoom;
     for (j, line) in window.chunks_exact_mut(SIDE * 3).enumerate() {
@@ -217,11 +221,16 @@ fn draw_shapes(wanted: &Wanted, corner: [usize; 2], shapes: &mut [f32]) {
     let (inner, lips) = shapes.split_at_mut(PIXELS);
     coverage(&wanted.points[landmarks::LIPS_INNER], corner, inner);
     coverage(&wanted.points[landmarks::LIPS_OUTER], corner, lips);
+    leave_inside(lips, inner);
+}
+
+/// What of the lips' outline is not the mouth's inside.
+pub(crate) fn leave_inside(lips: &mut [f32], inner: &[f32]) {
     lips.iter_mut().zip(inner).for_each(|(l, i)| *l = (*l - *i).max(0.0));
 }
 
 /// How much of each pixel of the window a polygon covers, 0..1: even-odd rule, four scan lines a row, exact along each.
-fn coverage(polygon: &[Point], [x, y]: [usize; 2], out: &mut [f32]) {
+pub(crate) fn coverage(polygon: &[Point], [x, y]: [usize; 2], out: &mut [f32]) {
     let part = 1.0 / LINES as f32;
     let place = |p: &Point| Point::new(p.x * CROP as f32 - x as f32, p.y * CROP as f32 - y as f32);
     let limit = SIDE as f32;

@@ -232,7 +232,7 @@ fn mask_and_faces(work: &mut Work) -> Result<()> {
 }
 
 /// Frames `[1, channels, n, height, width]` after those that were before.
-fn after(before: &Tensor, frames: &Tensor) -> Result<Tensor> {
+pub(crate) fn after(before: &Tensor, frames: &Tensor) -> Result<Tensor> {
     let mut shape = frames.shape.clone();
     let alike = before.shape.len() == 5
         && shape.len() == 5
@@ -248,7 +248,7 @@ fn after(before: &Tensor, frames: &Tensor) -> Result<Tensor> {
     Ok(Tensor { shape, data })
 }
 
-fn condition(latents: &Tensor, mask: &[f32]) -> Result<Tensor> {
+pub(crate) fn condition(latents: &Tensor, mask: &[f32]) -> Result<Tensor> {
     let [pictures, channels, height, width] = latents.shape[..] else {
         return Err(Error::invalid(format!("latents of {:?} are no pictures", latents.shape)));
     };

@@ -66,9 +66,7 @@ impl Stage for Encode {
             if epsilon.shape != mean.shape || log_variance.shape != mean.shape {
                 return Err(Error::invalid(format!("noise of {:?} for latents of {:?}", epsilon.shape, mean.shape)));
             }
-            for ((value, log_variance), epsilon) in mean.data.iter_mut().zip(&log_variance.data).zip(&epsilon.data) {
-                *value = (*value + (0.5 * log_variance).exp() * epsilon) * self.scale;
-            }
+            sample(&mut mean.data, &log_variance.data, &epsilon.data, self.scale);
             work.put(LATENTS, mean);
         }
         Ok(())
@@ -76,6 +74,13 @@ impl Stage for Encode {
 
     fn warm_up(&self) -> Result<()> {
         self.network.warm_up()
+    }
+}
+
+/// A sample of normal distributions, multiplied by `scale`; `epsilon` is standard normal.
+pub(crate) fn sample(mean: &mut [f32], log_variance: &[f32], epsilon: &[f32], scale: f32) {
+    for ((value, log_variance), epsilon) in mean.iter_mut().zip(log_variance).zip(epsilon) {
+        *value = (*value + (0.5 * log_variance).exp() * epsilon) * scale;
     }
 }
 
@@ -145,7 +150,7 @@ impl Stage for Decode {
 
 /// `[n, channels, frames, h, w]` as `[n frames, channels, h, w]`, multiplied by `scale`, without the first frames of each, which
 /// are `known`.
-fn frames(clips: &Tensor, known: usize, scale: f32) -> Result<Tensor> {
+pub(crate) fn frames(clips: &Tensor, known: usize, scale: f32) -> Result<Tensor> {
     let [count, channels, frames, height, width] = clips.shape[..] else {
         return Err(Error::invalid(format!("latents of {:?} are no clips", clips.shape)));
     };

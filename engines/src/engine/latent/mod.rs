@@ -10,7 +10,7 @@
 
 pub mod blend;
 pub(crate) mod clip;
-mod coder;
+pub(crate) mod coder;
 pub mod face;
 pub(crate) mod latentsync;
 pub mod mask;

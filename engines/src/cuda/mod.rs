@@ -1,0 +1,31 @@
+//! CUDA: memory of a card, and the kernels of `engines/kernels` on it. All that is unsafe of the two is here.
+//!
+//! - [`memory`]: the one trait that a device has: a card's ([`driver`]), and in tests the processor's.
+//! - [`arguments`]: what kernels take.
+//! - [`nvrtc`]: compiles the kernels when they are first used; [`cache`] keeps what came out.
+//!
+//! libcuda and libnvrtc are loaded when they are first asked for. A machine without them runs as before.
+
+pub mod arguments;
+mod cache;
+mod driver;
+pub mod memory;
+pub mod nvrtc;
+mod timed;
+
+pub use driver::Card;
+pub(crate) use memory::launch;
+pub use memory::{Buffer, Memory, Plain};
+pub use timed::Timed;
+
+/// The kernels' program, and the files that it includes, by the names that it has for them.
+pub const PROGRAM: &str = include_str!("../../kernels/kernels.cu");
+pub const FILES: &[(&str, &str)] = &[
+    ("common.h", include_str!("../../kernels/common.h")),
+    ("crop.cu", include_str!("../../kernels/crop.cu")),
+    ("noise.h", include_str!("../../kernels/noise.h")),
+    ("paste.cu", include_str!("../../kernels/paste.cu")),
+    ("refine.cu", include_str!("../../kernels/refine.cu")),
+    ("step.cu", include_str!("../../kernels/step.cu")),
+    ("warp.cu", include_str!("../../kernels/warp.cu")),
+];

@@ -1,0 +1,208 @@
+//! Latents of a clip, `[channels, frames, plane]`: how they begin, what a step makes of them, and what goes to the decoder.
+
+use std::sync::Arc;
+
+use super::number;
+use crate::{
+    Error, Result,
+    cuda::{Buffer, Memory, arguments, launch, memory::ROW},
+    engine::Noise,
+    schedule::Step,
+};
+
+/// A clip whose first `kept` frames are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clip {
+    pub channels: usize,
+    pub frames: usize,
+    pub kept: usize,
+    /// Numbers of a channel of a frame.
+    pub plane: usize,
+}
+
+/// The latents of a clip where they are.
+pub struct Painted<'a> {
+    pub clip: Clip,
+    pub latent: &'a Buffer<f32>,
+    /// What is known, `[channels, kept, plane]`, as it is after the step, and its first number.
+    pub known: Option<(&'a Buffer<f32>, usize)>,
+    /// Where the latents are put as well: their trail, and the network's next batch. At most three.
+    pub copies: &'a [(&'a Buffer<f32>, usize)],
+}
+
+impl Clip {
+    fn count(&self) -> usize {
+        self.channels * self.frames * self.plane
+    }
+}
+
+impl Painted<'_> {
+    fn arguments(&self) -> Result<arguments::Clip> {
+        let Clip { channels, frames, kept, plane } = self.clip;
+        if kept > frames || self.copies.len() > 3 || self.known.is_some() != (kept > 0) {
+            return Err(Error::invalid(format!(
+                "{:?} with {} copies is no clip of a kernel",
+                self.clip,
+                self.copies.len()
+            )));
+        }
+        let mut copies = [arguments::Pointer::NONE; 3];
+        for (copy, (buffer, at)) in copies.iter_mut().zip(self.copies) {
+            *copy = buffer.at(*at, self.clip.count())?;
+        }
+        Ok(arguments::Clip {
+            latent: self.latent.at(0, self.clip.count())?,
+            known: self.known.map(|(known, at)| known.at(at, channels * kept * plane)).transpose()?.unwrap_or_default(),
+            copies,
+            channels: number(channels)?,
+            frames: number(frames)?,
+            kept: number(kept)?,
+            plane: number(plane)?,
+        })
+    }
+
+    fn columns(&self) -> [usize; 2] {
+        [self.clip.channels * self.clip.plane, 1]
+    }
+}
+
+/// What `noise` says next, `count` numbers of it.
+fn counted(noise: &mut Noise, count: usize) -> arguments::Noise {
+    let (state, spare) = noise.ahead(count);
+    arguments::Noise { state, spare: spare.unwrap_or_default(), has_spare: spare.is_some().into() }
+}
+
+/// A buffer, and its first number that counts.
+pub type Part<'a> = (&'a Buffer<f32>, usize);
+
+/// The latents before the first step: `noise`, `[channels, plane]`, in all frames but those that are known.
+pub fn begin(memory: &Arc<dyn Memory>, painted: &Painted, noise: &Buffer<f32>) -> Result<()> {
+    let noise = noise.at(0, painted.columns()[0])?;
+    launch(memory, &arguments::Begin { clip: painted.arguments()?, noise }, painted.columns(), ROW)
+}
+
+/// One step: guidance, [`Step::apply`], the frames after those that are known moved towards them, and these put back.
+///
+/// `prediction` is what the network said, and what it said without its condition where the step is guided, each with its first
+/// number; `estimate` is kept from one step of a clip to the next.
+pub fn advance(
+    memory: &Arc<dyn Memory>,
+    painted: &Painted,
+    step: &Step,
+    (prediction, without): (Part<'_>, Option<Part<'_>>),
+    estimate: &Buffer<f32>,
+    noise: &mut Noise,
+) -> Result<()> {
+    let count = painted.clip.count();
+    if without.is_none() && step.guidance != 1.0 {
+        return Err(Error::invalid("a guided step needs a prediction without condition"));
+    }
+    let drawn = if step.noise > 0.0 { counted(noise, count) } else { arguments::Noise::default() };
+    let [of_latent, of_prediction] = step.clean.unwrap_or_default();
+    let without = without.filter(|_| step.guidance != 1.0);
+    let advance = arguments::Advance {
+        clip: painted.arguments()?,
+        prediction: prediction.0.at(prediction.1, count)?,
+        without: without.map(|(buffer, at)| buffer.at(at, count)).transpose()?.unwrap_or_default(),
+        estimate: estimate.at(0, count)?,
+        noise: drawn,
+        guidance: step.guidance,
+        keep: step.keep,
+        predict: step.predict,
+        prior: step.prior,
+        deviation: step.noise,
+        of_latent,
+        of_prediction,
+        estimates: step.clean.is_some().into(),
+    };
+    launch(memory, &advance, painted.columns(), ROW)
+}
+
+/// [`Noise::latent`]: `last` is the one before where `goes_on`, and becomes this one.
+pub fn draw(
+    memory: &Arc<dyn Memory>,
+    noise: &mut Noise,
+    out: &Buffer<f32>,
+    last: &Buffer<f32>,
+    goes_on: bool,
+) -> Result<()> {
+    let length = out.len();
+    let (keep, fresh, deviation) = noise.process();
+    let draw = arguments::Draw {
+        out: out.all(),
+        last: last.at(0, length)?,
+        noise: counted(noise, length),
+        keep,
+        fresh,
+        deviation,
+        length: number(length)?,
+        goes_on: goes_on.into(),
+    };
+    launch(memory, &draw, [length, 1], ROW)
+}
+
+/// What an encoder said of masked and then of whole faces, `[2 n, channels, plane]` each.
+pub struct Sampled<'a> {
+    pub mean: &'a Buffer<f32>,
+    pub log_variance: &'a Buffer<f32>,
+    /// What they are sampled by.
+    pub epsilon: &'a Buffer<f32>,
+    /// `[plane]`.
+    pub mask: &'a Buffer<f32>,
+    /// Of the frames that are known, `[1 + 2 channels, kept, plane]`.
+    pub known: Option<&'a Buffer<f32>>,
+    /// Of latents, to what a U-Net sees.
+    pub scale: f32,
+}
+
+impl Sampled<'_> {
+    /// What a clip is painted by, `[1 + 2 channels, frames, plane]`, in up to two places: mask, masked faces, whole faces.
+    pub fn condition(&self, memory: &Arc<dyn Memory>, clip: &Clip, out: &[(&Buffer<f32>, usize)]) -> Result<()> {
+        let Clip { channels, frames, kept, plane } = *clip;
+        if kept > frames || out.len() > 2 || self.known.is_some() != (kept > 0) {
+            return Err(Error::invalid(format!("{clip:?} in {} places is no clip of a kernel", out.len())));
+        }
+        let (own, all) = (2 * (frames - kept) * channels * plane, (1 + 2 * channels) * frames * plane);
+        let mut places = [arguments::Pointer::NONE; 2];
+        for (place, (buffer, at)) in places.iter_mut().zip(out) {
+            *place = buffer.at(*at, all)?;
+        }
+        let before = (1 + 2 * channels) * kept * plane;
+        let condition = arguments::Condition {
+            out: places,
+            mask: self.mask.at(0, plane)?,
+            mean: self.mean.at(0, own)?,
+            log_variance: self.log_variance.at(0, own)?,
+            epsilon: self.epsilon.at(0, own)?,
+            known: self.known.map(|known| known.at(0, before)).transpose()?.unwrap_or_default(),
+            channels: number(channels)?,
+            frames: number(frames)?,
+            kept: number(kept)?,
+            plane: number(plane)?,
+            scale: self.scale,
+        };
+        launch(memory, &condition, [all, 1], ROW)
+    }
+}
+
+/// The latents of the new frames as the decoder takes them, `[frames - kept, channels, plane]`, multiplied by `scale`.
+pub fn plain(
+    memory: &Arc<dyn Memory>,
+    clip: &Clip,
+    latent: &Buffer<f32>,
+    scale: f32,
+    (out, at): (&Buffer<f32>, usize),
+) -> Result<()> {
+    let Clip { channels, frames, kept, plane } = *clip;
+    let count = frames.saturating_sub(kept) * channels * plane;
+    let plain = arguments::Decoded {
+        out: out.at(at, count)?,
+        latent: latent.at(0, clip.count())?,
+        channels: number(channels)?,
+        frames: number(frames)?,
+        kept: number(kept)?,
+        plane: number(plane)?,
+        scale,
+    };
+    launch(memory, &plain, [count, 1], ROW)
+}
