@@ -29,7 +29,7 @@ const AGAIN: usize = 10;
 /// at a time, an odd one and the even one after it, which costs little more than one. Which tokens go together depends on
 /// their number alone, so features are the same whatever the size of the pieces that the sound comes in.
 ///
-/// Positions would end after 30 seconds. Every 20 seconds the tokens of the last two are encoded again at the first position,
+/// Positions would end after 30 seconds. Every 18 to 20 seconds the tokens of the last two are encoded again at the first position,
 /// a few beside each call, in a second [`Ring`], which takes the place of the first when it has caught up.
 pub struct Hearing {
     network: Arc<Network>,
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_not_heard() {
+    fn features_go_on_across_a_turn() {
         let voice = voice(30);
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/compact-words");
         let package = Package::open(folder.as_ref()).unwrap();
@@ -306,7 +306,7 @@ mod tests {
             .map(|(a, b)| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>())
             .sum::<f32>();
         let off = (off / square(&wanted[TURN..])).sqrt();
-        // Tokens are heard anew without what was before them, at other positions: a quarter of their size, as the training has it.
+        // Tokens are heard anew without what was before them, at other positions. Of these tones that is a quarter of the size.
         assert!(off > 0.0 && off < 0.35, "{off} of the size of features");
     }
 
