@@ -91,10 +91,10 @@ fn a_mouth_is_painted_into_the_lower_face_and_nowhere_else() {
         (Family::MuseTalk, 3, None, false, 0)
     );
     assert_eq!((spec.clip.frames, spec.exact, spec.window.len()), (1, false, 10 * 3 * 16));
-    // Ten rows of 20 ms, of which five follow; the first of two that come together waits for the other, for four more and for
+    // Ten rows of 20 ms, of which five follow; the first of two that come together waits for the other, for six more and for
     // half an analysis frame.
     assert_eq!(spec.window.taps, (-4..6).map(|row| row * 20_000_000).collect::<Vec<i64>>());
-    assert_eq!(spec.window.look_ahead, Duration::from_micros(100_000 + 11 * 10_000 + 12_500));
+    assert_eq!(spec.window.look_ahead, Duration::from_micros(100_000 + 15 * 10_000 + 12_500));
     assert_eq!(engine::look_ahead(package.manifest()), Some(spec.window.look_ahead));
     assert_eq!(front_end(&package, &cpu()).unwrap().key(), spec.front_end);
     let kinds: Vec<&str> = engine.stages().iter().map(|stage| stage.kind().name()).collect();
