@@ -70,6 +70,11 @@ impl Grant {
         self.begun.store(false, Ordering::Relaxed);
     }
 
+    /// It has not begun its session in time.
+    fn is_void(&self) -> bool {
+        !self.begun.load(Ordering::Relaxed) && self.is_over()
+    }
+
     fn is_over(&self) -> bool {
         let since = self.since.lock().elapsed();
         match self.begun.load(Ordering::Relaxed) {
@@ -100,7 +105,7 @@ impl Grants {
             touched: Mutex::new(now),
         });
         let mut grants = self.grants.lock();
-        grants.retain(|_, grant| grant.begun.load(Ordering::Relaxed) || !grant.is_over());
+        grants.retain(|_, grant| !grant.is_void());
         if grants.len() >= MAX_GRANTS {
             return Err(Full);
         }
@@ -108,8 +113,9 @@ impl Grants {
         Ok((token, grant))
     }
 
+    /// The grant of a token that is out and not void.
     pub fn find(&self, token: &str) -> Option<Arc<Grant>> {
-        self.grants.lock().get(&hash(token)).cloned()
+        self.grants.lock().get(&hash(token)).filter(|grant| !grant.is_void()).cloned()
     }
 
     pub fn forget(&self, id: &str) {
@@ -221,6 +227,19 @@ mod tests {
         assert!(issue().is_err());
         grants.forget(&grant.id);
         assert!(issue().is_ok());
+    }
+
+    #[test]
+    fn a_token_that_begins_nothing_in_time_is_void() {
+        let grants = Grants::default();
+        let (token, grant) = grants.issue("demo".into(), LONGEST).expect("there is room");
+        let long_ago = Instant::now().checked_sub(UNUSED + Duration::from_secs(1)).expect("the machine runs longer");
+        *grant.since.lock() = long_ago;
+        assert!(grants.find(&token).is_none());
+        *grant.since.lock() = Instant::now();
+        assert!(grants.find(&token).is_some() && grant.begin());
+        *grant.since.lock() = long_ago;
+        assert!(grants.find(&token).is_some(), "it has begun");
     }
 
     #[test]

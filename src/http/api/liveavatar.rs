@@ -10,7 +10,10 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{App, Errors, sessions::blocking};
+use super::{
+    App, Errors,
+    sessions::{FAULT, blocking},
+};
 use crate::{
     http::{
         Problem, extract,
@@ -130,13 +133,8 @@ pub async fn start(
     // The agent may come before anybody watches, as into a room.
     let spec =
         SessionSpec { avatar: Some(grant.avatar.clone()), always_on: true, ..SessionSpec::new(&grant.id, GRAPH) };
-    let manager = app.manager.clone();
-    if let Err(problem) = blocking(move || manager.create(spec)).await {
-        grant.not_begun();
-        return Err(problem);
-    }
-    let (grants, manager) = (Arc::downgrade(&app.grants), Arc::downgrade(&app.manager));
-    tokio::spawn(Grants::look_after(grants, manager, grant.clone()));
+    // A client that leaves meanwhile must not leave a session that nobody ends.
+    tokio::spawn(begin(app.clone(), grant.clone(), spec)).await.map_err(|_| Problem::internal(FAULT))??;
     let http = address(&app, &headers);
     let sockets = http.replacen("http", "ws", 1);
     let data = Started {
@@ -149,6 +147,17 @@ pub async fn start(
         session_id: grant.id.clone(),
     };
     Ok((StatusCode::CREATED, Json(StartAnswer { code: DONE, message: "Session started", data })))
+}
+
+async fn begin(app: Arc<App>, grant: Arc<Grant>, spec: SessionSpec) -> Result<(), Problem> {
+    let manager = app.manager.clone();
+    if let Err(problem) = blocking(move || manager.create(spec)).await {
+        grant.not_begun();
+        return Err(problem);
+    }
+    let (grants, manager) = (Arc::downgrade(&app.grants), Arc::downgrade(&app.manager));
+    tokio::spawn(Grants::look_after(grants, manager, grant));
+    Ok(())
 }
 
 /// The session that ends.

@@ -18,13 +18,16 @@ use crate::{
     session::{Refusal, Session, SessionSpec, Status},
 };
 
+/// What is told of a panic.
+pub(super) const FAULT: &str = "this is a fault of the server; its log says more";
+
 /// Runs what may block, such as the start of a graph.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Problem> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(Problem::from),
-        Err(_) => Err(Problem::internal("this is a fault of the server; its log says more")),
+        Err(_) => Err(Problem::internal(FAULT)),
     }
 }
 
