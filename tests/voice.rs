@@ -2,6 +2,8 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "common/websocket.rs"]
+mod websocket;
 
 use std::{
     path::{Path, PathBuf},
@@ -9,97 +11,44 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, extract::WebSocketUpgrade, routing::any};
 use bytes::Bytes;
 use common::{demo_audio, demo_video, ffmpeg, samples_by_ffmpeg};
-use futures_util::{SinkExt, StreamExt, stream};
+use futures_util::{SinkExt, stream};
 use gst_video::{VideoFormat, VideoInfo};
 use lipstream::{
     avatar,
     http::speech_socket,
     jobs,
     media::Notices,
-    session::{Manager, Session, SessionSpec, Settings},
+    session::Session,
     speech::{self, Queue, decode},
 };
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+use tokio_tungstenite::tungstenite::Message;
+use websocket::{Client, PATIENCE, pcm, session, take, until};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn session(folder: &Path, bound: u64) -> Arc<Session> {
-    gst::init().unwrap();
-    let _ = gstlipstream::plugin_register_static();
-    let settings = Settings { speech: Duration::from_secs(bound), ..Settings::default() };
-    let manager = Manager::new(settings, avatar::Store::open(folder).unwrap());
-    // Its graph does not run: the test takes the speech in its place.
-    manager.create(SessionSpec::new("a", "relay")).unwrap()
+/// A client of the socket `/audio`.
+async fn connect(session: Arc<Session>) -> Client {
+    Client::of(move |upgrade| speech_socket::upgrade(upgrade, session, ())).await
 }
 
-struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
-
-impl Client {
-    async fn connect(session: Arc<Session>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let accept = move |upgrade: WebSocketUpgrade| async move { speech_socket::upgrade(upgrade, session, ()) };
-        tokio::spawn(async move { axum::serve(listener, Router::new().route("/", any(accept))).await });
-        Self(connect_async(format!("ws://{address}/")).await.unwrap().0)
+async fn sound(client: &mut Client, bytes: &[u8], piece: usize) {
+    for piece in bytes.chunks(piece) {
+        client.0.send(Message::binary(Bytes::copy_from_slice(piece))).await.unwrap();
     }
-
-    async fn command(&mut self, command: Value) {
-        self.0.send(Message::text(command.to_string())).await.unwrap();
-    }
-
-    async fn sound(&mut self, bytes: &[u8], piece: usize) {
-        for piece in bytes.chunks(piece) {
-            self.0.send(Message::binary(Bytes::copy_from_slice(piece))).await.unwrap();
-        }
-    }
-
-    /// The next event; `Null` when the server closed the connection.
-    async fn event(&mut self) -> Value {
-        loop {
-            match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("an event comes") {
-                Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                _ => return Value::Null,
-            }
-        }
-    }
-}
-
-fn pcm(samples: usize) -> Vec<u8> {
-    (0..samples).flat_map(|n| ((12_000.0 * (n as f64 * 0.06).sin()) as i16).to_le_bytes()).collect()
-}
-
-async fn until(what: &str, mut ready: impl FnMut() -> bool) {
-    let waiting = async {
-        while !ready() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited for {what}"));
-}
-
-fn take(queue: &Queue, samples: usize) -> Vec<f32> {
-    let mut out = vec![0.0; samples];
-    queue.take(&mut out);
-    out
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_speaks_over_the_socket_in_pieces_of_any_size() {
     let folder = tempfile::tempdir().unwrap();
     let session = session(folder.path(), 60);
-    let mut client = Client::connect(session.clone()).await;
+    let mut client = connect(session.clone()).await;
     let mut heard: Vec<Vec<f32>> = Vec::new();
     for (id, piece) in [("whole", 16_000), ("odd", 333), ("tiny", 7)] {
-        client.command(json!({"type": "speak_start", "rate": 16_000, "utterance": id})).await;
+        client.say(json!({"type": "speak_start", "rate": 16_000, "utterance": id})).await;
         assert_eq!(client.event().await, json!({"type": "listening", "utterance": id}));
-        client.sound(&pcm(8_000), piece).await;
-        client.command(json!({"type": "speak_end"})).await;
+        sound(&mut client, &pcm(8_000), piece).await;
+        client.say(json!({"type": "speak_end"})).await;
         until("the speech", || session.speech().queued() == Duration::from_millis(500)).await;
         heard.push(take(session.speech(), 24_480));
         assert_eq!(client.event().await, json!({"type": "speaking", "utterance": id}));
@@ -116,11 +65,11 @@ async fn an_agent_speaks_over_the_socket_in_pieces_of_any_size() {
 async fn sound_faster_than_it_is_spoken_waits_at_the_client() {
     let folder = tempfile::tempdir().unwrap();
     let session = session(folder.path(), 2);
-    let mut client = Client::connect(session.clone()).await;
-    client.command(json!({"type": "speak_start", "rate": 24_000})).await;
+    let mut client = connect(session.clone()).await;
+    client.say(json!({"type": "speak_start", "rate": 24_000})).await;
     let sending = tokio::spawn(async move {
-        client.sound(&pcm(24_000 * 20), 4801).await;
-        client.command(json!({"type": "speak_end"})).await;
+        sound(&mut client, &pcm(24_000 * 20), 4801).await;
+        client.say(json!({"type": "speak_end"})).await;
         client
     });
     until("a full queue", || session.speech().queued() == Duration::from_secs(2)).await;
@@ -146,15 +95,15 @@ async fn sound_faster_than_it_is_spoken_waits_at_the_client() {
 async fn an_interruption_flushes_and_what_is_under_way_is_not_spoken() {
     let folder = tempfile::tempdir().unwrap();
     let session = session(folder.path(), 60);
-    let mut client = Client::connect(session.clone()).await;
-    client.command(json!({"type": "speak_start", "rate": 48_000, "utterance": "long"})).await;
-    client.sound(&pcm(96_000), 9600).await;
+    let mut client = connect(session.clone()).await;
+    client.say(json!({"type": "speak_start", "rate": 48_000, "utterance": "long"})).await;
+    sound(&mut client, &pcm(96_000), 9600).await;
     until("the speech", || session.speech().queued() == Duration::from_secs(2)).await;
     take(session.speech(), 4800);
-    client.command(json!({"type": "interrupt"})).await;
+    client.say(json!({"type": "interrupt"})).await;
     // Still under way when the command was sent; no error, no sound.
-    client.sound(&pcm(9600), 4800).await;
-    client.command(json!({"type": "speak_end"})).await;
+    sound(&mut client, &pcm(9600), 4800).await;
+    client.say(json!({"type": "speak_end"})).await;
     for wanted in ["listening", "speaking", "ended", "idle", "flushed"] {
         let event = client.event().await;
         assert_eq!(event["type"], wanted, "{event}");
@@ -164,7 +113,7 @@ async fn an_interruption_flushes_and_what_is_under_way_is_not_spoken() {
     }
     // What fades out, and then nothing.
     (0..2).for_each(|_| drop(take(session.speech(), 960)));
-    client.command(json!({"type": "speak_start", "rate": 48_000, "utterance": "next"})).await;
+    client.say(json!({"type": "speak_start", "rate": 48_000, "utterance": "next"})).await;
     assert_eq!(client.event().await["utterance"], "next");
     assert_eq!(session.speech().queued(), Duration::ZERO);
 }
@@ -173,7 +122,7 @@ async fn an_interruption_flushes_and_what_is_under_way_is_not_spoken() {
 async fn what_is_wrong_on_the_socket_is_answered_with_cause_and_cure() {
     let folder = tempfile::tempdir().unwrap();
     let session = session(folder.path(), 60);
-    let mut client = Client::connect(session.clone()).await;
+    let mut client = connect(session.clone()).await;
     let mut refused = async |message: Message, says: &str| {
         client.0.send(message).await.unwrap();
         let event = client.event().await;
@@ -198,12 +147,12 @@ async fn what_is_wrong_on_the_socket_is_answered_with_cause_and_cure() {
 async fn a_refused_start_is_one_error_however_much_sound_follows() {
     let folder = tempfile::tempdir().unwrap();
     let session = session(folder.path(), 60);
-    let mut client = Client::connect(session.clone()).await;
-    client.command(json!({"type": "speak_start", "rate": 96_000})).await;
+    let mut client = connect(session.clone()).await;
+    client.say(json!({"type": "speak_start", "rate": 96_000})).await;
     assert_eq!(client.event().await["type"], "error");
-    client.sound(&pcm(24_000), 480).await;
-    client.command(json!({"type": "speak_end"})).await;
-    client.command(json!({"type": "speak_start", "rate": 24000.0, "utterance": "next"})).await;
+    sound(&mut client, &pcm(24_000), 480).await;
+    client.say(json!({"type": "speak_end"})).await;
+    client.say(json!({"type": "speak_start", "rate": 24000.0, "utterance": "next"})).await;
     assert_eq!(client.event().await, json!({"type": "listening", "utterance": "next"}));
     assert_eq!(session.speech().queued(), Duration::ZERO);
 }
@@ -212,12 +161,12 @@ async fn a_refused_start_is_one_error_however_much_sound_follows() {
 async fn a_voice_of_every_rate_lasts_as_long_as_it_did() {
     let folder = tempfile::tempdir().unwrap();
     let session = session(folder.path(), 60);
-    let mut client = Client::connect(session.clone()).await;
+    let mut client = connect(session.clone()).await;
     for rate in [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000] {
-        client.command(json!({"type": "speak_start", "rate": rate, "utterance": "a"})).await;
+        client.say(json!({"type": "speak_start", "rate": rate, "utterance": "a"})).await;
         assert_eq!(client.event().await["type"], "listening");
-        client.sound(&pcm(rate / 2), 441).await;
-        client.command(json!({"type": "speak_end"})).await;
+        sound(&mut client, &pcm(rate / 2), 441).await;
+        client.say(json!({"type": "speak_end"})).await;
         let near = |time: Duration| time.abs_diff(Duration::from_millis(500)) < Duration::from_millis(1);
         until("the speech", || near(session.speech().queued())).await;
         take(session.speech(), 24_960);
@@ -257,9 +206,9 @@ async fn a_client_that_vanishes_ends_its_utterance() {
     let folder = tempfile::tempdir().unwrap();
     let session = session(folder.path(), 60);
     let mut events = session.speech().events();
-    let mut client = Client::connect(session.clone()).await;
-    client.command(json!({"type": "speak_start", "rate": 48_000, "utterance": "a"})).await;
-    client.sound(&pcm(4800), 4800).await;
+    let mut client = connect(session.clone()).await;
+    client.say(json!({"type": "speak_start", "rate": 48_000, "utterance": "a"})).await;
+    sound(&mut client, &pcm(4800), 4800).await;
     until("the speech", || session.speech().queued() == Duration::from_millis(100)).await;
     drop(client);
     let mut idle = false;

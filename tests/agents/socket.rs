@@ -1,35 +1,19 @@
 //! The socket of one session.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::WebSocketUpgrade, routing::any};
 use futures_util::SinkExt;
-use lipstream::{
-    avatar,
-    http::agent_socket,
-    session::{Manager, Session, SessionSpec, Settings},
-};
+use lipstream::{http::agent_socket, session::Session};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::{Client, PATIENCE, base64, pcm};
-
-fn session(folder: &Path, bound: u64) -> Arc<Session> {
-    gst::init().unwrap();
-    let _ = gstlipstream::plugin_register_static();
-    let settings = Settings { speech: Duration::from_secs(bound), ..Settings::default() };
-    let manager = Manager::new(settings, avatar::Store::open(folder).unwrap());
-    // Its graph does not run: the test takes the speech in its place.
-    manager.create(SessionSpec::new("a", "relay")).unwrap()
-}
+use crate::{
+    base64,
+    websocket::{Client, pcm, session, take, until},
+};
 
 async fn connect(session: Arc<Session>) -> Client {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let accept = move |upgrade: WebSocketUpgrade| async move { agent_socket::upgrade(upgrade, session, None, ()) };
-    tokio::spawn(async move { axum::serve(listener, Router::new().route("/", any(accept))).await });
-    let mut client = Client::connect(&format!("ws://{address}/")).await;
+    let mut client = Client::of(move |upgrade| agent_socket::upgrade(upgrade, session, None, ())).await;
     for state in ["connecting", "connected"] {
         assert_eq!(client.event().await, json!({"type": "session.state_updated", "state": state}));
     }
@@ -42,21 +26,6 @@ fn speak(samples: usize, id: &str) -> Value {
 
 fn appended(id: &str) -> Value {
     json!({"type": "agent.audio_buffer_appended", "event_id": id, "source_event_id": id})
-}
-
-async fn until(what: &str, mut ready: impl FnMut() -> bool) {
-    let waiting = async {
-        while !ready() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited for {what}"));
-}
-
-fn take(session: &Session, samples: usize) -> Vec<f32> {
-    let mut out = vec![0.0; samples];
-    session.speech().take(&mut out);
-    out
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,14 +42,14 @@ async fn an_utterance_is_all_sound_up_to_its_end_whatever_the_ids() {
         client.say(json!({"type": "agent.speak_end", "event_id": "z", "extra": 1})).await;
         assert_eq!(client.event().await["type"], "agent.audio_buffer_committed");
         assert_eq!(session.speech().queued(), Duration::from_millis(500));
-        assert!(take(&session, 24_000)[480..23_000].iter().any(|s| s.abs() > 0.3));
+        assert!(take(session.speech(), 24_000)[480..23_000].iter().any(|s| s.abs() > 0.3));
         let utterance = json!({"event_id": ids[0], "source_event_id": ids[0], "task": {"id": ids[0]}});
         let mut started = utterance.clone();
         started["type"] = "agent.speak_started".into();
         assert_eq!(client.event().await, started);
         let turn = |from, to| json!({"type": "agent.state_updated", "previous_state": from, "new_state": to});
         assert_eq!(client.event().await, turn("idle", "talking"));
-        take(&session, 960);
+        take(session.speech(), 960);
         let mut ended = utterance;
         ended["type"] = "agent.speak_ended".into();
         ended["spoken_ms"] = 500.0.into();
@@ -96,7 +65,7 @@ async fn an_interruption_cuts_what_is_queued_and_its_sound_that_is_still_under_w
     let mut client = connect(session.clone()).await;
     client.say(speak(24_000, "long")).await;
     assert_eq!(client.event().await, appended("long"));
-    take(&session, 4_800);
+    take(session.speech(), 4_800);
     assert_eq!(client.next(&["agent.speak_started"]).await["event_id"], "long");
     client.say(json!({"type": "agent.interrupt", "event_id": "stop"})).await;
     // Sent before the client knew.
@@ -111,7 +80,7 @@ async fn an_interruption_cuts_what_is_queued_and_its_sound_that_is_still_under_w
     assert!(through["ms"].as_f64().is_some_and(|ms| (0.0..2000.0).contains(&ms)), "{through}");
     until("the next utterance alone", || session.speech().queued() == Duration::from_millis(100)).await;
     // What fades out of the first, and then the next.
-    (0..8).for_each(|_| drop(take(&session, 960)));
+    (0..8).for_each(|_| drop(take(session.speech(), 960)));
     assert_eq!(client.next(&["agent.speak_started"]).await["event_id"], "next");
     assert_eq!(client.next(&["agent.speak_ended"]).await["event_id"], "next");
 }
