@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 
 
@@ -25,14 +27,17 @@ class Closed(LipstreamError):
 
 
 def check(response: httpx.Response) -> httpx.Response:
-    """The response, or the problem (RFC 9457) in it as an error. Its body must have been read."""
+    """The response, or the problem in it as an error. Its body must have been read."""
     if not response.is_error:
         return response
+    status = response.status_code
+    raise problem(status, response.content, f"{status} {response.reason_phrase}: {response.text[:500]}")
+
+
+def problem(status: int, body: bytes, otherwise: str) -> LipstreamError:
+    """The problem (RFC 9457) in an answer; the text ``otherwise`` where there is none: a proxy in front of the server may answer."""
     try:
-        problem = response.json()
-        kind = str(problem["type"]).removeprefix("urn:lipstream:")
-        detail = str(problem["detail"])
+        found = json.loads(body)
+        return LipstreamError(status, str(found["type"]).removeprefix("urn:lipstream:"), str(found["detail"]))
     except (ValueError, KeyError, TypeError):
-        # A proxy in front of the server may answer too.
-        kind, detail = "unexpected", f"{response.status_code} {response.reason_phrase}: {response.text[:500]}"
-    raise LipstreamError(response.status_code, kind, detail)
+        return LipstreamError(status, "unexpected", otherwise)

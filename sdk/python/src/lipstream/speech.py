@@ -11,7 +11,7 @@ from typing import Any
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-from .errors import Closed, LipstreamError
+from .errors import Closed, problem
 from .types import Event
 
 #: Sample rates that the server takes, in Hz.
@@ -49,7 +49,8 @@ class Speech:
         try:
             self._socket = await connect(self._url, additional_headers=self._headers, max_size=1 << 20)
         except websockets.exceptions.InvalidStatus as refusal:
-            raise _refused(refusal) from None
+            status, body = refusal.response.status_code, refusal.response.body or b""
+            raise problem(status, body, f"the WebSocket was refused with status {status}") from None
         self._reader = asyncio.create_task(self._read(self._socket))
 
     async def close(self) -> None:
@@ -117,13 +118,3 @@ class Speech:
             pass
         self._reason = f"the WebSocket has ended: {socket.close_reason or 'no reason was given'}"
         self._events.put_nowait(None)
-
-
-def _refused(refusal: websockets.exceptions.InvalidStatus) -> LipstreamError:
-    status = refusal.response.status_code
-    try:
-        problem = json.loads(refusal.response.body or b"")
-        kind = str(problem["type"]).removeprefix("urn:lipstream:")
-        return LipstreamError(status, kind, str(problem["detail"]))
-    except (ValueError, KeyError, TypeError):
-        return LipstreamError(status, "unexpected", f"the WebSocket was refused with status {status}")
