@@ -4,6 +4,7 @@
 mod hearing;
 mod networks;
 mod points;
+mod pull;
 
 use std::process::ExitCode;
 

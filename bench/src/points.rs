@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use gst::prelude::*;
-use gst_app::AppSink;
 use gstlipstream::meta::face;
 use lipstream_engines::geometry::three_point;
 use serde::Serialize;
+
+use crate::pull;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -17,9 +17,6 @@ pub struct Arguments {
     #[arg(long, default_value = "RGB", value_parser = ["RGB", "I420", "NV12", "RGBA", "BGRA"])]
     format: String,
 }
-
-/// How long a frame is waited for before the bus is looked at.
-const WAIT: gst::ClockTime = gst::ClockTime::from_mseconds(200);
 
 /// One frame.
 #[derive(Serialize)]
@@ -37,35 +34,11 @@ pub fn print(arguments: &Arguments) -> Result<(), String> {
         "filesrc name=in ! decodebin ! videoconvert ! video/x-raw,format={} ! lipfacetrack ! appsink name=out sync=false",
         arguments.format
     );
-    let pipeline = gst::parse::launch(&launch).map_err(|e| e.to_string())?;
-    let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| "not a pipeline")?;
-    pipeline.by_name("in").ok_or("no element `in`")?.set_property("location", &arguments.video);
-    let out = pipeline.by_name("out").and_then(|out| out.downcast::<AppSink>().ok()).ok_or("no appsink")?;
-    let bus = pipeline.bus().ok_or("a pipeline without a bus")?;
-    let named = |e: &dyn std::fmt::Display| format!("{}: {e}", arguments.video.display());
-    pipeline.set_state(gst::State::Playing).map_err(|e| named(&e))?;
-    let mut count = 0u64;
-    let failed = loop {
-        match out.try_pull_sample(WAIT) {
-            Some(sample) => {
-                let frame = Frame { points: points(&sample) };
-                println!("{}", serde_json::to_string(&frame).map_err(|e| e.to_string())?);
-                count += 1;
-            }
-            None if out.is_eos() => break None,
-            None => {
-                if let Some(message) = bus.pop_filtered(&[gst::MessageType::Error]) {
-                    break Some(message);
-                }
-            }
-        }
-    };
-    pipeline.set_state(gst::State::Null).map_err(|e| named(&e))?;
-    match failed.as_ref().map(|message| message.view()) {
-        Some(gst::MessageView::Error(e)) => Err(named(&e.error().message())),
-        _ if count == 0 => Err(named(&"no frames")),
-        _ => Ok(()),
-    }
+    pull::each(&launch, &arguments.video, "frames", |sample| {
+        let frame = Frame { points: points(sample) };
+        println!("{}", serde_json::to_string(&frame).map_err(|e| e.to_string())?);
+        Ok(())
+    })
 }
 
 fn points(sample: &gst::Sample) -> Option<[[f32; 2]; 3]> {
