@@ -12,7 +12,7 @@ use std::{
 };
 
 use common::{
-    live::{RATE, people, voice},
+    live::{RATE, people, sources, voice},
     ms, stat,
 };
 use gst::prelude::*;
@@ -54,16 +54,7 @@ struct Offline {
 impl Offline {
     fn new(info: &VideoInfo, engine: &Path, properties: &[(&str, &str)]) -> Self {
         common::init();
-        let source =
-            |caps: &gst::Caps| AppSrc::builder().caps(caps).format(gst::Format::Time).max_bytes(1 << 30).build();
-        let video = source(&info.to_caps().unwrap());
-        let audio = gst::Caps::builder("audio/x-raw")
-            .field("format", "F32LE")
-            .field("layout", "interleaved")
-            .field("rate", RATE as i32)
-            .field("channels", 1)
-            .build();
-        let voice = source(&audio);
+        let (video, voice) = sources(info, false);
         let bin =
             gst::ElementFactory::make("lipsync").property("engine", engine.display().to_string()).build().unwrap();
         let own = [("device", "cpu"), ("idle", "own"), ("fade", "0"), ("inference-interval", "1")];

@@ -46,21 +46,25 @@ pub struct Live {
     pub fed: u64,
 }
 
+/// What frames like `info` and a voice of [`RATE`] are pushed into.
+pub fn sources(info: &VideoInfo, live: bool) -> (AppSrc, AppSrc) {
+    let source = |caps: &gst::Caps| {
+        AppSrc::builder().caps(caps).is_live(live).format(gst::Format::Time).max_bytes(1 << 30).build()
+    };
+    let voice = gst::Caps::builder("audio/x-raw")
+        .field("format", "F32LE")
+        .field("layout", "interleaved")
+        .field("rate", RATE as i32)
+        .field("channels", 1)
+        .build();
+    (source(&info.to_caps().unwrap()), source(&voice))
+}
+
 impl Live {
     /// Playing. Frames may come at any time; sinks keep time as `sync` says.
     pub fn new(info: VideoInfo, frames: Vec<gst::Buffer>, properties: &[(&str, &str)], sync: bool) -> Self {
         init();
-        let source = |caps: &gst::Caps| {
-            AppSrc::builder().caps(caps).is_live(true).format(gst::Format::Time).max_bytes(1 << 30).build()
-        };
-        let video = source(&info.to_caps().unwrap());
-        let audio = gst::Caps::builder("audio/x-raw")
-            .field("format", "F32LE")
-            .field("layout", "interleaved")
-            .field("rate", RATE as i32)
-            .field("channels", 1)
-            .build();
-        let voice = source(&audio);
+        let (video, voice) = sources(&info, true);
         let bin = gst::ElementFactory::make("lipsync").build().unwrap();
         properties.iter().for_each(|(name, value)| bin.set_property_from_str(name, value));
         let (seen, heard) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(0)));
