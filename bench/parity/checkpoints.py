@@ -59,6 +59,9 @@ def make(original, work, build, published_unet):
     torch.manual_seed(1)
     (narrow.unlink(missing_ok=True) if published_unet else narrow.touch())
     network = unet.from_config(unet_config(work))
+    # The first and the last convolution begin as zeros: nothing of the input would reach the output.
+    for convolution in (network.conv_in, network.conv_out):
+        torch.nn.init.normal_(convolution.weight, std=convolution.weight[0].numel() ** -0.5)
     torch.save({"global_step": 0, "state_dict": network.state_dict()}, work / "latentsync_unet.pt")
     del network
     hears = whisper.Whisper(whisper.ModelDimensions(**WHISPER))
@@ -82,7 +85,8 @@ def torch_network(original, work, name, inputs):
             network = unet.from_config(unet_config(work))
         # Mapped, so that the weights are in memory once.
         state = torch.load(work / "latentsync_unet.pt", mmap=True, weights_only=True)["state_dict"]
-        network.load_state_dict(state, assign=True)
+        # The class's own method takes no `assign`.
+        torch.nn.Module.load_state_dict(network, state, assign=True)
         network.eval()
         audio = inputs["audio"].flatten(0, 1)
         return lambda: [network(inputs["sample"], inputs["timestep"][0], encoder_hidden_states=audio).sample]
