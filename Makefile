@@ -9,13 +9,16 @@ MINUTES ?= 20
 LIPSTREAM := target/release/lipstream
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build demo serve test bench soak latency overload sources fmt lint doctor clean
+.PHONY: help setup setup-gpu build demo serve test bench soak latency overload sources fmt lint doctor clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 setup: ## install what is needed besides Rust (Debian packages, ONNX Runtime); quick when it is all there
 	@scripts/setup.sh
+
+setup-gpu: setup ## install what NVIDIA cards need besides the driver: CUDA 13, cuDNN, ONNX Runtime for them (1.2 GB)
+	scripts/setup-gpu.sh $(if $(TENSORRT),--tensorrt $(TENSORRT))
 
 build: setup ## the program, the GStreamer plugin and the bench, in target/release
 	$(CARGO) build --release --workspace

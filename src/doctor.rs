@@ -2,7 +2,10 @@
 
 use std::{path::Path, process::ExitCode};
 
-use lipstream_engines::{manifest::Package, runtime};
+use lipstream_engines::{
+    manifest::Package,
+    runtime::{self, cards, nvidia},
+};
 use serde::Serialize;
 
 use crate::error::Result;
@@ -73,6 +76,7 @@ impl Finding {
 
 pub fn examine(json: bool) -> Result<ExitCode> {
     let mut findings = vec![gstreamer(), elements(), plugin(), library()];
+    findings.extend(cards());
     findings.extend(providers());
     findings.extend(models());
     findings.push(demo().optional());
@@ -129,6 +133,34 @@ fn library() -> Finding {
         if works { Ok(path.display().to_string()) } else { Err(format!("{} does not load; {SETUP}", path.display())) }
     });
     Finding::of("ONNX Runtime", outcome)
+}
+
+/// The driver, what it needs beside it, and each card. Nothing of it is needed to run on the CPU.
+fn cards() -> Vec<Finding> {
+    const GPU: &str = "run `make setup-gpu`";
+    let found = match cards::cards() {
+        Err(cause) => return vec![Finding::of("NVIDIA driver", Err(cause)).optional()],
+        Ok(found) => found,
+    };
+    let (major, minor) = found.cuda;
+    let driver = match found.too_old() {
+        Some(cause) => Err(format!("{cause}; install a newer one")),
+        None => Ok(format!("{}, CUDA {major}.{minor}", found.driver)),
+    };
+    let libraries = match nvidia::missing().as_slice() {
+        [] => Ok("CUDA 13, cuDNN 9".to_owned()),
+        missing => Err(format!("{} not found; {GPU}", missing.join(", "))),
+    };
+    let mut findings = vec![Finding::of("NVIDIA driver", driver), Finding::of("CUDA libraries", libraries)];
+    let card = |card: cards::Card| {
+        let gigabytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let capability = card.capability.map_or(String::new(), |(major, minor)| format!(", sm_{major}{minor}"));
+        let (used, of) = (gigabytes(card.memory_used), gigabytes(card.memory));
+        let detail = format!("{}{capability}, {used:.1} of {of:.1} GiB used", card.name);
+        Finding::of(format!("NVIDIA card {}", card.number), Ok(detail))
+    };
+    findings.extend(found.cards.into_iter().map(card));
+    findings.into_iter().map(Finding::optional).collect()
 }
 
 /// No single provider is needed as long as one works, which is what the line of the library says.

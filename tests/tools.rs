@@ -46,6 +46,74 @@ fn doctor_says_how_to_get_a_missing_runtime() {
     assert!(line.starts_with("MISSING") && line.contains("make setup"), "{text}");
 }
 
+/// A folder with a management library of NVIDIA's for the system's loader.
+fn fake_driver() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("libnvidia-ml.so.1");
+    succeed(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(library).arg(root().join("tests/common/nvidia.c")));
+    folder
+}
+
+#[test]
+fn doctor_names_cards_and_what_they_lack() {
+    let driver = fake_driver();
+    let folder = tempfile::tempdir().unwrap();
+    let lines = |version: &str, broken: bool| {
+        let mut command = lipstream(folder.path());
+        command.arg("doctor").env("LD_LIBRARY_PATH", driver.path()).env("FAKE_DRIVER", version);
+        if broken {
+            command.env("FAKE_NVML_BROKEN", "1");
+        }
+        // Running on the CPU needs none of it.
+        let text = stdout(succeed(&mut command));
+        text.lines().filter(|l| l.contains("NVIDIA")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let found = lines("580.159.03", false);
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].starts_with("ok") && found[0].contains("580.159.03, CUDA 13.0"), "{found:?}");
+    assert!(found[2].contains("NVIDIA card 1") && found[2].contains("Fake H100, sm_90, 2.0 of 80.0 GiB"), "{found:?}");
+    let old = lines("535.104.05", false);
+    assert!(old[0].starts_with('-') && old[0].contains("535.104.05 is older than 580"), "{old:?}");
+    let broken = lines("580.159.03", true);
+    assert!(broken.len() == 1 && broken[0].contains("does not answer"), "{broken:?}");
+}
+
+#[test]
+fn what_cards_say_is_measured() {
+    let driver = fake_driver();
+    let path = driver.path().to_str().unwrap();
+    let service = service::Service::start_with("", &[("LD_LIBRARY_PATH", path), ("FAKE_DRIVER", "580.1")]);
+    let (_, text) = service.send("GET", "/metrics", "", b"");
+    let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("lipstream_gpu_")).collect();
+    for line in [
+        r#"lipstream_gpu_memory_bytes{gpu="0",name="Fake H100"} 85899345920"#,
+        r#"lipstream_gpu_memory_used_bytes{gpu="1",name="Fake H100"} 2147483648"#,
+        r#"lipstream_gpu_utilisation_ratio{gpu="1",name="Fake H100"} 0.5"#,
+        r#"lipstream_gpu_power_watts{gpu="0",name="Fake H100"} 350.5"#,
+        r#"lipstream_gpu_temperature_celsius{gpu="0",name="Fake H100"} 41"#,
+    ] {
+        assert!(lines.contains(&line), "{line} not in {lines:#?}");
+    }
+    assert!(!lines.iter().any(|line| line.starts_with(r#"lipstream_gpu_power_watts{gpu="1""#)), "{lines:#?}");
+}
+
+#[test]
+fn set_up_for_cards_refuses_what_cannot_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("version");
+    fs::write(&file, "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\n").unwrap();
+    let script = root().join("scripts/setup-gpu.sh");
+    let (_, message) = fail(Command::new(&script).env("LIPSTREAM_DRIVER_FILE", &file));
+    assert!(message.contains("535.104.05 is older than 580"), "{message}");
+    let tensorrt = folder.path().join("tensorrt");
+    fs::create_dir(&tensorrt).unwrap();
+    let (_, message) = fail(Command::new(&script).arg("--tensorrt").arg(&tensorrt));
+    assert!(message.contains("holds no libnvinfer.so.10"), "{message}");
+    fs::write(tensorrt.join("libnvinfer.so.11"), "").unwrap();
+    let (_, message) = fail(Command::new(&script).arg("--tensorrt").arg(&tensorrt));
+    assert!(message.contains("libnvinfer.so.11") && message.contains("needs TensorRT 10"), "{message}");
+}
+
 #[test]
 fn engines_lists_licence_and_cost() {
     let folder = tempfile::tempdir().unwrap();

@@ -89,6 +89,6 @@ fn a_machine_without_nvrtc_is_told_what_to_install() {
     let mut alone = Command::new(&program);
     alone.args(["--exact", "a_machine_without_nvrtc_is_told_what_to_install", "--nocapture"]).env(ALONE, "1");
     let said = String::from_utf8_lossy(&alone.output().unwrap().stdout).into_owned();
-    let missing = said.contains("NVRTC: libnvrtc.so was not found; install NVIDIA's package nvidia-cuda-nvrtc");
+    let missing = said.contains("NVRTC: libnvrtc.so was not found; run `make setup-gpu`");
     assert!(missing || said.contains("found ("), "{said}");
 }

@@ -8,6 +8,7 @@ use lipstream_engines::{
 };
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
+use super::gpu;
 use crate::{
     process::Usage,
     rtmp,
@@ -81,6 +82,7 @@ pub fn families(manager: &Manager) -> Vec<MetricFamily> {
     families.extend(engine_stages());
     families.extend(pushes(&statuses));
     families.extend(machine(manager));
+    families.extend(gpu::families());
     families.extend(process());
     // A family without a metric is no valid text.
     families.retain(|family| !family.get_metric().is_empty());
@@ -235,7 +237,7 @@ fn process() -> Vec<MetricFamily> {
     ]
 }
 
-fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+pub(super) fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
     family.set_help(help.to_owned());
@@ -254,7 +256,7 @@ fn labelled(labels: &[(&str, &str)]) -> Metric {
     Metric::from_label(labels.iter().map(pair).collect())
 }
 
-fn metric(kind: MetricType, labels: &[(&str, &str)], value: f64) -> Metric {
+pub(super) fn metric(kind: MetricType, labels: &[(&str, &str)], value: f64) -> Metric {
     let mut metric = labelled(labels);
     if kind == MetricType::COUNTER {
         let mut counter = Counter::default();

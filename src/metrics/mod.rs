@@ -1,6 +1,7 @@
 //! Metrics in Prometheus' format: what sessions say about themselves when they are asked, and what is counted here.
 
 mod collect;
+mod gpu;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,10 +1,11 @@
 //! NVIDIA's compiler of CUDA C++, which needs neither a card nor a driver.
 //!
-//! libnvrtc is taken from `.lipstream/nvrtc` in a folder above the code that asks, else from where the system's loader finds it.
+//! libnvrtc is taken from `.lipstream/cuda` or `.lipstream/nvrtc` in a folder above the code that asks, else from where the system's
+//! loader finds it.
 
 use std::{
     ffi::{CStr, CString, c_char, c_int},
-    path::Path,
+    path::{Path, PathBuf},
     ptr::null_mut,
     sync::OnceLock,
 };
@@ -14,8 +15,9 @@ use cudarc::nvrtc::sys;
 use super::{FILES, PROGRAM};
 use crate::{Error, Result, runtime::library};
 
-const FOLDER: &str = "nvrtc";
-const CURE: &str = "install NVIDIA's package nvidia-cuda-nvrtc for CUDA 13 (LIPSTREAM_SETUP_TESTS=1 scripts/setup.sh puts it into .lipstream/nvrtc)";
+/// `make setup-gpu` fills the first, the set-up of the tests the second.
+const FOLDERS: [&str; 2] = ["cuda", "nvrtc"];
+const CURE: &str = "run `make setup-gpu`";
 
 /// What all programs are compiled with: numbers are to be the CPU's, so nothing is contracted.
 pub(super) const OPTIONS: &[&str] = &["--std=c++17", "--fmad=false"];
@@ -127,7 +129,8 @@ fn check(name: &str, result: sys::nvrtcResult) -> Result<()> {
 fn load() -> Result<()> {
     static THERE: OnceLock<bool> = OnceLock::new();
     let there = THERE.get_or_init(|| {
-        if let Some(folder) = library::unpacked(FOLDER) {
+        let holds = |folder: &PathBuf| folder.join("libnvrtc.so.13").is_file();
+        if let Some(folder) = FOLDERS.into_iter().filter_map(library::unpacked).find(holds) {
             // The compiler looks for its built-in functions by name: they are there already then.
             ["libnvrtc-builtins.so", "libnvrtc.so"].iter().for_each(|name| open(&folder, name));
         }

@@ -1,5 +1,6 @@
 //! Where libonnxruntime is found: `LIPSTREAM_ORT_LIB` (a file or a folder), else `.lipstream/ort` in a folder above
-//! the code that asks (the plugin or the program), else `$XDG_DATA_HOME/lipstream/ort`, else the system's loader.
+//! the code that asks (the plugin or the program), else `$XDG_DATA_HOME/lipstream/ort`, else the system's loader. Where NVIDIA's
+//! driver is, a folder `ort-gpu` in these places comes before `ort`.
 
 use std::{
     ffi::{CStr, OsStr},
@@ -11,6 +12,7 @@ use std::{
 use etcetera::BaseStrategy;
 use ort::environment::Environment;
 
+use super::nvidia;
 use crate::{Error, Result};
 
 const VARIABLE: &str = "LIPSTREAM_ORT_LIB";
@@ -24,22 +26,31 @@ pub fn find() -> Result<PathBuf> {
             Error::invalid(format!("{VARIABLE}: {} holds no libonnxruntime.so; {CURE}", named.display()))
         });
     }
-    let above = above("ort", in_folder);
-    let shared = || in_folder(&etcetera::choose_base_strategy().ok()?.data_dir().join("lipstream/ort"));
-    Ok(above.or_else(shared).unwrap_or_else(|| PathBuf::from("libonnxruntime.so")))
+    let found = kinds(nvidia::driver()).iter().find_map(|name| places(name).find_map(|folder| in_folder(&folder)));
+    Ok(found.unwrap_or_else(|| PathBuf::from("libonnxruntime.so")))
 }
 
-/// The folder `.lipstream/<name>` in a folder above the code that asks.
+/// The folders of the runtimes that serve a machine, best first.
+fn kinds(driver: bool) -> &'static [&'static str] {
+    if driver { &["ort-gpu", "ort"] } else { &["ort"] }
+}
+
+/// The nearest folder of that name.
 pub(crate) fn unpacked(name: &str) -> Option<PathBuf> {
-    above(name, |folder| folder.is_dir().then(|| folder.to_owned()))
+    places(name).find(|folder| folder.is_dir())
 }
 
-/// What the nearest of these folders gives.
-fn above<T>(name: &str, of: impl Fn(&Path) -> Option<T>) -> Option<T> {
-    [own_file(), std::env::current_exe().ok()].into_iter().flatten().find_map(|file| {
-        let file = file.canonicalize().unwrap_or(file);
-        file.ancestors().skip(1).find_map(|dir| of(&dir.join(".lipstream").join(name)))
-    })
+/// Where a folder of that name may be, nearest first: `.lipstream` above the code that asks, then the user's data.
+fn places(name: &str) -> impl Iterator<Item = PathBuf> {
+    let below = PathBuf::from(".lipstream").join(name);
+    let mut places: Vec<PathBuf> = [own_file(), std::env::current_exe().ok()]
+        .into_iter()
+        .flatten()
+        .map(|file| file.canonicalize().unwrap_or(file))
+        .flat_map(|file| file.ancestors().skip(1).map(|dir| dir.join(&below)).collect::<Vec<_>>())
+        .collect();
+    places.extend(etcetera::choose_base_strategy().ok().map(|user| user.data_dir().join("lipstream").join(name)));
+    places.into_iter()
 }
 
 fn in_folder(dir: &Path) -> Option<PathBuf> {
@@ -70,6 +81,7 @@ pub(super) fn environment() -> Result<&'static Environment> {
     static ENVIRONMENT: OnceLock<Result<Environment, String>> = OnceLock::new();
     let made = ENVIRONMENT.get_or_init(|| {
         let path = find().map_err(|e| e.to_string())?;
+        nvidia::preload(&path);
         let fail = |cause: String| format!("ONNX Runtime: {}: {cause}; {CURE}", path.display());
         let builder = ort::init_from(&path).map_err(|e| fail(e.to_string()))?;
         let environment =
@@ -79,4 +91,15 @@ pub(super) fn environment() -> Result<&'static Environment> {
         Ok(environment)
     });
     made.as_ref().map_err(|cause| Error::invalid(cause.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runtime_for_cards_is_taken_where_a_driver_is() {
+        assert_eq!(kinds(true).first(), Some(&"ort-gpu"));
+        assert!(!kinds(false).contains(&"ort-gpu"), "its CUDA provider does not load, and it has no OpenVINO");
+    }
 }

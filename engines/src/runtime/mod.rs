@@ -4,10 +4,12 @@
 //! one [`Precision`], and nothing outside this module knows what an execution provider is.
 
 mod cache;
+pub mod cards;
 mod device;
 pub mod library;
 mod memory;
 mod model;
+pub mod nvidia;
 mod pool;
 mod provider;
 mod session;

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider as _, ExecutionProviderDispatch};
 
-use super::{Device, Options, Precision, Source, cache_dir, session};
+use super::{Device, Options, Precision, Source, cache_dir, nvidia, session};
 use crate::{Error, Result};
 
 /// Whether a device works, and if not, why.
@@ -192,8 +192,12 @@ pub(super) fn dispatch(
 
 pub(super) fn cure(device: Device) -> String {
     match device {
-        Device::Cuda(_) | Device::TensorRt(_) => {
-            "install an onnxruntime with this provider and point LIPSTREAM_ORT_LIB to it, or use device=auto".into()
+        Device::Cuda(_) | Device::TensorRt(_) if !nvidia::driver() => {
+            "install NVIDIA's driver (580 or newer) and run `make setup-gpu`, or use device=auto".into()
+        }
+        Device::Cuda(_) => "run `make setup-gpu`, or use device=auto".into(),
+        Device::TensorRt(_) => {
+            "run `make setup-gpu TENSORRT=FOLDER` with the folder of TensorRT 10, or use device=auto".into()
         }
         _ => "run `make setup`, or use device=auto".into(),
     }
