@@ -61,12 +61,31 @@ fn is_lack_of_memory(message: &str) -> bool {
         .any(|words| message.contains(words))
 }
 
-/// ONNX Runtime's messages run over lines; ours do not.
+/// ONNX Runtime's messages run over lines, and some begin with the place in its source; ours do not.
 pub(super) fn one_line(message: &str) -> String {
     let mut text = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((place, rest)) = text.split_once("[ONNXRuntimeError] : ")
+        && place.starts_with("/onnxruntime_src/")
+    {
+        // A number and the name of the kind come first.
+        text = rest.splitn(3, " : ").last().unwrap_or(rest).to_owned();
+    }
     if let Some((cut, _)) = text.char_indices().nth(300) {
         text.truncate(cut);
         text.push('…');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_begins_with_its_cause() {
+        let place = "/onnxruntime_src/onnxruntime/core/a.cc:2043 Provider& Get()";
+        let said = format!("{place} [ONNXRuntimeError] : 1 : FAIL : Failed to load library libx.so:\n  no file : here");
+        assert_eq!(one_line(&said), "Failed to load library libx.so: no file : here");
+        assert_eq!(one_line("Non-zero status\n code"), "Non-zero status code");
+    }
 }
