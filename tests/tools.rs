@@ -98,6 +98,24 @@ fn what_cards_say_is_measured() {
 }
 
 #[test]
+fn a_runtime_is_told_to_send_nothing_before_it_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = "#include <stdlib.h>\n#include <stdio.h>\n__attribute__((constructor)) static void loaded(void) {
+        const char *set = getenv(\"ORT_DISABLE_TELEMETRY\"); fprintf(stderr, \"telemetry off: %s\\n\", set ? set : \"no\"); }";
+    let (code, library) = (folder.path().join("fake.c"), folder.path().join("libonnxruntime.so"));
+    fs::write(&code, source).unwrap();
+    succeed(Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &code]));
+    let said = |set: Option<&str>| {
+        let mut command = lipstream(folder.path());
+        command.arg("doctor").env("LIPSTREAM_ORT_LIB", &library).env_remove("ORT_DISABLE_TELEMETRY");
+        set.map(|value| command.env("ORT_DISABLE_TELEMETRY", value));
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    assert!(said(None).contains("telemetry off: 1"), "{}", said(None));
+    assert!(said(Some("0")).contains("telemetry off: 0"), "{}", said(Some("0")));
+}
+
+#[test]
 fn set_up_for_cards_refuses_what_cannot_serve() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("version");

@@ -91,6 +91,8 @@ struct Difference {
 }
 
 fn main() -> ExitCode {
+    // SAFETY: the program has one thread yet.
+    unsafe { lipstream_engines::runtime::library::send_nothing() };
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -29,6 +29,8 @@ pub mod untouched;
 pub mod video;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    // SAFETY: plugins are loaded before there are pipelines, whose threads would read the environment.
+    unsafe { lipstream_engines::runtime::library::send_nothing() };
     meta::face::register();
     facetrack::register(plugin)?;
     audioenc::register(plugin)?;

@@ -16,6 +16,7 @@ use super::nvidia;
 use crate::{Error, Result};
 
 const VARIABLE: &str = "LIPSTREAM_ORT_LIB";
+const TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
 const CURE: &str = "run `make setup`, or set LIPSTREAM_ORT_LIB to a libonnxruntime.so of 1.17 or later";
 
 /// The library's file: found on disk, or a bare name for the system's loader.
@@ -51,6 +52,19 @@ fn places(name: &str) -> impl Iterator<Item = PathBuf> {
         .collect();
     places.extend(etcetera::choose_base_strategy().ok().map(|user| user.data_dir().join("lipstream").join(name)));
     places.into_iter()
+}
+
+/// Keeps ONNX Runtime from telling its makers of this machine: builds from 1.31 on write an identifier to the user's cache and look
+/// for a server of Microsoft's when they are loaded, before the program that loads them can refuse. `ORT_DISABLE_TELEMETRY` stays
+/// what it is where somebody has set it.
+///
+/// # Safety
+/// No other thread may read or write the environment meanwhile: to be called as a program or a plugin begins.
+pub unsafe fn send_nothing() {
+    if std::env::var_os(TELEMETRY).is_none() {
+        // SAFETY: the caller's.
+        unsafe { std::env::set_var(TELEMETRY, "1") };
+    }
 }
 
 fn in_folder(dir: &Path) -> Option<PathBuf> {
