@@ -5,7 +5,7 @@
 #
 #   LIPSTREAM_ORT_WHEEL=FILE   take the wheel from FILE in place of the package index
 #   LIPSTREAM_SETUP_TESTS=1    install too what only the tests need: other servers, browsers, players, aiortc and
-#                              pipecat as peers, NVIDIA's NVRTC
+#                              pipecat as peers, NVIDIA's NVRTC, what sdk/js is built with
 #   PIP_INDEX_URL, pip.conf    choose the package index, as for pip
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -188,10 +188,32 @@ install_environment() {
     printf '%s\n' "$wanted" >"$folder/made-from"
 }
 
+# Without them the test of what sdk/js gives is skipped, so nothing ends here.
+install_npm_tools() {
+    local lock=sdk/js/package-lock.json folder=.lipstream/js
+    if cmp -s "$lock" "$folder/made-from"; then
+        say "TypeScript and esbuild: there"
+        return
+    fi
+    say "TypeScript and esbuild: fetching (14 MB)"
+    mkdir -p .lipstream
+    local work
+    work=$(mktemp -d .lipstream/js.XXXXXX)
+    if [ "$(uname -m)" = x86_64 ] && python3 scripts/npm-tools.py "$lock" "$work"; then
+        cp "$lock" "$work/made-from"
+        rm -rf -- "$folder"
+        mv -- "$work" "$folder"
+    else
+        rm -rf -- "$work"
+        say "TypeScript and esbuild could not be had (NPM_CONFIG_REGISTRY chooses another registry): sdk/js is not built in tests"
+    fi
+}
+
 install_test_environments() {
     install_environment aiortc tests/peers/requirements.txt .lipstream/peers "160 MB"
     install_environment pipecat tests/agents/requirements.txt .lipstream/agents "750 MB"
     install_nvrtc
+    install_npm_tools
 }
 
 check_rust() {

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use lipstream::{http, serve::Config};
@@ -181,4 +182,41 @@ fn links_of_the_documentation_lead_somewhere() {
             }
         }
     }
+}
+
+/// What pages load is built from the sources, whose types are those of the server's document.
+#[test]
+fn the_client_of_pages_is_what_its_sources_give() {
+    let folder = tempfile::tempdir().unwrap();
+    let sdk = root().join("sdk/js");
+    let run = |command: &mut Command| {
+        let output = command.current_dir(&sdk).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{said}");
+    };
+    let api = folder.path().join("api.ts");
+    run(Command::new("python3").args(["generate.py", "../../docs/openapi.json"]).arg(&api));
+    let same = fs::read_to_string(&api).unwrap() == fs::read_to_string(sdk.join("src/api.ts")).unwrap();
+    assert!(
+        same,
+        "sdk/js/src/api.ts is not docs/openapi.json: run `sdk/js/generate.py docs/openapi.json sdk/js/src/api.ts`"
+    );
+    let tools = root().join(".lipstream/js");
+    if !tools.is_dir() {
+        println!("skipped: .lipstream/js is missing (LIPSTREAM_SETUP_TESTS=1 scripts/setup.sh)");
+        return;
+    }
+    run(Command::new(tools.join("tsc/lib/tsc")).args(["--noEmit", "--emitDeclarationOnly", "false"]));
+    let built = folder.path().join("lipstream.js");
+    let package: Value = serde_json::from_str(&fs::read_to_string(sdk.join("package.json")).unwrap()).unwrap();
+    let build = package["scripts"]["build"].as_str().unwrap();
+    let options: Vec<&str> = build
+        .split(' ')
+        .skip_while(|word| *word != "esbuild")
+        .skip(1)
+        .filter(|word| !word.starts_with("--outfile"))
+        .collect();
+    run(Command::new(tools.join("esbuild/bin/esbuild")).args(options).arg(format!("--outfile={}", built.display())));
+    let same = fs::read_to_string(&built).unwrap() == fs::read_to_string(sdk.join("dist/lipstream.js")).unwrap();
+    assert!(same, "sdk/js/dist/lipstream.js is not what its sources give: run `npm ci && npm run build` in sdk/js");
 }

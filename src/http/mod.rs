@@ -115,8 +115,9 @@ pub fn router(app: Arc<App>, more: Router) -> Router {
     own.merge(more)
         .fallback(layers::not_found)
         .method_not_allowed_fallback(layers::method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::new(settings.cors_origins.clone()), layers::cors))
         .layer(middleware::from_fn_with_state(access, access::guard))
+        // Around the guard: a page that may ask is to read why it was refused.
+        .layer(middleware::from_fn_with_state(Arc::new(settings.cors_origins.clone()), layers::cors))
         .layer(middleware::from_fn(layers::headers))
         .layer(middleware::from_fn_with_state(app.metrics.clone(), layers::count))
         .layer(layers::catch_panic())

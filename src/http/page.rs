@@ -1,4 +1,4 @@
-//! The operator page: files of `web/`, part of the program.
+//! The operator page: files of `web/`, part of the program; and the client for other pages, built from `sdk/js`.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const PERMISSIONS: &str = "microphone=(self), camera=(self), autoplay=(self)";
 
 /// Path, media type and text of the page's files.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 10] = [
     ("/", HTML, include_str!("../../web/index.html")),
     ("/web/page.css", "text/css; charset=utf-8", include_str!("../../web/page.css")),
     ("/web/page.js", SCRIPT, include_str!("../../web/page.js")),
@@ -26,6 +26,7 @@ const FILES: [(&str, &str, &str); 9] = [
     ("/web/capture.js", SCRIPT, include_str!("../../web/capture.js")),
     ("/web/dialogs.js", SCRIPT, include_str!("../../web/dialogs.js")),
     ("/web/live.js", SCRIPT, include_str!("../../web/live.js")),
+    ("/web/lipstream.js", SCRIPT, include_str!("../../sdk/js/dist/lipstream.js")),
     ("/web/plots.js", SCRIPT, include_str!("../../web/plots.js")),
     ("/web/talk.js", SCRIPT, include_str!("../../web/talk.js")),
 ];

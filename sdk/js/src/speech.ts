@@ -1,0 +1,172 @@
+import type { AgentCommand, AgentEvent } from "./api.js";
+import { Backoff, pause } from "./backoff.js";
+import { LipstreamError } from "./errors.js";
+import type { Session } from "./session.js";
+
+/** Samples a second of what {@link Utterance.write} takes. */
+export const RATE = 24000;
+/** A session of a token ends when its agent has been silent for five minutes. */
+const KEEP_ALIVE = 60_000;
+/** Bytes of sound in one message; the server takes 1 MiB of JSON. */
+const PIECE = 96_000;
+
+/** What a session says of its speech, and `disconnected`, after which it is connected again by itself; what was being spoken is told of no more. */
+export type SpeechEvent = AgentEvent | { type: "disconnected" };
+
+/** A sentence that is spoken as it is made. */
+export interface Utterance {
+  readonly id: string;
+  /** 16-bit samples of one channel at 24 kHz, in pieces of any size; faster than it is spoken, as far as the session's queue holds it. */
+  write(samples: Int16Array | ArrayBuffer): void;
+  /** All of it is written. Resolves when it has been shown: with the milliseconds that were spoken, and why not all of it was. */
+  end(): Promise<{ spokenMs: number; cut?: string }>;
+}
+
+/** Speech over a socket: it is opened when it is first needed, and again when it breaks. */
+export class Speech extends EventTarget {
+  #socket: WebSocket | undefined;
+  #open: Promise<WebSocket> | undefined;
+  readonly #closed = new AbortController();
+  readonly #backoff = new Backoff();
+  /** Who waits for what of which utterance. */
+  readonly #endings = new Map<string, (end: { spokenMs: number; cut?: string }) => void>();
+  #flushed: ((ms: number) => void)[] = [];
+
+  constructor(private readonly session: Session) {
+    super();
+  }
+
+  /** Listens to one kind of event. */
+  on<T extends SpeechEvent["type"]>(type: T, listener: (event: Extract<SpeechEvent, { type: T }>) => void): void {
+    this.addEventListener(type, (event) => listener((event as CustomEvent).detail));
+  }
+
+  /** Opens the socket, so that events come and the first sentence waits for nothing. */
+  async open(): Promise<void> {
+    await this.#connected();
+  }
+
+  /** Begins a sentence. */
+  begin(id: string = crypto.randomUUID()): Utterance {
+    const ended = new Promise<{ spokenMs: number; cut?: string }>((resolve) => this.#endings.set(id, resolve));
+    let sending = this.#connected().then(() => {});
+    sending.catch(() => this.#settle(id, { spokenMs: 0, cut: "disconnected" }));
+    const send = (command: AgentCommand) => {
+      sending = sending.then(() => this.#send(command));
+      sending.catch(() => {});
+    };
+    return {
+      id,
+      write: (samples) => {
+        const bytes = samples instanceof Int16Array
+          ? new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength)
+          : new Uint8Array(samples);
+        // What the caller does with its buffer afterwards is not our matter.
+        const own = bytes.slice();
+        for (let from = 0; from < own.length; from += PIECE) {
+          send({ type: "agent.speak", audio: base64(own.subarray(from, from + PIECE)), event_id: id });
+        }
+      },
+      end: () => {
+        send({ type: "agent.speak_end", event_id: id });
+        return ended;
+      },
+    };
+  }
+
+  /** Throws away what is queued and closes the mouth; gives the milliseconds until it was at rest. */
+  async interrupt(): Promise<number> {
+    await this.#connected();
+    const flushed = new Promise<number>((resolve) => this.#flushed.push(resolve));
+    this.#send({ type: "agent.interrupt" });
+    return flushed;
+  }
+
+  close(): void {
+    this.#closed.abort();
+    this.#socket?.close();
+  }
+
+  #connected(): Promise<WebSocket> {
+    if (this.#closed.signal.aborted) return Promise.reject(new LipstreamError(0, "", "this speech has been closed"));
+    this.#open ??= this.#connect();
+    return this.#open;
+  }
+
+  #connect(): Promise<WebSocket> {
+    const { server, id } = this.session;
+    const url = server.at(`/api/v1/sessions/${encodeURIComponent(id)}/agent`);
+    url.protocol = url.protocol.replace("http", "ws");
+    if (server.token) url.searchParams.set("token", server.token);
+    // A browser sets no headers on a socket: a key goes as a subprotocol.
+    const protocols = ["lipstream", ...(server.key && !server.token ? [`bearer.${base64(utf8(server.key), true)}`] : [])];
+    const socket = new WebSocket(url, protocols);
+    this.#socket = socket;
+    const alive = setInterval(() => this.#send({ type: "session.keep_alive" }), KEEP_ALIVE);
+    return new Promise((resolve, reject) => {
+      let connected = false;
+      socket.onmessage = (message) => {
+        const event = JSON.parse(String(message.data)) as AgentEvent;
+        if (event.type === "session.state_updated" && event.state === "connected") {
+          connected = true;
+          this.#backoff.reset();
+          resolve(socket);
+        }
+        this.#told(event);
+      };
+      socket.onclose = () => {
+        clearInterval(alive);
+        this.#open = undefined;
+        this.#lost();
+        if (!connected) {
+          reject(new LipstreamError(0, "", `the speech socket of session ${id} does not open: no such session, no right to it, or no server`));
+        } else if (!this.#closed.signal.aborted) {
+          this.dispatchEvent(new CustomEvent("disconnected", { detail: { type: "disconnected" } }));
+          void this.#again();
+        }
+      };
+    });
+  }
+
+  async #again(): Promise<void> {
+    while (!this.#closed.signal.aborted && !this.#open) {
+      await pause(this.#backoff.take(), this.#closed.signal);
+      if (!this.#closed.signal.aborted) await this.#connected().catch(() => {});
+    }
+  }
+
+  #send(command: AgentCommand): void {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(command));
+  }
+
+  #told(event: AgentEvent): void {
+    if (event.type === "agent.speak_ended" || event.type === "agent.speak_interrupted") {
+      this.#settle(event.event_id, { spokenMs: event.spoken_ms ?? 0, ...(event.cut ? { cut: event.cut } : {}) });
+    } else if (event.type === "agent.interrupted") {
+      for (const told of this.#flushed.splice(0)) told(event.ms);
+    }
+    this.dispatchEvent(new CustomEvent(event.type, { detail: event }));
+  }
+
+  #settle(id: string, end: { spokenMs: number; cut?: string }): void {
+    this.#endings.get(id)?.(end);
+    this.#endings.delete(id);
+  }
+
+  /** Nothing more is told of what was spoken over a socket that is gone. */
+  #lost(): void {
+    for (const id of [...this.#endings.keys()]) this.#settle(id, { spokenMs: 0, cut: "disconnected" });
+    for (const told of this.#flushed.splice(0)) told(NaN);
+  }
+}
+
+function utf8(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+function base64(bytes: Uint8Array, url = false): string {
+  let text = "";
+  for (let from = 0; from < bytes.length; from += 8192) text += String.fromCharCode(...bytes.subarray(from, from + 8192));
+  const coded = btoa(text);
+  return url ? coded.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "") : coded;
+}
