@@ -6,6 +6,7 @@ mod chromium;
 #[path = "../common/mod.rs"]
 mod common;
 mod firefox;
+mod janus;
 mod wire;
 
 use std::sync::{Mutex, PoisonError};

@@ -79,7 +79,7 @@ var Speech = class extends EventTarget {
     await this.#connected();
   }
   /** Begins a sentence. */
-  begin(id = crypto.randomUUID()) {
+  begin(id = name()) {
     const ended = new Promise((resolve) => this.#endings.set(id, resolve));
     let sending = this.#connected().then(() => {
     });
@@ -181,6 +181,9 @@ var Speech = class extends EventTarget {
     for (const told of this.#flushed.splice(0)) told(NaN);
   }
 };
+function name() {
+  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 function utf8(text) {
   return new TextEncoder().encode(text);
 }
@@ -273,7 +276,7 @@ var Lipstream = class {
   /** A call of the API whose answer is JSON, or nothing. */
   async call(call, parts = {}, request = {}) {
     const [method, path] = call.split(" ");
-    const filled = path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(parts[name] ?? ""));
+    const filled = path.replace(/\{(\w+)\}/g, (_, name2) => encodeURIComponent(parts[name2] ?? ""));
     const response = await this.send(method, filled, request);
     const text = await response.text();
     return text ? JSON.parse(text) : void 0;
@@ -281,7 +284,7 @@ var Lipstream = class {
   /** A request to a path of the server. Throws a {@link LipstreamError} where it is refused or does not get there. */
   async send(method, path, { body, type, query, keepalive, signal } = {}) {
     const url = this.at(path);
-    for (const [name, value] of Object.entries(query ?? {})) url.searchParams.set(name, value);
+    for (const [name2, value] of Object.entries(query ?? {})) url.searchParams.set(name2, value);
     const json = body !== void 0 && isPlain(body);
     const bearer = this.#access.token ?? this.#access.key;
     const headers = new Headers();
@@ -365,7 +368,7 @@ function gathered(peer) {
 function iceServers(header) {
   const links = header?.match(/<[^>]*>[^<]*/g) ?? [];
   return links.filter((link) => /;\s*rel="?ice-server"?/i.test(link)).map((link) => {
-    const value = (name) => new RegExp(`;\\s*${name}="([^"]*)"`, "i").exec(link)?.[1];
+    const value = (name2) => new RegExp(`;\\s*${name2}="([^"]*)"`, "i").exec(link)?.[1];
     const [username, credential] = [value("username"), value("credential")];
     const urls = link.slice(1, link.indexOf(">"));
     return { urls, ...username ? { username } : {}, ...credential ? { credential } : {} };
@@ -604,8 +607,8 @@ var LipstreamAvatar = class extends HTMLElement {
   disconnectedCallback() {
     queueMicrotask(() => this.isConnected || this.#end());
   }
-  attributeChangedCallback(name, before, after) {
-    if (name === "muted") {
+  attributeChangedCallback(name2, before, after) {
+    if (name2 === "muted") {
       this.#video.muted = this.muted;
       if (this.muted) this.#unmute.hidden = true;
     } else if (before !== after) {
@@ -664,8 +667,8 @@ var LipstreamAvatar = class extends HTMLElement {
     this.#note.textContent = note;
     this.#note.hidden = !note;
   }
-  #tell(name, detail) {
-    this.dispatchEvent(new CustomEvent(name, { detail }));
+  #tell(name2, detail) {
+    this.dispatchEvent(new CustomEvent(name2, { detail }));
   }
 };
 

@@ -47,7 +47,7 @@ export class Speech extends EventTarget {
   }
 
   /** Begins a sentence. */
-  begin(id: string = crypto.randomUUID()): Utterance {
+  begin(id: string = name()): Utterance {
     const ended = new Promise<{ spokenMs: number; cut?: string }>((resolve) => this.#endings.set(id, resolve));
     let sending = this.#connected().then(() => {});
     sending.catch(() => this.#settle(id, { spokenMs: 0, cut: "disconnected" }));
@@ -158,6 +158,11 @@ export class Speech extends EventTarget {
     for (const id of [...this.#endings.keys()]) this.#settle(id, { spokenMs: 0, cut: "disconnected" });
     for (const told of this.#flushed.splice(0)) told(NaN);
   }
+}
+
+/** `crypto.randomUUID` is for secure contexts only, and pages of a local network have none. */
+function name(): string {
+  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function utf8(text: string): Uint8Array {
