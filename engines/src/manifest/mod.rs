@@ -4,6 +4,7 @@
 //! manifest states. Errors name the manifest, the key and the cause.
 
 mod cost;
+mod hash;
 mod latent;
 mod package;
 mod schema;

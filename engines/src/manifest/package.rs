@@ -1,19 +1,15 @@
 use std::{
     borrow::Cow,
-    collections::HashMap,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock},
-    time::{SystemTime, UNIX_EPOCH},
+    sync::Arc,
 };
 
 use etcetera::BaseStrategy;
-use parking_lot::Mutex;
 
-use super::{Alternative, Family, Features, FileEntry, Manifest};
+use super::{Alternative, Family, Features, FileEntry, Manifest, hash};
 use crate::{
     Error, Result,
-    digest::{sha256, sha256_of},
+    digest::sha256,
     embedded,
     runtime::{Model, Options, Source},
 };
@@ -214,8 +210,8 @@ impl Package {
         let entry = self.entry(part)?;
         let source = match (&self.store, &entry.data) {
             (Store::Folder(folder), Some(data)) => {
-                self.verify(folder, part, &data.path, &data.sha256)?;
-                self.verify(folder, part, &entry.path, &entry.sha256)?;
+                self.verify(folder, part, (&data.path, &data.sha256), hash::remembered)?;
+                self.verify(folder, part, (&entry.path, &entry.sha256), hash::remembered)?;
                 Source::File(folder.join(&entry.path))
             }
             _ => self.file(part)?.into(),
@@ -226,14 +222,15 @@ impl Package {
         Model::shared(&name, &hash, source, options)
     }
 
-    /// An error unless the file of `part`, and the weights beside it, are what the manifest states.
+    /// An error unless the file of `part`, and the weights beside it, are what the manifest states; all of them is read.
     pub fn check(&self, part: &str) -> Result<()> {
         let entry = self.entry(part)?;
         match &self.store {
             Store::Embedded(_) => self.file(part).map(drop),
             Store::Folder(folder) => {
-                self.verify(folder, part, &entry.path, &entry.sha256)?;
-                entry.data.as_ref().map_or(Ok(()), |data| self.verify(folder, part, &data.path, &data.sha256))
+                self.verify(folder, part, (&entry.path, &entry.sha256), hash::read)?;
+                let weights = entry.data.as_ref();
+                weights.map_or(Ok(()), |data| self.verify(folder, part, (&data.path, &data.sha256), hash::read))
             }
         }
     }
@@ -246,10 +243,23 @@ impl Package {
         })
     }
 
-    /// An error unless a file of the folder has the hash `wanted`; it is read piece by piece.
-    fn verify(&self, folder: &Path, part: &str, path: &str, wanted: &str) -> Result<()> {
+    /// An error unless a file of the folder has the hash `wanted`, as `of` finds it.
+    fn verify(
+        &self,
+        folder: &Path,
+        part: &str,
+        (path, wanted): (&str, &str),
+        of: fn(&Path) -> std::io::Result<String>,
+    ) -> Result<()> {
         let full = folder.join(path);
-        let found = hash(&full).map_err(|e| self.explained(part, &full, Error::io(&full, e)))?;
+        let found = |of: fn(&Path) -> std::io::Result<String>| {
+            of(&full).map_err(|e| self.explained(part, &full, Error::io(&full, e)))
+        };
+        if found(of)? == wanted {
+            return Ok(());
+        }
+        // What is remembered lets a file in; nothing but what is read keeps it out.
+        let found = found(hash::read)?;
         if found == wanted { Ok(()) } else { Err(self.altered(path, wanted, found)) }
     }
 
@@ -352,30 +362,6 @@ impl Package {
     fn sizes(&self) -> impl Iterator<Item = u64> {
         self.manifest.files.keys().map(|part| self.size_of(part))
     }
-}
-
-/// SHA-256 of a file. That of one that has not been written since is known: gigabytes of weights take seconds to read.
-fn hash(path: &Path) -> std::io::Result<String> {
-    /// Device, inode, length, and time of the last change in nanoseconds.
-    type Stamp = (u64, u64, u64, i128);
-    static KNOWN: LazyLock<Mutex<HashMap<PathBuf, (Stamp, String)>>> = LazyLock::new(Default::default);
-    let file = std::fs::File::open(path)?;
-    let meta = file.metadata()?;
-    let changed = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
-    let stamp = (meta.dev(), meta.ino(), meta.len(), changed);
-    if let Some((_, hash)) = KNOWN.lock().get(path).filter(|(known, _)| *known == stamp) {
-        return Ok(hash.clone());
-    }
-    let hash = sha256_of(file)?;
-    // Clocks of file systems are coarse: what changed just now may change again under the same time.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i128);
-    if now - changed > 2_000_000_000 {
-        let mut known = KNOWN.lock();
-        // What was removed since is of no use.
-        known.retain(|path, _| path.exists());
-        known.insert(path.to_owned(), (stamp, hash.clone()));
-    }
-    Ok(hash)
 }
 
 /// Folders in the making have names that begin with a dot.
