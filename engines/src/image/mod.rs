@@ -29,7 +29,7 @@ pub use crop::Crop;
 pub(crate) use crop::{luma, resample, rgb_planar};
 pub use frame::{Format, FrameMut, FrameView, Plane, PlaneMut};
 pub(crate) use lanczos::lanczos;
-pub(crate) use outline::{Feather, covered};
+pub(crate) use outline::{Feather, Inside, covered};
 pub use paste::{PasteReport, paste};
 pub use patch::Patch;
 pub use pixels::PixelBox;

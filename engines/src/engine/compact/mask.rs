@@ -1,7 +1,7 @@
 use super::person::Wanted;
 use crate::{
     geometry::{Point, Rect, landmarks},
-    image::{Feather, covered},
+    image::{Feather, Inside, covered},
 };
 
 /// Width of the feather as a part of the crop's side.
@@ -11,7 +11,7 @@ const FEATHER: f32 = 0.03;
 /// reaches further, with a feather that ends inside.
 pub(super) fn lower_face(side: usize, wanted: &Wanted, current: &[Point]) -> Vec<u8> {
     let radius = ((FEATHER * side as f32 / 2.0).round() as usize).max(1);
-    covered(side, &outline(wanted, current), radius, Feather::Inside)
+    covered(side, &outline(wanted, current), radius, Feather::Inside, Inside::Odd)
 }
 
 /// The box of the pixels that a paste may read, in unit crop coordinates: those under the mask, and around them as far as

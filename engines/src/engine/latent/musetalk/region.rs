@@ -11,7 +11,7 @@
 use crate::{
     engine::latent::blend,
     geometry::{Point, Rect, landmarks},
-    image::{Feather, PixelBox, covered},
+    image::{Feather, Inside, PixelBox, covered},
     manifest::Mask,
 };
 
@@ -76,7 +76,8 @@ pub(super) fn coverage(
     let Some(rect) = face(points) else { return vec![0; side * side] };
     let outline: Vec<Point> = outline(points, mask, &rect, rect.centre().y).into_iter().map(to_crop).collect();
     let feather = FEATHER * inner.height * side as f32;
-    let mut coverage = covered(side, &outline, ((feather / 6.0).round() as usize).max(1), Feather::Across);
+    let radius = ((feather / 6.0).round() as usize).max(1);
+    let mut coverage = covered(side, &outline, radius, Feather::Across, Inside::OneWay);
     let ramp = |distance: f32| {
         let t = (distance * side as f32 / (feather / 2.0)).clamp(0.0, 1.0);
         t * t * (3.0 - 2.0 * t)
@@ -100,7 +101,7 @@ pub(super) fn parsed(points: &[Point], mask: Mask, place: &PixelBox, crop: &Pixe
     let side = crop.size().0.max(1) as f32;
     let outline = outline(points, mask, &rect, rect.y).into_iter();
     let unit = |p: Point| Point::new((p.x - crop.left as f32) / side, (p.y - crop.top as f32) / side);
-    (covered(size, &outline.map(unit).collect::<Vec<_>>(), 0, Feather::Across), size)
+    (covered(size, &outline.map(unit).collect::<Vec<_>>(), 0, Feather::Across, Inside::OneWay), size)
 }
 
 /// The outline of what is put back of the picture in the box `rect`, from row `from` down, in frame pixels: the face without
@@ -223,6 +224,45 @@ mod tests {
         // The jaw reaches further down, the face further out.
         assert!(jaw(200.0, 311.5) > 150 && whole(200.0, 311.5) < 100, "{} {}", jaw(200.0, 311.5), whole(200.0, 311.5));
         assert_eq!((jaw(131.0, 240.0), whole(131.0, 240.0)), (0, 255));
+    }
+
+    /// The level face turned to the left of the picture until its nose stands out beyond the far cheek.
+    fn profile() -> Vec<Point> {
+        let mut points = points();
+        // The far half of the jaw lies near the middle, and rises there to the ear's end.
+        for (k, i) in landmarks::JAW.enumerate().skip(11) {
+            let (sin, cos) = (std::f32::consts::PI * k as f32 / 20.0).sin_cos();
+            points[i] = Point::new(200.0 + 14.0 * cos, 200.0 + 110.0 * sin);
+        }
+        for (i, [x, y]) in
+            NOSE.into_iter().zip([[168.0, 240.0], [170.0, 248.0], [174.0, 252.0], [192.0, 248.0], [200.0, 240.0]])
+        {
+            points[i] = Point::new(x, y);
+        }
+        points
+    }
+
+    #[test]
+    fn of_a_profile_nothing_is_covered_between_the_far_cheek_and_the_nose() {
+        let (points, side) = (profile(), 384);
+        let square = Square::around(&face(&points).unwrap());
+        let place = whole(&points, (640, 480)).unwrap();
+        let crop = blend::crop(&place, blend::EXPAND).unwrap();
+        let (picture, size) = parsed(&points, Mask::Face, &place, &crop);
+        let live = coverage(&points, Mask::Face, (side, &square.inner), |p| square.to_crop.apply(p));
+        for (p, inside) in
+            [((182.0, 235.0), false), ((178.0, 244.0), false), ((225.0, 270.0), true), ((195.0, 275.0), true)]
+        {
+            let p = Point::new(p.0, p.1);
+            let at = square.to_crop.apply(p) * side as f32;
+            let covered = live[at.y as usize * side + at.x as usize];
+            let to = |v: f32, from: i32| ((v - from as f32) / crop.size().0 as f32 * size as f32) as usize;
+            let seen = picture[to(p.y, crop.top) * size + to(p.x, crop.left)];
+            assert!(
+                if inside { covered > 200 && seen == 255 } else { covered < 60 && seen == 0 },
+                "{p:?}: {covered} {seen}"
+            );
+        }
     }
 
     #[test]
