@@ -100,6 +100,7 @@ fn picture(shift: f32) -> Picture {
 /// One stream of a moving face.
 struct Stream {
     engine: Arc<dyn Engine>,
+    seed: u64,
     actor: Box<dyn Actor>,
     frame: usize,
     gathered: usize,
@@ -108,7 +109,7 @@ struct Stream {
 impl Stream {
     fn new(engine: &Arc<dyn Engine>, seed: u64) -> Self {
         let actor = engine.clone().actor(seed, &Sampling::default()).unwrap();
-        Self { engine: engine.clone(), actor, frame: 0, gathered: 0 }
+        Self { engine: engine.clone(), seed, actor, frame: 0, gathered: 0 }
     }
 
     fn face(&self) -> Face {
@@ -285,11 +286,55 @@ fn streams_share_batches_and_do_not_change_each_other() {
     let works: Vec<Work> = tickets.into_iter().map(|ticket| ticket.wait(None).unwrap()).collect();
     let counts: Vec<_> = worker.stats().stages.iter().map(|stage| (stage.batches, stage.items)).collect();
     assert_eq!(counts, [(1, 2), (2, 4), (1, 2)]);
-    for (work, alone) in works.iter().zip(&alone) {
-        let together = by_frame(work.tensor(LATENT).unwrap());
-        let far = together.iter().flatten().zip(alone.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(far < 1e-3, "{far}");
+    // To the last bit, since a processor evaluates each clip on its own.
+    for ((work, alone), stream) in works.into_iter().zip(&alone).zip(&mut streams) {
+        assert!(by_frame(work.tensor(LATENT).unwrap()) == *alone);
+        let mut by_itself = Stream::new(&engine, stream.seed);
+        let (_, alone) = by_itself.clip(4);
+        for (together, alone) in stream.actor.parts(work).unwrap().into_iter().zip(alone) {
+            assert!(stream.shown(together).pixels == by_itself.shown(alone).pixels);
+        }
     }
+}
+
+/// `None` where there is no such device.
+fn compiled(package: &Package) -> Option<(Options, Arc<dyn Engine>)> {
+    let options = Options { device: Device::OpenVino, ..Options::default() };
+    match engine::load(package, &options) {
+        Ok(engine) => Some((options, engine)),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn short_clips_need_no_programs_of_their_own() {
+    let home = tempfile::tempdir().unwrap();
+    let package = package(home.path(), |text| text);
+    let Some((options, engine)) = compiled(&package) else { return };
+    engine.stages().iter().for_each(|stage| stage.warm_up().unwrap());
+    let programs = || ["encoder", "unet", "decoder"].map(|part| package.network(part, &options).unwrap().programs());
+    let before = programs();
+    assert_eq!(before[1], 1);
+    let mut stream = Stream::new(&engine, 5);
+    // Before there is a past, with one, and of faces that were lost.
+    for frames in [4, 4, 1, 3, 2] {
+        let (latents, parts) = stream.clip(frames);
+        assert!(latents.iter().flatten().all(|v| v.is_finite()));
+        parts.into_iter().for_each(|part| drop(stream.shown(part)));
+    }
+    assert_eq!(programs(), before);
+    // A clip whose last frame stays is what a short one is taken for.
+    let on_cpu = engine::load(&package, &cpu()).unwrap();
+    let short = Stream::new(&engine, 7).clip(4).0;
+    let far = |clip: &[Vec<f32>]| {
+        let apart = short.iter().flatten().zip(clip.iter().flatten()).map(|(a, b)| (a - b).abs());
+        apart.fold(0.0, f32::max)
+    };
+    let plain = Stream::new(&on_cpu, 7).clip(4).0;
+    assert!(far(&plain) > 1e-3, "norms over eight frames are not those over four");
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! Stages: one batched evaluation of a network each.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use super::work::Work;
 use crate::{
     Error, Result,
     runtime::{Input, Model, Tensor},
 };
+
+/// What our importer calls the first dimension of its networks.
+const BATCH: &str = "batch";
 
 /// What an evaluation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,40 +132,10 @@ impl NetworkStage {
     }
 
     /// The same for rows that do not look at each other: a batch is evaluated in pieces of at most so many, so that its values
-    /// take no more memory than those of a piece. Batches are not padded.
+    /// take no more memory than those of a piece. Batches are not padded; pieces are where the device compiles a program for
+    /// each shape.
     pub fn in_pieces(self, rows: usize) -> Self {
         Self { piece: Some(rows.max(1)), ..self }
-    }
-
-    /// One evaluation, or one after another.
-    fn evaluate(&self, stacked: &[Stacked], rows: usize) -> Result<Vec<Tensor>> {
-        let piece = self.piece.unwrap_or(rows).max(1);
-        let mut whole: Vec<Tensor> = Vec::new();
-        for from in (0..rows.max(1)).step_by(piece) {
-            let count = piece.min(rows - from);
-            let part = |tensor: &Stacked| {
-                let row = tensor.data.len() / rows.max(1);
-                let shape = std::iter::once(count).chain(tensor.shape.iter().skip(1).copied()).collect();
-                (shape, from * row..(from + count) * row)
-            };
-            let parts: Vec<(Vec<usize>, _)> = stacked.iter().map(part).collect();
-            let inputs = self.input_ports.iter().zip(stacked.iter().zip(&parts));
-            let inputs: Vec<Input> = inputs
-                .map(|(name, (tensor, (shape, range)))| Input { name, shape, data: &tensor.data[range.clone()] })
-                .collect();
-            let outputs = self.model.run(&inputs)?;
-            if whole.is_empty() {
-                whole = outputs;
-                continue;
-            }
-            for (whole, output) in whole.iter_mut().zip(outputs) {
-                whole.data.extend_from_slice(&output.data);
-                if let Some(rows) = whole.shape.first_mut() {
-                    *rows += output.shape.first().copied().unwrap_or(0);
-                }
-            }
-        }
-        Ok(whole)
     }
 
     /// The same for a network whose ports have names of their own.
@@ -201,7 +174,8 @@ impl Stage for NetworkStage {
             .iter()
             .map(|name| stack(batch.iter().map(|work| work.tensor(name)), padded))
             .collect::<Result<_>>()?;
-        let mut outputs = self.evaluate(&stacked, padded)?;
+        let ports: Vec<(&str, &Stacked)> = self.input_ports.iter().map(String::as_str).zip(&stacked).collect();
+        let mut outputs = evaluate(&self.model, &ports, padded, self.piece)?;
         for (name, port) in self.outputs.iter().zip(&self.output_ports) {
             let output = taken(&self.model, &mut outputs, port)?;
             if let [work] = &mut *batch
@@ -226,8 +200,43 @@ impl Stage for NetworkStage {
     }
 
     fn warm_up(&self) -> Result<()> {
-        warm_up(&self.model, &self.open)
+        warm_up(&self.model, &self.open, self.piece)
     }
+}
+
+/// One evaluation of `rows` rows, or one after another of at most `piece`.
+pub(super) fn evaluate(
+    model: &Model,
+    ports: &[(&str, &Stacked)],
+    rows: usize,
+    piece: Option<usize>,
+) -> Result<Vec<Tensor>> {
+    let mut whole: Vec<Tensor> = Vec::new();
+    for from in (0..rows.max(1)).step_by(piece.unwrap_or(rows).max(1)) {
+        let count = piece.unwrap_or(rows).min(rows - from);
+        let padded = piece.map_or(count, |piece| piece_size(model, count, piece));
+        let parts: Vec<Stacked> =
+            ports.iter().map(|(_, tensor)| tensor.part(from..from + count, rows, padded)).collect();
+        let inputs = ports.iter().zip(&parts);
+        let inputs: Vec<Input> =
+            inputs.map(|((name, _), part)| Input { name, shape: &part.shape, data: &part.data }).collect();
+        let mut outputs = model.run(&inputs)?;
+        for output in outputs.iter_mut().filter(|output| output.shape.first() == Some(&padded)) {
+            output.data.truncate(output.data.len() / padded.max(1) * count);
+            output.shape[0] = count;
+        }
+        if whole.is_empty() {
+            whole = outputs;
+            continue;
+        }
+        for (whole, output) in whole.iter_mut().zip(outputs) {
+            whole.data.extend_from_slice(&output.data);
+            if let Some(rows) = whole.shape.first_mut() {
+                *rows += output.shape.first().copied().unwrap_or(0);
+            }
+        }
+    }
+    Ok(whole)
 }
 
 /// Rows of an item's tensor `name`.
@@ -244,6 +253,19 @@ pub(super) fn padded(sizes: &[usize], rows: usize) -> usize {
 pub(super) struct Stacked<'a> {
     pub shape: Vec<usize>,
     pub data: Cow<'a, [f32]>,
+}
+
+impl Stacked<'_> {
+    /// Some of its `rows` rows, and zeros up to `padded`; what is not padded is lent.
+    fn part(&self, range: Range<usize>, rows: usize, padded: usize) -> Stacked<'_> {
+        let row = self.data.len() / rows.max(1);
+        let shape = std::iter::once(padded).chain(self.shape.iter().skip(1).copied()).collect();
+        let mut data = Cow::Borrowed(&self.data[range.start * row..range.end * row]);
+        if padded * row > data.len() {
+            data.to_mut().resize(padded * row, 0.0);
+        }
+        Stacked { shape, data }
+    }
 }
 
 /// Tensors one after another along the first dimension, and zeros up to `padded` rows; one that fills them is lent.
@@ -277,11 +299,29 @@ fn short(model: &Model, name: &str) -> Error {
     Error::Runtime { model: model.name().into(), cause: format!("gave no whole output `{name}`") }
 }
 
-/// Runs a model once on zeros; the dimensions that it leaves open are as large as `open` says of their names, or 1.
-pub(super) fn warm_up(model: &Model, open: &[(&'static str, usize)]) -> Result<()> {
-    let size = |name: &str| open.iter().find(|(known, _)| *known == name).map_or(1, |(_, size)| *size);
-    let zeros = model.example(size, || 0.0)?;
-    let inputs: Vec<Input> =
-        zeros.iter().map(|(name, zeros)| Input { name, shape: &zeros.shape, data: &zeros.data }).collect();
-    model.run(&inputs).map(drop)
+/// Rows that a piece of `count` rows, at most `piece`, is evaluated as: a device that compiles a program for each shape has few.
+fn piece_size(model: &Model, count: usize, piece: usize) -> usize {
+    if model.device().wants_fixed_shapes() { count.next_power_of_two().min(piece) } else { count }
+}
+
+/// Runs a model on zeros; the dimensions that it leaves open are as large as `open` says of their names, or 1. Where the device
+/// compiles a program for each shape, once for each size of a piece of at most `piece` rows.
+pub(super) fn warm_up(model: &Model, open: &[(&'static str, usize)], piece: Option<usize>) -> Result<()> {
+    let mut sizes: Vec<usize> =
+        (1..=piece.unwrap_or(1)).map(|count| piece_size(model, count, piece.unwrap_or(1))).collect();
+    sizes.dedup();
+    if !model.device().wants_fixed_shapes() {
+        sizes.truncate(1);
+    }
+    for rows in sizes {
+        let size = |name: &str| match name {
+            BATCH => rows,
+            _ => open.iter().find(|(known, _)| *known == name).map_or(1, |(_, size)| *size),
+        };
+        let zeros = model.example(size, || 0.0)?;
+        let inputs: Vec<Input> =
+            zeros.iter().map(|(name, zeros)| Input { name, shape: &zeros.shape, data: &zeros.data }).collect();
+        model.run(&inputs)?;
+    }
+    Ok(())
 }

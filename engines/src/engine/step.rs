@@ -4,12 +4,12 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     known::{go_on, put_back, record},
-    stage::{Stacked, Stage, StageKind, padded, rows, stack, taken, warm_up},
+    stage::{Stacked, Stage, StageKind, evaluate, padded, rows, stack, taken, warm_up},
     work::Work,
 };
 use crate::{
     Error, Result,
-    runtime::{Input, Model},
+    runtime::{Model, Tensor},
     schedule::Step,
 };
 
@@ -25,6 +25,8 @@ pub struct Feed {
     pub port: String,
     /// Whether it is left out (zeros) where guidance asks without condition.
     pub condition: bool,
+    /// Which dimension counts the frames of a clip, of a network that takes clips.
+    pub frames: Option<usize>,
 }
 
 /// A denoiser: inputs as its feeds say, among them [`LATENT`], and `timestep` `[B]`; an output of the latent's shape. Of an
@@ -38,12 +40,21 @@ pub struct StepStage {
     sizes: Vec<usize>,
     /// Sizes of dimensions that it leaves open, by their names; 1 of others.
     open: Vec<(&'static str, usize)>,
+    /// Most rows of one evaluation.
+    piece: Option<usize>,
+    /// Frames that a clip is made at least as long as.
+    frames: usize,
 }
 
 impl StepStage {
     /// A network with the ports `latent`, `conditions` and `prediction`.
     pub fn new(model: Arc<Model>, conditions: &[&'static str], sizes: Vec<usize>) -> Self {
-        let feed = |name: &'static str| Feed { tensors: vec![name], port: name.into(), condition: name != LATENT };
+        let feed = |name: &'static str| Feed {
+            tensors: vec![name],
+            port: name.into(),
+            condition: name != LATENT,
+            frames: None,
+        };
         let feeds = [LATENT].into_iter().chain(conditions.iter().copied()).map(feed).collect();
         Self::with_feeds(model, feeds, PREDICTION, sizes)
     }
@@ -51,7 +62,19 @@ impl StepStage {
     /// One whose ports have names of their own. The first feed begins with the latent.
     pub fn with_feeds(model: Arc<Model>, feeds: Vec<Feed>, output: &str, sizes: Vec<usize>) -> Self {
         let tensors = feeds.iter().flat_map(|feed| feed.tensors.iter().copied()).collect();
-        Self { model, feeds, output: output.into(), tensors, sizes, open: Vec::new() }
+        Self { model, feeds, output: output.into(), tensors, sizes, open: Vec::new(), piece: None, frames: 0 }
+    }
+
+    /// The same, evaluated in pieces of at most so many rows. What a row becomes does not depend on those beside it then, to the
+    /// last bit: products of matrices of other sizes add up in another order.
+    pub(super) fn in_pieces(self, rows: usize) -> Self {
+        Self { piece: Some(rows.max(1)), ..self }
+    }
+
+    /// The same for a device that compiles a program for each shape: a clip of fewer frames is evaluated as one of so many whose
+    /// last frame stays.
+    pub(super) fn with_frames(self, frames: usize) -> Self {
+        Self { frames, ..self }
     }
 
     /// The same for a network that leaves dimensions besides the batch open: their names, and the sizes that they have as a
@@ -89,9 +112,10 @@ impl Stage for StepStage {
         let guided: Vec<usize> = (0..batch.len()).filter(|i| steps[*i].guidance != 1.0).collect();
         // First all with their conditions, then the guided ones again without.
         let order = || (0..batch.len()).chain(guided.iter().copied());
-        let padded = padded(&self.sizes, order().map(|i| rows[i]).sum());
+        let total = order().map(|i| rows[i]).sum();
+        let padded = if self.piece.is_some() { total } else { padded(&self.sizes, total) };
         let conditioned: usize = rows.iter().sum();
-        let mut tensors = Vec::with_capacity(self.feeds.len());
+        let (mut tensors, mut own_frames) = (Vec::with_capacity(self.feeds.len()), None);
         for feed in &self.feeds {
             let mut stacked = match feed.tensors[..] {
                 [name] => stack(order().map(|i| batch[i].tensor(name)), padded)?,
@@ -101,19 +125,26 @@ impl Stage for StepStage {
                 let row = stacked.data.len() / padded.max(1);
                 stacked.data.to_mut()[conditioned * row..].fill(0.0);
             }
+            if let Some((axis, count)) = feed.frames.and_then(|axis| Some((axis, *stacked.shape.get(axis)?)))
+                && (1..self.frames).contains(&count)
+            {
+                stacked.data = of_length(&stacked.shape, &stacked.data, axis, self.frames).into();
+                stacked.shape[axis] = self.frames;
+                // The first one has the latent's dimensions.
+                own_frames.get_or_insert((axis, count));
+            }
             tensors.push(stacked);
         }
         let mut timesteps: Vec<f32> = order().flat_map(|i| std::iter::repeat_n(steps[i].timestep, rows[i])).collect();
         timesteps.resize(padded, 0.0);
-        let shape = [padded];
-        let mut inputs: Vec<Input> = self
-            .feeds
-            .iter()
-            .zip(&tensors)
-            .map(|(feed, tensor)| Input { name: &feed.port, shape: &tensor.shape, data: &tensor.data })
-            .collect();
-        inputs.push(Input { name: TIMESTEP, shape: &shape, data: &timesteps });
-        let mut prediction = taken(&self.model, &mut self.model.run(&inputs)?, &self.output)?.data;
+        let mut ports: Vec<(&str, &Stacked)> = self.feeds.iter().map(|feed| feed.port.as_str()).zip(&tensors).collect();
+        let timesteps = Stacked { shape: vec![padded], data: timesteps.into() };
+        ports.push((TIMESTEP, &timesteps));
+        let mut prediction = taken(&self.model, &mut evaluate(&self.model, &ports, padded, self.piece)?, &self.output)?;
+        if let Some((axis, count)) = own_frames.filter(|(axis, _)| *axis < prediction.shape.len()) {
+            prediction = Tensor { data: of_length(&prediction.shape, &prediction.data, axis, count), ..prediction };
+        }
+        let mut prediction = prediction.data;
         let row =
             batch.first().and_then(|work| work.get(LATENT)).map_or(0, |latent| latent.data.len() / rows[0].max(1));
         if prediction.len() != padded * row {
@@ -140,8 +171,16 @@ impl Stage for StepStage {
     }
 
     fn warm_up(&self) -> Result<()> {
-        warm_up(&self.model, &self.open)
+        warm_up(&self.model, &self.open, self.piece)
     }
+}
+
+/// A tensor as if its dimension `axis` had `length` places: the first ones, and the last one again where there are not as many.
+fn of_length(shape: &[usize], data: &[f32], axis: usize, length: usize) -> Vec<f32> {
+    let inner: usize = shape[axis + 1..].iter().product();
+    let places = data.chunks_exact((shape[axis] * inner).max(1));
+    let at = |whole: &'_ [f32], k: usize| whole[k.min(shape[axis] - 1) * inner..][..inner].to_vec();
+    places.flat_map(|whole| (0..length).flat_map(move |k| at(whole, k))).collect()
 }
 
 /// Moves a prediction away from that without condition (Ho and Salimans 2022, arXiv 2207.12598).
@@ -198,11 +237,21 @@ fn joined<'a>(items: impl Iterator<Item = &'a Work>, names: &[&'static str], pad
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::Noise, runtime::Tensor};
+    use crate::engine::Noise;
 
     fn tensor(shape: &[usize], from: f32) -> Tensor {
         let count: usize = shape.iter().product();
         Tensor { shape: shape.to_vec(), data: (0..count).map(|i| from + i as f32).collect() }
+    }
+
+    #[test]
+    fn a_clip_is_lengthened_by_its_last_frame_and_cut_again() {
+        // Two rows of one channel with three frames of two numbers.
+        let data: Vec<f32> = (0..12).map(|v| v as f32).collect();
+        let longer = of_length(&[2, 1, 3, 2], &data, 2, 5);
+        assert_eq!(longer[..10], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 4.0, 5.0, 4.0, 5.0]);
+        assert_eq!((longer.len(), longer[10]), (20, 6.0));
+        assert_eq!(of_length(&[2, 1, 5, 2], &longer, 2, 3), data);
     }
 
     #[test]

@@ -185,6 +185,11 @@ impl Model {
         self.options.device
     }
 
+    /// Programs that it has compiled and keeps, idle ones: one for all shapes, or one for each that it was run with.
+    pub fn programs(&self) -> usize {
+        self.sessions.idle()
+    }
+
     /// Runs that the device takes at a time.
     pub fn at_a_time(&self) -> usize {
         provider::at_a_time(&self.options)

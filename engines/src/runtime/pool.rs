@@ -31,6 +31,11 @@ impl<T> Pool<T> {
         self.shelves.lock().entry(shapes).or_insert_with(Shelf::empty).idle.push(program);
     }
 
+    /// Programs that nobody uses now.
+    pub fn idle(&self) -> usize {
+        self.shelves.lock().values().map(|shelf| shelf.idle.len()).sum()
+    }
+
     /// Lets `run` use a program for `shapes`: an idle one, a new one, or where there are as many as may be the next that is
     /// put back.
     pub fn with<R, E>(

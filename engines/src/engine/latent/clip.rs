@@ -1,12 +1,12 @@
 use super::{
-    coder::{CHANNELS, Decode, EPSILON, Encode, FACTOR, LATENTS, PICTURES, PIXELS},
+    coder::{CHANNELS, Decode, EPSILON, Encode, FACTOR, LATENTS, PICTURES, PIXELS, opened},
     mask,
 };
 use crate::{
     Error, Result,
     engine::{Clip, Feed, KNOWN, LATENT, Noise, Stage, StepStage, TRAIL, Then, Work, pass_through},
     manifest::{LatentSyncSection, Package},
-    runtime::{Options, Tensor},
+    runtime::{Device, Options, Tensor},
     schedule::Schedule,
 };
 
@@ -96,16 +96,25 @@ impl ClipStages {
         let LatentSyncSection { side, latent_scale, decoder, sound, .. } = section(package)?;
         let sound = [sound.moments * sound.states, sound.width];
         let feeds = vec![
-            Feed { tensors: vec![LATENT, CONDITION], port: "sample".into(), condition: false },
-            Feed { tensors: vec![SOUND], port: "audio".into(), condition: true },
+            Feed { tensors: vec![LATENT, CONDITION], port: "sample".into(), condition: false, frames: Some(2) },
+            Feed { tensors: vec![SOUND], port: "audio".into(), condition: true, frames: Some(1) },
         ];
         let unet = package.network("unet", options)?;
         let lanes = unet.at_a_time();
         let pictures = CLIPS.iter().map(|clips| 2 * clips * clip.hop).collect();
         // Guidance asks for two clips at a time.
         let steps = [1].into_iter().chain(CLIPS.map(|clips| 2 * clips)).collect();
-        let open = [("frames", clip.frames), ("latent_height", side / FACTOR), ("latent_width", side / FACTOR)];
-        let denoise = StepStage::with_feeds(unet, feeds, "noise", steps).with_open(&open);
+        let device = unet.device();
+        let frames = if device == Device::Cpu { 1 } else { clip.frames };
+        let open: Vec<_> = opened(*side, device).into_iter().chain([("frames", frames)]).collect();
+        let mut denoise = StepStage::with_feeds(unet, feeds, "noise", steps).with_open(&open);
+        if !matches!(device, Device::Cuda(_)) {
+            denoise = denoise.in_pieces(1);
+        }
+        // The published program's last clip is as short as it is.
+        if device.wants_fixed_shapes() && !package.is_exact() {
+            denoise = denoise.with_frames(clip.frames);
+        }
         let encode = Encode::new(package.network("encoder", options)?, *latent_scale, *side, pictures);
         let decode = Decode::load(package, options, *decoder, *latent_scale, *side, CLIPS.to_vec())?;
         Ok(Self {

@@ -5,7 +5,7 @@ use crate::{
     Error, Result,
     engine::{KNOWN, LATENT, NetworkStage, Stage, StageKind, Work},
     manifest::{self, Package},
-    runtime::{Model, Options, Tensor},
+    runtime::{Device, Model, Options, Tensor},
 };
 
 /// Pictures to be encoded, `[n, 3, side, side]`, RGB in -1..1.
@@ -25,10 +25,24 @@ const LOG_VARIANCE: &str = "logvar";
 /// Latents as the decoder sees them.
 const PLAIN: &str = "plain";
 
-/// The dimensions that our networks of pictures leave open, for pictures of `side` pixels.
-pub(super) fn opened(side: usize) -> [(&'static str, usize); 4] {
+/// Pixels of a side of the smallest picture that all networks of pictures take: the U-Nets halve its latents three times.
+const SMALLEST: usize = 8 * FACTOR;
+
+/// Most pictures of one evaluation where a program is compiled for each number of them.
+const PICTURES_COMPILED: usize = 4;
+
+/// The dimensions that our networks of pictures leave open, as they are tried before the first picture of `side` pixels: as large
+/// where the device compiles or chooses by them, and small on a processor, where a whole clip takes as long as ever.
+pub(super) fn opened(side: usize, device: Device) -> [(&'static str, usize); 4] {
+    let side = if device == Device::Cpu { side.min(SMALLEST) } else { side };
     let latents = side / FACTOR;
     [("height", side), ("width", side), ("latent_height", latents), ("latent_width", latents)]
+}
+
+/// Pictures of `side` pixels of one evaluation; few where every number of them is a program that is compiled.
+fn pieces(side: usize, device: Device) -> usize {
+    let most = pictures_at_a_time(side);
+    if device.wants_fixed_shapes() { most.min(PICTURES_COMPILED) } else { most }
 }
 
 /// Pixels to latents: a sample of the posterior that the encoder gives (Kingma and Welling 2013, arXiv 1312.6114), scaled.
@@ -40,8 +54,9 @@ pub(super) struct Encode {
 impl Encode {
     /// `side` is that of its pictures as a rule; `sizes` are pictures.
     pub(super) fn new(model: Arc<Model>, scale: f32, side: usize, sizes: Vec<usize>) -> Self {
+        let (open, pieces) = (opened(side, model.device()), pieces(side, model.device()));
         let network = NetworkStage::new(StageKind::Encode, model, &[PIXELS], &[MEAN, LOG_VARIANCE], sizes);
-        Self { network: network.with_open(&opened(side)).in_pieces(pictures_at_a_time(side)), scale }
+        Self { network: network.with_open(&open).in_pieces(pieces), scale }
     }
 }
 
@@ -109,10 +124,11 @@ impl Decode {
     }
 
     fn new(model: Arc<Model>, scale: f32, side: usize, sizes: Vec<usize>) -> Self {
+        let (open, pieces) = (opened(side, model.device()), pieces(side, model.device()));
         let network = NetworkStage::new(StageKind::Decode, model, &[PLAIN], &[PICTURES], Vec::new())
             .with_ports(&["latents".into()], &["pixels".into()])
-            .with_open(&opened(side))
-            .in_pieces(pictures_at_a_time(side));
+            .with_open(&open)
+            .in_pieces(pieces);
         Self { network, scale, sizes }
     }
 }

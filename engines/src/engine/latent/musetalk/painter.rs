@@ -43,10 +43,11 @@ impl Painter {
         let unet = package.network("unet", options)?;
         unet.expect_input(SOUND, &sound)?;
         let lanes = unet.at_a_time();
+        let open = opened(*side, unet.device());
         let pictures = batch_sizes.iter().map(|faces| 2 * faces).collect();
         let encode = Encode::new(package.network("encoder", options)?, *latent_scale, *side, pictures);
         let paint = NetworkStage::new(StageKind::Forward, unet, &[FACES, SOUND], &[PAINTED], batch_sizes.clone())
-            .with_open(&opened(*side));
+            .with_open(&open);
         let decode = Decode::load(package, options, *decoder, *latent_scale, *side, batch_sizes.clone())?;
         let stages: Vec<Box<dyn Stage>> =
             vec![Box::new(Then::new(encode, join)), Box::new(Then::new(paint, hand_on)), Box::new(decode)];
