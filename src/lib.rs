@@ -16,6 +16,7 @@ pub mod http;
 pub mod jobs;
 pub mod link;
 pub mod live;
+pub mod marks;
 pub mod media;
 pub mod memory;
 pub mod metrics;

@@ -115,6 +115,36 @@ fn a_runtime_is_told_to_send_nothing_before_it_is_loaded() {
     assert!(said(Some("0")).contains("telemetry off: 0"), "{}", said(Some("0")));
 }
 
+/// ffmpeg reads the user data of the pictures and the metadata.
+#[test]
+fn streams_say_that_a_machine_made_a_part_of_them() {
+    let source = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia";
+    let read = |service: &service::Service| {
+        let mut command = Command::new("ffmpeg");
+        command.args(["-nostdin", "-hide_banner", "-rw_timeout", "20000000", "-t", "1", "-i"]);
+        command.arg(format!("{}/demo/synced", service.rtmp)).args(["-an", "-vf", "showinfo", "-f", "null", "-"]);
+        String::from_utf8_lossy(&succeed(&mut command).stderr).into_owned()
+    };
+    let marked = service::Service::start("");
+    assert_eq!(marked.session("demo")["marks"], serde_json::json!(["h264-sei", "rtmp-metadata", "whep-header"]));
+    let said = read(&marked);
+    let metadata = said.lines().find(|line| line.trim_start().starts_with("digitalsourcetype"));
+    assert!(metadata.is_some_and(|line| line.contains(source)), "{said}");
+    let ours = said.split("UUID=a963d8d7-e9d1-43c3-a26a-8c6227f49825").nth(1).unwrap_or_else(|| panic!("{said}"));
+    let data = ours.split("User Data=").nth(1).unwrap().lines().next().unwrap();
+    let hex: String = data.chars().take_while(char::is_ascii_hexdigit).collect();
+    let bytes: Vec<u8> = (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
+    let stated: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!((&stated["engine"], &stated["digital_source_type"]), (&"compact".into(), &source.into()), "{stated}");
+    assert!(stated["generator"].as_str().unwrap().starts_with("lipstream "), "{stated}");
+    drop(marked);
+
+    let plain = service::Service::start_with("", &[("LIPSTREAM_MARKS_STREAMS", "false")]);
+    assert_eq!(plain.session("demo")["marks"], serde_json::json!([]));
+    let said = read(&plain);
+    assert!(said.contains("frame=") && !said.contains("a963d8d7") && !said.contains(source), "{said}");
+}
+
 #[test]
 fn set_up_for_cards_refuses_what_cannot_serve() {
     let folder = tempfile::tempdir().unwrap();

@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 const PREFLIGHT: &str = "3600";
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
 /// What WHIP and WHEP clients read (RFC 9725).
-const EXPOSED: &str = "Location, Link, ETag, Accept-Patch, Accept-Post";
+const EXPOSED: &str = "Location, Link, ETag, Accept-Patch, Accept-Post, X-Digital-Source-Type";
 
 pub async fn not_found(uri: Uri) -> Problem {
     Problem::not_found(format!("there is nothing at {}; /openapi.json lists what there is", uri.path()))

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use super::{Codec, Packet, Viewer};
+use crate::marks::Statement;
 
 /// Packets that a slow viewer may be behind before it skips to the next key frame; about 8 s at 25 fps with sound.
 const BACKLOG: usize = 1024;
@@ -37,6 +38,8 @@ pub struct Outlet {
     next_viewer: AtomicU64,
     /// Least bit rate, in bit/s, to which a viewer's bandwidth may bring a video encoder.
     floor: u32,
+    /// What every key frame of H.264 says.
+    statement: Option<Statement>,
 }
 
 #[derive(Default)]
@@ -52,13 +55,15 @@ struct State {
 }
 
 impl Outlet {
-    pub fn new(floor: u32) -> Arc<Self> {
+    /// `statement` is what its streams are marked by.
+    pub fn new(floor: u32, statement: Option<Statement>) -> Arc<Self> {
         let state = State { unwatched: Some(Instant::now()), ..State::default() };
         Arc::new(Self {
             packets: broadcast::Sender::new(BACKLOG),
             state: Mutex::new(state),
             next_viewer: AtomicU64::new(0),
             floor,
+            statement,
         })
     }
 
@@ -91,12 +96,20 @@ impl Outlet {
         let _ = self.packets.send(end);
     }
 
+    /// Whether its streams are marked.
+    pub fn is_marked(&self) -> bool {
+        self.statement.is_some()
+    }
+
     pub fn is_closed(&self) -> bool {
         self.state.lock().closed
     }
 
     /// A packet of the running graph, for everyone who watches its codec.
-    pub fn publish(&self, packet: Packet) {
+    pub fn publish(&self, mut packet: Packet) {
+        if let Some(statement) = self.statement.as_ref().filter(|_| packet.codec == Codec::H264 && packet.key) {
+            packet.data = statement.marked(&packet.data);
+        }
         let _ = self.packets.send(packet);
     }
 

@@ -133,6 +133,10 @@ impl Feed {
         }
     }
 
+    fn is_marked(&self) -> bool {
+        self.viewer.outlet().is_marked()
+    }
+
     fn header(&self) -> Option<bytes::Bytes> {
         self.viewer.outlet().header(Codec::Aac)
     }

@@ -34,7 +34,7 @@ async fn send(
 ) -> Result<(), String> {
     let mut publisher = Publisher::open(socket, target, settings.patience).await.map_err(|error| error.to_string())?;
     report.connected();
-    let mut flow = Flow::new(true);
+    let mut flow = Flow::new(true, feed.is_marked());
     loop {
         tokio::select! {
             packet = feed.next() => {

@@ -400,8 +400,8 @@ impl<S: Host> Connection<S> {
         };
         self.shared.players.fetch_add(1, Relaxed);
         self.role = Role::Plays(Box::new(Playing {
+            flow: Flow::new(true, viewer.outlet().is_marked()),
             viewer,
-            flow: Flow::new(true),
             stream,
             paused: false,
             pinged: Instant::now(),

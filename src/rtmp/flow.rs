@@ -34,12 +34,13 @@ pub struct Flow {
     picture: Option<avc::Picture>,
     header: Bytes,
     sound: bool,
+    marked: bool,
 }
 
 impl Flow {
-    /// For a viewer that watches AAC too where `sound` is set.
-    pub fn new(sound: bool) -> Self {
-        Self { sound, ..Self::default() }
+    /// For a viewer that watches AAC too where `sound` is set; the metadata say what made the picture where it is `marked`.
+    pub fn new(sound: bool, marked: bool) -> Self {
+        Self { sound, marked, ..Self::default() }
     }
 
     /// Messages for `packet`. `header` gives AAC's AudioSpecificConfig.
@@ -58,7 +59,7 @@ impl Flow {
                 self.video = Some(time);
                 if first || unit.picture.is_some_and(|picture| self.picture != Some(picture)) {
                     // At 0 wherever it comes: libavformat takes what has a time for subtitles, and waits for more of them.
-                    let data = amf::encode(&flv::metadata(unit.picture, self.sound));
+                    let data = amf::encode(&flv::metadata(unit.picture, self.sound, self.marked));
                     out.push(Out { kind: kind::DATA, timestamp: 0, data });
                     self.picture = unit.picture;
                 }
@@ -139,14 +140,14 @@ mod tests {
     fn a_flow_begins_at_zero_with_headers_and_a_key_frame() {
         let packets =
             [audio(9900), video(9960, false), video(10_000, true), audio(9990), audio(10_011), video(10_040, false)];
-        let sent = sent(&mut Flow::new(true), &packets);
+        let sent = sent(&mut Flow::new(true, false), &packets);
         use kind::{AUDIO, DATA, VIDEO};
         assert_eq!(sent, [(DATA, 0), (VIDEO, 0), (VIDEO, 0), (AUDIO, 11), (AUDIO, 11), (VIDEO, 40)]);
     }
 
     #[test]
     fn time_goes_on_when_the_graph_starts_anew() {
-        let mut flow = Flow::new(true);
+        let mut flow = Flow::new(true, false);
         sent(&mut flow, &[video(50_000, true), audio(53_000)]);
         let after = sent(&mut flow, &[video(0, true), audio(20), video(40, false)]);
         let first = after[0].1;
@@ -164,7 +165,7 @@ mod tests {
         let start = [0, 0, 0, 1];
         let pictures = [&start[..], &sps, &start, &[0x68, 0xCB, 0x83], &start, &[0x65, 0x88]].concat();
         let other = |pts| packet(Codec::H264, pts, true, pictures.clone());
-        let sent = sent(&mut Flow::new(false), &[video(0, true), video(40, false), other(80), other(120)]);
+        let sent = sent(&mut Flow::new(false, false), &[video(0, true), video(40, false), other(80), other(120)]);
         use kind::{DATA, VIDEO};
         assert_eq!(
             sent,
@@ -174,7 +175,7 @@ mod tests {
 
     #[test]
     fn time_never_runs_back_within_a_stream() {
-        let mut flow = Flow::new(true);
+        let mut flow = Flow::new(true, false);
         let times = sent(&mut flow, &[video(100, true), video(140, false), video(130, false), video(180, false)]);
         let video: Vec<_> = times.iter().filter(|(kind, _)| *kind == kind::VIDEO).map(|(_, time)| *time).collect();
         assert_eq!(video, [0, 0, 40, 41, 80]);

@@ -4,6 +4,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{amf::Value, avc::Picture};
+use crate::marks;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
@@ -276,8 +277,8 @@ pub fn aac_frame(packet: &[u8]) -> Bytes {
     [&[0xAF, 1], packet].concat().into()
 }
 
-/// `onMetaData` of what we send.
-pub fn metadata(picture: Option<Picture>, sound: bool) -> Vec<Value> {
+/// `onMetaData` of what we send; `marked` says what made it.
+pub fn metadata(picture: Option<Picture>, sound: bool, marked: bool) -> Vec<Value> {
     let mut fields = vec![("videocodecid".to_owned(), Value::Number(7.0))];
     let mut number = |name: &str, value: f64| fields.push((name.to_owned(), Value::Number(value)));
     if let Some(Picture { width, height, fps }) = picture {
@@ -294,6 +295,9 @@ pub fn metadata(picture: Option<Picture>, sound: bool) -> Vec<Value> {
         fields.push(("stereo".to_owned(), Value::Boolean(true)));
     }
     fields.push(("encoder".to_owned(), Value::text(concat!("Lipstream ", env!("CARGO_PKG_VERSION")))));
+    if marked {
+        fields.push((marks::METADATA.to_owned(), Value::text(marks::SOURCE_TYPE)));
+    }
     vec![Value::text("onMetaData"), Value::Map(fields)]
 }
 

@@ -151,6 +151,14 @@ section! {
 }
 
 section! {
+    /// What says of a picture that a machine made a part of it.
+    Marks "marks" {
+        /// Streams: user data in H.264, metadata of RTMP, a header of WHEP.
+        streams: bool = true, any;
+    }
+}
+
+section! {
     /// Bounds on what clients may take.
     Limits "limits" {
         /// HTTP connections at a time.
@@ -178,6 +186,7 @@ pub struct Config {
     pub sessions: Sessions,
     pub avatars: Avatars,
     pub renders: Renders,
+    pub marks: Marks,
     pub limits: Limits,
     /// Sessions that exist from the start.
     pub session: Specs,
@@ -332,7 +341,7 @@ impl Config {
         })
     }
 
-    fn sections(&mut self) -> [&mut dyn Section; 8] {
+    fn sections(&mut self) -> [&mut dyn Section; 9] {
         [
             &mut self.server,
             &mut self.auth,
@@ -341,6 +350,7 @@ impl Config {
             &mut self.sessions,
             &mut self.avatars,
             &mut self.renders,
+            &mut self.marks,
             &mut self.limits,
         ]
     }
@@ -416,6 +426,7 @@ impl Config {
             files: sessions.files,
             engine: sessions.engine.clone(),
             device: sessions.device.clone(),
+            marks: self.marks.streams,
         }
     }
 

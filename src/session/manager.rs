@@ -56,6 +56,8 @@ pub struct Settings {
     /// `engine` and `device` where a session does not say.
     pub engine: String,
     pub device: String,
+    /// Whether streams say that a machine made a part of them.
+    pub marks: bool,
 }
 
 /// What becomes of a publisher to a name that no session has.
@@ -87,6 +89,7 @@ impl Default for Settings {
             on_publish: OnPublish::Refuse,
             engine: "compact".into(),
             device: "auto".into(),
+            marks: false,
         }
     }
 }

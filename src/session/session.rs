@@ -28,6 +28,7 @@ use crate::{
     graph::{Graph, Service},
     link::Backoff,
     live::{Codec, Inlet, Outlet, Picture, Slot, Viewer},
+    marks::{Mark, Statement},
     speech,
     untouched::{self, Untouched},
 };
@@ -130,8 +131,10 @@ impl Session {
         } else if let Some(name) = &spec.avatar {
             return Err(Refusal::Invalid(format!("avatar: graph `{}` shows no avatar, so not `{name}`", spec.graph)));
         }
+        let own = spec.params.get("engine").or(spec.engine.as_ref());
+        let engine = own.map_or(settings.engine.as_str(), String::as_str);
         let session = Arc::new(Self {
-            outlet: Outlet::new(BIT_RATE_FLOOR),
+            outlet: Outlet::new(BIT_RATE_FLOOR, settings.marks.then(|| Statement::new(engine))),
             speech: speech::Queue::new(settings.speech),
             jitter_buffer: Arc::new(JitterBuffer::new(&spec.id)),
             links: Links::new(&spec, manager)?,
@@ -534,6 +537,7 @@ impl Session {
             publishing: self.jitter_buffer.holds(Slot::Main),
             publishing_voice: self.jitter_buffer.holds(Slot::Voice),
             viewers: self.outlet.viewers(),
+            marks: if self.outlet.is_marked() { Mark::ALL.to_vec() } else { Vec::new() },
             speaking: self.speech.speaking(),
             speech_queued_ms: self.speech.queued().as_secs_f64() * 1e3,
             frames: self.before.frames.load(Ordering::Relaxed),

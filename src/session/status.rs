@@ -11,7 +11,7 @@ use super::{
     clock::{self, MS, Nanos, SECOND},
     jitter_buffer::Sent,
 };
-use crate::{link::LinkStatus, untouched};
+use crate::{link::LinkStatus, marks::Mark, untouched};
 
 /// Where a session is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -47,6 +47,8 @@ pub struct Status {
     /// Who publishes, or who did last.
     pub source: Option<Source>,
     pub voice_source: Option<Source>,
+    /// What says in its streams that a machine made a part of the picture.
+    pub marks: Vec<Mark>,
     pub viewers: usize,
     pub width: u32,
     pub height: u32,

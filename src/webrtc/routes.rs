@@ -16,7 +16,10 @@ use super::{
     offer::{Fragment, MAX_FRAGMENT, MAX_OFFER},
     server::Opened,
 };
-use crate::http::{Problem, body, extract::Path};
+use crate::{
+    http::{Problem, body, extract::Path},
+    marks,
+};
 
 /// Time for a body of a few kilobytes to come.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -133,6 +136,9 @@ fn created(server: &Server, protocol: &str, session: &str, opened: Result<Opened
     for (name, value) in [(header::LOCATION, location), (header::ETAG, opened.etag)] {
         // The id of a session and random digits: always valid.
         headers.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
+    }
+    if opened.marked {
+        headers.insert(HeaderName::from_static(marks::HEADER), HeaderValue::from_static(marks::SOURCE_TYPE));
     }
     links(server, headers);
     response

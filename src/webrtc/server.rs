@@ -73,6 +73,8 @@ pub(super) struct Opened {
     pub id: String,
     pub etag: String,
     pub answer: String,
+    /// Whether the stream is marked by what made it.
+    pub marked: bool,
 }
 
 impl Server {
@@ -215,7 +217,8 @@ impl Server {
             gone: gone.clone(),
             etag: Mutex::new(new_etag()),
         });
-        let opened = Opened { id: id.clone(), etag: link.etag.lock().clone(), answer: agreed.answer };
+        let marked = role == Role::Viewer && session.outlet().is_marked();
+        let opened = Opened { id: id.clone(), etag: link.etag.lock().clone(), answer: agreed.answer, marked };
         self.peers.lock().insert(id.clone(), link);
         self.past.lock().opened += 1;
         for what in &offer.left_out {

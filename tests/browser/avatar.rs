@@ -107,6 +107,19 @@ fn the_avatar_element_plays_speaks_and_is_interrupted() {
     );
     assert_eq!(heard, serde_json::json!({ "voice": true, "gone": true, "on": false }));
 
+    let source = browser.run(
+        "(async () => {
+            const peer = new RTCPeerConnection();
+            peer.addTransceiver('video', { direction: 'recvonly' });
+            await peer.setLocalDescription();
+            const offer = { method: 'POST', headers: { 'Content-Type': 'application/sdp' }, body: peer.localDescription.sdp };
+            const answer = await fetch('/whep/demo', offer);
+            await fetch(answer.headers.get('Location'), { method: 'DELETE' });
+            return answer.headers.get('X-Digital-Source-Type');
+        })()",
+    );
+    assert!(source.as_str().is_some_and(|s| s.ends_with("/compositeWithTrainedAlgorithmicMedia")), "{source}");
+
     // Out of the page it takes nothing; moved within it, it goes on.
     browser.run("document.body.prepend(avatar); sleep(300)");
     assert_eq!(browser.run("avatar.state"), "playing");

@@ -52,7 +52,7 @@ impl Broadcast {
         .unwrap()
         .downcast::<gst::Pipeline>()
         .unwrap();
-        let outlet = Outlet::new(100_000);
+        let outlet = Outlet::new(100_000, None);
         let published = Arc::new(Mutex::new(Vec::new()));
         for (name, codec) in [("video", Codec::H264), ("audio", Codec::Aac)] {
             let sink = pipeline.by_name(name).unwrap().downcast::<gst_app::AppSink>().unwrap();

@@ -229,6 +229,9 @@ export interface LiveAvatarTokenData {
   session_token: string;
 }
 
+/** A mark that a stream carries. */
+export type Mark = "h264-sei" | "rtmp-metadata" | "whep-header";
+
 /** One thing that a user should know. */
 export interface Notice {
   /** What it is about, for programs: `tone-mapped`, `cut-off`, . */
@@ -415,6 +418,8 @@ export interface Status {
   interval_p99_ms: number;
   /** From voice in to lips out, inside the graph. */
   latency_ms: number;
+  /** What says in its streams that a machine made a part of the picture. */
+  marks: Mark[];
   /** Parameters of the graph that are set; the others have the graph's defaults. */
   params: Record<string, string>;
   phase?: Phase | null;
