@@ -37,7 +37,7 @@ pub fn check(options: &Options) -> Result<ExitCode> {
         return Err(Failure::input(format!("{}: there is no such file", golden.display())));
     }
     let package = Package::find(&options.name)?;
-    package.manifest().files.keys().try_for_each(|part| package.check(part))?;
+    package.manifest().files.keys().try_for_each(|part| package.check_bytes(part))?;
     let Comparison { outputs, pictures } = import::check(&package, &options.runtime, options.golden.as_deref())?;
     let worst = outputs.iter().map(|output| output.relative).fold(0.0, f64::max);
     let within = worst <= options.tolerance && pictures.iter().all(PictureDifference::is_within);

@@ -222,15 +222,25 @@ impl Package {
         Model::shared(&name, &hash, source, options)
     }
 
-    /// An error unless the file of `part`, and the weights beside it, are what the manifest states; all of them is read.
+    /// An error unless the file of `part`, and the weights beside it, are what the manifest states. A file that was not written
+    /// since it was read once is not read again.
     pub fn check(&self, part: &str) -> Result<()> {
+        self.check_by(part, hash::remembered)
+    }
+
+    /// As [`check`](Self::check), but all is read, whatever is remembered of it: a disk may have changed what nobody wrote.
+    pub fn check_bytes(&self, part: &str) -> Result<()> {
+        self.check_by(part, hash::read)
+    }
+
+    fn check_by(&self, part: &str, of: fn(&Path) -> std::io::Result<String>) -> Result<()> {
         let entry = self.entry(part)?;
         match &self.store {
             Store::Embedded(_) => self.file(part).map(drop),
             Store::Folder(folder) => {
-                self.verify(folder, part, (&entry.path, &entry.sha256), hash::read)?;
+                self.verify(folder, part, (&entry.path, &entry.sha256), of)?;
                 let weights = entry.data.as_ref();
-                weights.map_or(Ok(()), |data| self.verify(folder, part, (&data.path, &data.sha256), hash::read))
+                weights.map_or(Ok(()), |data| self.verify(folder, part, (&data.path, &data.sha256), of))
             }
         }
     }
