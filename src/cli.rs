@@ -210,6 +210,15 @@ struct Render {
     /// Do not use reference frames nearer than this to the frame, in milliseconds: hides the true mouth when measuring
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=60_000))]
     reference_gap: Option<u32>,
+    /// Make the face crisper once the mouth is pasted: sharpen, clahe (local contrast), detail (texture) or combined
+    #[arg(long, value_parser = render::ENHANCERS)]
+    enhance: Option<String>,
+    /// How much of the enhancement is blended in, 0 to 1 [default: 0.8]
+    #[arg(long, value_parser = part, requires = "enhance")]
+    enhance_strength: Option<f64>,
+    /// How much of the mouth is kept from the enhancement, 0 to 1 [default: 0.8]
+    #[arg(long, value_parser = part, requires = "enhance")]
+    mouth_protection: Option<f64>,
     /// Audio of the output [default: aac in .mp4 and .mov, flac in .mkv, opus in .webm]
     #[arg(long, value_enum)]
     audio_codec: Option<AudioCodec>,
@@ -219,6 +228,10 @@ struct Render {
     /// Speed of x264: ultrafast, superfast, veryfast, faster, fast, medium, slow, slower, veryslow
     #[arg(long, default_value = "veryfast", value_parser = PRESETS)]
     preset: String,
+    /// high: visually lossless and slow to encode. H.264 by x264 with crf 12, preset slow, tune film; VP8 in .webm with
+    /// cq-level 4, cpu-used 2. In place of --crf and --preset
+    #[arg(long, value_enum, conflicts_with_all = ["crf", "preset", "video_bitrate"])]
+    quality: Option<Quality>,
     /// Video bit rate in kbit/s, in place of a quality
     #[arg(long, value_name = "KBIT", value_parser = clap::value_parser!(u32).range(50..=200_000))]
     video_bitrate: Option<u32>,
@@ -228,6 +241,11 @@ struct Render {
     /// No progress
     #[arg(short, long)]
     quiet: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Quality {
+    High,
 }
 
 const PRESETS: [&str; 9] =
@@ -326,6 +344,10 @@ struct Adapt {
     quiet: bool,
 }
 
+fn part(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|p| (0.0..=1.0).contains(p)).ok_or_else(|| "must be a number in 0..1".into())
+}
+
 fn gain(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|g| (0.0..=4.0).contains(g)).ok_or_else(|| "must be a number in 0..4".into())
 }
@@ -407,10 +429,13 @@ impl Render {
             reference_bank: self.reference_bank,
             gather: !self.no_gather,
             looped: !self.no_loop,
+            enhance: self.enhance.map(|name| render::Enhance::new(name, self.enhance_strength, self.mouth_protection)),
             audio_codec: self.audio_codec,
-            crf: self.crf,
-            preset: self.preset,
-            video_bitrate: self.video_bitrate,
+            quality: match (self.quality, self.video_bitrate) {
+                (Some(Quality::High), _) => render::Quality::High,
+                (None, Some(rate)) => render::Quality::BitRate { rate, preset: self.preset },
+                (None, None) => render::Quality::Crf { crf: self.crf, preset: self.preset },
+            },
             quiet: self.quiet,
             watch: render::Watch::default(),
             notices: Notices::default(),

@@ -64,6 +64,32 @@ fn the_lips_move_with_the_speech_and_the_rest_stays() {
     assert!(moved > 12.0, "speech and silence look the same: {moved}");
 }
 
+#[test]
+fn an_enhanced_face_is_crisper_and_the_rest_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let (video, speech) = (f.join("video.mp4"), f.join("speech.wav"));
+    // Soft, so that there is something to gain.
+    ffmpeg(
+        &format!("-i {} -an -t 1 -vf gblur=sigma=1 -c:v libx264 -preset ultrafast -crf 10", demo_video().display()),
+        &video,
+    );
+    ffmpeg(&format!("-i {} -t 1", demo_audio().display()), &speech);
+    let rendered = |name: &str, more: &[&str]| {
+        let out = f.join(name);
+        render(f, &video, &speech, &out, &[&["--no-gather", "--crf", "6"], more].concat());
+        Luma::of(&out, f)
+    };
+    let plain = rendered("plain.mp4", &[]);
+    let sharp = rendered("sharp.mp4", &["--enhance", "sharpen", "--enhance-strength", "1", "--mouth-protection", "0"]);
+    assert_eq!(sharp.len(), plain.len());
+    let last = plain.len() - 1;
+    let most = largest_block_difference(&plain, &sharp, last);
+    assert!(most > 1.5, "the face is as it was: {most}");
+    let corner = sharp.difference(last, &plain, last, (0.0, 0.0, 0.1, 0.1));
+    assert!(corner < 0.5, "the corner changed by {corner}");
+}
+
 /// Largest mean difference of any block of 1/20 of the width within the middle of the picture.
 fn largest_block_difference(a: &Luma, b: &Luma, frame: usize) -> f64 {
     let mut largest: f64 = 0.0;

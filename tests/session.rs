@@ -444,6 +444,8 @@ fn sessions_that_are_wrong_are_refused_with_what_is_wrong() {
     let session = manager.get("x").unwrap();
     assert!(session.publish(Slot::Main, "a test").is_err(), "an avatar takes no video");
     assert!(session.set("motion-gain", "9").unwrap_err().to_string().contains("4"));
+    assert!(session.set("enhance", "blur").unwrap_err().to_string().contains("sharpen, clahe, detail, combined"));
+    assert!(session.set("mouth-protection", "2").unwrap_err().to_string().contains("1"));
     assert!(session.play_clip("dance").unwrap_err().to_string().contains("idle"));
     manager.remove("x").unwrap();
     assert!(matches!(manager.get("x"), Err(Refusal::Unknown(_))));

@@ -6,6 +6,7 @@
 //! | [`lipaudioenc`](audioenc) | speech to [feature buffers](features), one an audio hop |
 //! | [`lipdenoise`](denoise) | face and features to a [patch meta](meta::patch) on each frame |
 //! | [`lipblend`](blend) | pastes the patch |
+//! | [`lipenhance`](enhance) | makes faces crisper |
 //! | [`lipcolor`](color) | high dynamic range and transparent pictures to what the others take |
 //! | [`lippicture`](picture) | the bin that makes decoded pictures of any kind such as the others work on |
 //! | [`lipsync`](sync) | the bin that holds the four, and [judges](synccheck) whether it is in sync |
@@ -16,6 +17,7 @@ pub mod audioenc;
 pub mod blend;
 pub mod color;
 pub mod denoise;
+pub mod enhance;
 pub mod facetrack;
 pub mod features;
 pub mod interrupt;
@@ -36,6 +38,7 @@ fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     audioenc::register(plugin)?;
     denoise::register(plugin)?;
     blend::register(plugin)?;
+    enhance::register(plugin)?;
     color::register(plugin)?;
     picture::register(plugin)?;
     sync::register(plugin)

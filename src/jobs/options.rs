@@ -35,6 +35,37 @@ impl Container {
     }
 }
 
+/// What makes the face crisper once the mouth is pasted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Enhance {
+    Sharpen,
+    /// Local contrast.
+    Clahe,
+    /// Texture.
+    Detail,
+    Combined,
+}
+
+impl Enhance {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sharpen => "sharpen",
+            Self::Clahe => "clahe",
+            Self::Detail => "detail",
+            Self::Combined => "combined",
+        }
+    }
+}
+
+/// How the video is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Quality {
+    /// Visually lossless, and slow.
+    High,
+}
+
 /// How to render. Everything has a default.
 #[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -48,14 +79,34 @@ pub struct Options {
     #[serde(rename = "loop")]
     pub looped: bool,
     pub container: Container,
+    /// Nothing where it is left out.
+    pub enhance: Option<Enhance>,
+    /// How much of the enhancement is blended in; 0.8 where it is left out.
+    #[schema(minimum = 0, maximum = 1)]
+    pub enhance_strength: Option<f64>,
+    /// How much of the mouth is kept from the enhancement; 0.8 where it is left out.
+    #[schema(minimum = 0, maximum = 1)]
+    pub mouth_protection: Option<f64>,
     /// Quality of H.264, lower is better.
     #[schema(minimum = 0, maximum = 50)]
     pub crf: u32,
+    /// In place of `crf`.
+    pub quality: Option<Quality>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { engine: None, motion_gain: None, looped: true, container: Container::Mp4, crf: 18 }
+        Self {
+            engine: None,
+            motion_gain: None,
+            looped: true,
+            container: Container::Mp4,
+            enhance: None,
+            enhance_strength: None,
+            mouth_protection: None,
+            crf: 18,
+            quality: None,
+        }
     }
 }
 
@@ -64,6 +115,12 @@ impl Options {
     pub fn check(&self) -> Result<(), Refusal> {
         if let Some(gain) = self.motion_gain.filter(|gain| !(0.0..=4.0).contains(gain)) {
             return Err(Refusal::Invalid(format!("motion_gain: {gain} is not in 0 to 4")));
+        }
+        let parts = [("enhance_strength", self.enhance_strength), ("mouth_protection", self.mouth_protection)];
+        for (name, part) in parts {
+            if let Some(part) = part.filter(|part| !(0.0..=1.0).contains(part)) {
+                return Err(Refusal::Invalid(format!("{name}: {part} is not in 0 to 1")));
+            }
         }
         if self.crf > 50 {
             return Err(Refusal::Invalid(format!("crf: {} is not in 0 to 50", self.crf)));
@@ -81,10 +138,13 @@ mod tests {
         let parse = |text: &str| serde_json::from_str::<Options>(text);
         assert_eq!(parse("{}").unwrap(), Options::default());
         assert!(parse("{\"loop\": false, \"container\": \"webm\"}").unwrap().check().is_ok());
+        assert!(parse("{\"enhance\": \"blur\"}").is_err() && parse("{\"quality\": \"low\"}").is_err());
         assert!(parse("{\"container\": \"avi\"}").is_err() && parse("{\"speed\": 2}").is_err());
         for (text, says) in [
             ("{\"motion_gain\": 9}", "0 to 4"),
             ("{\"crf\": 51}", "0 to 50"),
+            ("{\"enhance\": \"detail\", \"mouth_protection\": 1.5}", "mouth_protection: 1.5 is not in 0 to 1"),
+            ("{\"enhance_strength\": -1}", "0 to 1"),
             ("{\"engine\": \"/etc\"}", "there is no `/etc`; there are"),
         ] {
             let refusal = parse(text).unwrap().check().unwrap_err().to_string();

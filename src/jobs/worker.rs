@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     Phase, Status,
+    options::Quality,
     status::now,
     store::{Job, Shared, State, forget},
 };
@@ -88,10 +89,14 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
         reference_bank,
         gather: true,
         looped: asked.looped,
+        enhance: asked
+            .enhance
+            .map(|name| render::Enhance::new(name.name().into(), asked.enhance_strength, asked.mouth_protection)),
         audio_codec: None,
-        crf: asked.crf,
-        preset: "veryfast".into(),
-        video_bitrate: None,
+        quality: match asked.quality {
+            Some(Quality::High) => render::Quality::High,
+            None => render::Quality::Crf { crf: asked.crf, preset: "veryfast".into() },
+        },
         quiet: true,
         watch: job.watch.clone(),
         notices: Notices::default(),

@@ -56,6 +56,45 @@ const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 /// Part of the progress that looking at the person is.
 const LOOKING: f32 = 0.1;
 
+/// Properties of `lipenhance`.
+#[derive(Clone, Debug)]
+pub struct Enhance {
+    /// One of [`ENHANCERS`].
+    pub name: String,
+    /// 0..1.
+    pub strength: f64,
+    /// 0..1.
+    pub mouth_protection: f64,
+}
+
+impl Enhance {
+    pub const STRENGTH: f64 = 0.8;
+    pub const MOUTH_PROTECTION: f64 = 0.8;
+
+    /// With how much of it, and of the mouth kept from it, as they are asked for.
+    pub fn new(name: String, strength: Option<f64>, mouth_protection: Option<f64>) -> Self {
+        Self {
+            name,
+            strength: strength.unwrap_or(Self::STRENGTH),
+            mouth_protection: mouth_protection.unwrap_or(Self::MOUTH_PROTECTION),
+        }
+    }
+}
+
+/// What [`Enhance::name`] may be.
+pub const ENHANCERS: [&str; 4] = ["sharpen", "clahe", "detail", "combined"];
+
+/// How the video is encoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Quality {
+    /// x264's constant quality and its preset; 4 Mbit/s of VP8.
+    Crf { crf: u32, preset: String },
+    /// kbit/s, and x264's preset.
+    BitRate { rate: u32, preset: String },
+    /// Visually lossless: x264 at a quality of 12, preset `slow`, tuned for film; VP8 at a quality of 4 within 40 Mbit/s.
+    High,
+}
+
 /// What to render and how; the command line fills it.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -73,11 +112,10 @@ pub struct Options {
     pub reference_bank: Option<PathBuf>,
     pub gather: bool,
     pub looped: bool,
+    /// What is done to the face once the mouth is pasted.
+    pub enhance: Option<Enhance>,
     pub audio_codec: Option<AudioCodec>,
-    pub crf: u32,
-    pub preset: String,
-    /// kbit/s; replaces `crf`.
-    pub video_bitrate: Option<u32>,
+    pub quality: Quality,
     pub quiet: bool,
     pub watch: Watch,
     pub notices: Notices,

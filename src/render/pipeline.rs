@@ -13,7 +13,7 @@ use gst::prelude::*;
 use gst_app::AppSrc;
 
 use super::{
-    Options,
+    Enhance, Options, Quality,
     output::{AudioCodec, Container},
 };
 use crate::{
@@ -49,10 +49,11 @@ impl Pipeline {
             "appsrc name=video-in ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 ! lipsync.video_sink \
              appsrc name=audio-in ! lipsync.audio_sink \
              lipsync name=lipsync \
-             lipsync.video_src ! queue max-size-buffers=4 max-size-bytes=0 max-size-time=0 ! {even}videoconvert \
+             lipsync.video_src ! queue max-size-buffers=4 max-size-bytes=0 max-size-time=0 ! {enhance}{even}videoconvert \
                  ! {video} ! mux. \
              lipsync.audio_src ! queue max-size-buffers=0 max-size-bytes=67108864 max-size-time=0 ! {audio} ! mux. \
              {mux} ! filesink name=file-out",
+            enhance = options.enhance.as_ref().map_or_else(String::new, enhancer),
             even = even(video_caps),
             video = video_encoder(options, container),
             audio = codec.encoder(),
@@ -119,20 +120,33 @@ fn even(caps: &gst::Caps) -> String {
     }
 }
 
+/// In a thread of its own, beside the bin and the encoder.
+fn enhancer(enhance: &Enhance) -> String {
+    let Enhance { name, strength, mouth_protection } = enhance;
+    format!(
+        "lipenhance enhance={name} enhance-strength={strength} mouth-protection={mouth_protection} \
+         ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 ! "
+    )
+}
+
 fn video_encoder(options: &Options, container: Container) -> String {
     if container == Container::WebM {
-        let rate = options.video_bitrate.unwrap_or(4000) * 1000;
-        return format!(
-            "{VP8_COLORS} ! vp8enc name=venc deadline=1 cpu-used=4 threads=2 end-usage=vbr target-bitrate={rate}"
-        );
+        let quality = match &options.quality {
+            Quality::Crf { .. } => "cpu-used=4 end-usage=vbr target-bitrate=4000000".to_owned(),
+            Quality::BitRate { rate, .. } => format!("cpu-used=4 end-usage=vbr target-bitrate={}", rate * 1000),
+            Quality::High => {
+                "cpu-used=2 end-usage=cq cq-level=4 min-quantizer=0 max-quantizer=12 target-bitrate=40000000".into()
+            }
+        };
+        return format!("{VP8_COLORS} ! vp8enc name=venc deadline=1 threads=2 {quality}");
     }
-    let quality = match options.video_bitrate {
-        Some(rate) => format!("pass=cbr bitrate={rate}"),
-        None => format!("pass=qual quantizer={}", options.crf),
+    let quality = match &options.quality {
+        Quality::Crf { crf, preset } => format!("speed-preset={preset} pass=qual quantizer={crf}"),
+        Quality::BitRate { rate, preset } => format!("speed-preset={preset} pass=cbr bitrate={rate}"),
+        Quality::High => "speed-preset=slow psy-tune=film pass=qual quantizer=12".into(),
     };
     format!(
-        "video/x-raw,format=I420 ! x264enc name=venc speed-preset={} {quality} rc-lookahead={ENCODER_LOOK_AHEAD} \
-         ! h264parse",
-        options.preset,
+        "video/x-raw,format=I420 ! x264enc name=venc {quality} rc-lookahead={ENCODER_LOOK_AHEAD} \
+         ! h264parse"
     )
 }

@@ -291,9 +291,11 @@ impl Session {
         let element = match name {
             "motion-gain" | "idle" => "ls",
             "bitrate" => "h264-encoder",
+            "enhance" | "enhance-strength" | "mouth-protection" => "enhance",
             _ => {
                 return Err(Refusal::Invalid(format!(
-                    "{name}: cannot be changed while the session runs; motion-gain, idle and bitrate can"
+                    "{name}: cannot be changed while the session runs; motion-gain, idle, bitrate, enhance, enhance-strength and \
+                     mouth-protection can"
                 )));
             }
         };

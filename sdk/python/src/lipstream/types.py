@@ -66,8 +66,16 @@ class RenderOptions(TypedDict, total=False):
     #: Quality of H.264, 0 to 50, lower is better.
     crf: int
     engine: str
+    #: What makes the face crisper.
+    enhance: Literal["sharpen", "clahe", "detail", "combined"]
+    #: How much of it is blended in, 0 to 1.
+    enhance_strength: float
     loop: bool
     motion_gain: float
+    #: How much of the mouth is kept from the enhancement, 0 to 1.
+    mouth_protection: float
+    #: In place of ``crf``: visually lossless.
+    quality: Literal["high"]
 
 
 class RenderStatus(TypedDict, total=False):

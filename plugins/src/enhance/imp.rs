@@ -1,0 +1,239 @@
+use std::sync::LazyLock;
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+use gst_base::{
+    prelude::*,
+    subclass::{base_transform::GenerateOutputSuccess, prelude::*},
+};
+use lipstream_engines::{
+    enhance::{Enhancer, Settings},
+    stats::Timer,
+};
+use parking_lot::Mutex;
+
+use super::Enhance;
+use crate::{
+    meta::face,
+    stats::{self, Counters, count},
+    video,
+};
+
+static CAT: LazyLock<gst::DebugCategory> =
+    LazyLock::new(|| gst::DebugCategory::new("lipenhance", gst::DebugColorFlags::empty(), Some("Lipstream enhancer")));
+
+/// Properties; all of them may change while the element runs.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    enhance: Enhance,
+    strength: f64,
+    mouth_protection: f64,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { enhance: Enhance::Off, strength: 0.8, mouth_protection: 0.8 }
+    }
+}
+
+impl Wanted {
+    /// `None` where frames pass as they are.
+    fn settings(&self) -> Option<Settings> {
+        let filter = self.enhance.filter().filter(|_| self.strength > 0.0)?;
+        Some(Settings { filter, strength: self.strength as f32, mouth_protection: self.mouth_protection as f32 })
+    }
+}
+
+/// What a running element has.
+#[derive(Default)]
+struct State {
+    /// Set by caps, cleared by `stop`.
+    info: Option<gst_video::VideoInfo>,
+    enhancer: Enhancer,
+}
+
+#[derive(Default)]
+pub struct LipEnhance {
+    settings: Mutex<Wanted>,
+    /// Never held while a buffer, event or message is pushed.
+    state: Mutex<State>,
+    counters: Counters,
+    time: Timer,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for LipEnhance {
+    const NAME: &'static str = "GstLipEnhance";
+    type Type = super::LipEnhance;
+    type ParentType = gst_base::BaseTransform;
+}
+
+impl ObjectImpl for LipEnhance {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            let defaults = Wanted::default();
+            let part = |name: &'static str, nick: &'static str, blurb: &'static str, default: f64| {
+                glib::ParamSpecDouble::builder(name)
+                    .nick(nick)
+                    .blurb(blurb)
+                    .minimum(0.0)
+                    .maximum(1.0)
+                    .default_value(default)
+                    .mutable_playing()
+                    .build()
+            };
+            vec![
+                glib::ParamSpecEnum::builder_with_default("enhance", defaults.enhance)
+                    .nick("Enhance")
+                    .blurb("What is done to the brightness of the faces that lipfacetrack has found")
+                    .mutable_playing()
+                    .build(),
+                part(
+                    "enhance-strength",
+                    "Enhance strength",
+                    "How much of it is blended in (0..1; 0 leaves frames as they are)",
+                    defaults.strength,
+                ),
+                part(
+                    "mouth-protection",
+                    "Mouth protection",
+                    "How much of the mouth is kept from it (0..1; 1 leaves the lips as they are)",
+                    defaults.mouth_protection,
+                ),
+                stats::property(
+                    "Frames in, out and passed through (no face, or nothing to do); times of enhancing a frame as enhance-p50, -p95, \
+                     -p99, -sum (microseconds), -count and -buckets",
+                ),
+            ]
+        });
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let mut wanted = self.settings.lock();
+        let checked = "type checked upstream";
+        match pspec.name() {
+            "enhance" => wanted.enhance = value.get().expect(checked),
+            "enhance-strength" => wanted.strength = value.get().expect(checked),
+            "mouth-protection" => wanted.mouth_protection = value.get().expect(checked),
+            name => unreachable!("property {name}"),
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        let wanted = self.settings.lock();
+        match pspec.name() {
+            "enhance" => wanted.enhance.to_value(),
+            "enhance-strength" => wanted.strength.to_value(),
+            "mouth-protection" => wanted.mouth_protection.to_value(),
+            "stats" => self.statistics().to_structure().to_value(),
+            name => unreachable!("property {name}"),
+        }
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        self.obj().set_qos(false);
+    }
+}
+
+impl GstObjectImpl for LipEnhance {}
+
+impl ElementImpl for LipEnhance {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Lipstream enhancer",
+                "Filter/Effect/Video",
+                "Makes the faces that lipfacetrack has found crisper",
+                "Lipstream",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
+                .into_iter()
+                .map(|(name, direction)| {
+                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &video::caps())
+                        .expect("a valid template")
+                })
+                .collect()
+        });
+        &TEMPLATES
+    }
+}
+
+impl BaseTransformImpl for LipEnhance {
+    const MODE: gst_base::subclass::BaseTransformMode = gst_base::subclass::BaseTransformMode::AlwaysInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        self.counters.reset();
+        self.time.reset();
+        Ok(())
+    }
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        *self.state.lock() = State::default();
+        Ok(())
+    }
+
+    fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let info = gst_video::VideoInfo::from_caps(incaps)
+            .map_err(|_| gst::loggable_error!(CAT, "cannot read the caps {incaps}"))?;
+        let mut state = self.state.lock();
+        state.enhancer.reset();
+        state.info = Some(info);
+        Ok(())
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        if event.type_() == gst::EventType::FlushStop {
+            self.state.lock().enhancer.reset();
+        }
+        self.parent_sink_event(event)
+    }
+
+    /// In the place of `transform_ip`, because that is called with a buffer that has been made writable already.
+    fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
+        let Some(mut buffer) = self.take_queued_buffer() else { return Ok(GenerateOutputSuccess::NoOutput) };
+        count(&self.counters.frames_in);
+        let settings = self.settings.lock().settings();
+        if !self.enhance(&mut buffer, settings)? {
+            count(&self.counters.passed_through);
+        }
+        count(&self.counters.frames_out);
+        Ok(GenerateOutputSuccess::Buffer(buffer))
+    }
+}
+
+impl LipEnhance {
+    pub(crate) fn statistics(&self) -> super::EnhanceStats {
+        super::EnhanceStats { frames: self.counters.read(), enhance: (&self.time).into() }
+    }
+
+    /// Whether anything of the frame was changed.
+    fn enhance(&self, buffer: &mut gst::Buffer, settings: Option<Settings>) -> Result<bool, gst::FlowError> {
+        let mut state = self.state.lock();
+        let Some(info) = state.info.clone() else { return Err(gst::FlowError::NotNegotiated) };
+        let Some(settings) = settings else {
+            state.enhancer.reset();
+            return Ok(false);
+        };
+        let faces = face::faces(buffer, info.width(), info.height());
+        if faces.is_empty() {
+            return Ok(false);
+        }
+        let done = self.time.time(|| {
+            video::with_frame(buffer.make_mut(), &info, |frame| Ok(state.enhancer.enhance(frame, &faces, &settings)))
+        });
+        drop(state);
+        done.map(|faces| faces > 0).map_err(|e| {
+            gst::element_imp_error!(self, gst::StreamError::Failed, ("The face could not be enhanced: {e}"));
+            gst::FlowError::Error
+        })
+    }
+}
