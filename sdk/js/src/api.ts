@@ -145,6 +145,9 @@ export interface EngineStage {
   p95_ms: number;
 }
 
+/** What makes the face crisper once the mouth is pasted. */
+export type Enhance = "sharpen" | "clahe" | "detail" | "combined";
+
 /** What happens to the speech, in order: of each utterance `listening`, `speaking` where a sample of it is heard, `ended`; `idle` after the last `ended` of what was queued; after an interruption `flushed`, behind the `ended` of all utterances that it cut and behind `idle`. */
 export type Event = { type: "listening"; utterance: string } | { type: "speaking"; utterance: string } | { cut?: Cause | null; spoken_ms: number; type: "ended"; utterance: string } | { type: "idle" } | { ms: number; type: "flushed" };
 
@@ -249,10 +252,16 @@ export interface Options {
   crf?: number;
   /** Engine by name; the server's where it is not said. */
   engine?: string | null;
+  enhance?: Enhance | null;
+  /** How much of the enhancement is blended in; 0.8 where it is left out. */
+  enhance_strength?: number | null;
   /** Play the video backward and forward again where the speech is longer; otherwise the shorter one ends both. */
   loop?: boolean;
   /** How far the mouth moves, 1 being as learnt. */
   motion_gain?: number | null;
+  /** How much of the mouth is kept from the enhancement; 0.8 where it is left out. */
+  mouth_protection?: number | null;
+  quality?: Quality | null;
 }
 
 /** A parameter as the API describes it. */
@@ -286,6 +295,9 @@ export interface Push {
   reconnects: number;
   url: string;
 }
+
+/** How the video is encoded. */
+export type Quality = "high";
 
 /** What the API says about a job. */
 export interface Render {
