@@ -56,6 +56,7 @@ function pause(ms, signal) {
 // src/speech.ts
 var RATE = 24e3;
 var KEEP_ALIVE = 6e4;
+var FULL = 200;
 var PIECE = 96e3;
 var Speech = class extends EventTarget {
   constructor(session) {
@@ -69,6 +70,14 @@ var Speech = class extends EventTarget {
   #backoff = new Backoff();
   /** Who waits for what of which utterance. */
   #endings = /* @__PURE__ */ new Map();
+  /** Who waits for whether the sound of an utterance was queued. */
+  #answers = /* @__PURE__ */ new Map();
+  /** Utterances of which the session has no sound yet. */
+  #unheard = /* @__PURE__ */ new Set();
+  #sending = Promise.resolve();
+  /** Completes the utterance that was begun last. */
+  #finish = () => {
+  };
   #flushed = [];
   /** Listens to one kind of event. */
   on(type, listener) {
@@ -78,36 +87,64 @@ var Speech = class extends EventTarget {
   async open() {
     await this.#connected();
   }
-  /** Begins a sentence. */
+  /** Begins a sentence; one that is being written ends where it is. */
   begin(id = name()) {
     const ended = new Promise((resolve) => this.#endings.set(id, resolve));
-    let sending = this.#connected().then(() => {
-    });
-    sending.catch(() => this.#settle(id, { spokenMs: 0, cut: "disconnected" }));
-    const send = (command) => {
-      sending = sending.then(() => this.#send(command));
-      sending.catch(() => {
-      });
+    const sound = [];
+    let complete = false;
+    let silent = true;
+    let more = () => {
     };
+    this.#unheard.add(id);
+    this.#finish();
+    this.#finish = () => {
+      complete = true;
+      more();
+    };
+    const finish = this.#finish;
+    const next = () => new Promise((resolve) => {
+      more = resolve;
+    });
+    const pump = async () => {
+      await this.#connected();
+      while (!complete || sound.length) {
+        if (sound.length) {
+          silent = false;
+          await this.#queue(id, take(sound, PIECE));
+        } else await Promise.race([next(), ended]);
+        if (!this.#endings.has(id)) return;
+      }
+      if (silent) this.#settle(id, { spokenMs: 0 });
+      else this.#send({ type: "agent.speak_end", event_id: id });
+    };
+    this.#sending = this.#sending.then(pump).catch(() => this.#settle(id, { spokenMs: 0, cut: "disconnected" }));
     return {
       id,
       write: (samples) => {
-        const bytes = samples instanceof Int16Array ? new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength) : new Uint8Array(samples);
-        const own = bytes.slice();
-        for (let from = 0; from < own.length; from += PIECE) {
-          send({ type: "agent.speak", audio: base64(own.subarray(from, from + PIECE)), event_id: id });
-        }
+        sound.push(new Uint8Array(samples instanceof Int16Array ? samples.buffer.slice(samples.byteOffset, samples.byteOffset + samples.byteLength) : samples.slice(0)));
+        more();
       },
       end: () => {
-        send({ type: "agent.speak_end", event_id: id });
+        finish();
         return ended;
       }
     };
   }
+  /** Sends sound of an utterance; returns when the session has queued it, which it does when it has space, or nobody waits for it. */
+  async #queue(id, sound) {
+    const command = { type: "agent.speak", audio: base64(sound), event_id: id };
+    while (this.#endings.has(id)) {
+      const answer = new Promise((resolve) => this.#answers.set(id, resolve));
+      this.#send(command);
+      if (await answer) return void this.#unheard.delete(id);
+      await pause(FULL, this.#closed.signal);
+    }
+  }
   /** Throws away what is queued and closes the mouth; gives the milliseconds until it was at rest. */
   async interrupt() {
     await this.#connected();
-    const flushed = new Promise((resolve) => this.#flushed.push(resolve));
+    for (const id of [...this.#unheard]) this.#settle(id, { spokenMs: 0, cut: "interrupted" });
+    const flushed = new Promise((resolve, reject) => this.#flushed.push({ resolve, reject }));
     this.#send({ type: "agent.interrupt" });
     return flushed;
   }
@@ -166,23 +203,45 @@ var Speech = class extends EventTarget {
   #told(event) {
     if (event.type === "agent.speak_ended" || event.type === "agent.speak_interrupted") {
       this.#settle(event.event_id, { spokenMs: event.spoken_ms ?? 0, ...event.cut ? { cut: event.cut } : {} });
+    } else if (event.type === "agent.audio_buffer_appended") {
+      this.#answer(event.source_event_id, true);
+    } else if (event.type === "error" && event.error.event_id) {
+      this.#answer(event.error.event_id, event.error.type !== "buffer_full");
     } else if (event.type === "agent.interrupted") {
-      for (const told of this.#flushed.splice(0)) told(event.ms);
+      for (const { resolve } of this.#flushed.splice(0)) resolve(event.ms);
     }
     this.dispatchEvent(new CustomEvent(event.type, { detail: event }));
   }
   #settle(id, end) {
     this.#endings.get(id)?.(end);
     this.#endings.delete(id);
+    this.#unheard.delete(id);
+    this.#answer(id, true);
+  }
+  #answer(id, queued) {
+    this.#answers.get(id ?? "")?.(queued);
+    this.#answers.delete(id ?? "");
   }
   /** Nothing more is told of what was spoken over a socket that is gone. */
   #lost() {
     for (const id of [...this.#endings.keys()]) this.#settle(id, { spokenMs: 0, cut: "disconnected" });
-    for (const told of this.#flushed.splice(0)) told(NaN);
+    const lost = new LipstreamError(0, "", "the speech socket broke before the mouth was at rest");
+    for (const { reject } of this.#flushed.splice(0)) reject(lost);
   }
 };
 function name() {
   return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+function take(pieces, most) {
+  const taken = new Uint8Array(Math.min(most, pieces.reduce((sum, piece) => sum + piece.length, 0)));
+  for (let at = 0; at < taken.length; ) {
+    const piece = pieces.shift();
+    const part = piece.subarray(0, taken.length - at);
+    taken.set(part, at);
+    at += part.length;
+    if (part.length < piece.length) pieces.unshift(piece.subarray(part.length));
+  }
+  return taken;
 }
 function utf8(text) {
   return new TextEncoder().encode(text);
@@ -297,7 +356,7 @@ var Lipstream = class {
       response = await fetch(url, { method, headers, ...sent, keepalive: keepalive ?? false, signal: signal ?? null });
     } catch (error) {
       if (signal?.aborted) throw error;
-      const why = `${url.origin} does not answer, or does not allow pages of ${location.origin} (server.cors_origins): ${String(error)}`;
+      const why = `${url.origin} does not answer, or does not allow pages of ${globalThis.location?.origin ?? "this origin"} (server.cors_origins): ${String(error)}`;
       throw new LipstreamError(0, "", why);
     }
     if (!response.ok) throw await LipstreamError.of(response);
@@ -468,10 +527,14 @@ async function framesDecoded(peer) {
   return 0;
 }
 var Microphone = class {
-  constructor(session) {
+  /** `broken` is called when the connection breaks, after which the microphone is off. */
+  constructor(session, broken = () => {
+  }) {
     this.session = session;
+    this.broken = broken;
   }
   session;
+  broken;
   #connection;
   #media;
   get on() {
@@ -491,7 +554,11 @@ var Microphone = class {
       for (const track of media.getTracks()) {
         connection.peer.addTransceiver(track, { direction: "sendonly", streams: [media] });
       }
-      connection.peer.addEventListener("connectionstatechange", () => connection.peer.connectionState === "failed" && this.stop());
+      connection.peer.addEventListener("connectionstatechange", () => {
+        if (this.#connection !== connection || !["failed", "closed"].includes(connection.peer.connectionState)) return;
+        this.stop();
+        this.broken();
+      });
       await connection.open(`/whip/${encodeURIComponent(this.session.id)}/voice`);
     } catch (error) {
       this.stop();
@@ -516,8 +583,10 @@ var STYLE = `
   .note { position: absolute; inset: auto 0.75rem 0.75rem 0.75rem; margin: 0; color: #fff; font: 0.9rem sans-serif; text-shadow: 0 0 4px #000; pointer-events: none }
   [hidden] { display: none }
 `;
-var LipstreamAvatar = class extends HTMLElement {
-  static observedAttributes = ["server", "session", "token", "muted"];
+var Base = globalThis.HTMLElement ?? class {
+};
+var LipstreamAvatar = class extends Base {
+  static observedAttributes = ["server", "session", "token", "muted", "label"];
   /** One of the server's keys, for pages that only operators see. It is no attribute, so that it does not stand in the markup. */
   key;
   #server;
@@ -537,6 +606,7 @@ var LipstreamAvatar = class extends HTMLElement {
     root.adoptedStyleSheets = [sheet];
     Object.assign(this.#video, { autoplay: true, playsInline: true });
     this.#video.setAttribute("part", "video");
+    this.#video.setAttribute("aria-label", "Avatar");
     Object.assign(this.#unmute, { className: "unmute", type: "button", hidden: true, textContent: "Unmute" });
     this.#unmute.setAttribute("part", "unmute");
     this.#unmute.addEventListener("click", () => {
@@ -591,7 +661,7 @@ var LipstreamAvatar = class extends HTMLElement {
   }
   /** Makes the user's microphone the voice of the session. It takes a key, where the server has keys. */
   async startMicrophone() {
-    this.#microphone ??= new Microphone(this.session);
+    this.#microphone ??= new Microphone(this.session, () => this.stopMicrophone());
     await this.#microphone.start();
     this.#tell("microphone", { on: this.microphoneOn });
   }
@@ -602,15 +672,22 @@ var LipstreamAvatar = class extends HTMLElement {
     this.#tell("microphone", { on: false });
   }
   connectedCallback() {
+    addEventListener("pageshow", this.#return);
     this.#begin();
   }
   disconnectedCallback() {
-    queueMicrotask(() => this.isConnected || this.#end());
+    queueMicrotask(() => {
+      if (this.isConnected) return;
+      removeEventListener("pageshow", this.#return);
+      this.#end();
+    });
   }
   attributeChangedCallback(name2, before, after) {
     if (name2 === "muted") {
       this.#video.muted = this.muted;
       if (this.muted) this.#unmute.hidden = true;
+    } else if (name2 === "label") {
+      this.#video.setAttribute("aria-label", after ?? "Avatar");
     } else if (before !== after) {
       this.#end();
       this.#begin();
@@ -635,6 +712,8 @@ var LipstreamAvatar = class extends HTMLElement {
     addEventListener("pagehide", this.#leave);
   }
   #leave = () => this.#end();
+  /** The user comes back to a page that the browser has kept. */
+  #return = (event) => event.persisted && this.#begin();
   #end() {
     if (!this.#begun) return;
     this.#begun = false;
@@ -648,7 +727,11 @@ var LipstreamAvatar = class extends HTMLElement {
   #changed(state, error) {
     const notes = { connecting: "Connecting…", reconnecting: "Reconnecting…" };
     this.#say(state === "refused" && error ? error.message : notes[state] ?? "");
-    if (state === "playing") this.#sound();
+    if (state === "playing") {
+      this.#sound();
+      if (this.#server?.token) this.speech.open().catch(() => {
+      });
+    }
     this.#tell("state", { state, ...error ? { error } : {} });
   }
   /** Plays with sound where the browser lets it, else without. */
@@ -673,7 +756,7 @@ var LipstreamAvatar = class extends HTMLElement {
 };
 
 // src/index.ts
-if (!customElements.get("lipstream-avatar")) customElements.define("lipstream-avatar", LipstreamAvatar);
+if (globalThis.customElements && !customElements.get("lipstream-avatar")) customElements.define("lipstream-avatar", LipstreamAvatar);
 export {
   Lipstream,
   LipstreamAvatar,

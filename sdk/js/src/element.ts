@@ -20,15 +20,19 @@ export interface AvatarEvents {
   microphone: CustomEvent<{ on: boolean }>;
 }
 
+/** Outside of pages, in Node, the file is loaded for the rest of it. */
+const Base = globalThis.HTMLElement ?? (class {} as typeof HTMLElement);
+
 /**
  * `<lipstream-avatar server="https://HOST" session="demo"></lipstream-avatar>`: the live picture of a session.
  *
- * Attributes: `server` (this page's own origin where it is missing), `session`, `token` (of one session, see {@link Access}), `muted`.
+ * Attributes: `server` (this page's own origin where it is missing), `session`, `token` (of one session, see {@link Access}), `muted`,
+ * `label` (the accessible name of the picture).
  * Where the browser lets no sound play without a gesture, the picture plays muted and a button offers the sound.
  * Parts for styles: `video`, `unmute`, `note`.
  */
-export class LipstreamAvatar extends HTMLElement {
-  static readonly observedAttributes = ["server", "session", "token", "muted"];
+export class LipstreamAvatar extends Base {
+  static readonly observedAttributes = ["server", "session", "token", "muted", "label"];
 
   /** One of the server's keys, for pages that only operators see. It is no attribute, so that it does not stand in the markup. */
   key: string | undefined;
@@ -51,6 +55,7 @@ export class LipstreamAvatar extends HTMLElement {
     root.adoptedStyleSheets = [sheet];
     Object.assign(this.#video, { autoplay: true, playsInline: true });
     this.#video.setAttribute("part", "video");
+    this.#video.setAttribute("aria-label", "Avatar");
     Object.assign(this.#unmute, { className: "unmute", type: "button", hidden: true, textContent: "Unmute" });
     this.#unmute.setAttribute("part", "unmute");
     this.#unmute.addEventListener("click", () => {
@@ -97,7 +102,7 @@ export class LipstreamAvatar extends HTMLElement {
   }
 
   /** Speaks a file. It takes a key, where the server has keys. */
-  speak(sound: Blob | ArrayBuffer, options?: Parameters<Session["speak"]>[1]): Promise<Spoken> {
+  speak(sound: Blob | BufferSource, options?: Parameters<Session["speak"]>[1]): Promise<Spoken> {
     return this.session.speak(sound, options);
   }
 
@@ -117,7 +122,8 @@ export class LipstreamAvatar extends HTMLElement {
 
   /** Makes the user's microphone the voice of the session. It takes a key, where the server has keys. */
   async startMicrophone(): Promise<void> {
-    this.#microphone ??= new Microphone(this.session);
+    // A connection that breaks ends the microphone: what it would hear meanwhile is not for later.
+    this.#microphone ??= new Microphone(this.session, () => this.stopMicrophone());
     await this.#microphone.start();
     this.#tell("microphone", { on: this.microphoneOn });
   }
@@ -130,18 +136,25 @@ export class LipstreamAvatar extends HTMLElement {
   }
 
   connectedCallback(): void {
+    addEventListener("pageshow", this.#return);
     this.#begin();
   }
 
   disconnectedCallback(): void {
     // An element that is moved in the page is out of it for a moment only.
-    queueMicrotask(() => this.isConnected || this.#end());
+    queueMicrotask(() => {
+      if (this.isConnected) return;
+      removeEventListener("pageshow", this.#return);
+      this.#end();
+    });
   }
 
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
     if (name === "muted") {
       this.#video.muted = this.muted;
       if (this.muted) this.#unmute.hidden = true;
+    } else if (name === "label") {
+      this.#video.setAttribute("aria-label", after ?? "Avatar");
     } else if (before !== after) {
       this.#end();
       this.#begin();
@@ -168,6 +181,8 @@ export class LipstreamAvatar extends HTMLElement {
   }
 
   readonly #leave = () => this.#end();
+  /** The user comes back to a page that the browser has kept. */
+  readonly #return = (event: PageTransitionEvent) => event.persisted && this.#begin();
 
   #end(): void {
     if (!this.#begun) return;
@@ -183,7 +198,11 @@ export class LipstreamAvatar extends HTMLElement {
   #changed(state: PlayerState, error?: Error): void {
     const notes: Partial<Record<PlayerState, string>> = { connecting: "Connecting…", reconnecting: "Reconnecting…" };
     this.#say(state === "refused" && error ? error.message : (notes[state] ?? ""));
-    if (state === "playing") this.#sound();
+    if (state === "playing") {
+      this.#sound();
+      // Its messages keep the session of a token, which ends when nobody has said anything for long.
+      if (this.#server?.token) this.speech.open().catch(() => {});
+    }
     this.#tell("state", { state, ...(error ? { error } : {}) });
   }
 

@@ -14,5 +14,5 @@ declare global {
   }
 }
 
-// Two copies of this file in one page share the first one's element.
-if (!customElements.get("lipstream-avatar")) customElements.define("lipstream-avatar", LipstreamAvatar);
+// Two copies of this file in one page share the first one's element; Node has none.
+if (globalThis.customElements && !customElements.get("lipstream-avatar")) customElements.define("lipstream-avatar", LipstreamAvatar);

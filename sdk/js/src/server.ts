@@ -91,7 +91,7 @@ export class Lipstream {
       response = await fetch(url, { method, headers, ...sent, keepalive: keepalive ?? false, signal: signal ?? null });
     } catch (error) {
       if (signal?.aborted) throw error;
-      const why = `${url.origin} does not answer, or does not allow pages of ${location.origin} (server.cors_origins): ${String(error)}`;
+      const why = `${url.origin} does not answer, or does not allow pages of ${globalThis.location?.origin ?? "this origin"} (server.cors_origins): ${String(error)}`;
       throw new LipstreamError(0, "", why);
     }
     if (!response.ok) throw await LipstreamError.of(response);

@@ -23,7 +23,7 @@ export class Session {
   }
 
   /** Speaks a file: WAV, MP3, Ogg Opus or FLAC, or raw samples as `audio/L16;rate=24000;channels=1`. Resolves when all of it is queued. */
-  async speak(sound: Blob | ArrayBuffer, options: { type?: string; utterance?: string; signal?: AbortSignal } = {}): Promise<Spoken> {
+  async speak(sound: Blob | BufferSource, options: { type?: string; utterance?: string; signal?: AbortSignal } = {}): Promise<Spoken> {
     const type = options.type ?? (sound instanceof Blob ? sound.type : "");
     return this.server.call("POST /api/v1/sessions/{id}/speak", this.#parts, {
       body: sound,

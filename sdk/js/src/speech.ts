@@ -7,6 +7,8 @@ import type { Session } from "./session.js";
 export const RATE = 24000;
 /** A session of a token ends when its agent has been silent for five minutes. */
 const KEEP_ALIVE = 60_000;
+/** Milliseconds until sound is sent again for which the session had no space. */
+const FULL = 200;
 /** Bytes of sound in one message; the server takes 1 MiB of JSON. */
 const PIECE = 96_000;
 
@@ -16,7 +18,7 @@ export type SpeechEvent = AgentEvent | { type: "disconnected" };
 /** A sentence that is spoken as it is made. */
 export interface Utterance {
   readonly id: string;
-  /** 16-bit samples of one channel at 24 kHz, in pieces of any size; faster than it is spoken, as far as the session's queue holds it. */
+  /** 16-bit samples of one channel at 24 kHz, in pieces of any size, as fast as they are made: what the session has no space for waits here. */
   write(samples: Int16Array | ArrayBuffer): void;
   /** All of it is written. Resolves when it has been shown: with the milliseconds that were spoken, and why not all of it was. */
   end(): Promise<{ spokenMs: number; cut?: string }>;
@@ -30,7 +32,14 @@ export class Speech extends EventTarget {
   readonly #backoff = new Backoff();
   /** Who waits for what of which utterance. */
   readonly #endings = new Map<string, (end: { spokenMs: number; cut?: string }) => void>();
-  #flushed: ((ms: number) => void)[] = [];
+  /** Who waits for whether the sound of an utterance was queued. */
+  readonly #answers = new Map<string, (queued: boolean) => void>();
+  /** Utterances of which the session has no sound yet. */
+  readonly #unheard = new Set<string>();
+  #sending: Promise<void> = Promise.resolve();
+  /** Completes the utterance that was begun last. */
+  #finish = () => {};
+  #flushed: { resolve: (ms: number) => void; reject: (error: Error) => void }[] = [];
 
   constructor(private readonly session: Session) {
     super();
@@ -46,38 +55,69 @@ export class Speech extends EventTarget {
     await this.#connected();
   }
 
-  /** Begins a sentence. */
+  /** Begins a sentence; one that is being written ends where it is. */
   begin(id: string = name()): Utterance {
     const ended = new Promise<{ spokenMs: number; cut?: string }>((resolve) => this.#endings.set(id, resolve));
-    let sending = this.#connected().then(() => {});
-    sending.catch(() => this.#settle(id, { spokenMs: 0, cut: "disconnected" }));
-    const send = (command: AgentCommand) => {
-      sending = sending.then(() => this.#send(command));
-      sending.catch(() => {});
+    const sound: Uint8Array[] = [];
+    let complete = false;
+    let silent = true;
+    let more = () => {};
+    this.#unheard.add(id);
+    this.#finish();
+    this.#finish = () => {
+      complete = true;
+      more();
     };
+    const finish = this.#finish;
+    const next = () => new Promise<void>((resolve) => { more = resolve; });
+    const pump = async () => {
+      await this.#connected();
+      while (!complete || sound.length) {
+        if (sound.length) {
+          silent = false;
+          await this.#queue(id, take(sound, PIECE));
+        } else await Promise.race([next(), ended]);
+        if (!this.#endings.has(id)) return;
+      }
+      // The server tells nothing of one without sound.
+      if (silent) this.#settle(id, { spokenMs: 0 });
+      else this.#send({ type: "agent.speak_end", event_id: id });
+    };
+    // One after the other, as the server takes them.
+    this.#sending = this.#sending.then(pump).catch(() => this.#settle(id, { spokenMs: 0, cut: "disconnected" }));
     return {
       id,
       write: (samples) => {
-        const bytes = samples instanceof Int16Array
-          ? new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength)
-          : new Uint8Array(samples);
         // What the caller does with its buffer afterwards is not our matter.
-        const own = bytes.slice();
-        for (let from = 0; from < own.length; from += PIECE) {
-          send({ type: "agent.speak", audio: base64(own.subarray(from, from + PIECE)), event_id: id });
-        }
+        sound.push(new Uint8Array(samples instanceof Int16Array
+          ? samples.buffer.slice(samples.byteOffset, samples.byteOffset + samples.byteLength)
+          : samples.slice(0)));
+        more();
       },
       end: () => {
-        send({ type: "agent.speak_end", event_id: id });
+        finish();
         return ended;
       },
     };
   }
 
+  /** Sends sound of an utterance; returns when the session has queued it, which it does when it has space, or nobody waits for it. */
+  async #queue(id: string, sound: Uint8Array): Promise<void> {
+    const command: AgentCommand = { type: "agent.speak", audio: base64(sound), event_id: id };
+    while (this.#endings.has(id)) {
+      const answer = new Promise<boolean>((resolve) => this.#answers.set(id, resolve));
+      this.#send(command);
+      if (await answer) return void this.#unheard.delete(id);
+      await pause(FULL, this.#closed.signal);
+    }
+  }
+
   /** Throws away what is queued and closes the mouth; gives the milliseconds until it was at rest. */
   async interrupt(): Promise<number> {
     await this.#connected();
-    const flushed = new Promise<number>((resolve) => this.#flushed.push(resolve));
+    // The server knows nothing of these.
+    for (const id of [...this.#unheard]) this.#settle(id, { spokenMs: 0, cut: "interrupted" });
+    const flushed = new Promise<number>((resolve, reject) => this.#flushed.push({ resolve, reject }));
     this.#send({ type: "agent.interrupt" });
     return flushed;
   }
@@ -142,8 +182,12 @@ export class Speech extends EventTarget {
   #told(event: AgentEvent): void {
     if (event.type === "agent.speak_ended" || event.type === "agent.speak_interrupted") {
       this.#settle(event.event_id, { spokenMs: event.spoken_ms ?? 0, ...(event.cut ? { cut: event.cut } : {}) });
+    } else if (event.type === "agent.audio_buffer_appended") {
+      this.#answer(event.source_event_id, true);
+    } else if (event.type === "error" && event.error.event_id) {
+      this.#answer(event.error.event_id, event.error.type !== "buffer_full");
     } else if (event.type === "agent.interrupted") {
-      for (const told of this.#flushed.splice(0)) told(event.ms);
+      for (const { resolve } of this.#flushed.splice(0)) resolve(event.ms);
     }
     this.dispatchEvent(new CustomEvent(event.type, { detail: event }));
   }
@@ -151,18 +195,39 @@ export class Speech extends EventTarget {
   #settle(id: string, end: { spokenMs: number; cut?: string }): void {
     this.#endings.get(id)?.(end);
     this.#endings.delete(id);
+    this.#unheard.delete(id);
+    this.#answer(id, true);
+  }
+
+  #answer(id: string | null | undefined, queued: boolean): void {
+    this.#answers.get(id ?? "")?.(queued);
+    this.#answers.delete(id ?? "");
   }
 
   /** Nothing more is told of what was spoken over a socket that is gone. */
   #lost(): void {
     for (const id of [...this.#endings.keys()]) this.#settle(id, { spokenMs: 0, cut: "disconnected" });
-    for (const told of this.#flushed.splice(0)) told(NaN);
+    const lost = new LipstreamError(0, "", "the speech socket broke before the mouth was at rest");
+    for (const { reject } of this.#flushed.splice(0)) reject(lost);
   }
 }
 
 /** `crypto.randomUUID` is for secure contexts only, and pages of a local network have none. */
 function name(): string {
   return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Up to `most` bytes of the pieces, which are taken out of them; an even number, as each piece has. */
+function take(pieces: Uint8Array[], most: number): Uint8Array {
+  const taken = new Uint8Array(Math.min(most, pieces.reduce((sum, piece) => sum + piece.length, 0)));
+  for (let at = 0; at < taken.length;) {
+    const piece = pieces.shift() as Uint8Array;
+    const part = piece.subarray(0, taken.length - at);
+    taken.set(part, at);
+    at += part.length;
+    if (part.length < piece.length) pieces.unshift(piece.subarray(part.length));
+  }
+  return taken;
 }
 
 function utf8(text: string): Uint8Array {

@@ -182,7 +182,8 @@ export class Microphone {
   #connection: Connection | undefined;
   #media: MediaStream | undefined;
 
-  constructor(private readonly session: Session) {}
+  /** `broken` is called when the connection breaks, after which the microphone is off. */
+  constructor(private readonly session: Session, private readonly broken: () => void = () => {}) {}
 
   get on(): boolean {
     return this.#connection !== undefined;
@@ -203,7 +204,11 @@ export class Microphone {
       for (const track of media.getTracks()) {
         connection.peer.addTransceiver(track, { direction: "sendonly", streams: [media] });
       }
-      connection.peer.addEventListener("connectionstatechange", () => connection.peer.connectionState === "failed" && this.stop());
+      connection.peer.addEventListener("connectionstatechange", () => {
+        if (this.#connection !== connection || !["failed", "closed"].includes(connection.peer.connectionState)) return;
+        this.stop();
+        this.broken();
+      });
       await connection.open(`/whip/${encodeURIComponent(this.session.id)}/voice`);
     } catch (error) {
       this.stop();
