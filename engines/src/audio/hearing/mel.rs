@@ -12,19 +12,25 @@ const FALL: f32 = 0.0005;
 /// The least that counts while the maximum is at its least; it is what the [`Gate`] takes for silence.
 const QUIET: f32 = TOP - 8.0;
 
+/// Frames of silence on end that are lasting silence: 8 s.
+pub const LASTING: usize = 800;
+
 /// Whisper's log-mel as a stream computes it (`engines/train/hearing/mel.py`): frame `i` is centred on sample `160 i`, zeros before
 /// the first sample; the maximum is `M_i = max(0, max(y_i), M_(i-1) - 0.0005)`, and a bin `(max(y_i, M_i - 8) + 4) / 4`. Steady
-/// sounds, hum and the noise of a room, are silence.
+/// sounds, hum and the noise of a room, are silence. In [lasting](LASTING) silence `M` is at its least: what comes then is heard
+/// as at a stream's beginning.
 pub struct Mel {
     log: LogMel,
     gate: Option<Gate>,
     top: f32,
+    /// Frames of silence on end.
+    quiet: usize,
 }
 
-/// A frame, and whether it holds nothing.
+/// A frame, and how many frames of silence on end it is the last of.
 pub struct Frame {
     pub bins: [f32; BINS],
-    pub quiet: bool,
+    pub quiet: usize,
 }
 
 impl Mel {
@@ -32,7 +38,7 @@ impl Mel {
     pub const SILENCE: f32 = (QUIET + 4.0) / 4.0;
 
     pub fn new() -> Self {
-        Self { log: LogMel::after_silence(), gate: Some(Gate::new(natural(QUIET))), top: TOP }
+        Self { log: LogMel::after_silence(), gate: Some(Gate::new(natural(QUIET))), top: TOP, quiet: 0 }
     }
 
     /// Steady sounds are heard as well.
@@ -43,30 +49,31 @@ impl Mel {
 
     /// Takes samples in -1..1 and calls `sink` with each frame that they complete.
     pub fn push(&mut self, samples: &[f32], sink: &mut dyn FnMut(Frame)) {
-        let Self { log, gate, top } = self;
+        let Self { log, gate, top, quiet } = self;
         log.push(samples, &mut |column| {
             let column = gate.as_mut().map_or(*column, |gate| through(gate, column));
             let loudest = peak(&column);
-            *top = loudest.max(*top - FALL).max(TOP);
-            sink(Frame { bins: column.map(|y| normalise(y, *top)), quiet: loudest <= QUIET });
+            *quiet = if loudest <= QUIET { quiet.saturating_add(1) } else { 0 };
+            *top = if *quiet < LASTING { loudest.max(*top - FALL).max(TOP) } else { TOP };
+            sink(Frame { bins: column.map(|y| normalise(y, *top)), quiet: *quiet });
         });
     }
 
     /// Forgets everything heard.
     pub fn reset(&mut self) {
         self.log.reset();
-        self.settle();
+        self.settle(0);
     }
 
-    /// What was heard and is still needed was silence.
+    /// What was heard and is still needed was silence, and has lasted.
     pub fn hush(&mut self) {
         self.log.hush();
-        self.settle();
+        self.settle(LASTING);
     }
 
-    fn settle(&mut self) {
+    fn settle(&mut self, quiet: usize) {
         self.gate.iter_mut().for_each(Gate::reset);
-        self.top = TOP;
+        (self.top, self.quiet) = (TOP, quiet);
     }
 }
 
@@ -125,7 +132,7 @@ mod tests {
         let hum: Vec<f32> = (0..48_000).map(|n| 0.01 * (n as f32 * 0.019_635).sin()).collect();
         for (name, sound) in [("noise", room), ("hum", hum)] {
             let heard = frames(&mut Mel::new(), &sound, 480);
-            assert!(heard[150..].iter().all(|frame| frame.quiet), "{name}");
+            assert!(heard[150..].iter().all(|frame| frame.quiet > 0), "{name}");
         }
         let (heard, wanted) = (syllables(2.0, 0.1), syllables(2.0, 0.1));
         let found = frames(&mut Mel::new(), &heard, 320);
@@ -140,11 +147,12 @@ mod tests {
         assert!(frames(&mut mel, &[0.0; 4000], 100).iter().all(|frame| frame.bins == [Mel::SILENCE; BINS]));
         frames(&mut mel, &syllables(1.0, 0.5), 320);
         let after = frames(&mut mel, &vec![0.0; 16_000], 320);
-        assert!(after[50].quiet && after[50].bins[0] > Mel::SILENCE, "the maximum falls slowly");
+        assert!(after[50].quiet > 0 && after[50].bins[0] > Mel::SILENCE, "the maximum falls slowly");
         mel.hush();
         assert!(frames(&mut mel, &[0.0; 4000], 100).iter().all(|frame| frame.bins == [Mel::SILENCE; BINS]));
         frames(&mut mel, &syllables(1.0, 0.5), 320);
-        let long = frames(&mut mel, &vec![0.0; 16_000 * 60], 320);
-        assert_eq!(long[5900].bins, [Mel::SILENCE; BINS]);
+        let long = frames(&mut mel, &vec![0.0; 16_000 * 12], 320);
+        let lasting = long.iter().position(|frame| frame.quiet == LASTING).unwrap();
+        assert!(long[lasting - 1].bins[0] > Mel::SILENCE && long[lasting].bins == [Mel::SILENCE; BINS]);
     }
 }

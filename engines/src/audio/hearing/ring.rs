@@ -34,13 +34,6 @@ impl Ring {
         (*position..*position + tokens).for_each(|position| mask[position % PAST] = OPEN);
         *position += tokens;
     }
-
-    /// Forgets all tokens.
-    pub fn clear(&mut self) {
-        self.past.fill(0.0);
-        self.mask.fill(CLOSED);
-        self.position = 0;
-    }
 }
 
 #[cfg(test)]
@@ -61,7 +54,5 @@ mod tests {
         assert!(keys.iter().zip(&ring.past[PAST..]).all(|(key, value)| *value == -key));
         keys.sort_by(f32::total_cmp);
         assert_eq!(keys, (98..198).map(|position| position as f32).collect::<Vec<_>>());
-        ring.clear();
-        assert!(ring.position == 0 && ring.mask.iter().all(|place| *place == CLOSED));
     }
 }

@@ -2,7 +2,7 @@ use std::{collections::VecDeque, iter, mem::take, sync::Arc, time::Duration};
 
 use super::{
     super::{BINS, FrontEnd, HOP_SAMPLES},
-    mel::{Frame, Mel},
+    mel::{Frame, LASTING, Mel},
     network::{Call, Heard, Network, REACH},
     ring::{PAST, Ring},
     settled::Settled,
@@ -16,8 +16,8 @@ use crate::{
 /// Mel frames of a token, and those before its own that the first token reaches over.
 const PER_TOKEN: usize = 2;
 const LEAD: usize = 2;
-/// Tokens of silence after which the network is spared: it would say the same again and again.
-const SPARED: usize = 400;
+/// Tokens over which the feature goes to that of lasting silence, once that is reached and the network is spared: a second.
+const GLIDE: usize = 50;
 /// Position from which on the tokens are encoded again at the first position: Whisper's table has 1500.
 const TURN: usize = 1000;
 /// Tokens that are encoded again beside each call.
@@ -39,13 +39,13 @@ pub struct Hearing {
     /// The last frames, from `begin` on; what is before the first frame of the stream counts.
     frames: VecDeque<[f32; BINS]>,
     begin: usize,
-    /// Frames of silence on end.
-    quiet: usize,
     ring: Ring,
     state: Vec<f32>,
+    /// The last feature of the network.
+    last: Vec<f32>,
     second: Option<Second>,
-    /// Whether ring and state are what lasting silence leaves.
-    at_rest: bool,
+    /// Tokens for which the network has been spared.
+    spared: usize,
     turn: usize,
     /// The next token.
     token: usize,
@@ -75,9 +75,9 @@ impl Hearing {
             mel: Mel::new(),
             frames: VecDeque::new(),
             begin: 0,
-            quiet: 0,
+            last: Vec::new(),
             second: None,
-            at_rest: false,
+            spared: 0,
             turn: TURN,
             token: 0,
             samples: 0,
@@ -88,19 +88,18 @@ impl Hearing {
 
     /// Takes a frame, and computes the tokens that it completes.
     fn hear(&mut self, frame: Frame, sink: &mut dyn FnMut(&[f32])) -> Result<()> {
-        self.quiet = if frame.quiet { self.quiet.saturating_add(1) } else { 0 };
         self.frames.push_back(frame.bins);
         // Up to the next even one.
         let tokens = 1 + self.token % 2;
         if self.begin + self.frames.len() < PER_TOKEN * (self.token + tokens) + REACH {
             return Ok(());
         }
-        if self.quiet >= SPARED * PER_TOKEN {
-            if !self.at_rest {
+        if frame.quiet >= LASTING {
+            if self.spared == 0 {
                 self.settle();
             }
             self.token += tokens;
-            iter::repeat_n(&self.settled.feature, tokens).for_each(|feature| sink(feature));
+            (0..tokens).for_each(|_| self.spare(sink));
         } else {
             let mel = self.mel_of(self.token, tokens);
             let (call, heard) =
@@ -108,8 +107,10 @@ impl Hearing {
             (self.ring, self.state) = (call.ring, call.state);
             let Heard { features, fresh, state } = heard?;
             self.ring.write(&fresh, tokens);
-            (self.state, self.at_rest) = (state, false);
+            (self.state, self.spared) = (state, 0);
             self.token += tokens;
+            self.last.clear();
+            self.last.extend(features.chunks_exact(self.network.sizes.features).next_back().unwrap_or_default());
             features.chunks_exact(self.network.sizes.features).for_each(&mut *sink);
             self.turn()?;
         }
@@ -144,11 +145,23 @@ impl Hearing {
         Ok(())
     }
 
-    /// The state is what lasting silence leaves.
+    /// All that is kept is what lasting silence leaves.
     fn settle(&mut self) {
-        (self.second, self.at_rest) = (None, true);
+        self.second = None;
+        self.frames.iter_mut().for_each(|frame| *frame = [Mel::SILENCE; BINS]);
         self.ring.clone_from(&self.settled.ring);
         self.state.clone_from(&self.settled.state);
+    }
+
+    /// A token for which the network is spared: from its last feature to that of lasting silence.
+    fn spare(&mut self, sink: &mut dyn FnMut(&[f32])) {
+        self.spared = self.spared.saturating_add(1);
+        if self.spared >= GLIDE {
+            return sink(&self.settled.feature);
+        }
+        let part = self.spared as f32 / GLIDE as f32;
+        let mixed = self.last.iter().zip(&self.settled.feature).map(|(from, to)| from + (to - from) * part);
+        sink(&mixed.collect::<Vec<_>>());
     }
 }
 
@@ -198,23 +211,23 @@ impl FrontEnd for Hearing {
     fn reset(&mut self) {
         self.mel.reset();
         self.frames = iter::repeat_n([Mel::SILENCE; BINS], LEAD).collect();
-        self.ring.clear();
-        self.state.fill(0.0);
-        (self.second, self.at_rest) = (None, false);
-        (self.begin, self.quiet, self.token, self.samples) = (0, 0, 0, 0);
+        let (ring, state) = &self.settled.begun;
+        self.ring.clone_from(ring);
+        self.state.clone_from(state);
+        (self.second, self.spared) = (None, 0);
+        (self.begin, self.token, self.samples) = (0, 0, 0);
     }
 
     fn hush(&mut self) {
         self.mel.hush();
-        self.frames.iter_mut().for_each(|frame| *frame = [Mel::SILENCE; BINS]);
-        self.quiet = SPARED * PER_TOKEN;
         self.settle();
+        self.spared = GLIDE;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::settled::BEGUN, *};
     use crate::runtime::{Model, Source};
 
     /// The small network of the tests, which hears steady sounds too.
@@ -255,6 +268,9 @@ mod tests {
         let wanted: Vec<Vec<f32>> = wanted.chunks(8).map(<[f32]>::to_vec).collect();
         for piece in [1, 160, 777, 16_000] {
             let mut hearing = hearing();
+            // Those of the training begin with no memory at all.
+            hearing.ring = hearing.network.ring();
+            hearing.state.fill(0.0);
             let found = features(&mut hearing, &samples, piece);
             assert_eq!(found.len(), 49, "token 48 is complete at sample 15880");
             assert!(apart(&found, &wanted) < 1e-3, "pieces of {piece}: {}", apart(&found, &wanted));
@@ -300,12 +316,13 @@ mod tests {
         let samples = &voice[..29 * 16_000];
         let (found, wanted) = (features(&mut turning, samples, 640), features(&mut going, samples, 640));
         assert!(turning.ring.position < TURN && going.ring.position > TURN);
-        assert_eq!(apart(&found[..TURN], &wanted[..TURN]), 0.0);
+        let turn = TURN - BEGUN;
+        assert_eq!(apart(&found[..turn], &wanted[..turn]), 0.0);
         let square = |all: &[Vec<f32>]| all.iter().flatten().map(|v| v * v).sum::<f32>();
-        let off = (found[TURN..].iter().zip(&wanted[TURN..]))
+        let off = (found[turn..].iter().zip(&wanted[turn..]))
             .map(|(a, b)| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>())
             .sum::<f32>();
-        let off = (off / square(&wanted[TURN..])).sqrt();
+        let off = (off / square(&wanted[turn..])).sqrt();
         // Tokens are heard anew without what was before them, at other positions. Of these tones that is a quarter of the size.
         assert!(off > 0.0 && off < 0.35, "{off} of the size of features");
     }
@@ -323,6 +340,38 @@ mod tests {
         let quiet = features(&mut other, &vec![0.0; 16_000 * 30], 640);
         let (last, rest) = (&quiet[quiet.len() - 1], other.silence());
         assert!(last.iter().zip(rest).all(|(a, b)| (a - b).abs() < 1e-3), "{last:?} is not {rest:?}");
+    }
+
+    #[test]
+    fn a_stream_begins_as_after_half_a_second_of_silence() {
+        // What is before a voice reaches over its beginning.
+        let voice = [&[0.0; 640], &voice(1)[..]].concat();
+        let mut emptied = hearing();
+        emptied.ring = emptied.network.ring();
+        emptied.state.fill(0.0);
+        let found = features(&mut hearing(), &voice, 640);
+        let wanted = features(&mut emptied, &[&[0.0; BEGUN * 320], &voice[..]].concat(), 640);
+        let wanted = &wanted[BEGUN..];
+        assert!(apart(&found[..wanted.len().min(found.len())], wanted) < 1e-4, "{}", apart(&found, wanted));
+    }
+
+    #[test]
+    fn lasting_silence_is_come_to_without_a_step_and_a_voice_after_it_is_heard_as_after_an_interrupt() {
+        let (mut hearing, mut other) = (hearing(), self::hearing());
+        features(&mut hearing, &voice(2), 640);
+        let quiet = features(&mut hearing, &vec![0.0; 16_000 * 12], 640);
+        let reached = quiet.iter().position(|feature| feature == hearing.silence()).unwrap();
+        let spared = reached + 1 - GLIDE;
+        assert!(spared.abs_diff(LASTING / PER_TOKEN) < 10, "spared after {spared} tokens");
+        let way = apart(&quiet[spared - 1..spared], &[hearing.silence().to_vec()]);
+        let largest = (spared..=reached).map(|i| apart(&quiet[i - 1..i], &quiet[i..=i])).fold(0.0, f32::max);
+        assert!(way > 1e-3 && largest < 0.05 * way, "a step of {largest} on a way of {way}");
+
+        features(&mut other, &voice(2), 640);
+        other.hush();
+        features(&mut other, &vec![0.0; 16_000 * 12], 640);
+        let (found, wanted) = (features(&mut hearing, &voice(1), 640), features(&mut other, &voice(1), 640));
+        assert!(apart(&found, &wanted) < 1e-5, "{}", apart(&found, &wanted));
     }
 
     #[test]
