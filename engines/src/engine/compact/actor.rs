@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Error, Result,
     engine::{Actor, Asked, LATENT, Moment, Noise, Patch, Scene, Shown, Work},
-    geometry::{Point, Rect, Similarity},
+    geometry::{Point, Rect, Similarity, landmarks},
     image::{Crop, sharpen, steady},
     runtime::Tensor,
     schedule::Schedule,
@@ -25,6 +25,11 @@ const SHARPEN: f32 = 0.6;
 /// [`STEPS`] of them are held to be those.
 const FRAME: Duration = Duration::from_millis(40);
 const STEPS: std::ops::RangeInclusive<f32> = 0.1..=5.0;
+/// What is smoothed of a mouth that moves comes sooner: by a frame for each such distance of the lips (unit crop, a pixel of
+/// 256) from where they were. Otherwise a mouth that opens for two frames only is hardly seen to.
+const JITTER: f32 = 0.004;
+/// How far beyond the lips it is so, unit crop.
+const AROUND: f32 = 0.03;
 
 pub(super) struct CompactActor {
     engine: Arc<Compact>,
@@ -49,6 +54,8 @@ struct Last {
     /// The references that were shown.
     showing: render::Showing,
     drift: Vec<Point>,
+    /// [`Wanted::lower`].
+    lower: Vec<Point>,
     /// [`Scene::time`].
     time: Option<Duration>,
 }
@@ -64,8 +71,9 @@ struct Rendering {
     area: Rect,
     to_crop: Similarity,
     showing: render::Showing,
-    /// Frames of [`FRAME`] since the last one.
+    /// Frames of [`FRAME`] since the last one, and how many more have passed for lips that have moved.
     frames: f32,
+    more: f32,
 }
 
 impl CompactActor {
@@ -101,7 +109,8 @@ impl CompactActor {
         if refined {
             area = area.union(&refine::area(&wanted));
         }
-        let showing = self.last.as_ref().map(|last| (last.showing, frames));
+        let more = self.last.as_ref().map_or(0.0, |last| render::lips_distance(&wanted.lower, &last.lower) / JITTER);
+        let showing = self.last.as_ref().map(|last| (last.showing, frames + more));
         let Some(warp) = render::Warp::from(&wanted) else { return Ok(None) };
         let Some((pixels, showing)) = render::pixels(person, &wanted, &warp, scene, showing, &area) else {
             return Ok(None);
@@ -109,26 +118,34 @@ impl CompactActor {
         if refined && refine::fill(work, &pixels, person, showing.reference, &wanted, &warp, scene) {
             work.pass(REFINE);
         }
-        Ok(Some(Rendering { latent, contrast, wanted, pixels, mask, area, to_crop, showing, frames }))
+        Ok(Some(Rendering { latent, contrast, wanted, pixels, mask, area, to_crop, showing, frames, more }))
     }
 
     /// Makes a patch of a picture that is drawn, and remembers it.
     fn finish(&mut self, rendering: Rendering, scene: &Scene) -> Option<Patch> {
-        let Rendering { latent, contrast, wanted, mut pixels, mask, area, to_crop, showing, frames } = rendering;
+        let Rendering { latent, contrast, wanted, mut pixels, mask, area, to_crop, showing, frames, more } = rendering;
         let (side, crop) = (pixels.side, self.engine.spec.crop);
         let density = side as f32 * to_crop.scale();
         let reach = reach(side, density);
         let amount = if side > crop { finer(density / reach as f32) * SHARPEN } else { SHARPEN };
         sharpen(&mut pixels, &area, amount, reach);
         if let Some(last) = &self.last {
-            steady(&mut pixels, &last.patch.pixels, &area, frames);
+            let around = |r: Rect| Rect {
+                x: r.x - AROUND,
+                y: r.y - AROUND,
+                width: r.width + 2.0 * AROUND,
+                height: r.height + 2.0 * AROUND,
+            };
+            let lips = Rect::around(&wanted.points[landmarks::LIPS]).map(|lips| (around(lips), more));
+            steady(&mut pixels, &last.patch.pixels, &area, frames, lips);
         }
         let to_frame = to_crop.inverse()?;
         tracing::trace!(opening = opening(&wanted.lower), ?showing, "rendered");
         let patch = Patch { mask: mask.into(), pixels: Arc::new(pixels), to_frame, opacity: 1.0, hard: false };
         self.contrast = contrast;
         self.shown = Some(latent);
-        self.last = Some(Last { patch: patch.clone(), showing, drift: wanted.drift, time: scene.time });
+        self.last =
+            Some(Last { patch: patch.clone(), showing, drift: wanted.drift, lower: wanted.lower, time: scene.time });
         Some(patch)
     }
 }

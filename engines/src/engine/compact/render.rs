@@ -34,7 +34,8 @@ pub(super) struct Showing {
 
 /// The wanted mouth as a warp of the nearest reference, and which one that is; only inside `area` (unit crop coordinates)
 /// is it warped. A change of the reference takes [`CHANGE`] frames, in which there is no other; `last` is what the frame
-/// before showed, and how many frames of 40 ms ago that was.
+/// before showed, and how many frames of 40 ms ago that was: more than there were for a mouth that moves, in which a change is
+/// not seen and one that waits comes late.
 pub(super) fn pixels(
     person: &Person,
     wanted: &Wanted,
@@ -193,6 +194,12 @@ mod tests {
         // Not even a mouth that shuts again interrupts the change.
         assert!(seen[0].abs_diff(50) <= 1 && seen[1].abs_diff(100) <= 1, "{seen:?}");
         assert_eq!((showing, seen[2]), (Showing { reference: 1, fading: None }, 150), "{seen:?}");
+        // A mouth that moves far changes at once.
+        let last = Showing { reference: 0, fading: None };
+        let wanted = person.wanted(&basis, &basis.open_by(0.1), &basis.rest, 1.0, None);
+        let warp = Warp::from(&wanted).unwrap();
+        let (picture, _) = pixels(&person, &wanted, &warp, &scene, Some((last, CHANGE)), &area).unwrap();
+        assert_eq!(picture.data[(16 * SIDE + 16) * 3], 150);
         let hidden = Scene { time: Some(Duration::from_millis(1200)), gap: Duration::from_secs(1), ..scene };
         assert_eq!(show(0.1, None, &hidden).1.reference, 0);
     }

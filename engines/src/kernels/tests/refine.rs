@@ -110,7 +110,7 @@ fn pictures_are_sharpened_and_steadied_as_on_the_cpu() {
                     let mut wanted = plain.clone();
                     sharpen::sharpen(&mut wanted, area, amount, reach);
                     let sharp = wanted.data.clone();
-                    steady::steady(&mut wanted, &last, area, frames);
+                    steady::steady(&mut wanted, &last, area, frames, None);
                     let run = |before| {
                         finish(&memory, &device, &Finish { area, amount, reach, before }).unwrap().read().unwrap()
                     };
