@@ -192,6 +192,10 @@ struct Render {
     /// Which steps are guided: all, last or none
     #[arg(long)]
     guided: Option<schedule::Guided>,
+    /// Sound after a frame that its mouth may hear, in milliseconds, one of those that `lipstream engines` lists [default: the
+    /// longest that the engine has]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    look_ahead: Option<u32>,
     /// Look for faces every so many frames; they are followed in between
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "FRAMES")]
     inference_interval: Option<u32>,
@@ -421,6 +425,7 @@ impl Render {
             properties,
             engine: self.engine,
             exact: self.exact,
+            look_ahead: self.look_ahead,
             runtime: lipstream_engines::runtime::Options {
                 device: self.device,
                 precision: self.precision,

@@ -439,7 +439,12 @@ fn sessions_that_are_wrong_are_refused_with_what_is_wrong() {
     let refusal = manager.create(spec.clone()).err().unwrap().to_string();
     assert!(refusal.contains("steps") && refusal.contains("50"), "{refusal}");
     spec.params.clear();
+    spec.look_ahead_ms = Some(70);
+    let refusal = manager.create(spec.clone()).err().unwrap().to_string();
+    assert!(refusal.contains("look_ahead_ms") && refusal.contains("it has 80 ms"), "{refusal}");
+    spec.look_ahead_ms = Some(80);
     manager.create(spec.clone()).unwrap();
+    assert_eq!(manager.get("x").unwrap().status().params["look-ahead"], "80");
     assert!(matches!(manager.create(spec).err().unwrap(), Refusal::Conflict(_)));
     let session = manager.get("x").unwrap();
     assert!(session.publish(Slot::Main, "a test").is_err(), "an avatar takes no video");

@@ -82,6 +82,31 @@ fn streams_hear_the_same_in_pieces_of_any_size_and_beside_others() {
 }
 
 #[test]
+fn words_are_heard_the_same_in_pieces_of_any_size_at_each_look_ahead() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/compact-words");
+    let tone = |n: usize, hertz: f32| (n as f32 / 16_000.0 * hertz * std::f32::consts::TAU).sin();
+    let sound: Vec<f32> = (0..24_000).map(|n| 0.2 * tone(n, 150.0) * tone(n, 2.3).powi(2)).collect();
+    let package = Package::open(&folder).unwrap();
+    assert_eq!(package.look_aheads().collect::<Vec<_>>(), [160, 80]);
+    for (look_ahead, taps) in [(160, 11), (80, 7)] {
+        let package = package.clone().with_look_ahead(look_ahead).unwrap();
+        let spec = engine::load(&package, &cpu()).unwrap().spec().window.clone();
+        assert_eq!((spec.taps.len(), spec.look_ahead.as_millis()), (taps, u128::from(look_ahead) + 20));
+        let windows = |piece: usize| {
+            let rows = heard(&mut *front_end(&package, &cpu()).unwrap(), &sound, piece);
+            let mut timeline = Timeline::new(spec.clone(), rows.len());
+            (0..).zip(&rows).for_each(|(i, row)| timeline.push(20_000_000 * i, row));
+            (0..30).flat_map(|frame| timeline.window(40_000_000 * frame)).collect::<Vec<_>>()
+        };
+        let whole = windows(sound.len());
+        for piece in [160, 777] {
+            let worst = apart(&windows(piece), &whole);
+            assert!(worst < 1e-5, "look-ahead {look_ahead}, pieces of {piece}: {worst:e}");
+        }
+    }
+}
+
+#[test]
 fn frames_of_a_recording_hear_what_the_published_program_hears() {
     let home = tempfile::tempdir().unwrap();
     let Some((package, file)) = golden(home.path(), "musetalk15") else { return };

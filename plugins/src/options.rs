@@ -53,9 +53,11 @@ pub fn string(value: &glib::Value) -> Option<String> {
     value.get::<Option<String>>().expect("type checked upstream").filter(|s| !s.is_empty())
 }
 
-/// The engine by its name, folder or manifest, `exact` or not.
-pub fn package(name: &str, exact: bool) -> Result<Package> {
-    let package = Package::find(name)?;
+/// The engine by its name, folder or manifest, `exact` or not, with a look-ahead in milliseconds (0: its own).
+///
+/// Errors: an engine that is not there or cannot be exact, a look-ahead that it does not have.
+pub fn package(name: &str, exact: bool, look_ahead: u32) -> Result<Package> {
+    let package = Package::find(name)?.with_look_ahead(look_ahead)?;
     if exact { package.exact() } else { Ok(package) }
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{a_face, denoiser, error_of, features_info, frame, frame_with, init, ms, stat, video_info};
+use common::{a_face, denoiser, error_of, features_info, features_of, frame, frame_with, init, ms, stat, video_info};
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::{VideoFormat, VideoInfo};
@@ -286,6 +286,32 @@ fn latency_is_that_of_the_slower_stream_and_its_own() {
     b.features.set_live(true);
     // Look-ahead, computing, a batch window for each of three steps and for the refinement, and two more frames on their way.
     assert_eq!(b.video.query_latency(), Some(ms(45 + 20 + 4 * 5 + 2 * 40)));
+}
+
+#[test]
+fn a_look_ahead_that_is_chosen_is_declared_and_one_that_there_is_not_is_refused_with_those_that_there_are() {
+    let words = concat!(env!("CARGO_MANIFEST_DIR"), "/../engines/models/compact-words");
+    // Two tokens of 20 ms are computed together: a frame waits for the second, too.
+    for (look_ahead, want) in [("0", 180), ("80", 100), ("160", 180)] {
+        let heard = features_of(words);
+        let overhang = heard.overhang;
+        let info = video_info(VideoFormat::I420, 320, 240);
+        let (mut video, mut features) = denoiser(&info, &heard, &[("model", words), ("look-ahead", look_ahead)]);
+        video.set_live(true);
+        features.set_live(true);
+        features.set_upstream_latency(overhang);
+        assert_eq!(video.query_latency(), Some(ms(want + 20)), "look-ahead {look_ahead}");
+    }
+    for (model, look_ahead, says) in [
+        (words, "120", "no look-ahead of 120 ms: it has 160 and 80 ms"),
+        ("compact", "160", "no look-ahead of 160 ms: it has 80 ms"),
+    ] {
+        let element = gst::ElementFactory::make("lipdenoise").build().unwrap();
+        element.set_property_from_str("model", model);
+        element.set_property_from_str("look-ahead", look_ahead);
+        let error = error_of(&element);
+        assert!(error.contains(says), "{error}");
+    }
 }
 
 #[test]

@@ -85,6 +85,7 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
         properties,
         engine: Some(engine),
         exact: false,
+        look_ahead: None,
         runtime: settings.runtime,
         reference_bank,
         gather: true,

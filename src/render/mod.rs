@@ -107,6 +107,8 @@ pub struct Options {
     pub engine: Option<String>,
     /// As the published program of the engine does it.
     pub exact: bool,
+    /// In milliseconds; `None`: the longest that the engine has, since nobody waits for a file.
+    pub look_ahead: Option<u32>,
     pub runtime: runtime::Options,
     /// A bank to use; without one the video is looked at first, unless `gather` is off.
     pub reference_bank: Option<PathBuf>,
@@ -174,6 +176,9 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let base = base(&frames, &speech, &options.notices);
     speech.begin_at(base.sound);
     let engine = Package::find(options.engine.as_deref().unwrap_or(DEFAULT_ENGINE))?;
+    let look_ahead = options.look_ahead.or_else(|| engine.look_aheads().max()).unwrap_or(0);
+    let engine = engine.with_look_ahead(look_ahead)?;
+    options.properties.push(("look-ahead", look_ahead.to_string()));
     let engine = if options.exact { engine.exact()? } else { engine };
     if engine.hears_whole() && !options.looped {
         return Err(Failure::usage(format!(

@@ -10,6 +10,7 @@ use std::{
 };
 
 use gst::prelude::*;
+use lipstream_engines::manifest::Package;
 use parking_lot::Mutex;
 
 use super::{
@@ -43,6 +44,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const HEALTHY: Duration = Duration::from_secs(30);
 /// The mouth is at rest after so much video beyond the frame that was shown last when it was interrupted.
 const CLOSING: Nanos = 80 * MS;
+/// The graph's parameter for it.
+const LOOK_AHEAD: &str = "look-ahead";
 /// Longest wait for a mouth to come to rest; a graph that is stuck does not hold the caller.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -149,6 +152,7 @@ impl Session {
         });
         // Wrong parameters are refused now and not when somebody watches.
         session.launch(&[], &settings.device)?;
+        session.check_look_ahead()?;
         Ok(session)
     }
 
@@ -485,6 +489,14 @@ impl Session {
         self.manager.upgrade().map_or(Ok(()), |manager| manager.check_reach(&self.demand()))
     }
 
+    /// Refuses a look-ahead that its engine does not have.
+    fn check_look_ahead(&self) -> Result<(), Refusal> {
+        let asked = self.params(&[]).remove(LOOK_AHEAD).and_then(|ms| ms.parse().ok()).unwrap_or(0);
+        // What is wrong with the engine, its graph says.
+        let Ok(engine) = Package::find(&self.demand().engine) else { return Ok(()) };
+        engine.with_look_ahead(asked).map(drop).map_err(|error| Refusal::Invalid(format!("look_ahead_ms: {error}")))
+    }
+
     /// What its graph asks of the machine. A graph without the parameter `engine` is taken to have the server's.
     fn demand(&self) -> Demand {
         let servers = || self.manager.upgrade().map(|manager| manager.settings().engine.clone());
@@ -523,6 +535,7 @@ impl Session {
             params.insert("engine".to_owned(), manager.settings().engine.clone());
         }
         params.extend(self.spec.engine.clone().map(|engine| ("engine".to_owned(), engine)));
+        params.extend(self.spec.look_ahead_ms.map(|ms| (LOOK_AHEAD.to_owned(), ms.to_string())));
         params.extend(self.spec.params.clone());
         params.extend(changed.iter().cloned());
         params

@@ -63,6 +63,11 @@ pub struct SessionSpec {
     /// Engine by name, as the graph's parameter `engine`; the server's where nobody says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
+    /// Sound after a frame that its mouth may hear, in milliseconds, as the graph's parameter `look-ahead`: one of the engine's
+    /// `look_aheads_ms`. Less is sooner, more is truer; 0, as without it, is the engine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 10_000)]
+    pub look_ahead_ms: Option<u32>,
     /// Parameters of the graph, as its file lists them.
     #[serde(default)]
     pub params: BTreeMap<String, String>,
@@ -100,6 +105,7 @@ impl SessionSpec {
             id: id.to_owned(),
             graph: graph.to_owned(),
             engine: None,
+            look_ahead_ms: None,
             params: BTreeMap::new(),
             avatar: None,
             pull: None,

@@ -212,7 +212,11 @@ impl Worker {
     pub fn acquire(instance: Option<&str>, config: WorkerConfig) -> Result<Arc<Self>> {
         let WorkerConfig { package, options, .. } = &config;
         let key = instance.map_or_else(
-            || format!("{}\n{}\n{options:?}\n{}", package.manifest().name, package.location(), package.is_exact()),
+            || {
+                let (manifest, place) = (package.manifest(), package.location());
+                let look_ahead = manifest.audio.as_ref().map_or(0, |audio| audio.look_ahead_ms);
+                format!("{}\n{place}\n{options:?}\n{}\n{look_ahead}", manifest.name, package.is_exact())
+            },
             |id| format!("id {id}"),
         );
         let running = || WORKERS.lock().get(&key).and_then(Weak::upgrade);

@@ -6,7 +6,7 @@ use std::{
 
 use etcetera::BaseStrategy;
 
-use super::{Alternative, Family, Features, FileEntry, Manifest, hash};
+use super::{Alternative, AudioSection, Family, Features, FileEntry, Manifest, hash};
 use crate::{
     Error, Result,
     digest::sha256,
@@ -115,8 +115,7 @@ impl Package {
         }
         let alternative = audio.and_then(|audio| audio.alternatives.iter().find(|a| a.look_ahead_ms == ms)).cloned();
         let Some(Alternative { look_ahead_ms, taps_ms, motion }) = alternative else {
-            let known: Vec<String> =
-                audio.iter().flat_map(|audio| audio.look_aheads()).map(|ms| ms.to_string()).collect();
+            let known: Vec<String> = self.look_aheads().map(|ms| ms.to_string()).collect();
             let has = if known.is_empty() { "its own only".into() } else { format!("{} ms", known.join(" and ")) };
             return Err(Error::invalid(format!(
                 "engine `{}` has no look-ahead of {ms} ms: it has {has}; 0 takes the engine's own",
@@ -131,6 +130,12 @@ impl Package {
             manifest.files.insert("motion".into(), file);
         }
         Ok(self)
+    }
+
+    /// Every look-ahead that [`with_look_ahead`](Self::with_look_ahead) takes, in milliseconds, the engine's own first; none of
+    /// an engine whose look-ahead is fixed by what it was imported from.
+    pub fn look_aheads(&self) -> impl Iterator<Item = u32> {
+        self.manifest.audio.iter().flat_map(AudioSection::look_aheads)
     }
 
     /// Whether it is run as its published program runs it.

@@ -369,7 +369,8 @@ impl LipAudioEnc {
 }
 
 fn load(settings: &Settings) -> Result<Hops> {
-    let engine = options::package(&settings.engine, settings.exact)?;
+    // Features do not depend on how many of them a frame waits for.
+    let engine = options::package(&settings.engine, settings.exact, 0)?;
     Ok(Hops::new(front_end(&engine, &settings.options.parse()?)?))
 }
 

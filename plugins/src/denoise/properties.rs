@@ -31,6 +31,8 @@ pub struct Settings {
     /// Name, folder or manifest.
     pub model: String,
     pub exact: bool,
+    /// In milliseconds; 0: the engine's own.
+    pub look_ahead: u32,
     pub options: Options,
     /// 0: as the engine says.
     pub steps: u32,
@@ -66,6 +68,7 @@ impl Default for Settings {
         Self {
             model: "compact".into(),
             exact: false,
+            look_ahead: 0,
             options: Options::default(),
             steps: 0,
             sampler: "auto".into(),
@@ -121,6 +124,7 @@ impl Settings {
         match name {
             "model" => self.model = options::string(value).unwrap_or_else(|| "compact".into()),
             "exact" => self.exact = value.get().expect(checked),
+            "look-ahead" => self.look_ahead = value.get().expect(checked),
             "steps" => self.steps = value.get().expect(checked),
             "sampler" => self.sampler = options::string(value).unwrap_or_else(|| "auto".into()),
             "guidance" => self.guidance = value.get().expect(checked),
@@ -148,6 +152,7 @@ impl Settings {
         match name {
             "model" => self.model.to_value(),
             "exact" => self.exact.to_value(),
+            "look-ahead" => self.look_ahead.to_value(),
             "steps" => self.steps.to_value(),
             "sampler" => self.sampler.to_value(),
             "guidance" => self.guidance.to_value(),
@@ -185,6 +190,16 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .mutable_ready()
             .build(),
         options::exact(),
+        glib::ParamSpecUInt::builder("look-ahead")
+            .nick("Look-ahead")
+            .blurb(
+                "Sound after a frame that its mouth may hear, in milliseconds: less is sooner, more is truer; one that the engine \
+                 does not have is an error that names those it has (0 = the engine's own)",
+            )
+            .maximum(10_000)
+            .default_value(defaults.look_ahead)
+            .mutable_ready()
+            .build(),
         glib::ParamSpecUInt::builder("steps")
             .nick("Steps")
             .blurb("Denoising steps a frame (0 = as the engine says; an engine that does not denoise takes no other)")

@@ -70,7 +70,7 @@ pub struct Speaker {
 impl Speaker {
     pub fn new(settings: &Settings) -> Result<Self> {
         let config = WorkerConfig {
-            package: options::package(&settings.model, settings.exact)?,
+            package: options::package(&settings.model, settings.exact, settings.look_ahead)?,
             options: settings.options.parse()?,
             batch_size: settings.batch_size as usize,
             batch_timeout: settings.batch_timeout,

@@ -20,6 +20,7 @@ pub fn targets(name: &str) -> &'static [(Inner, &'static str)] {
     match name {
         "engine" => &[(Denoise, "model"), (AudioEnc, "engine")],
         "exact" => &[(Denoise, "exact"), (AudioEnc, "exact")],
+        "look-ahead" => &[(Denoise, "look-ahead")],
         "detector" => &[(FaceTrack, "model")],
         "device" => &[(Denoise, "device"), (AudioEnc, "device"), (FaceTrack, "device")],
         "precision" => &[(Denoise, "precision"), (AudioEnc, "precision"), (FaceTrack, "precision")],

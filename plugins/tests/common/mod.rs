@@ -131,11 +131,12 @@ pub fn frame_with(info: &VideoInfo, pts: gst::ClockTime, faces: &[Face]) -> gst:
 /// What the features of the embedded engine look like.
 pub fn features_info() -> FeaturesInfo {
     static INFO: OnceLock<FeaturesInfo> = OnceLock::new();
-    INFO.get_or_init(read_features_info).clone()
+    INFO.get_or_init(|| features_of("compact")).clone()
 }
 
-fn read_features_info() -> FeaturesInfo {
-    let engine = Package::find("compact").expect("the embedded engine");
+/// What the features of an engine with a section `audio` look like.
+pub fn features_of(engine: &str) -> FeaturesInfo {
+    let engine = Package::find(engine).expect("an engine of the repository");
     let options = lipstream_engines::runtime::Options::default();
     let encoder = lipstream_engines::audio::front_end(&engine, &options).expect("an encoder").key().to_owned();
     let audio = engine.manifest().audio.clone().expect("an engine with an ear");

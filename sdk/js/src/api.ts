@@ -127,6 +127,8 @@ export interface Engine {
   location: string;
   /** Sound after a frame's time that it waits for, in milliseconds. */
   look_ahead_ms?: number | null;
+  /** Those that may be chosen as `look-ahead`, in milliseconds, its own first: sound that a mouth may hear, without what a frame waits for besides. */
+  look_aheads_ms?: number[];
   name: string;
   /** How often a frame passes `step` where nobody says how many steps it takes: twice for each that is guided. */
   step_passes?: number | null;
@@ -374,6 +376,8 @@ export interface Spec {
   id: string;
   /** Seconds without viewers after which the graph stops; the default is the server's. */
   idle_seconds?: number | null;
+  /** Sound after a frame that its mouth may hear, in milliseconds, as the graph's parameter `look-ahead`: one of the engine's `look_aheads_ms`. */
+  look_ahead_ms?: number | null;
   /** Parameters of the graph, as its file lists them. */
   params?: Record<string, string>;
   /** Name under which RTMP clients play it, besides `KEY/synced`. */
