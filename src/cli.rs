@@ -214,9 +214,13 @@ struct Render {
     /// Do not use reference frames nearer than this to the frame, in milliseconds: hides the true mouth when measuring
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=60_000))]
     reference_gap: Option<u32>,
-    /// Make the face crisper once the mouth is pasted: sharpen, clahe (local contrast), detail (texture) or combined
-    #[arg(long, value_parser = render::ENHANCERS)]
+    /// Make the face crisper once the mouth is pasted: sharpen, clahe (local contrast), detail (texture), combined, or the ONNX
+    /// file of GFPGAN, CodeFormer or GPEN-BFR
+    #[arg(long, value_parser = enhancer, value_name = "NAME|FILE.onnx")]
     enhance: Option<String>,
+    /// CodeFormer's weight, 0 to 1: 0 is the best picture, 1 the most like the face [default: 0.5]
+    #[arg(long, value_parser = part, requires = "enhance")]
+    fidelity: Option<f64>,
     /// How much of the enhancement is blended in, 0 to 1 [default: 0.8]
     #[arg(long, value_parser = part, requires = "enhance")]
     enhance_strength: Option<f64>,
@@ -346,6 +350,13 @@ struct Adapt {
     /// No progress
     #[arg(short, long)]
     quiet: bool,
+}
+
+fn enhancer(text: &str) -> Result<String, String> {
+    if render::ENHANCERS.contains(&text) || text.to_ascii_lowercase().ends_with(".onnx") {
+        return Ok(text.to_owned());
+    }
+    Err(format!("must be one of {}, or an .onnx file", render::ENHANCERS.join(", ")))
 }
 
 fn part(text: &str) -> Result<f64, String> {

@@ -108,6 +108,37 @@ fn it_changes_while_it_runs() {
 }
 
 #[test]
+fn a_network_is_run_on_the_face_and_one_that_is_missing_is_told_of() {
+    init();
+    let element = |model: &str| {
+        let properties = [("enhance", "model"), ("device", "cpu"), ("model", model)];
+        let element = gst::ElementFactory::make("lipenhance").build().unwrap();
+        for (name, value) in properties {
+            gst::prelude::GObjectExtManualGst::set_property_from_str(&element, name, value);
+        }
+        element
+    };
+    assert!(common::error_of(&element("")).contains("GFPGAN, CodeFormer or GPEN-BFR"));
+    assert!(common::error_of(&element("/nowhere.onnx")).contains("/nowhere.onnx"));
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let shared = std::env::var_os("LIPSTREAM_SHARED").map(std::path::PathBuf::from);
+    let file = shared.unwrap_or_else(|| root.join("../shared")).join("golden/enhancers/gpen_bfr_256.onnx");
+    if !file.is_file() {
+        eprintln!("skipped: there is no {}", file.display());
+        return;
+    }
+    let info = video_info(VideoFormat::I420, 320, 240);
+    let mut h = Harness::with_element(&element(file.to_str().unwrap()), Some("sink"), Some("src"));
+    h.play();
+    h.set_src_caps(info.to_caps().unwrap());
+    let buffer = frame_with(&info, ms(0), &[a_face(1, 90.0, 60.0, 120.0)]);
+    let before = bytes(&buffer);
+    let touched = changed(&info, &before, &bytes(&h.push_and_pull(buffer).unwrap()));
+    assert!(touched.len() > 5000 && touched.iter().all(|(x, _)| *x > 40), "{}", touched.len());
+    assert!(touched.iter().any(|(x, y)| (130..170).contains(x) && (70..90).contains(y)));
+}
+
+#[test]
 fn caps_may_change_between_two_frames() {
     let small = video_info(VideoFormat::I420, 320, 240);
     let mut h = harness(&small, &[("enhance", "combined")]);

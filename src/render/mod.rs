@@ -59,17 +59,20 @@ const LOOKING: f32 = 0.1;
 /// Properties of `lipenhance`.
 #[derive(Clone, Debug)]
 pub struct Enhance {
-    /// One of [`ENHANCERS`].
+    /// One of [`ENHANCERS`], or the path of a network's ONNX file.
     pub name: String,
     /// 0..1.
     pub strength: f64,
     /// 0..1.
     pub mouth_protection: f64,
+    /// 0..1, for a network.
+    pub fidelity: f64,
 }
 
 impl Enhance {
     pub const STRENGTH: f64 = 0.8;
     pub const MOUTH_PROTECTION: f64 = 0.8;
+    pub const FIDELITY: f64 = 0.5;
 
     /// With how much of it, and of the mouth kept from it, as they are asked for.
     pub fn new(name: String, strength: Option<f64>, mouth_protection: Option<f64>) -> Self {
@@ -77,6 +80,7 @@ impl Enhance {
             name,
             strength: strength.unwrap_or(Self::STRENGTH),
             mouth_protection: mouth_protection.unwrap_or(Self::MOUTH_PROTECTION),
+            fidelity: Self::FIDELITY,
         }
     }
 }

@@ -13,7 +13,7 @@ use gst::prelude::*;
 use gst_app::AppSrc;
 
 use super::{
-    Enhance, Options, Quality,
+    ENHANCERS, Enhance, Options, Quality,
     output::{AudioCodec, Container},
 };
 use crate::{
@@ -68,6 +68,12 @@ impl Pipeline {
         let named = |name: &str| pipeline.by_name(name).ok_or_else(|| Failure::run(format!("no element `{name}`")));
         let source = |name: &str| named(name)?.downcast::<AppSrc>().map_err(|_| Failure::run("no appsrc"));
         named("file-out")?.set_property("location", file);
+        if let Some(file) = options.enhance.as_ref().map(|e| &e.name).filter(|name| !ENHANCERS.contains(&name.as_str()))
+        {
+            let enhancer = named("enhance")?;
+            enhancer.set_property("model", file);
+            enhancer.set_property("device", options.runtime.device.to_string());
+        }
         let lipsync = named("lipsync")?;
         options.apply(&lipsync)?;
 
@@ -122,9 +128,10 @@ fn even(caps: &gst::Caps) -> String {
 
 /// In a thread of its own, beside the bin and the encoder.
 fn enhancer(enhance: &Enhance) -> String {
-    let Enhance { name, strength, mouth_protection } = enhance;
+    let Enhance { name, strength, mouth_protection, fidelity } = enhance;
+    let name = if ENHANCERS.contains(&name.as_str()) { name } else { "model" };
     format!(
-        "lipenhance enhance={name} enhance-strength={strength} mouth-protection={mouth_protection} \
+        "lipenhance name=enhance enhance={name} fidelity={fidelity} enhance-strength={strength} mouth-protection={mouth_protection} \
          ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 ! "
     )
 }

@@ -5,18 +5,23 @@
 //! edge is soft, and their sizes follow the face's, so that a face looks the same at every resolution.
 //!
 //! A pixel becomes `old + strength · w · (1 - protection · m) · (enhanced - old)`: `w` is the face's weight and `m` the mouth's,
-//! 0..1 each.
+//! 0..1 each. A [`Network`] of a published file restores a face instead.
 
 mod blur;
 mod clahe;
 mod detail;
 mod luma;
+mod network;
 mod region;
 mod sharpen;
 
 use std::{fmt, str::FromStr};
 
-use self::{clahe::Clahe, region::Region};
+pub use self::network::{Network, Prepared};
+use self::{
+    clahe::Clahe,
+    region::{Mouth, Region},
+};
 use crate::{Error, Result, image::FrameMut, tracker::Face};
 
 /// Pixels of more weight are the face's own.
@@ -126,6 +131,27 @@ impl Enhancer {
             done += 1;
         }
         done
+    }
+}
+
+impl Network {
+    /// Enhances `faces`, whose points are pixels of `frame`, as [`Enhancer::enhance`] does; returns how many. `weight` is the
+    /// fidelity of a network that has one, 0..1. Blended in is a square around each face that fades to its edge.
+    pub fn enhance_faces(
+        &self,
+        frame: &mut FrameMut,
+        faces: &[Face],
+        (strength, mouth_protection, weight): (f32, f32, f32),
+    ) -> Result<usize> {
+        let mut done = 0;
+        for face in faces.iter().filter(|_| strength > 0.0) {
+            let shown = Region::of(face, (frame.width(), frame.height())).is_some();
+            let Some(points) = network::five(face).filter(|_| shown) else { continue };
+            let mouth = Mouth::of(face, mouth_protection.clamp(0.0, 1.0));
+            let amounts = (strength.min(1.0), weight.clamp(0.0, 1.0));
+            done += usize::from(self.enhance_around(frame, &points, amounts, mouth.as_ref())?);
+        }
+        Ok(done)
     }
 }
 

@@ -85,6 +85,33 @@ fn fade(square: f32, edge: [f32; 2]) -> f32 {
     t * t * (3.0 - 2.0 * t)
 }
 
+/// Where the mouth is, and how much of it is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mouth {
+    ellipse: Ellipse,
+    protection: f32,
+}
+
+impl Mouth {
+    /// `None` where nothing is to be kept or the mouth has no shape.
+    pub fn of(face: &Face, protection: f32) -> Option<Self> {
+        let ellipse = Ellipse::around(face.points.get(LIPS_OUTER)?, axis(face)?)?;
+        (protection > 0.0).then_some(Self { ellipse, protection })
+    }
+
+    /// How much of the pixel whose middle is `place` is kept, 0..1.
+    pub fn weight(&self, place: Point) -> f32 {
+        self.protection * fade(self.ellipse.square(place), MOUTH_EDGE)
+    }
+}
+
+/// The way from the right eye to the left one, a unit long.
+fn axis(face: &Face) -> Option<Point> {
+    let (from, to) = (face.points.get(EYE_RIGHT)?, face.points.get(EYE_LEFT)?);
+    let between = from.distance(*to);
+    between.is_normal().then(|| Point::new((to.x - from.x) / between, (to.y - from.y) / between))
+}
+
 /// The part of a frame that a face's enhancement changes.
 #[derive(Clone, Debug)]
 pub(super) struct Region {
@@ -103,12 +130,7 @@ impl Region {
     /// `None` where the face is too small, lies outside of the frame or has no shape.
     pub fn of(face: &Face, (width, height): (usize, usize)) -> Option<Self> {
         let points = &face.points;
-        let (from, to) = (points.get(EYE_RIGHT)?, points.get(EYE_LEFT)?);
-        let between = from.distance(*to);
-        if !between.is_normal() {
-            return None;
-        }
-        let axis = Point::new((to.x - from.x) / between, (to.y - from.y) / between);
+        let axis = axis(face)?;
         let outline: Vec<Point> = points.get(JAW)?.iter().chain(points.get(FOREHEAD)?).copied().collect();
         let face = Ellipse::around(&outline, axis)?;
         let mouth = Ellipse::around(points.get(LIPS_OUTER)?, axis)?;

@@ -23,6 +23,7 @@ use crate::{Error, Result};
 /// out is widened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dtype {
+    F64,
     F32,
     F16,
     I64,
@@ -294,6 +295,7 @@ fn fed<'a>(dtype: Dtype, input: &Input<'a>) -> ort::Result<SessionInputValue<'a>
     }
     match dtype {
         Dtype::F32 | Dtype::Other(_) => Ok(TensorRef::from_array_view((input.shape, input.data))?.into()),
+        Dtype::F64 => cast(input, f64::from),
         Dtype::F16 => cast(input, half::f16::from_f32),
         // A cast saturates, and makes 0 of what is no number.
         Dtype::I64 => cast(input, |v| v.round() as i64),
@@ -313,6 +315,7 @@ fn given(dtype: Dtype, value: &ort::value::DynValue) -> ort::Result<Tensor> {
     }
     match dtype {
         Dtype::F32 | Dtype::Other(_) => widened::<f32>(value, |v| v),
+        Dtype::F64 => widened::<f64>(value, |v| v as f32),
         Dtype::F16 => widened::<half::f16>(value, half::f16::to_f32),
         Dtype::I64 => widened::<i64>(value, |v| v as f32),
         Dtype::I32 => widened::<i32>(value, |v| v as f32),

@@ -52,7 +52,7 @@ fn dtype(kind: i32) -> Dtype {
         7 => Dtype::I64,
         9 => Dtype::Other("bool"),
         10 => Dtype::F16,
-        11 => Dtype::Other("f64"),
+        11 => Dtype::F64,
         16 => Dtype::Other("bf16"),
         _ => Dtype::Other("another type"),
     }
@@ -66,7 +66,7 @@ pub(super) fn of_outlet(outlet: &ort::value::Outlet) -> Port {
             match ty {
                 TensorElementType::Float32 => Dtype::F32,
                 TensorElementType::Float16 => Dtype::F16,
-                TensorElementType::Float64 => Dtype::Other("f64"),
+                TensorElementType::Float64 => Dtype::F64,
                 TensorElementType::Int64 => Dtype::I64,
                 TensorElementType::Int32 => Dtype::I32,
                 TensorElementType::Uint8 => Dtype::U8,

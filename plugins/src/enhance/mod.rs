@@ -2,7 +2,8 @@
 //!
 //! It reads the [face meta](crate::meta::face) that `lipfacetrack` writes and `lipsync` leaves on its frames; a frame without
 //! one, and every frame while `enhance` is off or the strength 0, leaves as it came, not even made writable. All properties
-//! can change while it runs.
+//! but where its network runs can change while it runs. The network of `model` is loaded with the first frame that it is asked
+//! for, which takes as long as that; its work is done in the streaming thread, so that a live stream needs a device that keeps up.
 //!
 //! ```text
 //! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin3 ! videoconvert ! lipfacetrack ! \
@@ -31,12 +32,14 @@ pub enum Enhance {
     Detail,
     #[enum_value(name = "The three at half their amounts", nick = "combined")]
     Combined,
+    #[enum_value(name = "The network of the property model", nick = "model")]
+    Model,
 }
 
 impl Enhance {
     pub(crate) fn filter(self) -> Option<Filter> {
         match self {
-            Self::Off => None,
+            Self::Off | Self::Model => None,
             Self::Sharpen => Some(Filter::Sharpen),
             Self::Clahe => Some(Filter::Clahe),
             Self::Detail => Some(Filter::Detail),
