@@ -100,7 +100,7 @@ fn on_card(card: Card, args: &Args, report: &mut Report) -> Result<()> {
     let memory: Arc<dyn Memory> = timed.clone();
     all(&memory, None)?;
     for (kernel, seconds) in timed.take() {
-        let bytes = moved(kernel);
+        let bytes = kernels::bytes(kernel, &kernels::PUBLISHED).unwrap_or(0);
         let floor_microseconds = bytes as f64 / args.terabytes / 1e6;
         let timing = Timing { kernel, microseconds: seconds * 1e6, bytes, floor_microseconds };
         println!("{kernel}: {:.2} us, floor {floor_microseconds:.2} us of {bytes} bytes", timing.microseconds);
@@ -111,34 +111,9 @@ fn on_card(card: Card, args: &Args, report: &mut Report) -> Result<()> {
 
 /// A frame of 1920 x 1080 and a face as large in it as its crop.
 const SIZE: (usize, usize) = (1920, 1080);
-const CROP: usize = 384;
-const SIDE: usize = 256;
-const CLIP: Clip = Clip { channels: 4, frames: 16, kept: 0, plane: 32 * 32 };
-
-/// Bytes that a kernel reads and writes once at these sizes.
-fn moved(kernel: &str) -> usize {
-    let (crop, region, planes) = (CROP * CROP * 3, CROP * CROP * 3 / 2, SIDE * SIDE * 3 * 4);
-    let (clip, one) = (CLIP.channels * CLIP.frames * CLIP.plane * 4, CLIP.channels * CLIP.plane * 4);
-    match kernel {
-        "take" => region + crop,
-        "inset_cut" => crop * 2 / 3 + 2 * planes + planes / 3,
-        "planar" => crop + CROP * CROP * 3 * 4,
-        "inset_put" => planes + crop * 2 / 3,
-        "convert" => 2 * crop,
-        "compare" => 3000 * 32,
-        "fit" => 3000 * 32,
-        "blend" => CROP * CROP * 4 + 2 * region,
-        "draw" => 3 * one,
-        "begin" => one + 3 * clip,
-        // With and without its condition; latents, trail and two slots.
-        "advance" => 3 * clip + 4 * clip,
-        "condition" => 6 * clip + 2 * 9 * clip / 4,
-        "plain" => 2 * clip,
-        "spline_nodes" | "spline_folds" => 33 * 33 * 8,
-        "warp" => 2 * SIDE * SIDE * 3,
-        _ => 0,
-    }
-}
+const CROP: usize = kernels::PUBLISHED.crop;
+const SIDE: usize = kernels::PUBLISHED.side;
+const CLIP: Clip = kernels::PUBLISHED.clip;
 
 fn wave(count: usize, seed: f32) -> Vec<f32> {
     (0..count).map(|i| (i as f32 * 0.731 + seed).sin()).collect()
@@ -181,8 +156,8 @@ fn all(memory: &Arc<dyn Memory>, parity: Option<&mut Vec<Parity>>) -> Result<()>
 
     let (mut own, mut twin) = (Noise::new(7, 0.0, 1.0), Noise::new(7, 0.0, 1.0));
     let one = CLIP.channels * CLIP.plane;
-    let (noise, last) = (Buffer::zeroed(memory, one)?, Buffer::zeroed(memory, one)?);
-    kernels::draw(memory, &mut own, &noise, &last, false)?;
+    let noise = Buffer::room(memory, one)?;
+    kernels::draw(memory, &mut own, (&noise, 0), one, None)?;
     say("draw", apart(&noise.read()?, &twin.latent(one)), 0.0);
 
     let clip = CLIP.channels * CLIP.frames * CLIP.plane;

@@ -11,6 +11,7 @@
 #define LIPSTREAM_HOST_H
 
 #include <math.h>
+#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <ucontext.h>
@@ -31,8 +32,11 @@ struct Index {
 
 constexpr size_t STACK = 128 * 1024;
 
+// A fibre begins by its context, and goes on by its jump, which asks nothing of the system.
 struct Fibre {
     ucontext_t context;
+    jmp_buf jump;
+    bool fresh = true;
     std::vector<char> stack = std::vector<char>(STACK);
     Index thread;
     bool waits = false;
@@ -47,7 +51,7 @@ struct Run {
     unsigned begun, finished;
     std::vector<Fibre*> fibres;
     Fibre* current;
-    ucontext_t scheduler;
+    jmp_buf scheduler;
 };
 
 inline thread_local Run run;
@@ -69,19 +73,22 @@ inline void work() {
         run.finished++;
     }
     own->waits = false;
-    swapcontext(&own->context, &run.scheduler);
+    _longjmp(run.scheduler, 1);
 }
 
 inline void resume(Fibre* fibre) {
     run.current = fibre;
     run.thread_index = fibre->thread;
-    swapcontext(&run.scheduler, &fibre->context);
+    if (_setjmp(run.scheduler)) return;
+    if (!fibre->fresh) _longjmp(fibre->jump, 1);
+    fibre->fresh = false;
+    setcontext(&fibre->context);
 }
 
 inline void barrier() {
     Fibre* own = run.current;
     own->waits = true;
-    swapcontext(&own->context, &run.scheduler);
+    if (!_setjmp(own->jump)) _longjmp(run.scheduler, 1);
 }
 
 // False where a barrier was not reached by all threads.
@@ -93,6 +100,7 @@ inline bool one_block() {
         if (used == run.fibres.size()) run.fibres.push_back(new Fibre);
         Fibre* fibre = run.fibres[used++];
         fibre->waits = false;
+        fibre->fresh = true;
         getcontext(&fibre->context);
         fibre->context.uc_stack.ss_sp = fibre->stack.data();
         fibre->context.uc_stack.ss_size = fibre->stack.size();

@@ -85,7 +85,7 @@ KERNEL(advance, Advance) {
 struct Draw {
     float *out, *last;
     Noise noise;
-    // Of the last latent, which there is where `goes_on` is 1, and of fresh numbers.
+    // Of the last latent, which there is where `goes_on` is 1, and of fresh numbers. `last` may be 0 where there is none.
     float keep, fresh, deviation;
     int length, goes_on;
 };
@@ -96,7 +96,7 @@ KERNEL(draw, Draw) {
     if (i >= a.length) return;
     float v = normal(a.noise, i);
     if (a.goes_on) v = a.keep * a.last[i] + a.fresh * v;
-    a.last[i] = v;
+    if (a.last) a.last[i] = v;
     a.out[i] = v * a.deviation;
 }
 
@@ -147,4 +147,18 @@ KERNEL(plain, Plain) {
     if (i >= (i64)(a.frames - a.kept) * a.channels * a.plane) return;
     int at = (int)(i % a.plane), channel = (int)(i / a.plane % a.channels), frame = (int)(i / a.plane / a.channels);
     a.out[i] = a.latent[((i64)channel * a.frames + a.kept + frame) * a.plane + at] * a.scale;
+}
+
+struct Finite {
+    const float* values;
+    // 1 once one of them is not finite.
+    u32* found;
+    i64 count;
+};
+
+// Whether a network said only numbers.
+KERNEL(all_finite, Finite) {
+    i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= a.count) return;
+    if ((__float_as_uint(a.values[i]) & 0x7f800000u) == 0x7f800000u) atomicOr(a.found, 1u);
 }

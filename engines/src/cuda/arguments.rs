@@ -16,7 +16,7 @@ impl<T> Pointer<T> {
         Self(address, PhantomData)
     }
 
-    pub(super) fn address(self) -> u64 {
+    pub(crate) fn address(self) -> u64 {
         self.0
     }
 }
@@ -126,6 +126,7 @@ structures! {
         epsilon: Pointer<f32>, known: Pointer<f32>, channels: i32, frames: i32, kept: i32, plane: i32, scale: f32,
     }
     Decoded { out: Pointer<f32>, latent: Pointer<f32>, channels: i32, frames: i32, kept: i32, plane: i32, scale: f32 }
+    Finite { values: Pointer<f32>, found: Pointer<i32>, count: i64 }
     Node { x: f32, y: f32 }
     Nodes {
         nodes: Pointer<Node>, folded: Pointer<i32>, x: Pointer<f32>, y: Pointer<f32>, wx: Pointer<f32>,
@@ -157,8 +158,8 @@ pub struct Folds(pub Nodes);
 
 kernels! {
     take: Take, planar: Show, inset_cut: Inset, inset_put: Put, convert: Convert, compare: Compare, fit: Fit, blend: Blend,
-    begin: Begin, advance: Advance, draw: Draw, condition: Condition, plain: Decoded, spline_nodes: Nodes,
-    spline_folds: Folds, warp: Warp, window: Window, shapes: Shapes, correct: Correct, finish: Finish,
+    begin: Begin, advance: Advance, draw: Draw, condition: Condition, plain: Decoded, all_finite: Finite,
+    spline_nodes: Nodes, spline_folds: Folds, warp: Warp, window: Window, shapes: Shapes, correct: Correct, finish: Finish,
 }
 
 // SAFETY: four-byte numbers alone.

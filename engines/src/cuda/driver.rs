@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{CString, c_void},
+    ptr::{null, null_mut},
     sync::Arc,
 };
 
@@ -11,7 +12,12 @@ use cudarc::driver::{
     sys,
 };
 
-use super::{arguments::KERNELS, cache, memory::Memory};
+use super::{
+    arguments::KERNELS,
+    cache,
+    memory::{Memory, Place, Rows, exhausted},
+    pinned::Pinned,
+};
 use crate::{Error, Result};
 
 const DRIVER: &str = "install NVIDIA's driver (580 or later), or use device=cpu";
@@ -19,10 +25,12 @@ const DRIVER: &str = "install NVIDIA's driver (580 or later), or use device=cpu"
 /// One card: a stream of its own, in which all that is asked of this value happens one after another.
 pub struct Card {
     name: String,
+    number: u32,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     module: sys::CUmodule,
     functions: Vec<(&'static str, sys::CUfunction)>,
+    pinned: Pinned,
 }
 
 // SAFETY: the driver's handles may be used by any thread that has the context, which every call sees to.
@@ -59,7 +67,15 @@ impl Card {
         let module = module.map_err(|error| {
             device(format!("the kernels were refused: {error}"), "use a driver that is as new as libnvrtc")
         })?;
-        let mut card = Self { name: name.clone(), context, stream, module, functions: Vec::new() };
+        let mut card = Self {
+            name: name.clone(),
+            number: number as u32,
+            context,
+            stream,
+            module,
+            functions: Vec::new(),
+            pinned: Pinned::default(),
+        };
         for kernel in KERNELS {
             let named = CString::new(*kernel).map_err(|_| Error::invalid("a kernel's name has a NUL"))?;
             // SAFETY: the module is loaded.
@@ -67,11 +83,6 @@ impl Card {
             card.functions.push((*kernel, function.map_err(failed)?));
         }
         Ok(card)
-    }
-
-    /// Waits for all that was launched.
-    pub fn synchronize(&self) -> Result<()> {
-        self.stream.synchronize().map_err(|error| self.failed("waiting", error))
     }
 
     fn failed(&self, what: &str, error: DriverError) -> Error {
@@ -88,57 +99,108 @@ impl Card {
 
 impl Drop for Card {
     fn drop(&mut self) {
-        if self.synchronize().is_ok() && self.bound().is_ok() {
+        if self.finish().is_ok() && self.bound().is_ok() {
+            self.pinned.clear();
             // SAFETY: nothing of the module runs any more.
             let _ = unsafe { result::module::unload(self.module) };
         }
     }
 }
 
-impl Memory for Card {
+// SAFETY: memory is the driver's, and all that is asked for goes into one stream.
+unsafe impl Memory for Card {
+    fn place(&self) -> Place {
+        Place::Card(self.number)
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64> {
         self.bound()?;
-        let stream = self.stream.cu_stream();
-        // SAFETY: the stream lives as long as the card; the memory is filled before it is read.
-        let address = unsafe {
-            let address = match self.context.has_async_alloc() {
-                true => result::malloc_async(stream, bytes),
-                false => result::malloc_sync(bytes),
-            };
-            address.and_then(|address| result::memset_d8_async(address, 0, bytes, stream).map(|()| address))
-        };
-        address.map_err(|error| self.failed(&format!("{bytes} bytes"), error))
+        // Of the whole card, not of the stream: networks use it in streams of their own.
+        // SAFETY: the context is this thread's.
+        unsafe { result::malloc_sync(bytes) }.map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => exhausted(self.place(), bytes, self.available()),
+            _ => self.failed(&format!("{bytes} bytes"), error),
+        })
     }
 
     unsafe fn free(&self, address: u64, _: usize) {
-        if self.bound().is_err() {
+        // Nothing that was launched may use it any more.
+        if self.finish().is_err() || self.bound().is_err() {
             return;
         }
-        // SAFETY: the caller's; freed in the order of the stream, or after all of it.
-        let freed = unsafe {
-            match self.context.has_async_alloc() {
-                true => result::free_async(address, self.stream.cu_stream()),
-                false => result::free_sync(address),
-            }
-        };
-        if let Err(error) = freed {
+        // SAFETY: the caller's.
+        if let Err(error) = unsafe { result::free_sync(address) } {
             tracing::warn!(device = self.name, %error, "memory of a card was not given back");
         }
     }
 
-    unsafe fn upload(&self, to: u64, bytes: &[u8]) -> Result<()> {
+    unsafe fn clear(&self, address: u64, bytes: usize) -> Result<()> {
         self.bound()?;
-        // SAFETY: the caller's; the driver has read memory that is not pinned before this returns.
-        let sent = unsafe { result::memcpy_htod_async(to, bytes, self.stream.cu_stream()) };
-        sent.map_err(|error| self.failed("upload", error))
+        // SAFETY: the caller's; the stream lives as long as the card.
+        let cleared = unsafe { result::memset_d8_async(address, 0, bytes, self.stream.cu_stream()) };
+        cleared.map_err(|error| self.failed("clear", error))
     }
 
-    unsafe fn download(&self, from: u64, bytes: &mut [u8]) -> Result<()> {
+    unsafe fn upload(&self, to: u64, bytes: usize, fill: &mut dyn FnMut(&mut [u8])) -> Result<()> {
         self.bound()?;
+        let failed = |error| self.failed("upload", error);
+        let mut block = self.pinned.take(bytes).map_err(failed)?;
+        fill(block.part(bytes));
+        let stream = self.stream.cu_stream();
+        // SAFETY: the caller's; the block is not used again before the copy has ended.
+        let sent = unsafe { result::memcpy_htod_async(to, block.part(bytes), stream) };
+        let sent = sent.and_then(|()| block.mark(stream));
+        self.pinned.keep(block);
+        sent.map_err(failed)
+    }
+
+    unsafe fn download(&self, from: u64, bytes: usize, take: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.bound()?;
+        let failed = |error| self.failed("download", error);
+        let mut block = self.pinned.take(bytes).map_err(failed)?;
+        let stream = self.stream.cu_stream();
         // SAFETY: the caller's; it is waited for.
-        let sent = unsafe { result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream()) };
-        sent.map_err(|error| self.failed("download", error))?;
-        self.synchronize()
+        let sent = unsafe { result::memcpy_dtoh_async(block.part(bytes), from, stream) };
+        let sent = sent.and_then(|()| block.mark(stream)).and_then(|()| block.wait());
+        if sent.is_ok() {
+            take(block.part(bytes));
+        }
+        self.pinned.keep(block);
+        sent.map_err(failed)
+    }
+
+    unsafe fn copy(&self, to: u64, from: u64, rows: Rows) -> Result<()> {
+        self.bound()?;
+        let Rows { count, bytes, to_stride, from_stride } = rows;
+        let stream = self.stream.cu_stream();
+        let whole = count == 1 || (to_stride == bytes && from_stride == bytes);
+        // SAFETY: the caller's.
+        let copied = unsafe {
+            if whole {
+                result::memcpy_dtod_async(to, from, count * bytes, stream)
+            } else {
+                let copy = sys::CUDA_MEMCPY2D {
+                    srcXInBytes: 0,
+                    srcY: 0,
+                    srcMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_DEVICE,
+                    srcHost: null(),
+                    srcDevice: from,
+                    srcArray: null_mut(),
+                    srcPitch: from_stride,
+                    dstXInBytes: 0,
+                    dstY: 0,
+                    dstMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_DEVICE,
+                    dstHost: null_mut(),
+                    dstDevice: to,
+                    dstArray: null_mut(),
+                    dstPitch: to_stride,
+                    WidthInBytes: bytes,
+                    Height: count,
+                };
+                sys::cuMemcpy2DAsync_v2(&copy, stream).result()
+            }
+        };
+        copied.map_err(|error| self.failed("copy", error))
     }
 
     unsafe fn launch(
@@ -158,5 +220,15 @@ impl Memory for Card {
             result::launch_kernel(*function, size(grid), size(block), 0, self.stream.cu_stream(), &mut all)
         };
         launched.map_err(|error| self.failed(name, error))
+    }
+
+    fn finish(&self) -> Result<()> {
+        self.bound()?;
+        self.stream.synchronize().map_err(|error| self.failed("waiting", error))
+    }
+
+    fn available(&self) -> Option<u64> {
+        self.bound().ok()?;
+        result::mem_get_info().ok().map(|(free, _)| free as u64)
     }
 }

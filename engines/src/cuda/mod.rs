@@ -1,6 +1,7 @@
 //! CUDA: memory of a card, and the kernels of `engines/kernels` on it. All that is unsafe of the two is here.
 //!
-//! - [`memory`]: the one trait that a device has: a card's ([`driver`]), and in tests the processor's.
+//! - [`memory`]: the one trait that a device has: a card's ([`driver`], which copies through [`pinned`] memory), and without one the
+//!   processor's ([`host`]). [`pool`]: memory that is kept for later.
 //! - [`arguments`]: what kernels take.
 //! - [`nvrtc`]: compiles the kernels when they are first used; [`cache`] keeps what came out.
 //!
@@ -9,13 +10,18 @@
 pub mod arguments;
 mod cache;
 mod driver;
+mod host;
 pub mod memory;
 pub mod nvrtc;
+mod pinned;
+mod pool;
 mod timed;
 
 pub use driver::Card;
+pub use host::{Asked, Host};
 pub(crate) use memory::launch;
-pub use memory::{Buffer, Memory, Plain};
+pub use memory::{Buffer, Memory, Place, Plain};
+pub use pool::Pool;
 pub use timed::Timed;
 
 /// The kernels' program, and the files that it includes, by the names that it has for them.

@@ -2,7 +2,10 @@
 
 use std::{ffi::c_void, sync::Mutex, time::Instant};
 
-use super::{driver::Card, memory::Memory};
+use super::{
+    driver::Card,
+    memory::{Memory, Place, Rows},
+};
 use crate::Result;
 
 /// Launches of each kernel that are timed together.
@@ -26,7 +29,12 @@ impl Timed {
     }
 }
 
-impl Memory for Timed {
+// SAFETY: the card's.
+unsafe impl Memory for Timed {
+    fn place(&self) -> Place {
+        self.card.place()
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64> {
         self.card.allocate(bytes)
     }
@@ -36,14 +44,32 @@ impl Memory for Timed {
         unsafe { self.card.free(address, bytes) }
     }
 
-    unsafe fn upload(&self, to: u64, bytes: &[u8]) -> Result<()> {
+    unsafe fn clear(&self, address: u64, bytes: usize) -> Result<()> {
         // SAFETY: the caller's.
-        unsafe { self.card.upload(to, bytes) }
+        unsafe { self.card.clear(address, bytes) }
     }
 
-    unsafe fn download(&self, from: u64, bytes: &mut [u8]) -> Result<()> {
+    unsafe fn upload(&self, to: u64, bytes: usize, fill: &mut dyn FnMut(&mut [u8])) -> Result<()> {
         // SAFETY: the caller's.
-        unsafe { self.card.download(from, bytes) }
+        unsafe { self.card.upload(to, bytes, fill) }
+    }
+
+    unsafe fn download(&self, from: u64, bytes: usize, take: &mut dyn FnMut(&[u8])) -> Result<()> {
+        // SAFETY: the caller's.
+        unsafe { self.card.download(from, bytes, take) }
+    }
+
+    unsafe fn copy(&self, to: u64, from: u64, rows: Rows) -> Result<()> {
+        // SAFETY: the caller's.
+        unsafe { self.card.copy(to, from, rows) }
+    }
+
+    fn finish(&self) -> Result<()> {
+        self.card.finish()
+    }
+
+    fn available(&self) -> Option<u64> {
+        self.card.available()
     }
 
     unsafe fn launch(
@@ -56,12 +82,12 @@ impl Memory for Timed {
         // SAFETY: the caller's; a kernel that runs again reads and writes what it did before.
         let run = || unsafe { self.card.launch(name, arguments, grid, block) };
         run()?;
-        self.card.synchronize()?;
+        self.card.finish()?;
         let begun = Instant::now();
         for _ in 0..TIMES {
             run()?;
         }
-        self.card.synchronize()?;
+        self.card.finish()?;
         let seconds = begun.elapsed().as_secs_f64() / f64::from(TIMES);
         if let Ok(mut all) = self.seconds.lock() {
             all.push((name, seconds));

@@ -55,18 +55,19 @@ impl DeviceCrop {
         let places = |rows: &[Walk]| -> Vec<_> { rows.iter().map(|w| arguments::Place { x: w.x, y: w.y }).collect() };
         let lines = Buffer::of(memory, &[places(&rows), places(&rows_of_pairs)].concat())?;
         let step = |rows: &[Walk]| rows.first().map_or((0, 0), |walk| (walk.dx, walk.dy));
-        let data = Buffer::zeroed(memory, side * side * 3)?;
+        let data = Buffer::room(memory, side * side * 3)?;
         let take = arguments::Take {
-            out: data.all(),
-            lines: lines.at(0, side)?,
-            lines_of_pairs: lines.at(side, side)?,
+            out: data.on(memory, 0, side * side * 3)?,
+            lines: lines.on(memory, 0, side)?,
+            lines_of_pairs: lines.on(memory, side, side)?,
             planes: region.channels,
             cut: cut(&first, step(&rows))?,
             cut_of_pairs: cut(&second, step(&rows_of_pairs))?,
             side: number(side)?,
             sharp: sharp.into(),
         };
-        launch(memory, &take, [side, side], TILE)?;
+        // SAFETY: all are as large as the sides; samples are clamped to the region.
+        unsafe { launch(memory, &take, [side, side], TILE)? };
         Ok(Some(Self { side, space: frame.space(), data }))
     }
 
@@ -91,13 +92,13 @@ impl DeviceCrop {
         }
         let none = (arguments::Pointer::NONE, arguments::Pointer::NONE);
         let (masked, mask) = match masked {
-            Some((buffer, at, mask)) => (buffer.at(*at, count)?, mask.at(0, side * side)?),
+            Some((buffer, at, mask)) => (buffer.on(memory, *at, count)?, mask.on(memory, 0, side * side)?),
             None => none,
         };
         let Rect { x, y, width, height } = inner.copied().unwrap_or_default();
         let show = arguments::Show {
-            crop: self.data.at(0, self.side * self.side * 3)?,
-            out: out.0.at(out.1, count)?,
+            crop: self.data.on(memory, 0, self.side * self.side * 3)?,
+            out: out.0.on(memory, out.1, count)?,
             masked,
             mask,
             matrix: matrix(self.space),
@@ -110,9 +111,12 @@ impl DeviceCrop {
             scale: *scale,
             offset: *offset,
         };
-        match inner {
-            None => launch(memory, &show, [*side; 2], TILE),
-            Some(_) => launch(memory, &arguments::Inset(show), [*side; 2], TILE),
+        // SAFETY: all are as large as the sides, which are the same where the whole crop is shown; samples are clamped to the crop.
+        unsafe {
+            match inner {
+                None => launch(memory, &show, [*side; 2], TILE),
+                Some(_) => launch(memory, &arguments::Inset(show), [*side; 2], TILE),
+            }
         }
     }
 }

@@ -37,7 +37,7 @@ impl Clip {
 }
 
 impl Painted<'_> {
-    fn arguments(&self) -> Result<arguments::Clip> {
+    fn arguments(&self, memory: &Arc<dyn Memory>) -> Result<arguments::Clip> {
         let Clip { channels, frames, kept, plane } = self.clip;
         if kept > frames || self.copies.len() > 3 || self.known.is_some() != (kept > 0) {
             return Err(Error::invalid(format!(
@@ -48,11 +48,15 @@ impl Painted<'_> {
         }
         let mut copies = [arguments::Pointer::NONE; 3];
         for (copy, (buffer, at)) in copies.iter_mut().zip(self.copies) {
-            *copy = buffer.at(*at, self.clip.count())?;
+            *copy = buffer.on(memory, *at, self.clip.count())?;
         }
         Ok(arguments::Clip {
-            latent: self.latent.at(0, self.clip.count())?,
-            known: self.known.map(|(known, at)| known.at(at, channels * kept * plane)).transpose()?.unwrap_or_default(),
+            latent: self.latent.on(memory, 0, self.clip.count())?,
+            known: self
+                .known
+                .map(|(known, at)| known.on(memory, at, channels * kept * plane))
+                .transpose()?
+                .unwrap_or_default(),
             copies,
             channels: number(channels)?,
             frames: number(frames)?,
@@ -77,8 +81,10 @@ pub type Part<'a> = (&'a Buffer<f32>, usize);
 
 /// The latents before the first step: `noise`, `[channels, plane]`, in all frames but those that are known.
 pub fn begin(memory: &Arc<dyn Memory>, painted: &Painted, noise: &Buffer<f32>) -> Result<()> {
-    let noise = noise.at(0, painted.columns()[0])?;
-    launch(memory, &arguments::Begin { clip: painted.arguments()?, noise }, painted.columns(), ROW)
+    let noise = noise.on(memory, 0, painted.columns()[0])?;
+    let begin = arguments::Begin { clip: painted.arguments(memory)?, noise };
+    // SAFETY: all are as large as the clip.
+    unsafe { launch(memory, &begin, painted.columns(), ROW) }
 }
 
 /// One step: guidance, [`Step::apply`], the frames after those that are known moved towards them, and these put back.
@@ -101,10 +107,10 @@ pub fn advance(
     let [of_latent, of_prediction] = step.clean.unwrap_or_default();
     let without = without.filter(|_| step.guidance != 1.0);
     let advance = arguments::Advance {
-        clip: painted.arguments()?,
-        prediction: prediction.0.at(prediction.1, count)?,
-        without: without.map(|(buffer, at)| buffer.at(at, count)).transpose()?.unwrap_or_default(),
-        estimate: estimate.at(0, count)?,
+        clip: painted.arguments(memory)?,
+        prediction: prediction.0.on(memory, prediction.1, count)?,
+        without: without.map(|(buffer, at)| buffer.on(memory, at, count)).transpose()?.unwrap_or_default(),
+        estimate: estimate.on(memory, 0, count)?,
         noise: drawn,
         guidance: step.guidance,
         keep: step.keep,
@@ -115,30 +121,32 @@ pub fn advance(
         of_prediction,
         estimates: step.clean.is_some().into(),
     };
-    launch(memory, &advance, painted.columns(), ROW)
+    // SAFETY: all are as large as the clip.
+    unsafe { launch(memory, &advance, painted.columns(), ROW) }
 }
 
-/// [`Noise::latent`]: `last` is the one before where `goes_on`, and becomes this one.
+/// [`Noise::latent`], `length` numbers from one of `out` on: `last` is the latent before where it says that there is one, and becomes
+/// this one. Without it latents have nothing to do with one another.
 pub fn draw(
     memory: &Arc<dyn Memory>,
     noise: &mut Noise,
-    out: &Buffer<f32>,
-    last: &Buffer<f32>,
-    goes_on: bool,
+    (out, at): Part<'_>,
+    length: usize,
+    last: Option<(&Buffer<f32>, bool)>,
 ) -> Result<()> {
-    let length = out.len();
     let (keep, fresh, deviation) = noise.process();
     let draw = arguments::Draw {
-        out: out.all(),
-        last: last.at(0, length)?,
+        out: out.on(memory, at, length)?,
+        last: last.map(|(last, _)| last.on(memory, 0, length)).transpose()?.unwrap_or_default(),
         noise: counted(noise, length),
         keep,
         fresh,
         deviation,
         length: number(length)?,
-        goes_on: goes_on.into(),
+        goes_on: last.is_some_and(|(_, goes_on)| goes_on).into(),
     };
-    launch(memory, &draw, [length, 1], ROW)
+    // SAFETY: both have so many numbers, or there is no latent before.
+    unsafe { launch(memory, &draw, [length, 1], ROW) }
 }
 
 /// What an encoder said of masked and then of whole faces, `[2 n, channels, plane]` each.
@@ -165,23 +173,24 @@ impl Sampled<'_> {
         let (own, all) = (2 * (frames - kept) * channels * plane, (1 + 2 * channels) * frames * plane);
         let mut places = [arguments::Pointer::NONE; 2];
         for (place, (buffer, at)) in places.iter_mut().zip(out) {
-            *place = buffer.at(*at, all)?;
+            *place = buffer.on(memory, *at, all)?;
         }
         let before = (1 + 2 * channels) * kept * plane;
         let condition = arguments::Condition {
             out: places,
-            mask: self.mask.at(0, plane)?,
-            mean: self.mean.at(0, own)?,
-            log_variance: self.log_variance.at(0, own)?,
-            epsilon: self.epsilon.at(0, own)?,
-            known: self.known.map(|known| known.at(0, before)).transpose()?.unwrap_or_default(),
+            mask: self.mask.on(memory, 0, plane)?,
+            mean: self.mean.on(memory, 0, own)?,
+            log_variance: self.log_variance.on(memory, 0, own)?,
+            epsilon: self.epsilon.on(memory, 0, own)?,
+            known: self.known.map(|known| known.on(memory, 0, before)).transpose()?.unwrap_or_default(),
             channels: number(channels)?,
             frames: number(frames)?,
             kept: number(kept)?,
             plane: number(plane)?,
             scale: self.scale,
         };
-        launch(memory, &condition, [all, 1], ROW)
+        // SAFETY: all are as large as the clip.
+        unsafe { launch(memory, &condition, [all, 1], ROW) }
     }
 }
 
@@ -196,13 +205,27 @@ pub fn plain(
     let Clip { channels, frames, kept, plane } = *clip;
     let count = frames.saturating_sub(kept) * channels * plane;
     let plain = arguments::Decoded {
-        out: out.at(at, count)?,
-        latent: latent.at(0, clip.count())?,
+        out: out.on(memory, at, count)?,
+        latent: latent.on(memory, 0, clip.count())?,
         channels: number(channels)?,
         frames: number(frames)?,
         kept: number(kept)?,
         plane: number(plane)?,
         scale,
     };
-    launch(memory, &plain, [count, 1], ROW)
+    // SAFETY: both are as large as the clip.
+    unsafe { launch(memory, &plain, [count, 1], ROW) }
+}
+
+/// Whether the first `count` numbers of `values` are finite; waits for them.
+pub fn all_finite(memory: &Arc<dyn Memory>, values: &Buffer<f32>, count: usize) -> Result<bool> {
+    let found = Buffer::<i32>::zeroed(memory, 1)?;
+    let finite = arguments::Finite {
+        values: values.on(memory, 0, count)?,
+        found: found.on(memory, 0, 1)?,
+        count: i64::from(number(count)?),
+    };
+    // SAFETY: there are so many values.
+    unsafe { launch(memory, &finite, [count, 1], ROW)? };
+    Ok(found.read()? == [0])
 }

@@ -7,13 +7,14 @@
 //! | --- | --- |
 //! | `take` | [`crate::image::Crop::take`], [`crate::image::Crop::take_sharp`] |
 //! | `planar`, `inset_cut` | [`crate::image::Crop::to_rgb_planar`], `image::inset::cut` |
-//! | `draw`, `begin`, `condition`, `advance`, `plain` | [`crate::engine::Noise`], [`crate::schedule::Step::apply`], `engine::known`, `engine::latent` |
+//! | `draw`, `begin`, `condition`, `advance`, `plain`, `all_finite` | [`crate::engine::Noise`], [`crate::schedule::Step::apply`], `engine::known`, `engine::latent` |
 //! | `inset_put`, `convert`, `compare`, `fit`, `blend` | `image::inset::put`, [`crate::image::Crop::convert`], [`crate::image::paste`] |
 //! | `spline_nodes`, `spline_folds`, `warp` | [`crate::image::Lattice`] |
 //! | `window`, `shapes`, `correct`, `finish` | `engine::compact::refine`, `image::{sharpen, steady}` |
 //!
 //! Geometry is worked out here by what the CPU path itself works it out by: kernels are told where each row begins.
 
+mod cost;
 mod crop;
 mod latents;
 mod paste;
@@ -23,8 +24,9 @@ mod region;
 mod tests;
 mod warp;
 
+pub use cost::{PUBLISHED, Sizes, bytes};
 pub use crop::{DeviceCrop, Planes};
-pub use latents::{Clip, Painted, Sampled, advance, begin, draw, plain};
+pub use latents::{Clip, Painted, Part, Sampled, advance, all_finite, begin, draw, plain};
 pub use paste::{DevicePatch, convert, paste, put};
 pub use refine::{Finish, correct, finish, shapes, window};
 pub use region::Region;

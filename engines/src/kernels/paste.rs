@@ -33,10 +33,10 @@ pub fn put(
     inner: &Rect,
 ) -> Result<()> {
     let count = side * side;
-    let plane = |c: usize| planes.at(at + c * count, count);
+    let plane = |c: usize| planes.on(memory, at + c * count, count);
     let Rect { x, y, width, height } = *inner;
     let put = arguments::Put {
-        crop: crop.data.at(0, crop.side * crop.side * 3)?,
+        crop: crop.data.on(memory, 0, crop.side * crop.side * 3)?,
         planes: [plane(0)?, plane(1)?, plane(2)?],
         size: number(crop.side)?,
         side: number(side)?,
@@ -48,23 +48,25 @@ pub fn put(
         offset,
         space: space(crop.space),
     };
-    launch(memory, &put, [crop.side; 2], TILE)
+    // SAFETY: all are as large as their sides.
+    unsafe { launch(memory, &put, [crop.side; 2], TILE) }
 }
 
 /// The same picture in other colours.
 pub fn convert(memory: &Arc<dyn Memory>, crop: &DeviceCrop, wanted: ColorSpace) -> Result<DeviceCrop> {
     let pixels = crop.side * crop.side;
-    let data = Buffer::zeroed(memory, pixels * 3)?;
+    let data = Buffer::room(memory, pixels * 3)?;
     // As it is where they are the same.
     let [from, to] = if crop.space == wanted { [ColorSpace::Rgb; 2] } else { [crop.space, wanted] };
     let convert = arguments::Convert {
-        from: crop.data.at(0, pixels * 3)?,
-        out: data.all(),
+        from: crop.data.on(memory, 0, pixels * 3)?,
+        out: data.on(memory, 0, pixels * 3)?,
         pixels: i64::from(number(pixels)?),
         space: space(from),
         wanted: space(to),
     };
-    launch(memory, &convert, [pixels, 1], PIXELS)?;
+    // SAFETY: both have so many pixels.
+    unsafe { launch(memory, &convert, [pixels, 1], PIXELS)? };
     Ok(DeviceCrop { side: crop.side, space: wanted, data })
 }
 
@@ -183,13 +185,14 @@ fn blend(
     opacity: f32,
 ) -> Result<()> {
     let side = number(pixels.side)?;
+    let own = pixels.data.on(memory, 0, pixels.side * pixels.side * 3)?;
     let whole =
         |data, step| arguments::Plane { data, stride: side * step, step, left: 0, top: 0, width: side, height: side };
     let lines = Buffer::of(memory, &group.lines)?;
     let mut target = arguments::Target {
-        mask: whole(mask.all(), 1),
+        mask: whole(mask.on(memory, 0, pixels.side * pixels.side)?, 1),
         cut: cut(&group.cut, group.step)?,
-        lines: lines.all(),
+        lines: lines.on(memory, 0, group.lines.len())?,
         channels: number(group.channels.len())?,
         top: number(group.area.rows.start)?,
         rows: number(group.lines.len())?,
@@ -200,24 +203,27 @@ fn blend(
     };
     for (i, channel) in group.channels.clone().enumerate() {
         target.frame[i] = region.channels[channel];
-        target.patch[i] = whole(pixels.data.all().beyond(channel), 3);
+        target.patch[i] = whole(own.beyond(channel), 3);
     }
     let [columns, rows] = [group.area.columns.len(), group.lines.len()];
     let sampled = [columns, rows].map(|count| count.div_ceil(group.stride));
-    let samples = Buffer::zeroed(memory, sampled[0] * sampled[1])?;
-    let colour = Buffer::zeroed(memory, 1)?;
+    let samples = Buffer::room(memory, sampled[0] * sampled[1])?;
+    let colour = Buffer::room(memory, 1)?;
     let fit = arguments::Fit {
         target,
-        samples: samples.all(),
-        out: colour.all(),
+        samples: samples.on(memory, 0, sampled[0] * sampled[1])?,
+        out: colour.on(memory, 0, 1)?,
         stride: number(group.stride)?,
         sample_rows: number(sampled[1])?,
         sample_columns: number(sampled[0])?,
         with_gain: i32::from(group.channels.start == 0),
     };
-    launch(memory, &arguments::Compare(fit), sampled, TILE)?;
-    launch(memory, &fit, [1, 1], FIT)?;
     let left = number(group.area.columns.start)?;
-    let blend = arguments::Blend { target, colour: colour.all(), left, weight: opacity / 255.0 };
-    launch(memory, &blend, [columns, rows], TILE)
+    let blend = arguments::Blend { target, colour: fit.out, left, weight: opacity / 255.0 };
+    // SAFETY: patch and mask are as large as the side, the region holds the lines, and samples are as many as are compared.
+    unsafe {
+        launch(memory, &arguments::Compare(fit), sampled, TILE)?;
+        launch(memory, &fit, [1, 1], FIT)?;
+        launch(memory, &blend, [columns, rows], TILE)
+    }
 }

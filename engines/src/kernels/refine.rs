@@ -31,15 +31,16 @@ pub fn window(
         return Err(Error::invalid(format!("a window at {corner:?} leaves a crop of {} pixels", crop.side)));
     }
     let window = arguments::Window {
-        crop: crop.data.at(0, crop.side * crop.side * 3)?,
-        out: out.at(at, 3 * SIDE * SIDE)?,
+        crop: crop.data.on(memory, 0, crop.side * crop.side * 3)?,
+        out: out.on(memory, at, 3 * SIDE * SIDE)?,
         matrix: matrix(crop.space),
         side: number(crop.side)?,
         zoom: number(zoom)?,
         x: number(x)?,
         y: number(y)?,
     };
-    launch(memory, &window, [SIDE; 2], TILE)
+    // SAFETY: the window lies in the crop.
+    unsafe { launch(memory, &window, [SIDE; 2], TILE) }
 }
 
 /// How much of each pixel of the window is covered by the mouth's inside, and by its lips: `[2, 128, 128]` from number `at` of `out`
@@ -56,12 +57,13 @@ pub fn shapes(
     let points: Vec<f32> = inner.iter().chain(outer).flat_map(|p| [p.x, p.y]).collect();
     let points = Buffer::of(memory, &points)?;
     let shapes = arguments::Shapes {
-        out: out.at(at, 2 * SIDE * SIDE)?,
-        points: points.all(),
+        out: out.on(memory, at, 2 * SIDE * SIDE)?,
+        points: points.on(memory, 0, 2 * (inner.len() + outer.len()))?,
         inner: number(inner.len())?,
         outer: number(outer.len())?,
     };
-    launch(memory, &shapes, [SIDE * SIDE, 1], LINE)
+    // SAFETY: there are so many points, and room for both planes.
+    unsafe { launch(memory, &shapes, [SIDE * SIDE, 1], LINE) }
 }
 
 /// Adds the network's differences of red, green and blue, `[3, 128, 128]` from number `at` of `delta` on, to the square at `corner`
@@ -78,15 +80,16 @@ pub fn correct(
         return Err(Error::invalid(format!("a window at {corner:?} leaves a crop of {} pixels", picture.side)));
     }
     let correct = arguments::Correct {
-        picture: picture.data.at(0, picture.side * picture.side * 3)?,
-        delta: delta.at(at, 3 * SIDE * SIDE)?,
+        picture: picture.data.on(memory, 0, picture.side * picture.side * 3)?,
+        delta: delta.on(memory, at, 3 * SIDE * SIDE)?,
         space: space(picture.space),
         side: number(picture.side)?,
         zoom: number(zoom)?,
         x: number(x)?,
         y: number(y)?,
     };
-    launch(memory, &correct, [SIDE * zoom; 2], TILE)
+    // SAFETY: the window lies in the picture.
+    unsafe { launch(memory, &correct, [SIDE * zoom; 2], TILE) }
 }
 
 /// What follows the refinement inside an area: by how much the picture is sharpened, and after how many frames of 40 ms it is
@@ -109,11 +112,11 @@ pub fn finish(memory: &Arc<dyn Memory>, picture: &DeviceCrop, finish: &Finish) -
     let [calm_columns, calm_rows] = steady::steadied(side, finish.area);
     let alike = |before: &&(&DeviceCrop, f32)| (before.0.side, before.0.space) == (side, picture.space);
     let before = finish.before.as_ref().filter(alike);
-    let data = Buffer::zeroed(memory, count)?;
+    let data = Buffer::room(memory, count)?;
     let arguments = arguments::Finish {
-        from: picture.data.at(0, count)?,
-        before: before.map(|before| before.0.data.at(0, count)).transpose()?.unwrap_or_default(),
-        out: data.all(),
+        from: picture.data.on(memory, 0, count)?,
+        before: before.map(|before| before.0.data.on(memory, 0, count)).transpose()?.unwrap_or_default(),
+        out: data.on(memory, 0, count)?,
         side: number(side)?,
         columns: ends(&columns)?,
         rows: ends(&rows)?,
@@ -124,6 +127,7 @@ pub fn finish(memory: &Arc<dyn Memory>, picture: &DeviceCrop, finish: &Finish) -
         calm: before.map_or(1.0, |before| steady::calm(before.1)),
         yuv: (picture.space != ColorSpace::Rgb).into(),
     };
-    launch(memory, &arguments, [side; 2], TILE)?;
+    // SAFETY: all pictures are as large as the side.
+    unsafe { launch(memory, &arguments, [side; 2], TILE)? };
     Ok(DeviceCrop { side, space: picture.space, data })
 }

@@ -63,26 +63,31 @@ impl Region {
     /// Uploads `areas`: of the first plane, and of the others where there are some.
     pub(super) fn upload(memory: &Arc<dyn Memory>, frame: &FrameView, areas: [&Area; 2]) -> Result<Self> {
         let format = frame.format();
-        let (mut bytes, mut parts) = (Vec::new(), Vec::new());
+        let (mut bytes, mut parts) = (0, Vec::new());
         for i in 0..format.planes() {
-            let (area, sample, plane) = (areas[i.min(1)], sample_bytes(format, i), frame.plane(i));
+            let (area, sample) = (areas[i.min(1)], sample_bytes(format, i));
             let size = plane_size(format, i, (frame.width(), frame.height()));
             if area.columns.end > size.0 || area.rows.end > size.1 {
                 return Err(Error::invalid(format!("{area:?} lies outside of a plane of {size:?}")));
             }
-            parts.push((area.clone(), bytes.len(), sample));
-            for y in area.rows.clone() {
-                bytes.extend_from_slice(
-                    &plane.data[y * plane.stride + area.columns.start * sample..][..area.columns.len() * sample],
-                );
-            }
+            parts.push((area.clone(), bytes, sample));
+            bytes += area.columns.len() * sample * area.rows.len();
         }
-        let buffer = Buffer::of(memory, &bytes)?;
+        let buffer = Buffer::room(memory, bytes)?;
+        buffer.fill(0, bytes, |to| {
+            for (i, (area, from, sample)) in parts.iter().enumerate() {
+                let (plane, row) = (frame.plane(i), area.columns.len() * sample);
+                for (k, y) in area.rows.clone().enumerate() {
+                    let own = &plane.data[y * plane.stride + area.columns.start * sample..][..row];
+                    to[from + k * row..][..row].copy_from_slice(own);
+                }
+            }
+        })?;
         let mut planes = [arguments::Plane::default(); 3];
         for (channel, (plane, offset)) in planes.iter_mut().zip(channels(format)) {
             let (Area { columns, rows }, from, sample) = &parts[plane];
             *channel = arguments::Plane {
-                data: buffer.all().beyond(from + offset),
+                data: buffer.on(memory, 0, bytes)?.beyond(from + offset),
                 stride: number(columns.len() * sample)?,
                 step: number(*sample)?,
                 left: number(columns.start)?,
@@ -96,15 +101,15 @@ impl Region {
 
     /// Puts the region back into the frame that it came from.
     pub(super) fn download(&self, frame: &mut FrameMut) -> Result<()> {
-        let bytes = self.buffer.read()?;
-        for (plane, (area, from, sample)) in frame.planes.iter_mut().zip(&self.parts) {
-            let row = area.columns.len() * sample;
-            for (i, y) in area.rows.clone().enumerate() {
-                let to = &mut plane.data[y * plane.stride + area.columns.start * sample..][..row];
-                to.copy_from_slice(&bytes[from + i * row..][..row]);
+        self.buffer.show(|bytes| {
+            for (plane, (area, from, sample)) in frame.planes.iter_mut().zip(&self.parts) {
+                let row = area.columns.len() * sample;
+                for (i, y) in area.rows.clone().enumerate() {
+                    let to = &mut plane.data[y * plane.stride + area.columns.start * sample..][..row];
+                    to.copy_from_slice(&bytes[from + i * row..][..row]);
+                }
             }
-        }
-        Ok(())
+        })
     }
 
     /// Bytes that travel.

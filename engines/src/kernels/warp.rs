@@ -29,13 +29,14 @@ impl DeviceLattice {
         let (parts, affine) = plate.parts();
         let count = parts[0].len();
         let spline = Buffer::of(memory, &parts.concat())?;
-        let part = |i: usize| spline.at(i * count, count);
-        let lattice = Self { cells, nodes: Buffer::zeroed(memory, (cells + 1) * (cells + 1))?, area: columns_and_rows };
+        let part = |i: usize| spline.on(memory, i * count, count);
+        let corners = (cells + 1) * (cells + 1);
+        let lattice = Self { cells, nodes: Buffer::zeroed(memory, corners)?, area: columns_and_rows };
         let folded = Buffer::<i32>::zeroed(memory, 1)?;
         let [columns, rows] = &lattice.area;
         let nodes = arguments::Nodes {
-            nodes: lattice.nodes.all(),
-            folded: folded.all(),
+            nodes: lattice.nodes.on(memory, 0, corners)?,
+            folded: folded.on(memory, 0, 1)?,
             x: part(0)?,
             y: part(1)?,
             wx: part(2)?,
@@ -46,8 +47,11 @@ impl DeviceLattice {
             columns: ends(columns)?,
             rows: ends(rows)?,
         };
-        launch(memory, &nodes, [cells + 1; 2], TILE)?;
-        launch(memory, &arguments::Folds(nodes), [columns.len(), rows.len()], TILE)?;
+        // SAFETY: there are as many nodes as corners of cells, the area lies in them, and the spline's parts have `count` numbers.
+        unsafe {
+            launch(memory, &nodes, [cells + 1; 2], TILE)?;
+            launch(memory, &arguments::Folds(nodes), [columns.len(), rows.len()], TILE)?;
+        }
         if folded.read()? == [0] { Ok(lattice) } else { Self::of(memory, &Lattice::over(plate, cells, area)) }
     }
 
@@ -86,9 +90,9 @@ impl DeviceLattice {
     ) -> Result<()> {
         let (side, count) = (crop.side, crop.side * crop.side * 3);
         let warp = arguments::Warp {
-            crop: crop.data.at(0, count)?,
-            out: out.data.at(0, count)?,
-            nodes: self.nodes.all(),
+            crop: crop.data.on(memory, 0, count)?,
+            out: out.data.on(memory, 0, count)?,
+            nodes: self.nodes.on(memory, 0, (self.cells + 1) * (self.cells + 1))?,
             side: number(side)?,
             cells: number(self.cells)?,
             columns: ends(&self.area[0])?,
@@ -96,6 +100,7 @@ impl DeviceLattice {
             share,
             copies: copies.into(),
         };
-        launch(memory, &warp, [side; 2], TILE)
+        // SAFETY: both crops are as large as the side, and there are as many nodes as corners of cells.
+        unsafe { launch(memory, &warp, [side; 2], TILE) }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
         latent::{clip, coder},
         step,
     },
-    kernels::{Clip, Painted, Sampled, advance, begin, draw, plain},
+    kernels::{Clip, Painted, Sampled, advance, all_finite, begin, draw, plain},
     runtime::Tensor,
     schedule::{BetaSchedule, Guided, Prediction, Sampler, Schedule, ScheduleConfig, Spacing, Step},
 };
@@ -137,7 +137,7 @@ fn noise_is_that_of_the_cpu_bit_for_bit_however_it_is_asked_for() {
             // An odd number of numbers leaves one of a pair for the next.
             let goes_on = [2, 4].contains(&i);
             let out = Buffer::zeroed(&memory, length).unwrap();
-            draw(&memory, &mut own, &out, &last, goes_on).unwrap();
+            draw(&memory, &mut own, (&out, 0), length, Some((&last, goes_on))).unwrap();
             let bits = |v: Vec<f32>| v.into_iter().map(f32::to_bits).collect::<Vec<_>>();
             assert!(bits(out.read().unwrap()) == bits(other.latent(length)), "{i}");
             assert_eq!(own.normal().to_bits(), other.normal().to_bits());
@@ -191,4 +191,36 @@ fn what_a_clip_is_painted_by_and_what_is_decoded_are_those_of_the_cpu() {
         }
     }
     println!("conditions: {worst:.1e} at most");
+}
+
+#[test]
+fn one_number_that_is_none_is_seen_wherever_it_is_and_only_among_those_that_count() {
+    for memory in host::orders() {
+        for (at, wrong) in [(0, f32::NAN), (299, f32::INFINITY), (130, f32::NEG_INFINITY)] {
+            let mut values = wave(300, 1.0);
+            values[7] = f32::MAX;
+            let there = Buffer::of(&memory, &values).unwrap();
+            assert!(all_finite(&memory, &there, 300).unwrap());
+            values[at] = wrong;
+            there.write(0, &values).unwrap();
+            assert!(!all_finite(&memory, &there, 300).unwrap());
+            assert!(all_finite(&memory, &there, at).unwrap());
+            assert!(all_finite(&memory, &there, 301).is_err());
+        }
+    }
+}
+
+#[test]
+fn noise_without_a_latent_before_goes_where_it_is_asked_for() {
+    let [memory, _] = host::orders();
+    let (mut own, mut other) = (Noise::new(3, 0.0, 1.0), Noise::new(3, 0.0, 1.0));
+    let out = Buffer::zeroed(&memory, 40).unwrap();
+    for at in [20, 0] {
+        draw(&memory, &mut own, (&out, at), 15, None).unwrap();
+    }
+    let wanted = [other.latent(15), other.latent(15)];
+    let found = out.read().unwrap();
+    assert_eq!((&found[20..35], &found[..15]), (&wanted[0][..], &wanted[1][..]));
+    assert!(found[15..20].iter().chain(&found[35..]).all(|v| *v == 0.0));
+    assert!(draw(&memory, &mut own, (&out, 30), 15, None).is_err());
 }
