@@ -46,11 +46,6 @@ impl Error {
         Self::Io { path: path.into(), source }
     }
 
-    /// Whether the items of a batch may be better off alone: one of them is to blame, or a smaller batch needs less memory.
-    pub fn is_of_few(&self) -> bool {
-        matches!(self, Self::NotFinite { .. } | Self::OutOfMemory { .. })
-    }
-
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid(message.into())
     }

@@ -23,6 +23,8 @@ enum Order {
     Run,
     Fail,
     Panic,
+    /// Says that there is no memory for more items than so many; then it is what `Run` is.
+    Room(usize),
     /// Says that a value is not finite where there is one above 50.
     Judge,
 }
@@ -53,7 +55,10 @@ impl Stage for Adding {
         self.seen.lock().push((self.kind, values));
         self.threads.lock().push(std::thread::current().id());
         match self.gate.lock().recv_timeout(Duration::from_secs(20)) {
-            Ok(Order::Run) => {
+            Ok(Order::Room(most)) if batch.len() > most => {
+                Err(Error::OutOfMemory { model: "fake".into(), cause: "7.0 MB are needed, 2.0 MB are free".into() })
+            }
+            Ok(Order::Run | Order::Room(_)) => {
                 for work in batch {
                     let value = work.tensor("value")?.data[0];
                     work.put("value", tensor(value + 1.0));
@@ -342,6 +347,34 @@ fn a_frame_that_is_to_blame_fails_alone() {
     assert!(outcomes[0].is_ok() && outcomes[2].is_ok());
     let error = outcomes[1].as_ref().unwrap_err();
     assert!(matches!(error, WaitError::Failed(cause) if cause.contains("`value` is not finite")), "{error}");
+}
+
+#[test]
+fn a_batch_that_memory_does_not_hold_is_halved_once() {
+    for (most, seen) in [(2, vec![4, 2, 2]), (1, vec![4, 2, 2])] {
+        let rig = Rig::new(4, Duration::ZERO, 8);
+        let streams: Vec<Stream> = (0..4).map(|_| rig.worker.stream()).collect();
+        let other = rig.worker.stream();
+        let busy = rig.occupy(&other);
+        let tickets: Vec<_> = streams.iter().map(|s| s.submit(work(1.0, &[0])).unwrap()).collect();
+        rig.gate.send(Order::Run).unwrap();
+        seen.iter().for_each(|_| rig.gate.send(Order::Room(most)).unwrap());
+        busy.wait(None).unwrap();
+        for ticket in tickets {
+            match (ticket.wait(None), most) {
+                (Ok(done), 2) => assert_eq!(value(done), 2.0),
+                (Err(WaitError::Failed(cause)), 1) => {
+                    assert!(cause.contains("7.0 MB are needed, 2.0 MB are free"), "{cause}")
+                }
+                (other, most) => panic!("{most}: {other:?}"),
+            }
+        }
+        assert_eq!(rig.values().iter().skip(1).map(Vec::len).collect::<Vec<_>>(), seen);
+        // Others go on.
+        let next = streams[0].submit(work(5.0, &[0])).unwrap();
+        rig.gate.send(Order::Run).unwrap();
+        assert_eq!(value(next.wait(None).unwrap()), 6.0);
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub use speed::speed;
 pub(crate) use stage::Then;
 pub use stage::{NetworkStage, Stage, StageKind};
 pub use step::{Feed, LATENT, StepStage};
-pub use work::{Pass, Work};
+pub use work::{DeviceTensor, Pass, Work};
 pub use worker::{StageStats, Stream, SubmitError, Ticket, WaitError, Worker, WorkerConfig, WorkerStats};
 
 use crate::{

@@ -241,7 +241,7 @@ pub(super) fn evaluate(
 
 /// Rows of an item's tensor `name`.
 pub(super) fn rows(work: &Work, name: Option<&&'static str>) -> usize {
-    name.and_then(|name| work.get(name)).and_then(|tensor| tensor.shape.first().copied()).unwrap_or(1)
+    name.and_then(|name| work.shape(name)).and_then(|shape| shape.first().copied()).unwrap_or(1)
 }
 
 /// The size of a batch of so many rows.

@@ -15,7 +15,7 @@ use crate::{
 
 /// The latent of a work item, `[rows, channels, …]`.
 pub const LATENT: &str = "latent";
-const TIMESTEP: &str = "timestep";
+pub(crate) const TIMESTEP: &str = "timestep";
 const PREDICTION: &str = "prediction";
 
 /// What a port of a denoiser is fed with.
@@ -106,7 +106,6 @@ impl Stage for StepStage {
         let steps = batch.iter().map(step).collect::<Result<Vec<_>>>()?;
         for work in batch.iter_mut() {
             put_back(work, work.remaining_steps())?;
-            record(work)?;
         }
         let rows: Vec<usize> = batch.iter().map(|work| rows(work, self.tensors.first())).collect();
         let guided: Vec<usize> = (0..batch.len()).filter(|i| steps[*i].guidance != 1.0).collect();
@@ -165,6 +164,8 @@ impl Stage for StepStage {
                 guide(own, &null[at_null..], steps[i].guidance);
                 at_null += length;
             }
+            // Once the network has answered: a batch that fails is passed again.
+            record(work)?;
             advance(work, &steps[i], own)?;
         }
         Ok(())

@@ -1,11 +1,12 @@
 //! What travels to the worker and back: a frame, or a clip of frames, as named tensors and the stages that it still has to
 //! pass.
 
-use std::{any::Any, collections::VecDeque};
+use std::{any::Any, collections::VecDeque, sync::Arc};
 
 use super::Noise;
 use crate::{
     Error, Result,
+    cuda::Buffer,
     runtime::Tensor,
     schedule::{Schedule, Step},
 };
@@ -19,6 +20,15 @@ pub struct Pass {
     pub step: Option<Step>,
 }
 
+/// A tensor in the memory of a device, which may be a part of a buffer that others share.
+#[derive(Clone, Debug)]
+pub struct DeviceTensor {
+    pub shape: Vec<usize>,
+    pub buffer: Arc<Buffer<f32>>,
+    /// Its first number.
+    pub at: usize,
+}
+
 /// One frame or clip on its way.
 ///
 /// A tensor has the rows of this item along its first dimension. A stage reads those that it names, in whatever order they
@@ -27,6 +37,8 @@ pub struct Pass {
 pub struct Work {
     passes: VecDeque<Pass>,
     tensors: Vec<(&'static str, Tensor)>,
+    /// Those in the memory of a device; a name is there or among the others.
+    there: Vec<(&'static str, DeviceTensor)>,
     /// Fresh noise for samplers that add some.
     pub(crate) noise: Noise,
     /// The clean latent as the last step estimated it, for multistep samplers.
@@ -69,6 +81,39 @@ impl Work {
 
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.iter().find(|(n, _)| *n == name).map(|(_, tensor)| tensor)
+    }
+
+    /// Puts a tensor of a device in, in place of the one of that name.
+    pub(crate) fn put_there(&mut self, name: &'static str, shape: Vec<usize>, buffer: impl Into<Arc<Buffer<f32>>>) {
+        let tensor = DeviceTensor { shape, buffer: buffer.into(), at: 0 };
+        self.place_there(name, tensor);
+    }
+
+    /// As [`put_there`](Self::put_there), of a part of a buffer.
+    pub(crate) fn place_there(&mut self, name: &'static str, tensor: DeviceTensor) {
+        match self.there.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, old)) => *old = tensor,
+            None => self.there.push((name, tensor)),
+        }
+    }
+
+    /// The tensor of that name in the memory of a device; an error that says so where there is none.
+    pub fn there(&self, name: &str) -> Result<&DeviceTensor> {
+        let found = self.there.iter().find(|(n, _)| *n == name).map(|(_, tensor)| tensor);
+        found.ok_or_else(|| Error::invalid(format!("the work has no tensor `{name}` on a device")))
+    }
+
+    /// Takes a tensor of a device out.
+    pub(crate) fn take_there(&mut self, name: &str) -> Result<DeviceTensor> {
+        let at = self.there.iter().position(|(n, _)| *n == name);
+        at.map(|at| self.there.swap_remove(at).1)
+            .ok_or_else(|| Error::invalid(format!("the work has no tensor `{name}` on a device")))
+    }
+
+    /// The shape of the tensor of that name, wherever it is.
+    pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
+        let there = || self.there.iter().find(|(n, _)| *n == name).map(|(_, tensor)| &tensor.shape[..]);
+        self.get(name).map(|tensor| &tensor.shape[..]).or_else(there)
     }
 
     pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Tensor> {
@@ -120,12 +165,13 @@ impl Work {
     /// Rows of a batch that its next pass takes, of a stage that reads `inputs`: those of its tensors, twice for a step
     /// that is guided.
     pub(super) fn rows_of(&self, inputs: &[&'static str]) -> usize {
-        let first = inputs.first().and_then(|name| self.get(name)).and_then(|tensor| tensor.shape.first().copied());
+        let first = inputs.first().and_then(|name| self.shape(name)).and_then(|shape| shape.first().copied());
         let guided = self.next().and_then(|pass| pass.step).is_some_and(|step| step.guidance != 1.0);
         first.unwrap_or(1) * if guided { 2 } else { 1 }
     }
 
-    pub(crate) fn advance(&mut self) {
+    /// Notes that the next stage was passed.
+    pub fn advance(&mut self) {
         self.passes.pop_front();
     }
 }

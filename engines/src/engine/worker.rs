@@ -425,6 +425,7 @@ impl Shared {
         let Some(pass) = work.next() else { return Ok(()) };
         for name in stages[pass.stage].inputs() {
             match work.get(name) {
+                None if work.shape(name).is_some() => (),
                 None => return refuse(format!("`{name}` is missing")),
                 Some(tensor) if tensor.shape.iter().product::<usize>() != tensor.data.len() => {
                     return refuse(format!(
@@ -482,7 +483,7 @@ impl Shared {
             .into_iter()
             .map(|item| (item.work, (item.stream, item.place, item.at_once, item.wanted, item.reply)))
             .unzip();
-        let failures = self.times[stage].time(|| self.failures(stage, &mut works));
+        let failures = self.times[stage].time(|| self.failures(stage, &mut works, false));
         for cause in failures.iter().flatten() {
             tracing::error!(%cause, stage = self.engine.stages()[stage].kind().name(), "a stage failed");
         }
@@ -515,17 +516,19 @@ impl Shared {
         }
     }
 
-    /// Lets items pass a stage; why each of them did not. Where one may be to blame, or the batch was too large, each goes alone.
-    fn failures(&self, stage: usize, works: &mut [Work]) -> Vec<Option<String>> {
-        match self.evaluate(stage, works) {
-            Ok(()) => vec![None; works.len()],
-            Err(error) if error.is_of_few() && works.len() > 1 => {
-                let alone =
-                    |work| self.evaluate(stage, std::slice::from_mut(work)).err().map(|error| error.to_string());
-                works.iter_mut().map(alone).collect()
+    /// Lets items pass a stage; why each of them did not. Where one may be to blame, each goes alone; a batch that was too large is
+    /// halved, once.
+    fn failures(&self, stage: usize, works: &mut [Work], halved: bool) -> Vec<Option<String>> {
+        let (part, halved) = match self.evaluate(stage, works) {
+            Ok(()) => return vec![None; works.len()],
+            Err(Error::NotFinite { .. }) if works.len() > 1 => (1, halved),
+            Err(error @ Error::OutOfMemory { .. }) if works.len() > 1 && !halved => {
+                tracing::warn!(%error, items = works.len(), "a batch is halved");
+                (works.len().div_ceil(2), true)
             }
-            Err(error) => vec![Some(error.to_string()); works.len()],
-        }
+            Err(error) => return vec![Some(error.to_string()); works.len()],
+        };
+        works.chunks_mut(part).flat_map(|works| self.failures(stage, works, halved)).collect()
     }
 
     fn evaluate(&self, stage: usize, works: &mut [Work]) -> Result<()> {
@@ -579,10 +582,7 @@ impl Shared {
         let most = network.sizes().last().copied().unwrap_or(1).min(self.batch_size);
         let alike = |item: &Item| {
             let first = &queue.waiting[first].work;
-            network.inputs().iter().all(|name| match (item.work.get(name), first.get(name)) {
-                (Some(own), Some(other)) => own.shape == other.shape,
-                (own, other) => own.is_none() && other.is_none(),
-            })
+            network.inputs().iter().all(|name| item.work.shape(name) == first.shape(name))
         };
         let rows = |item: &Item| item.work.rows_of(network.inputs());
         let mut chosen = vec![first];

@@ -3,6 +3,7 @@
 //! The library is loaded when the first model is ([`library`] says where from), a [`Model`] runs on one [`Device`] at
 //! one [`Precision`], and nothing outside this module knows what an execution provider is.
 
+mod bound;
 mod cache;
 pub mod cards;
 mod device;
@@ -16,6 +17,7 @@ mod session;
 mod signature;
 mod source;
 
+pub use bound::Bound;
 pub use cache::cache_dir;
 pub use device::{Device, Options, Precision};
 pub use memory::free as free_memory;

@@ -45,7 +45,7 @@ pub struct Port {
 }
 
 impl Port {
-    fn fits(&self, shape: &[usize]) -> bool {
+    pub(super) fn fits(&self, shape: &[usize]) -> bool {
         self.shape.len() == shape.len() && self.shape.iter().zip(shape).all(|(want, is)| want.is_none_or(|w| w == *is))
     }
 
@@ -233,8 +233,13 @@ impl Model {
     pub fn run(&self, inputs: &[Input]) -> Result<Vec<Tensor>> {
         let shapes = self.check(inputs)?;
         let key = if self.options.device.wants_fixed_shapes() { shapes } else { Shapes::new() };
+        self.with_session(key, |session| self.infer(session, inputs))
+    }
+
+    /// Lets `run` use a program for inputs of these shapes; of none where any will do.
+    pub(super) fn with_session<R>(&self, key: Shapes, run: impl FnOnce(&mut Session) -> Result<R>) -> Result<R> {
         let make = |key: &Shapes| build(&self.name, &self.source, &self.options, &dimensions(&self.signature, key));
-        self.sessions.with(key, make, |session| self.infer(session, inputs))
+        self.sessions.with(key, make, run)
     }
 
     fn infer(&self, session: &mut Session, inputs: &[Input]) -> Result<Vec<Tensor>> {
