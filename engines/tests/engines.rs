@@ -195,7 +195,7 @@ fn an_imported_mouth_follows_the_voice_and_lies_on_the_lower_face() {
     assert_eq!(quiet.pixels, shown(&engine, -4.0, &face, &picture).pixels, "the same for the same");
     assert_ne!(quiet.pixels, loud.pixels);
     // The mask's middle is below the nose, and its box within the jaw.
-    let side = quiet.pixels.side;
+    let side = quiet.pixels.side();
     let place =
         |i: usize| quiet.to_frame.apply(Point::new((i % side) as f32 / side as f32, (i / side) as f32 / side as f32));
     let covered: Vec<Point> = (0..side * side).filter(|i| quiet.mask[*i] > 0).map(place).collect();

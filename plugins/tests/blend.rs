@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::sync::Arc;
-
 use common::{frame, init, ms, stat, video_info};
 use gst_check::Harness;
 use gst_video::{VideoFormat, VideoInfo, prelude::*};
@@ -25,7 +23,7 @@ fn a_patch(info: &VideoInfo, x: f32, y: f32) -> Patch {
     let inside = |i: usize| (4..side - 4).contains(&i);
     let mask = (0..side * side).map(|i| if inside(i / side) && inside(i % side) { 255 } else { 0 }).collect();
     Patch {
-        pixels: Arc::new(Crop { side, space, data }),
+        pixels: Crop { side, space, data }.into(),
         mask,
         to_frame: Similarity { a: 80.0, b: 0.0, tx: x, ty: y },
         opacity: 1.0,

@@ -508,7 +508,7 @@ fn the_same_seed_gives_the_same_mouth() {
         b.hear(0, 500);
         (0..5).map(|i| b.show(40 * i, &[someone()])).map(|o| place(&o)).last().unwrap();
         let out = b.show(240, &[someone()]);
-        out.meta::<PatchMeta>().unwrap().patch().pixels.data.clone()
+        out.meta::<PatchMeta>().unwrap().patch().pixels.crop().unwrap().data.clone()
     };
     assert_eq!(run("3"), run("3"));
     assert_ne!(run("3"), run("4"));
@@ -519,7 +519,7 @@ fn a_shift_gives_a_frame_the_features_of_another_time_and_declares_what_it_waits
     let made = |shift: &str, pts: u64| {
         let mut b = Bench::new(&[("feature-shift", shift)]);
         b.hear(0, 500);
-        b.show(pts, &[someone()]).meta::<PatchMeta>().unwrap().patch().pixels.data.clone()
+        b.show(pts, &[someone()]).meta::<PatchMeta>().unwrap().patch().pixels.crop().unwrap().data.clone()
     };
     assert_eq!(made("-120", 360), made("0", 240));
     assert_eq!(made("80", 160), made("0", 240));

@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::sync::Arc;
-
 use common::{a_face, frame, frame_with, init, ms, video_info};
 use gst_video::VideoFormat;
 use gstlipstream::meta::{PatchMeta, face, patch};
@@ -15,7 +13,7 @@ use lipstream_engines::{
 
 fn a_patch(to_frame: Similarity) -> Patch {
     Patch {
-        pixels: Arc::new(Crop { side: 4, space: ColorSpace::Rgb, data: vec![9; 48] }),
+        pixels: Crop { side: 4, space: ColorSpace::Rgb, data: vec![9; 48] }.into(),
         mask: vec![255; 16].into(),
         to_frame,
         opacity: 1.0,

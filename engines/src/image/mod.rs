@@ -31,7 +31,7 @@ pub use frame::{Format, FrameMut, FrameView, Plane, PlaneMut};
 pub(crate) use lanczos::lanczos;
 pub(crate) use outline::{Feather, Inside, covered};
 pub use paste::{PasteReport, paste};
-pub use patch::Patch;
+pub use patch::{DevicePixels, Patch, Pixels};
 pub use pixels::PixelBox;
 pub(crate) use pixels::take;
 pub(crate) use raster::{Texture, Walk};

@@ -7,9 +7,8 @@
 use std::ops::Range;
 
 use super::{
-    ColorSpace, Crop, Format, FrameMut, Patch,
+    ColorSpace, Crop, Format, FrameMut, Patch, Pixels,
     balance::{Colour, RING, Sample},
-    pixels,
     raster::{self, Cut, Raster, Walk},
 };
 use crate::{
@@ -22,31 +21,39 @@ use crate::{
 pub struct PasteReport {
     /// The smallest box of frame pixels outside which nothing changed; empty when nothing did.
     pub touched: Rect,
-    /// Pixels of the frame (of the luma plane, for YUV) that the patch contributes to.
+    /// Pixels of the frame (of the luma plane, for YUV) that the patch contributes to; of a patch on a device those of the box.
     pub pixels: usize,
 }
 
 /// Blends `patch` into `frame`: sub-pixel inverse warp, cubic and averaged where the patch shrinks, weighted by the
 /// patch's mask and opacity. Only pixels under the mask are read or written; alpha is left as it is. A patch of other
-/// colours than the frame's is converted.
+/// colours than the frame's is converted. A patch in the memory of a device is pasted there: only the part of the frame that
+/// it reaches travels.
 ///
-/// Errors: a mask that does not fit the pixels, a degenerate transform.
+/// Errors: a mask that does not fit the pixels, a degenerate transform, a device that failed.
 pub fn paste(frame: &mut FrameMut, patch: &Patch) -> Result<PasteReport> {
-    let side = patch.pixels.side;
-    if patch.mask.len() != side * side || patch.pixels.data.len() != side * side * 3 {
+    let pixels = match &patch.pixels {
+        Pixels::Here(crop) => &**crop,
+        Pixels::There(pixels) => {
+            let touched = pixels.paste(frame, patch)?;
+            return Ok(PasteReport { touched, pixels: touched.area() as usize });
+        }
+    };
+    let side = pixels.side;
+    if patch.mask.len() != side * side || pixels.data.len() != side * side * 3 {
         return Err(Error::invalid(format!(
             "a patch of {side}x{side} needs {} mask values and {} samples, found {} and {}",
             side * side,
             side * side * 3,
             patch.mask.len(),
-            patch.pixels.data.len()
+            pixels.data.len()
         )));
     }
     let Some(inverse) = patch.to_frame.inverse().filter(|i| i.tx.is_finite() && i.ty.is_finite()) else {
         return Err(Error::invalid("the transform of a patch is degenerate"));
     };
     if patch.hard
-        && let Some(report) = pixels::put(frame, patch)
+        && let Some(report) = super::pixels::put(frame, patch, pixels)
     {
         return Ok(report);
     }
@@ -57,8 +64,8 @@ pub fn paste(frame: &mut FrameMut, patch: &Patch) -> Result<PasteReport> {
     let to_crop = scaled(&inverse, side as f32);
     // Chroma is averaged the most; its filter goes two averages beyond what the mask reaches.
     let reach = raster::reduction(2.0 * to_crop.scale()).saturating_mul(4);
-    let own = (patch.pixels.space != frame.space()).then(|| converted(&patch.pixels, frame.space(), bounds, reach));
-    let source = Source { crop: own.as_ref().unwrap_or(&patch.pixels), mask: &patch.mask, bounds, to_crop, opacity };
+    let own = (pixels.space != frame.space()).then(|| converted(pixels, frame.space(), bounds, reach));
+    let source = Source { crop: own.as_ref().unwrap_or(pixels), mask: &patch.mask, bounds, to_crop, opacity };
     Ok(source.into_frame(frame))
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{FrameMut, FrameView, PasteReport, Patch};
+use super::{Crop, FrameMut, FrameView, PasteReport, Patch};
 use crate::geometry::Rect;
 
 /// Whole pixels of a frame: the columns `left..right` and the rows `top..bottom`.
@@ -63,7 +63,7 @@ pub(crate) fn take(frame: &FrameView, place: &PixelBox) -> Option<Vec<u8>> {
 
 /// Where the first pixel of a hard patch goes; `None` where its pixels are not the frame's.
 fn corner(patch: &Patch) -> Option<(i64, i64)> {
-    let (side, to) = (patch.pixels.side as f32, patch.to_frame);
+    let (side, to) = (patch.pixels.side() as f32, patch.to_frame);
     let whole = |v: f32| (v.is_finite() && v.abs() < 1e6 && (v - v.round()).abs() < 1e-3).then_some(v.round() as i64);
     let same = (to.a - side).abs() < 1e-3 && to.b.abs() < 1e-6;
     same.then_some(())?;
@@ -72,10 +72,10 @@ fn corner(patch: &Patch) -> Option<(i64, i64)> {
 
 /// Puts the pixels of a hard patch where its mask is not zero; the share of the mask and of the opacity, all of it where both
 /// are whole. Chroma that two or four pixels have together is put by as many of them as are covered. `None` where the patch's
-/// pixels are not the frame's.
-pub(super) fn put(frame: &mut FrameMut, patch: &Patch) -> Option<PasteReport> {
+/// pixels, which are `own`, are not the frame's.
+pub(super) fn put(frame: &mut FrameMut, patch: &Patch, own: &Crop) -> Option<PasteReport> {
     let (left, top) = corner(patch)?;
-    let side = patch.pixels.side;
+    let side = own.side;
     let (width, height, space) = (frame.width(), frame.height(), frame.space());
     let inside = |from: i64, length: usize| {
         let limit = |v: i64| v.clamp(0, length as i64) as usize;
@@ -87,8 +87,8 @@ pub(super) fn put(frame: &mut FrameMut, patch: &Patch) -> Option<PasteReport> {
     let new = |x: usize, y: usize| {
         let at = (y as i64 - top) as usize * side + (x as i64 - left) as usize;
         let share = f32::from(patch.mask[at]) * opacity;
-        let pixel = [0, 1, 2].map(|c| f32::from(patch.pixels.data[at * 3 + c]));
-        (share > 0.0).then(|| (patch.pixels.space.convert(space, pixel), share))
+        let pixel = [0, 1, 2].map(|c| f32::from(own.data[at * 3 + c]));
+        (share > 0.0).then(|| (own.space.convert(space, pixel), share))
     };
     let mix = |old: &mut u8, new: f32, share: f32| {
         *old = (f32::from(*old) + (new - f32::from(*old)) * share + 0.5) as u8;
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
     use crate::{
         geometry::Similarity,
-        image::{ColorSpace, Crop, Format, Matrix, Plane, PlaneMut, Range as Levels, paste},
+        image::{ColorSpace, Format, Matrix, Plane, PlaneMut, Range as Levels, paste},
     };
 
     /// A patch of `size` pixels of one colour at (`x`, `y`).

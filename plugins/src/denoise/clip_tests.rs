@@ -92,13 +92,7 @@ impl Actor for Gathering {
         let value = work.take(VALUE)?.data[0];
         let pixels = Crop { side: 1, space: ColorSpace::Rgb, data: vec![value as u8; 3] };
         let to_frame = Similarity { a: 1.0, b: 0.0, tx: 0.0, ty: 0.0 };
-        Ok(Shown::Patch(Patch {
-            pixels: Arc::new(pixels),
-            mask: vec![255].into(),
-            to_frame,
-            opacity: 1.0,
-            hard: false,
-        }))
+        Ok(Shown::Patch(Patch { pixels: pixels.into(), mask: vec![255].into(), to_frame, opacity: 1.0, hard: false }))
     }
     fn hold(&self, _: &Face) -> Option<Patch> {
         None
@@ -201,7 +195,7 @@ impl Rig {
 
     /// What a frame shows.
     fn shows(&mut self, frame: Frame) -> Option<u8> {
-        self.finish(frame).unwrap().patch.map(|patch| patch.pixels.data[0])
+        self.finish(frame).unwrap().patch.map(|patch| patch.pixels.crop().unwrap().data[0])
     }
 }
 

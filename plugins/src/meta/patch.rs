@@ -80,7 +80,7 @@ unsafe impl MetaAPI for PatchMeta {
 impl fmt::Debug for PatchMeta {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_struct("PatchMeta")
-            .field("side", &self.patch().pixels.side)
+            .field("side", &self.patch().pixels.side())
             .field("to_frame", &self.patch().to_frame)
             .field("opacity", &self.patch().opacity)
             .field("size", &self.size())

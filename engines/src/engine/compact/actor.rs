@@ -129,7 +129,7 @@ impl CompactActor {
         let reach = reach(side, density);
         let amount = if side > crop { finer(density / reach as f32) * SHARPEN } else { SHARPEN };
         sharpen(&mut pixels, &area, amount, reach);
-        if let Some(last) = &self.last {
+        if let Some(last) = self.last.as_ref().and_then(|last| last.patch.pixels.crop().ok()) {
             let around = |r: Rect| Rect {
                 x: r.x - AROUND,
                 y: r.y - AROUND,
@@ -137,11 +137,11 @@ impl CompactActor {
                 height: r.height + 2.0 * AROUND,
             };
             let lips = Rect::around(&wanted.points[landmarks::LIPS]).map(|lips| (around(lips), more));
-            steady(&mut pixels, &last.patch.pixels, &area, frames, lips);
+            steady(&mut pixels, &last, &area, frames, lips);
         }
         let to_frame = to_crop.inverse()?;
         tracing::trace!(opening = opening(&wanted.lower), ?showing, "rendered");
-        let patch = Patch { mask: mask.into(), pixels: Arc::new(pixels), to_frame, opacity: 1.0, hard: false };
+        let patch = Patch { mask: mask.into(), pixels: pixels.into(), to_frame, opacity: 1.0, hard: false };
         self.contrast = contrast;
         self.shown = Some(latent);
         self.last =

@@ -57,7 +57,7 @@ impl Actor for PixelActor {
         let Some(to_frame) = square.to_crop.inverse() else { return Ok(Shown::Nothing) };
         layout.put(&picture, *side, &mut crop, &square.inner);
         let mask = layout.mask(crop.side, &square.inner).into();
-        let patch = Patch { pixels: Arc::new(crop), mask, to_frame, opacity: 1.0, hard: false };
+        let patch = Patch { pixels: crop.into(), mask, to_frame, opacity: 1.0, hard: false };
         self.last = Some(patch.clone());
         Ok(Shown::Patch(patch))
     }

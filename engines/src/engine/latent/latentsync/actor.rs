@@ -63,7 +63,7 @@ impl Actor for LatentSyncActor {
         let planes = [0, 1, 2].map(|c| &picture[c * side * side..][..side * side]);
         inset::put(planes, *side, &mut crop, &place.inner);
         let mask = place.coverage.clone();
-        let patch = Patch { pixels: Arc::new(crop), mask, to_frame, opacity: 1.0, hard: false };
+        let patch = Patch { pixels: crop.into(), mask, to_frame, opacity: 1.0, hard: false };
         self.last = Some(patch.clone());
         Ok(Shown::Patch(patch))
     }

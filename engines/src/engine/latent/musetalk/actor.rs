@@ -62,7 +62,7 @@ impl Actor for MuseTalkActor {
         inset::put(planes, *side, &mut crop, &square.inner);
         let placed = (crop.side, &square.inner);
         let mask = region::coverage(&scene.face.points, *mask, placed, |p| square.to_crop.apply(p)).into();
-        let patch = Patch { pixels: Arc::new(crop), mask, to_frame, opacity: 1.0, hard: false };
+        let patch = Patch { pixels: crop.into(), mask, to_frame, opacity: 1.0, hard: false };
         self.last = Some(patch.clone());
         Ok(Shown::Patch(patch))
     }

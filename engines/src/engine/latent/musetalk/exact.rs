@@ -88,7 +88,7 @@ impl Actor for ExactActor {
         let Some(weights) = self.blended(&mut seen, &picture, scene.face) else { return Ok(Shown::Nothing) };
         let Some(mut patch) = published::patch(&seen.pixels, &seen.place) else { return Ok(Shown::Nothing) };
         // What the picture has no part in stays as it is in the frame.
-        let (side, columns) = (patch.pixels.side, seen.place.size().0);
+        let (side, columns) = (patch.pixels.side(), seen.place.size().0);
         let mut mask = vec![0; side * side];
         for (line, weights) in mask.chunks_exact_mut(side).zip(weights.chunks_exact(columns)) {
             line.iter_mut().zip(weights).for_each(|(v, weight)| *v = if *weight > 0 { 255 } else { 0 });
