@@ -11,20 +11,20 @@ use crate::{
 };
 
 /// Places of the stages.
-const ENCODE: usize = 0;
-const STEP: usize = 1;
-const DECODE: usize = 2;
+pub(super) const ENCODE: usize = 0;
+pub(super) const STEP: usize = 1;
+pub(super) const DECODE: usize = 2;
 /// Tensors of the work: what is heard, `[1, frames, rows, width]`, the mask as the U-Net sees it, `[side / 8, side / 8]`, and
 /// what is painted by, `[1, 9, frames, side / 8, side / 8]`: mask, masked face, whole face; of the frames that are known too
 /// before the others are encoded.
-const SOUND: &str = "sound";
+pub(super) const SOUND: &str = "sound";
 const MASK: &str = "mask";
 pub(super) const CONDITION: &str = "condition";
-const KNOWN_CONDITION: &str = "known condition";
+pub(super) const KNOWN_CONDITION: &str = "known condition";
 /// One frame's picture of a finished clip, `[1, 3, side, side]`, RGB in about -1..1.
 pub(super) const PICTURE: &str = "picture";
 /// Clips in a batch.
-const CLIPS: [usize; 3] = [1, 2, 4];
+pub(super) const CLIPS: [usize; 3] = [1, 2, 4];
 
 /// LatentSync's networks (bytedance/LatentSync, latentsync/pipelines/lipsync_pipeline.py): faces and their masked copies are
 /// encoded, the clip's latents are denoised, and they are decoded.

@@ -20,8 +20,8 @@ pub(super) const PICTURES: &str = "pictures";
 pub(super) const FACTOR: usize = 8;
 /// Channels of a latent.
 pub(super) const CHANNELS: usize = 4;
-const MEAN: &str = "mean";
-const LOG_VARIANCE: &str = "logvar";
+pub(super) const MEAN: &str = "mean";
+pub(super) const LOG_VARIANCE: &str = "logvar";
 /// Latents as the decoder sees them.
 const PLAIN: &str = "plain";
 
@@ -99,6 +99,12 @@ pub(crate) fn sample(mean: &mut [f32], log_variance: &[f32], epsilon: &[f32], sc
     }
 }
 
+/// What a decoder's latents are multiplied by for a U-Net that sees those of the autoencoder multiplied by `scale`: TAESD takes
+/// latents as the U-Net has them.
+pub(super) fn scale_of(decoder: manifest::Decoder, scale: f32) -> f32 {
+    if decoder == manifest::Decoder::Taesd { 1.0 } else { scale }
+}
+
 /// Latents of clips, `[n, 4, frames, side, side]`, to pictures, `[n frames, 3, 8 side, 8 side]`; but for those of the frames that
 /// are known, a clip's first.
 pub(super) struct Decode {
@@ -118,9 +124,7 @@ impl Decode {
         side: usize,
         sizes: Vec<usize>,
     ) -> Result<Self> {
-        // TAESD takes latents as the U-Net has them.
-        let scale = if decoder == manifest::Decoder::Taesd { 1.0 } else { scale };
-        Ok(Self::new(package.network(decoder.part(), options)?, scale, side, sizes))
+        Ok(Self::new(package.network(decoder.part(), options)?, scale_of(decoder, scale), side, sizes))
     }
 
     fn new(model: Arc<Model>, scale: f32, side: usize, sizes: Vec<usize>) -> Self {

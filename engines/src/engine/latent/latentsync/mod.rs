@@ -3,9 +3,10 @@
 //!
 //! - [`sequence`]: a stream as clips that join.
 //! - [`place`]: where the network's picture lies on a face, and what of it is put back.
-//! - [`actor`]: one stream; [`exact`]: one as the published program does it.
+//! - [`actor`]: one stream; [`exact`]: one as the published program does it; [`device`]: one in the memory of a card.
 
 mod actor;
+mod device;
 mod exact;
 mod place;
 mod sequence;
@@ -13,6 +14,7 @@ mod sequence;
 use std::sync::Arc;
 
 use actor::LatentSyncActor;
+use device::{DeviceActor, DevicePath};
 use exact::ExactActor;
 use place::Place;
 
@@ -21,6 +23,7 @@ use crate::{
     Error, Result,
     audio::{front_end, whisper},
     bank::ReferenceBank,
+    cuda::Memory,
     engine::{Actor, Clip, Engine, Identity, Noise, Sampling, Spec, Stage},
     manifest::Package,
     runtime::Options,
@@ -36,10 +39,41 @@ pub struct LatentSync {
     place: Place,
     /// How it denoises where nobody says.
     schedule: ScheduleConfig,
+    /// Its way through the memory of its device.
+    path: Option<DevicePath>,
 }
 
 impl LatentSync {
+    /// On CUDA frames are cut, painted and pasted in the memory of the card, where it can run the kernels of [`crate::kernels`].
     pub fn load(package: &Package, options: &Options) -> Result<Self> {
+        let mut engine = Self::load_through_host(package, options)?;
+        let device = package.network("unet", options)?.device();
+        let path = |memory| DevicePath::new(memory, package, options, engine.spec.clip, &engine.place);
+        if !engine.spec.exact {
+            match device::card(device).and_then(|card| card.map(path).transpose()) {
+                Ok(path) => engine.path = path,
+                Err(error) => {
+                    tracing::warn!(engine = engine.spec.name, %device, %error, "frames travel through the processor's memory")
+                }
+            }
+        }
+        Ok(engine)
+    }
+
+    /// In `memory`, where its networks must run.
+    ///
+    /// Errors: they run elsewhere; the engine is run as its published program is; memory ended.
+    pub fn load_in(package: &Package, options: &Options, memory: Arc<dyn Memory>) -> Result<Self> {
+        let mut engine = Self::load_through_host(package, options)?;
+        if engine.spec.exact {
+            return Err(Error::invalid("what the published program does is done on the processor: leave exact=false"));
+        }
+        engine.path = Some(DevicePath::new(memory, package, options, engine.spec.clip, &engine.place)?);
+        Ok(engine)
+    }
+
+    /// With frames that travel through the processor's memory, whatever the device.
+    pub fn load_through_host(package: &Package, options: &Options) -> Result<Self> {
         let manifest = package.manifest();
         let section = clip::section(package)?;
         let front_end = front_end(package, options)?;
@@ -69,7 +103,7 @@ impl LatentSync {
         };
         let clips = ClipStages::load(package, options, clip)?;
         let place = Place::new(section.side, &clips.mask);
-        Ok(Self { spec, clips, side: section.side, place, schedule })
+        Ok(Self { spec, clips, side: section.side, place, schedule, path: None })
     }
 
     /// The schedule of a stream.
@@ -98,7 +132,7 @@ impl Engine for LatentSync {
     }
 
     fn stages(&self) -> &[Box<dyn Stage>] {
-        &self.clips.stages
+        self.path.as_ref().map_or(&self.clips.stages, |path| &path.stages)
     }
 
     fn lanes(&self) -> usize {
@@ -113,6 +147,9 @@ impl Engine for LatentSync {
     fn actor(self: Arc<Self>, seed: u64, sampling: &Sampling) -> Result<Box<dyn Actor>> {
         let schedule = self.schedule(sampling)?;
         let noise = Noise::new(seed, 0.0, 1.0);
+        if let Some(path) = &self.path {
+            return Ok(Box::new(DeviceActor::new(Arc::clone(&self), path, noise, schedule)?));
+        }
         Ok(match self.spec.exact {
             true => Box::new(ExactActor::new(self, noise, schedule)),
             false => Box::new(LatentSyncActor::new(self, noise, schedule)),
