@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Measures a card: the CUDA kernels, the networks that ship through Lipstream's own runtime, and the published families'
-# networks in PyTorch. Each part stands alone: what fails or is cut short leaves the others their figures.
+# Measures a card: the CUDA kernels, a stream of LatentSync in the card's memory, the networks that ship through Lipstream's own
+# runtime, and the published families' networks in PyTorch. Each part stands alone: what fails or is cut short leaves the others their figures.
 #
-#   bench/gpu/run.sh [--dry] [--parts kernels,networks,floor] [--out DIR]
+#   bench/gpu/run.sh [--dry] [--parts kernels,stream,networks,floor] [--out DIR]
 #
 #   --dry          all that can be run without a card, on the CPU; nothing that it times is worth telling
 #   LIPSTREAM_ORT_LIB   folder of the CUDA build of ONNX Runtime (bench/gpu/pack.sh makes it)
-#   BENCH, KERNELS, MODELS, PYTHON   lipstream-bench-gpu, lipstream-bench-kernels, engines/models and a python3 with torch, where
-#                  they are not at their places
+#   ENGINE         folder of an imported LatentSync for the part `stream`, which is left out without it
+#   BENCH, KERNELS, STREAM, MODELS, PYTHON   lipstream-bench-gpu, -kernels and -stream, engines/models and a python3 with torch,
+#                  where they are not at their places
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-dry=() parts=kernels,networks,floor out=${OUT:-$root/target/gpu}
+dry=() parts=kernels,stream,networks,floor out=${OUT:-$root/target/gpu}
 while [ $# -gt 0 ]; do
     case $1 in
         --dry) dry=(--dry) ;;
@@ -23,7 +24,7 @@ while [ $# -gt 0 ]; do
 done
 mkdir -p "$out"
 BENCH=${BENCH:-$root/target/release/lipstream-bench-gpu} KERNELS=${KERNELS:-$root/target/release/lipstream-bench-kernels}
-MODELS=${MODELS:-$root/engines/models} PYTHON=${PYTHON:-python3}
+STREAM=${STREAM:-$root/target/release/lipstream-bench-stream} ENGINE=${ENGINE:-} MODELS=${MODELS:-$root/engines/models} PYTHON=${PYTHON:-python3}
 export PYTHONUNBUFFERED=1
 status=0
 
@@ -47,6 +48,13 @@ nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max
 
 # Without a card it compiles them for all cards, where libnvrtc is, and says what is missing.
 part kernels "$KERNELS" --json "$out/kernels.json"
+if [ -z "$ENGINE" ]; then
+    echo "== stream: skipped, ENGINE names no folder of an imported LatentSync"
+elif [ ${#dry[@]} = 0 ]; then
+    part stream "$STREAM" --engine "$ENGINE" --json "$out/stream.json"
+else
+    part stream "$STREAM" --engine "$ENGINE" --json "$out/stream.json" --device cpu --clips 1 --timed 1 --batches 1
+fi
 if [ ${#dry[@]} = 0 ]; then
     part networks "$BENCH" --models "$MODELS" --json "$out/networks.json"
     part floor "$PYTHON" "$here/floor.py" --json "$out/floor.json"
