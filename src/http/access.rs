@@ -151,7 +151,8 @@ fn is_loopback(host: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn given_key(headers: &HeaderMap) -> Option<Vec<u8>> {
+/// The key of a request: a bearer token, `X-API-KEY`, or a subprotocol of a WebSocket.
+pub fn given_key(headers: &HeaderMap) -> Option<Vec<u8>> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         return scheme.eq_ignore_ascii_case("bearer").then(|| key.trim().as_bytes().to_vec());

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,6 +17,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
+use super::access::given_key;
 use crate::session::Manager;
 
 /// Path of the API, without the calls.
@@ -47,12 +48,30 @@ pub struct Grant {
     begun: AtomicBool,
     since: Mutex<Instant>,
     touched: Mutex<Instant>,
+    /// Connections that keep the session while they are open.
+    present: AtomicUsize,
+}
+
+/// A connection that keeps the session of a token while it is open.
+pub struct Presence(Arc<Grant>);
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.present.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Grant {
     /// The agent is there.
     pub fn touch(&self) {
         *self.touched.lock() = Instant::now();
+    }
+
+    /// The agent is there until what is returned is dropped.
+    pub fn stay(self: Arc<Self>) -> Presence {
+        self.present.fetch_add(1, Ordering::Relaxed);
+        Presence(self)
     }
 
     /// Takes the right to begin the session; once.
@@ -79,7 +98,10 @@ impl Grant {
         let since = self.since.lock().elapsed();
         match self.begun.load(Ordering::Relaxed) {
             false => since > UNUSED,
-            true => since > self.limit || self.touched.lock().elapsed() > IDLE,
+            true => {
+                let alone = self.present.load(Ordering::Relaxed) == 0;
+                since > self.limit || alone && self.touched.lock().elapsed() > IDLE
+            }
         }
     }
 }
@@ -103,6 +125,7 @@ impl Grants {
             begun: AtomicBool::new(false),
             since: Mutex::new(now),
             touched: Mutex::new(now),
+            present: AtomicUsize::new(0),
         });
         let mut grants = self.grants.lock();
         grants.retain(|_, grant| !grant.is_void());
@@ -132,9 +155,26 @@ impl Grants {
         if let Some(rest) = path.strip_prefix("/whep/") {
             return bearer().filter(|grant| rest.split('/').next() == Some(&grant.id));
         }
-        let id = path.strip_prefix("/api/v1/sessions/")?.strip_suffix("/agent")?;
-        let in_query = || self.find(token_of(request.uri().query()?)?);
-        in_query().or_else(bearer).filter(|grant| grant.id == id)
+        if let Some(rest) = path.strip_prefix("/whip/") {
+            // The voice, and what has been opened: its name is not to be guessed.
+            let (id, end) = rest.split_once('/')?;
+            return bearer().filter(|grant| id == grant.id && (end == "voice" || method != Method::POST));
+        }
+        let (id, call) = path.strip_prefix("/api/v1/sessions/")?.split_once('/')?;
+        let grant = match (call, method.as_str()) {
+            ("agent", "GET") => request.uri().query().and_then(|query| self.find(token_of(query)?)).or_else(bearer),
+            ("audio", "GET") => self.offered(request.headers()),
+            ("speak" | "interrupt", "POST") => bearer(),
+            _ => None,
+        };
+        let grant = grant.filter(|grant| grant.id == id)?;
+        grant.touch();
+        Some(grant)
+    }
+
+    /// The grant of the token that a WebSocket gives as a key is given.
+    pub fn offered(&self, headers: &HeaderMap) -> Option<Arc<Grant>> {
+        self.find(std::str::from_utf8(&given_key(headers)?).ok()?)
     }
 
     /// Ends the session of `grant` when it is over, and forgets the token when the session has ended.
@@ -200,12 +240,24 @@ mod tests {
         assert!(opens(Method::GET, &format!("{}?a=b&token={token}", agent(&grant.id)), None));
         assert!(opens(Method::POST, &format!("/whep/{}", grant.id), own));
         assert!(opens(Method::DELETE, &format!("/whep/{}/0123", grant.id), own));
+        assert!(opens(Method::POST, &format!("/whip/{}/voice", grant.id), own));
+        assert!(opens(Method::DELETE, &format!("/whip/{}/0123", grant.id), own));
+        assert!(opens(Method::GET, &format!("/api/v1/sessions/{}/audio", grant.id), own));
+        assert!(opens(Method::POST, &format!("/api/v1/sessions/{}/speak", grant.id), own));
+        assert!(opens(Method::POST, &format!("/api/v1/sessions/{}/interrupt", grant.id), own));
         for (method, uri) in [
             (Method::GET, agent(&other.id)),
             (Method::POST, format!("/whep/{}", other.id)),
             (Method::POST, format!("/whip/{}", grant.id)),
+            (Method::POST, format!("/whip/{}/voice", other.id)),
+            (Method::DELETE, format!("/whip/{}/0123", other.id)),
+            (Method::GET, format!("/api/v1/sessions/{}", grant.id)),
+            (Method::PATCH, format!("/api/v1/sessions/{}", grant.id)),
             (Method::DELETE, format!("/api/v1/sessions/{}", grant.id)),
-            (Method::POST, format!("/api/v1/sessions/{}/speak", grant.id)),
+            (Method::GET, format!("/api/v1/sessions/{}/audio", other.id)),
+            (Method::POST, format!("/api/v1/sessions/{}/speak", other.id)),
+            (Method::POST, format!("/api/v1/sessions/{}/interrupt", other.id)),
+            (Method::POST, format!("/api/v1/sessions/{}/clip", grant.id)),
             (Method::POST, format!("{PATH}/token")),
             (Method::GET, format!("{PATH}/start")),
         ] {
@@ -240,6 +292,22 @@ mod tests {
         assert!(grants.find(&token).is_some() && grant.begin());
         *grant.since.lock() = long_ago;
         assert!(grants.find(&token).is_some(), "it has begun");
+    }
+
+    #[test]
+    fn a_session_is_kept_while_a_connection_stays() {
+        let grants = Grants::default();
+        let (_, grant) = grants.issue("demo".into(), LONGEST).expect("there is room");
+        grant.begin();
+        let long_ago = Instant::now().checked_sub(IDLE + Duration::from_secs(1)).expect("the machine runs longer");
+        let silent = || *grant.touched.lock() = long_ago;
+        let presence = grant.clone().stay();
+        silent();
+        assert!(!grant.is_over());
+        drop(presence);
+        assert!(!grant.is_over(), "the connection has just ended");
+        silent();
+        assert!(grant.is_over());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `<lipstream-avatar>` of `sdk/js` in a real Chromium, as pages have it.
 
 use std::{
+    io::Write,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -92,6 +93,9 @@ fn the_avatar_element_plays_speaks_and_is_interrupted() {
     ));
     assert!(number(&cut, "queued") > 3.0 && number(&cut, "left") == 0.0, "{cut}");
     assert!((0.0..1000.0).contains(&number(&cut, "ms")), "{cut}");
+
+    let silent = browser.run("avatar.begin('silence').end()");
+    assert_eq!(number(&silent, "spokenMs"), 0.0, "{silent}");
 
     // The fake microphone beeps.
     let heard = browser.run(
@@ -193,7 +197,7 @@ impl Drop for Site {
 }
 
 #[test]
-fn a_page_of_another_origin_has_the_avatar_by_key_and_by_token() {
+fn a_page_of_another_origin_has_the_avatar_by_a_token() {
     if !crate::chromium::installed() {
         return;
     }
@@ -220,11 +224,6 @@ fn a_page_of_another_origin_has_the_avatar_by_key_and_by_token() {
     let said = browser.run(&wait("avatar.state === 'refused'"));
     assert!(said.as_str().unwrap().contains("asks for a key"), "{said}");
     drop(browser);
-    let mut browser = Chromium::open(&page(&format!("#key={key}"), "demo"));
-    assert_eq!(browser.run(&wait("avatar.state === 'playing'")), "");
-    assert!(browser.run("document.getElementById('avatar').interrupt()").as_f64().is_some());
-    drop(browser);
-
     let ask = |call: &str, bearer: &str, body: &str| -> Value {
         let url = format!("{}/api/v1/liveavatar/sessions/{call}", service.url);
         let answer = ureq::post(url)
@@ -238,7 +237,102 @@ fn a_page_of_another_origin_has_the_avatar_by_key_and_by_token() {
     let token = token.as_str().unwrap();
     let begun = ask("start", token, "{}");
     let session = begun["data"]["session_id"].as_str().unwrap_or_else(|| panic!("{begun}"));
-    let mut browser = Chromium::open(&page(&format!("#token={token}"), session));
-    assert_eq!(browser.run(&wait("avatar.state === 'playing'")), "");
-    assert!(browser.run("document.getElementById('avatar').interrupt()").as_f64().is_some());
+    // As browsers are, which play no sound before a click.
+    let policy = ["--autoplay-policy=document-user-activation-required"];
+    let mut browser = Chromium::open_with(&page(&format!("#token={token}"), session), &policy);
+    assert_eq!(browser.look(&wait("avatar.state === 'playing'")), "");
+    let sound = "(async () => {
+        const unmute = avatar.shadowRoot.querySelector('[part=unmute]');
+        for (let i = 0; i < 100 && unmute.hidden; i++) await new Promise((done) => setTimeout(done, 50));
+        return [unmute.hidden, avatar.video.muted, avatar.video.paused, avatar.video.getAttribute('aria-label')];
+    })()";
+    assert_eq!(browser.look(sound), serde_json::json!([false, true, false, "The digital human"]));
+    browser.run("avatar.shadowRoot.querySelector('[part=unmute]').click()");
+    assert_eq!(browser.run(&wait("!avatar.video.muted && !avatar.video.paused")), "");
+    let spoken = browser.run(
+        "avatar.speak(new Int16Array(8000).buffer, { type: 'audio/L16;rate=16000;channels=1' }).then(({ seconds }) => seconds)",
+    );
+    // The resampler keeps a little.
+    assert!(spoken.as_f64().is_some_and(|seconds| (seconds - 0.5).abs() < 0.05), "{spoken}");
+    assert!(browser.run("avatar.interrupt()").as_f64().is_some());
+    let state = || -> Value {
+        let url = format!("{}/api/v1/sessions/{session}", service.url);
+        let answer = ureq::get(url).header("Authorization", format!("Bearer {key}")).call().unwrap();
+        serde_json::from_str(&answer.into_body().read_to_string().unwrap()).unwrap()
+    };
+    let becomes = |field: &str, value: Value| {
+        (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            state()[field] == value
+        })
+    };
+    browser.run("document.getElementById('talk').click()");
+    assert!(becomes("publishing_voice", true.into()), "{}", state());
+    browser.run("document.getElementById('talk').click()");
+    assert!(becomes("publishing_voice", false.into()), "{}", state());
+    assert_eq!(state()["viewers"], 1);
+    browser.run("location.href = 'about:blank'");
+    assert!(becomes("viewers", 0.into()), "the page is left: {}", state());
+}
+
+/// More than the session has space for waits in the page, and none of it is lost.
+#[test]
+fn speech_that_is_made_faster_than_it_fits_is_spoken_whole() {
+    if !crate::chromium::installed() {
+        return;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let service = Service::start_with("", &[("LIPSTREAM_SESSIONS_SPEECH_SECONDS", "2")]);
+    let mut browser = Chromium::open(&service.url);
+    browser.run(PAGE);
+    let end = browser.run(
+        "(() => {
+            const utterance = avatar.begin();
+            for (let second = 0; second < 5; second++) utterance.write(new Int16Array(24000).fill(1000));
+            return utterance.end();
+        })()",
+    );
+    assert!((number(&end, "spokenMs") - 5000.0).abs() < 60.0 && end["cut"].is_null(), "{end}");
+}
+
+/// The block of `language` in the section of docs/agents.md.
+fn example(section: &str, language: &str) -> String {
+    let text = std::fs::read_to_string(root().join("docs/agents.md")).unwrap();
+    let (_, after) = text.split_once(&format!("\n## {section}\n")).expect("docs/agents.md has the section");
+    let (_, block) = after.split_once(&format!("\n```{language}\n")).expect("the section has the block");
+    block.split_once("\n```").expect("the block ends").0.to_owned()
+}
+
+#[test]
+fn the_agents_of_ten_lines_speak_as_they_are_written() {
+    let service = Service::start("");
+    let folder = tempfile::tempdir().unwrap();
+    // A voice that takes no words: espeak-ng is not there everywhere.
+    let (voice, wav) = (folder.path().join("espeak-ng"), folder.path().join("voice.wav"));
+    crate::common::ffmpeg("-f lavfi -i sine=d=0.5", &wav);
+    std::fs::write(&voice, format!("#!/bin/sh\ncat {}\n", wav.display())).unwrap();
+    crate::common::succeed(Command::new("chmod").arg("+x").arg(&voice));
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let run = |command: &mut Command| {
+        let command =
+            command.env("PATH", &path).env("PYTHONPATH", "sdk/python/src").env("PYTHONDONTWRITEBYTECODE", "1");
+        let mut child = command.current_dir(root()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"Hello there\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let seconds = told.trim().strip_suffix(" s").and_then(|seconds| seconds.parse::<f64>().ok());
+        assert!(output.status.success() && seconds.is_some_and(|s| (s - 0.5).abs() < 0.1), "{}: {told}", output.status);
+    };
+    let code = |language| example("In ten lines", language).replace("http://127.0.0.1:8080", &service.url);
+    let python = root().join(".lipstream/agents/bin/python");
+    if python.exists() {
+        run(Command::new(python).args(["-c", &code("python")]));
+    } else {
+        println!("skipped: {} is not there (LIPSTREAM_SETUP_TESTS=1 scripts/setup.sh)", python.display());
+    }
+    if Command::new("node").arg("--version").output().is_ok() {
+        run(Command::new("node").args(["--input-type=module", "-e", &code("js")]));
+    } else {
+        println!("skipped: there is no node");
+    }
 }

@@ -31,14 +31,20 @@ pub struct Chromium {
 }
 
 impl Chromium {
-    /// Opens a page.
+    /// Opens a page that may play sound.
     pub fn open(url: &str) -> Self {
+        Self::open_with(url, &["--autoplay-policy=no-user-gesture-required"])
+    }
+
+    /// Opens a page, with flags of its own.
+    pub fn open_with(url: &str, flags: &[&str]) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let child = Command::new(PROGRAM)
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-            .args(["--autoplay-policy=no-user-gesture-required", "--use-fake-device-for-media-stream"])
-            .args(["--use-fake-ui-for-media-stream", "--remote-debugging-port=0", "--disable-dev-shm-usage"])
+            .args(["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"])
+            .args(["--remote-debugging-port=0", "--disable-dev-shm-usage"])
+            .args(flags)
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
             .stdout(Stdio::null())
@@ -62,16 +68,25 @@ impl Chromium {
         let attached = browser.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true }));
         browser.page = attached["sessionId"].as_str().unwrap().to_owned();
         let start = Instant::now();
-        while browser.run("document.readyState") != "complete" || browser.run("location.href") == "about:blank" {
+        while browser.look("document.readyState") != "complete" || browser.look("location.href") == "about:blank" {
             assert!(start.elapsed() < PATIENCE, "{url} does not load");
             std::thread::sleep(Duration::from_millis(50));
         }
         browser
     }
 
-    /// The value of a script, waited for where it is a promise.
+    /// The value of a script, waited for where it is a promise. It counts as a click of the user.
     pub fn run(&mut self, script: &str) -> Value {
-        let params = json!({ "expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true });
+        self.evaluate(script, true)
+    }
+
+    /// As [`run`](Self::run), without a click.
+    pub fn look(&mut self, script: &str) -> Value {
+        self.evaluate(script, false)
+    }
+
+    fn evaluate(&mut self, script: &str, click: bool) -> Value {
+        let params = json!({ "expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": click });
         let answer = self.call("Runtime.evaluate", params);
         assert!(answer["exceptionDetails"].is_null(), "{}", answer["exceptionDetails"]);
         answer["result"]["value"].clone()

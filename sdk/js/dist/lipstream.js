@@ -644,7 +644,7 @@ var LipstreamAvatar = class extends Base {
   get speech() {
     return this.#speech ??= this.session.speech();
   }
-  /** Speaks a file. It takes a key, where the server has keys. */
+  /** Speaks a file. */
   speak(sound, options) {
     return this.session.speak(sound, options);
   }
@@ -659,7 +659,7 @@ var LipstreamAvatar = class extends Base {
   get microphoneOn() {
     return this.#microphone?.on ?? false;
   }
-  /** Makes the user's microphone the voice of the session. It takes a key, where the server has keys. */
+  /** Makes the user's microphone the voice of the session. */
   async startMicrophone() {
     this.#microphone ??= new Microphone(this.session, () => this.stopMicrophone());
     await this.#microphone.start();

@@ -230,7 +230,7 @@ export interface LiveAvatarTokenAnswer {
 
 export interface LiveAvatarTokenData {
   session_id: string;
-  /** Opens this session, its WebSocket and its WHEP, until it ends. */
+  /** Opens what shows this session and what speaks in it, until it ends: WHEP, WHIP of the voice, both WebSockets, `speak` and `interrupt`. */
   session_token: string;
 }
 

@@ -101,7 +101,7 @@ export class LipstreamAvatar extends Base {
     return (this.#speech ??= this.session.speech());
   }
 
-  /** Speaks a file. It takes a key, where the server has keys. */
+  /** Speaks a file. */
   speak(sound: Blob | BufferSource, options?: Parameters<Session["speak"]>[1]): Promise<Spoken> {
     return this.session.speak(sound, options);
   }
@@ -120,7 +120,7 @@ export class LipstreamAvatar extends Base {
     return this.#microphone?.on ?? false;
   }
 
-  /** Makes the user's microphone the voice of the session. It takes a key, where the server has keys. */
+  /** Makes the user's microphone the voice of the session. */
   async startMicrophone(): Promise<void> {
     // A connection that breaks ends the microphone: what it would hear meanwhile is not for later.
     this.#microphone ??= new Microphone(this.session, () => this.stopMicrophone());

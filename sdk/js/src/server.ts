@@ -6,8 +6,8 @@ import { Session } from "./session.js";
 export interface Access {
   /** One of the server's `auth.keys`. It opens everything: a page that strangers see must not have one. */
   key?: string;
-  /** A session's token (`POST /api/v1/liveavatar/sessions/token`, asked for by a server of yours): it opens the session's picture and
-   * the speech by its socket, and ends with the session. */
+  /** A session's token (`POST /api/v1/liveavatar/sessions/token`, asked for by a server of yours): it opens what shows the session and
+   * what speaks in it, and ends with the session. */
   token?: string;
 }
 

@@ -54,7 +54,8 @@ pub struct TokenAnswer {
 #[schema(as = LiveAvatarTokenData)]
 pub struct Token {
     session_id: String,
-    /// Opens this session, its WebSocket and its WHEP, until it ends.
+    /// Opens what shows this session and what speaks in it, until it ends: WHEP, WHIP of the voice, both WebSockets, `speak`
+    /// and `interrupt`.
     session_token: String,
 }
 

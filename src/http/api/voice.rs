@@ -21,7 +21,12 @@ use utoipa::IntoParams;
 
 use super::{App, Errors, sessions::find};
 use crate::{
-    http::{Problem, SUBPROTOCOL, agent_socket, body, extract, form::Binary, liveavatar, speech_socket},
+    http::{
+        Problem, SUBPROTOCOL, agent_socket, body, extract,
+        form::Binary,
+        liveavatar::{self, Grant},
+        speech_socket,
+    },
     speech::decode::{self, Spoken},
 };
 
@@ -99,7 +104,8 @@ fn made_up() -> String {
 }
 
 /// Speak and be told over a WebSocket: 16-bit samples go up, `listening`, `speaking`, `ended`, `idle` and `flushed` come down.
-/// A browser, which can set no header, gives its key as a second subprotocol: `lipstream, bearer.<key in base64url>`.
+/// A browser, which can set no header, gives its key, or the token of a session that was begun with `/liveavatar/sessions`,
+/// as a second subprotocol: `lipstream, bearer.<key in base64url>`. A session of a token stays while the WebSocket is open.
 #[utoipa::path(
     get, path = "/sessions/{id}/audio", tag = "speech",
     params(("id" = String, Path, description = "Session")),
@@ -108,11 +114,13 @@ fn made_up() -> String {
 pub async fn audio(
     State(app): State<Arc<App>>,
     extract::Path(id): extract::Path<String>,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let session = find(&app, &id)?;
+    let grant = app.grants.offered(&headers).filter(|grant| grant.id == id);
     let (upgrade, place) = socket(&app, upgrade)?;
-    Ok(speech_socket::upgrade(upgrade, session, place))
+    Ok(speech_socket::upgrade(upgrade, session, (place, grant.map(Grant::stay))))
 }
 
 /// Speak and be told over a WebSocket with the words of LiveAvatar's LITE mode: `AgentCommand` goes up, `AgentEvent` comes
