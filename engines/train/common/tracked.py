@@ -21,9 +21,9 @@ def read(path):
     return filled.reshape(len(rows), mesh.P, 2).astype(np.float32), found
 
 
-def write(data, cache, lipstream):
-    """One CSV a clip under CACHE/points; clips that have one are skipped. Yields what failed: (clip, reason)."""
-    for relative in clips(data):
+def write(data, cache, lipstream, wanted=None):
+    """One CSV a clip (all, or those `wanted`) under CACHE/points; clips that have one are skipped. Yields what failed: (clip, reason)."""
+    for relative in clips(data) if wanted is None else wanted:
         out = cache / "points" / relative.with_suffix(".csv")
         if out.exists():
             continue
