@@ -305,6 +305,7 @@ fn example(section: &str, language: &str) -> String {
 
 #[test]
 fn the_agents_of_ten_lines_speak_as_they_are_written() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let service = Service::start("");
     let folder = tempfile::tempdir().unwrap();
     // A voice that takes no words: espeak-ng is not there everywhere.

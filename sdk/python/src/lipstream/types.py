@@ -13,6 +13,8 @@ class SessionSpec(TypedDict, total=False):
     engine: str
     #: Parameters of the graph, such as ``motion-gain``.
     params: dict[str, str]
+    #: Sound after a frame that its mouth may hear, in milliseconds: one of the engine's ``look_aheads_ms``.
+    look_ahead_ms: int
     avatar: str
     #: URL to read.
     pull: str
