@@ -100,6 +100,16 @@ fn run(args: &Args) -> Result<()> {
     there.stages().iter().try_for_each(|stage| stage.warm_up())?;
     let mut report =
         Report { device: args.device.to_string(), engine: package.manifest().name.clone(), ..Report::default() };
+    let through: Arc<dyn Engine> = Arc::new(LatentSync::load_through_host(&package, &options(args.device))?);
+    // What the provider alone makes of the networks, to tell it from what the path does.
+    let mut plain = Report::default();
+    match compare(&here, &through, args.clips, &mut plain) {
+        Ok(()) => println!(
+            "through the processor's memory: latents {:.1e} apart, frames {} of 255",
+            plain.latents, plain.codes
+        ),
+        Err(error) => println!("through the processor's memory: {error}"),
+    }
     compare(&here, &there, args.clips, &mut report)?;
     println!(
         "latents {:.1e} apart, frames {} of 255 at most, in {:.4} % of their values",
@@ -108,7 +118,6 @@ fn run(args: &Args) -> Result<()> {
         report.differing * 100.0
     );
     save(&args.json, &report)?;
-    let through: Arc<dyn Engine> = Arc::new(LatentSync::load_through_host(&package, &options(args.device))?);
     for streams in &args.batches {
         for (name, engine, out) in [
             ("there", &there, &mut report.there),
