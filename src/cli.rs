@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use lipstream_engines::{
+    enhance::Filter,
     import::onnx,
     manifest::{Family, Features},
     runtime::{Device, Precision},
@@ -217,7 +218,7 @@ struct Render {
     /// Make the face crisper once the mouth is pasted: sharpen, clahe (local contrast), detail (texture), combined, or the ONNX
     /// file of GFPGAN, CodeFormer or GPEN-BFR
     #[arg(long, value_parser = enhancer, value_name = "NAME|FILE.onnx")]
-    enhance: Option<String>,
+    enhance: Option<render::Enhancer>,
     /// CodeFormer's weight, 0 to 1: 0 is the best picture, 1 the most like the face [default: 0.5]
     #[arg(long, value_parser = part, requires = "enhance")]
     fidelity: Option<f64>,
@@ -352,11 +353,12 @@ struct Adapt {
     quiet: bool,
 }
 
-fn enhancer(text: &str) -> Result<String, String> {
-    if render::ENHANCERS.contains(&text) || text.to_ascii_lowercase().ends_with(".onnx") {
-        return Ok(text.to_owned());
+fn enhancer(text: &str) -> Result<render::Enhancer, String> {
+    if text.to_ascii_lowercase().ends_with(".onnx") {
+        return Ok(render::Enhancer::Network(text.into()));
     }
-    Err(format!("must be one of {}, or an .onnx file", render::ENHANCERS.join(", ")))
+    let known = Filter::ALL.map(Filter::name).join(", ");
+    text.parse().map(render::Enhancer::Filter).map_err(|_| format!("must be one of {known}, or an .onnx file"))
 }
 
 fn part(text: &str) -> Result<f64, String> {
@@ -416,6 +418,15 @@ impl Engines {
 }
 
 impl Render {
+    fn enhancement(&self) -> Option<render::Enhance> {
+        self.enhance.clone().map(|by| render::Enhance {
+            by,
+            strength: self.enhance_strength,
+            mouth_protection: self.mouth_protection,
+            fidelity: self.fidelity,
+        })
+    }
+
     fn run(self) -> Result<ExitCode> {
         let mut properties = vec![("device", self.device.to_string()), ("precision", self.precision.to_string())];
         let mut set = |name, value: Option<String>| properties.extend(value.map(|v| (name, v)));
@@ -428,6 +439,7 @@ impl Render {
         set("inference-interval", self.inference_interval.map(|n| n.to_string()));
         set("motion-gain", self.motion_gain.map(|g| g.to_string()));
         set("reference-gap", self.reference_gap.map(|ms| ms.to_string()));
+        let enhance = self.enhancement();
         let summary = render::render(render::Options {
             video: self.video,
             audio: self.audio,
@@ -445,7 +457,7 @@ impl Render {
             reference_bank: self.reference_bank,
             gather: !self.no_gather,
             looped: !self.no_loop,
-            enhance: self.enhance.map(|name| render::Enhance::new(name, self.enhance_strength, self.mouth_protection)),
+            enhance,
             audio_codec: self.audio_codec,
             quality: match (self.quality, self.video_bitrate) {
                 (Some(Quality::High), _) => render::Quality::High,
@@ -559,5 +571,27 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn all_that_is_said_of_an_enhancer_reaches_it() {
+        let asked = |words: &str| {
+            let line = format!("lipstream render --video a --audio b -o c {words}");
+            match Cli::try_parse_from(line.split(' ')).map(|cli| cli.command) {
+                Ok(Command::Render(render)) => Ok(render.enhancement()),
+                Ok(_) => panic!("{line} renders nothing"),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let by = |by| render::Enhance { by, strength: None, mouth_protection: None, fidelity: None };
+        let sharpen = by(render::Enhancer::Filter(Filter::Sharpen));
+        assert_eq!(asked("--enhance sharpen"), Ok(Some(sharpen)));
+        let network = by(render::Enhancer::Network("codeformer.onnx".into()));
+        let network =
+            render::Enhance { strength: Some(0.5), mouth_protection: Some(0.0), fidelity: Some(0.25), ..network };
+        let words = "--enhance codeformer.onnx --enhance-strength 0.5 --mouth-protection 0 --fidelity 0.25";
+        assert_eq!(asked(words), Ok(Some(network)));
+        let refused = asked("--enhance blur").unwrap_err();
+        assert!(refused.contains("sharpen, clahe, detail, combined, or an .onnx file"), "{refused}");
     }
 }

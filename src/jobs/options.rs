@@ -1,3 +1,4 @@
+use lipstream_engines::enhance::Filter;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -47,13 +48,13 @@ pub enum Enhance {
     Combined,
 }
 
-impl Enhance {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sharpen => "sharpen",
-            Self::Clahe => "clahe",
-            Self::Detail => "detail",
-            Self::Combined => "combined",
+impl From<Enhance> for Filter {
+    fn from(enhance: Enhance) -> Self {
+        match enhance {
+            Enhance::Sharpen => Self::Sharpen,
+            Enhance::Clahe => Self::Clahe,
+            Enhance::Detail => Self::Detail,
+            Enhance::Combined => Self::Combined,
         }
     }
 }

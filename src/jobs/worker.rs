@@ -90,9 +90,12 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
         reference_bank,
         gather: true,
         looped: asked.looped,
-        enhance: asked
-            .enhance
-            .map(|name| render::Enhance::new(name.name().into(), asked.enhance_strength, asked.mouth_protection)),
+        enhance: asked.enhance.map(|filter| render::Enhance {
+            by: render::Enhancer::Filter(filter.into()),
+            strength: asked.enhance_strength,
+            mouth_protection: asked.mouth_protection,
+            fidelity: None,
+        }),
         audio_codec: None,
         quality: match asked.quality {
             Some(Quality::High) => render::Quality::High,

@@ -25,6 +25,7 @@ use std::{
 use gst::{glib, prelude::*};
 use gstlipstream::sync::LipSyncStats;
 use lipstream_engines::{
+    enhance::Filter,
     manifest::Package,
     runtime::{self, Device},
 };
@@ -56,37 +57,24 @@ const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 /// Part of the progress that looking at the person is.
 const LOOKING: f32 = 0.1;
 
-/// Properties of `lipenhance`.
-#[derive(Clone, Debug)]
+/// What is done to the face once the mouth is pasted; what is not said has the defaults of `lipenhance`.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Enhance {
-    /// One of [`ENHANCERS`], or the path of a network's ONNX file.
-    pub name: String,
+    pub by: Enhancer,
     /// 0..1.
-    pub strength: f64,
+    pub strength: Option<f64>,
     /// 0..1.
-    pub mouth_protection: f64,
+    pub mouth_protection: Option<f64>,
     /// 0..1, for a network.
-    pub fidelity: f64,
+    pub fidelity: Option<f64>,
 }
 
-impl Enhance {
-    pub const STRENGTH: f64 = 0.8;
-    pub const MOUTH_PROTECTION: f64 = 0.8;
-    pub const FIDELITY: f64 = 0.5;
-
-    /// With how much of it, and of the mouth kept from it, as they are asked for.
-    pub fn new(name: String, strength: Option<f64>, mouth_protection: Option<f64>) -> Self {
-        Self {
-            name,
-            strength: strength.unwrap_or(Self::STRENGTH),
-            mouth_protection: mouth_protection.unwrap_or(Self::MOUTH_PROTECTION),
-            fidelity: Self::FIDELITY,
-        }
-    }
+#[derive(Clone, Debug, PartialEq)]
+pub enum Enhancer {
+    Filter(Filter),
+    /// The ONNX file of one.
+    Network(String),
 }
-
-/// What [`Enhance::name`] may be.
-pub const ENHANCERS: [&str; 4] = ["sharpen", "clahe", "detail", "combined"];
 
 /// How the video is encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]

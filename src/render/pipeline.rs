@@ -13,7 +13,7 @@ use gst::prelude::*;
 use gst_app::AppSrc;
 
 use super::{
-    ENHANCERS, Enhance, Options, Quality,
+    Enhance, Enhancer, Options, Quality,
     output::{AudioCodec, Container},
 };
 use crate::{
@@ -68,8 +68,7 @@ impl Pipeline {
         let named = |name: &str| pipeline.by_name(name).ok_or_else(|| Failure::run(format!("no element `{name}`")));
         let source = |name: &str| named(name)?.downcast::<AppSrc>().map_err(|_| Failure::run("no appsrc"));
         named("file-out")?.set_property("location", file);
-        if let Some(file) = options.enhance.as_ref().map(|e| &e.name).filter(|name| !ENHANCERS.contains(&name.as_str()))
-        {
+        if let Some(Enhance { by: Enhancer::Network(file), .. }) = &options.enhance {
             let enhancer = named("enhance")?;
             enhancer.set_property("model", file);
             enhancer.set_property("device", options.runtime.device.to_string());
@@ -128,11 +127,15 @@ fn even(caps: &gst::Caps) -> String {
 
 /// In a thread of its own, beside the bin and the encoder.
 fn enhancer(enhance: &Enhance) -> String {
-    let Enhance { name, strength, mouth_protection, fidelity } = enhance;
-    let name = if ENHANCERS.contains(&name.as_str()) { name } else { "model" };
+    let Enhance { by, strength, mouth_protection, fidelity } = enhance;
+    let name = match by {
+        Enhancer::Filter(filter) => filter.name(),
+        Enhancer::Network(_) => "model",
+    };
+    let parts = [("enhance-strength", strength), ("mouth-protection", mouth_protection), ("fidelity", fidelity)];
+    let said = parts.into_iter().filter_map(|(name, part)| Some(format!(" {name}={}", (*part)?))).collect::<String>();
     format!(
-        "lipenhance name=enhance enhance={name} fidelity={fidelity} enhance-strength={strength} mouth-protection={mouth_protection} \
-         ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 ! "
+        "lipenhance name=enhance enhance={name}{said} ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 ! "
     )
 }
 
@@ -156,4 +159,20 @@ fn video_encoder(options: &Options, container: Container) -> String {
         "video/x-raw,format=I420 ! x264enc name=venc {quality} rc-lookahead={ENCODER_LOOK_AHEAD} \
          ! h264parse"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_enhancer_is_told_what_was_asked_for_and_no_more() {
+        let by = Enhancer::Network("a.onnx".into());
+        let asked = Enhance { by, strength: None, mouth_protection: Some(0.0), fidelity: Some(0.25) };
+        let line = enhancer(&asked);
+        assert!(
+            line.starts_with("lipenhance name=enhance enhance=model mouth-protection=0 fidelity=0.25 ! "),
+            "{line}"
+        );
+    }
 }
