@@ -1,5 +1,7 @@
 //! GStreamer's video frames as the engines see them, without a copy.
 
+use std::sync::LazyLock;
+
 use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo, prelude::*};
 use lipstream_engines::{
     Error, Result,
@@ -13,6 +15,19 @@ pub fn caps() -> gst::Caps {
         .width_range(16..=16384)
         .height_range(16..=16384)
         .build()
+}
+
+/// Templates of an element with one video pad in and one out, `sink` and `src`.
+pub fn pad_templates() -> &'static [gst::PadTemplate] {
+    static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+        [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
+            .into_iter()
+            .map(|(name, direction)| {
+                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps()).expect("a valid template")
+            })
+            .collect()
+    });
+    &TEMPLATES
 }
 
 fn layout(info: &VideoInfo) -> Result<(Format, Matrix, Range)> {

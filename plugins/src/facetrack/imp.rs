@@ -209,16 +209,7 @@ impl ElementImpl for LipFaceTrack {
     }
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
-        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
-                .into_iter()
-                .map(|(name, direction)| {
-                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &video::caps())
-                        .expect("a valid template")
-                })
-                .collect()
-        });
-        &TEMPLATES
+        video::pad_templates()
     }
 }
 
