@@ -5,12 +5,7 @@ mod common;
 #[path = "common/narrow.rs"]
 mod narrow;
 
-use std::{
-    ffi::c_void,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{ffi::c_void, path::Path, sync::Arc, time::Duration};
 
 use common::Picture;
 use lipstream_engines::{
@@ -22,8 +17,7 @@ use lipstream_engines::{
     },
     geometry::{Point, landmarks},
     image::{Format, Pixels, paste},
-    import::{self, Request, onnx::Precision},
-    manifest::{Family, Package},
+    manifest::Package,
     runtime::{Device, Options},
     schedule::{Guided, Sampler},
     tracker::Face,
@@ -41,27 +35,6 @@ fn cpu() -> Options {
 
 fn narrow_package(home: &Path) -> Package {
     Package::open(&narrow::latentsync(home, SIDE)).unwrap()
-}
-
-/// The golden checkpoint's, with small pictures; `None` where it is not at hand.
-fn golden(home: &Path) -> Option<Package> {
-    let folder = common::shared("golden")?.join("latentsync15");
-    let files: Vec<PathBuf> =
-        ["latentsync_unet.pt", "config.json", "vae", "tiny.pt"].iter().map(|file| folder.join(file)).collect();
-    let request = Request {
-        family: Some(Family::LatentSync),
-        files: &files,
-        name: Some("golden"),
-        precision: Precision::Fp32,
-        features: None,
-        licence: None,
-        replace: true,
-    };
-    let folder = import::import(&request, &home.join("engines"), &mut |_, _| Ok(())).unwrap().folder;
-    let path = folder.join("engine.toml");
-    let text = std::fs::read_to_string(&path).unwrap().replace("side = 256", "side = 64");
-    std::fs::write(path, text).unwrap();
-    Some(Package::open(&folder).unwrap())
 }
 
 /// The same engine on the processor, and in the memory of a device.
@@ -219,7 +192,8 @@ fn a_stream_in_the_memory_of_a_device_is_that_of_the_processor_in_all_formats() 
 #[test]
 fn the_golden_checkpoint_in_the_memory_of_a_device_is_that_of_the_processor() {
     let home = tempfile::tempdir().unwrap();
-    let Some(package) = golden(home.path()) else { return };
+    let Some(folder) = common::golden_latentsync(home.path()) else { return };
+    let package = Package::open(&folder).unwrap();
     let (here, there, _) = both(&package);
     for (format, clips) in FORMATS.into_iter().zip([&[4, 4][..], &[2], &[2]]) {
         alike(&here, &there, format, &Sampling::default(), clips);

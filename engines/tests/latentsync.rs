@@ -4,11 +4,7 @@ mod common;
 #[path = "common/narrow.rs"]
 mod narrow;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use common::Picture;
 use lipstream_engines::{
@@ -17,7 +13,6 @@ use lipstream_engines::{
     },
     geometry::{Point, landmarks},
     image::{Format, paste},
-    import::{self, Request, onnx::Precision},
     manifest::{Family, Package},
     runtime::{Device, Options, Tensor},
     schedule::{Guided, Sampler},
@@ -45,21 +40,7 @@ fn changed(folder: &Path, change: impl Fn(String) -> String) -> Package {
 
 /// The engine of the golden checkpoint; `None` where it is not at hand.
 fn golden(home: &Path, change: impl Fn(String) -> String) -> Option<Package> {
-    let folder = common::shared("golden")?.join("latentsync15");
-    let files: Vec<PathBuf> =
-        ["latentsync_unet.pt", "config.json", "vae", "tiny.pt"].iter().map(|file| folder.join(file)).collect();
-    let request = Request {
-        family: Some(Family::LatentSync),
-        files: &files,
-        name: Some("golden"),
-        precision: Precision::Fp32,
-        features: None,
-        licence: None,
-        replace: true,
-    };
-    let imported = import::import(&request, &home.join("engines"), &mut |_, _| Ok(())).unwrap();
-    // Small pictures, for time.
-    Some(changed(&imported.folder, |text| change(text.replace("side = 256", "side = 64"))))
+    Some(changed(&common::golden_latentsync(home)?, change))
 }
 
 /// No overlap: as many new frames as a clip has.

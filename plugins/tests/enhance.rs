@@ -120,13 +120,7 @@ fn a_network_is_run_on_the_face_and_one_that_is_missing_is_told_of() {
     };
     assert!(common::error_of(&element("")).contains("GFPGAN, CodeFormer or GPEN-BFR"));
     assert!(common::error_of(&element("/nowhere.onnx")).contains("/nowhere.onnx"));
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let shared = std::env::var_os("LIPSTREAM_SHARED").map(std::path::PathBuf::from);
-    let file = shared.unwrap_or_else(|| root.join("../shared")).join("golden/enhancers/gpen_bfr_256.onnx");
-    if !file.is_file() {
-        eprintln!("skipped: there is no {}", file.display());
-        return;
-    }
+    let Some(file) = common::shared("golden/enhancers/gpen_bfr_256.onnx") else { return };
     let info = video_info(VideoFormat::I420, 320, 240);
     let mut h = Harness::with_element(&element(file.to_str().unwrap()), Some("sink"), Some("src"));
     h.play();

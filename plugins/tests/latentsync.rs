@@ -343,13 +343,7 @@ fn forty_seconds_of_a_narrow_engine() {
 
 #[test]
 fn forty_seconds_of_the_golden_engine() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let shared = std::env::var_os("LIPSTREAM_SHARED").map_or(root.join("shared"), PathBuf::from);
-    let golden = shared.join("golden/latentsync15");
-    if !golden.is_dir() {
-        eprintln!("skipped: {} is not there; LIPSTREAM_SHARED names another folder", golden.display());
-        return;
-    }
+    let Some(golden) = common::shared("golden/latentsync15") else { return };
     let home = tempfile::tempdir().unwrap();
     let files = ["latentsync_unet.pt", "config.json", "vae", "tiny.pt"].map(|file| golden.join(file));
     let request = Request {

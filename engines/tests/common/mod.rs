@@ -1,11 +1,13 @@
 //! Pictures and faces for tests.
 #![allow(dead_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lipstream_engines::{
     geometry::{Point, Rect},
     image::{ColorSpace, Format, FrameMut, FrameView, Matrix, Plane, PlaneMut, Range},
+    import::{self, Request, onnx::Precision},
+    manifest::Family,
     tracker::Face,
 };
 
@@ -167,6 +169,26 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     }
     println!("skipped: there is no {}", path.display());
     None
+}
+
+/// The folder of an engine of the golden checkpoint of LatentSync 1.5, of 64 pixels for time; `None` where it is not at hand.
+pub fn golden_latentsync(home: &Path) -> Option<PathBuf> {
+    let folder = shared("golden")?.join("latentsync15");
+    let files = ["latentsync_unet.pt", "config.json", "vae", "tiny.pt"].map(|file| folder.join(file));
+    let request = Request {
+        family: Some(Family::LatentSync),
+        files: &files,
+        name: Some("golden"),
+        precision: Precision::Fp32,
+        features: None,
+        licence: None,
+        replace: true,
+    };
+    let folder = import::import(&request, &home.join("engines"), &mut |_, _| Ok(())).unwrap().folder;
+    let path = folder.join("engine.toml");
+    let text = std::fs::read_to_string(&path).unwrap().replace("side = 256", "side = 64");
+    std::fs::write(path, text).unwrap();
+    Some(folder)
 }
 
 /// The numbers of a tensor.

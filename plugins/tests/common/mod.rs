@@ -167,19 +167,28 @@ pub fn error_of(element: &gst::Element) -> String {
     }
 }
 
+fn root() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace")
+}
+
+/// What is not part of the project, where LIPSTREAM_SHARED or a folder `shared` beside the project has it. `None`, with a line that
+/// says so, where neither does.
+pub fn shared(path: &str) -> Option<std::path::PathBuf> {
+    let folder = std::env::var_os("LIPSTREAM_SHARED").map(std::path::PathBuf::from);
+    let found = folder.or_else(|| Some(root().parent()?.join("shared")))?.join(path);
+    if !found.exists() {
+        eprintln!("skipped: {} is not there; LIPSTREAM_SHARED names another folder", found.display());
+        return None;
+    }
+    Some(found)
+}
+
 /// A video of a person who talks: the demo's, else one of the shared data's. `None`, with a line that says so, when there is
 /// neither.
 pub fn person() -> Option<std::path::PathBuf> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
-    let shared = std::env::var_os("LIPSTREAM_SHARED").map(std::path::PathBuf::from);
-    let shared = shared.or_else(|| Some(root.parent()?.join("shared")))?;
-    let found = [root.join("demo/avatar.mp4"), shared.join("data/talking/val/free_retalking4.mp4")]
-        .into_iter()
-        .find(|p| p.is_file());
-    if found.is_none() {
-        eprintln!("skipped: neither demo/avatar.mp4 nor LIPSTREAM_SHARED is there");
-    }
-    found
+    Some(root().join("demo/avatar.mp4"))
+        .filter(|p| p.is_file())
+        .or_else(|| shared("data/talking/val/free_retalking4.mp4"))
 }
 
 /// The first `count` frames of a file in the format and size of `info`, timed from 0, 40 ms apart.
