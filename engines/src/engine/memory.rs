@@ -2,9 +2,8 @@
 
 use crate::{
     Error, Result,
-    manifest::{Decoder, Family, LatentSyncSection, Manifest, Package},
+    manifest::{Decoder, Family, Manifest, Package},
     runtime::{self, Device, Options},
-    schedule::ScheduleConfig,
 };
 
 /// What a loaded network takes of memory besides its weights, where its manifest does not say what its values take.
@@ -44,32 +43,21 @@ fn unused(manifest: &Manifest) -> &'static str {
 }
 
 /// Rows of a batch that the work of one stream has in the network of a part, as its manifest says that it runs; the U-Net's are
-/// clips of as many frames as it was imported for.
+/// clips of as many frames as it was imported for, one at a time on a CPU, whether a step is guided or not.
 fn rows(package: &Package, part: &str) -> f64 {
     let manifest = package.manifest();
     let section = manifest.latentsync.as_ref();
     match (manifest.family, part) {
-        (Family::LatentSync, "unet") => {
-            let clips = section.zip(manifest.scheduler.as_ref());
-            clips.map_or(1.0, |(section, own)| clips_at_a_time(section, own, package.is_exact()))
-        }
+        (Family::LatentSync, "unet") => section.map_or(1.0, |section| match package.is_exact() {
+            true => 1.0,
+            false => section.live.clip as f64 / section.frames as f64,
+        }),
         (Family::LatentSync, "encoder" | "decoder" | "taesd") => {
             section.map_or(1, |section| super::latent::pictures_at_a_time(section.side)) as f64
         }
         (Family::MuseTalk, "encoder") => 2.0,
         _ => 1.0,
     }
-}
-
-/// Clips of `section.frames` that one stream has in the U-Net: two where a step is guided, and less where a clip is shorter.
-fn clips_at_a_time(section: &LatentSyncSection, own: &ScheduleConfig, exact: bool) -> f64 {
-    let (schedule, frames) = match exact {
-        true => (own.clone(), section.frames),
-        false => (section.live.schedule(own), section.live.clip),
-    };
-    let guided = schedule.evaluations(schedule.steps) > schedule.steps;
-    let clips = if guided { 2.0 } else { 1.0 };
-    clips * frames as f64 / section.frames as f64
 }
 
 /// Refuses an engine that takes more than the `free` bytes, where that is known and it runs in them.
