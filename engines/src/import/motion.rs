@@ -44,7 +44,7 @@ impl Blocks<'_, '_> {
             let norm = layer_norm(graph, self.taken, &y, &format!("{name}.norms.{j}"), width)?;
             let norm = self.positions(graph, &norm, &format!("{attention}.pos_encoder.pe"), width, clip)?;
             let rows = Rows { value: &norm, width };
-            let z = self.attend(graph, &rows, &rows, &attention)?;
+            let z = self.attend(graph, &rows, &rows, &attention, 1)?;
             y = graph.add(&z, &y);
         }
         let norm = layer_norm(graph, self.taken, &y, &format!("{name}.ff_norm"), width)?;

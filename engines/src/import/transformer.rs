@@ -43,8 +43,21 @@ pub(super) struct Rows<'a> {
     pub width: usize,
 }
 
+/// Bytes that the scores of one picture whose pixels look at each other may take at once, in f32.
+const SCORES: usize = 64 << 20;
+/// Most pieces that queries come in; sides of latents are multiples of 8, so they are equal.
+const PIECES: usize = 64;
+
+/// In how many pieces the queries of a picture of so many pixels look at all of them, so that scores take no more than [`SCORES`]:
+/// one at 256 pixels of LatentSync's U-Net, eight at 512, where those of a clip of 16 would take 8.6 GB.
+pub(super) fn pieces(pixels: usize, heads: usize) -> usize {
+    let scores = pixels.saturating_mul(pixels).saturating_mul(4 * heads);
+    scores.div_ceil(SCORES).next_power_of_two().min(PIECES)
+}
+
 /// Attention of `heads` heads (Vaswani et al. 2017, arXiv 1706.03762): query, key, value and output are named by `names`.
-/// `asked` look at `seen`. Queries are scaled by their weights, so that products of fp16 stay small.
+/// `asked` look at `seen`, in so many equal pieces after one another. Queries are scaled by their weights, so that products of
+/// fp16 stay small.
 pub(super) fn attention(
     graph: &mut Graph,
     taken: &Taken,
@@ -52,6 +65,7 @@ pub(super) fn attention(
     seen: &Rows,
     names: [&str; 4],
     heads: usize,
+    pieces: usize,
 ) -> Result<Value> {
     let (inner, mut weight, mut bias) = numbers(taken, names[0], asked.width)?;
     if heads == 0 || !inner.is_multiple_of(heads) {
@@ -75,9 +89,19 @@ pub(super) fn attention(
     let query = graph.transpose(&query, &[0, 2, 1, 3]);
     let key = graph.transpose(&key, &[0, 2, 3, 1]);
     let value = graph.transpose(&value, &[0, 2, 1, 3]);
-    let scores = graph.product(&query, &key);
-    let weights = graph.softmax(&scores);
-    let mixed = graph.product(&weights, &value);
+    let look = |graph: &mut Graph, query: &Value| {
+        let scores = graph.product(query, &key);
+        let weights = graph.softmax(&scores);
+        graph.product(&weights, &value)
+    };
+    let mixed = match pieces {
+        0 | 1 => look(graph, &query),
+        _ => {
+            let parts = graph.equal_parts(&query, 2, pieces);
+            let parts: Vec<Value> = parts.iter().map(|part| look(graph, part)).collect();
+            graph.join(&parts.iter().collect::<Vec<_>>(), 2)
+        }
+    };
     let mixed = graph.transpose(&mixed, &[0, 2, 1, 3]);
     let mixed = graph.reshape(&mixed, &[0, -1, inner as i64]);
     Ok(linear(graph, taken, &mixed, names[3], inner)?.0)
@@ -94,4 +118,16 @@ pub(super) fn gated(graph: &mut Graph, taken: &Taken, x: &Rows, name: &str) -> R
     let gate = graph.gelu(&gate);
     let inner = graph.multiply(&value, &gate);
     Ok(linear(graph, taken, &inner, &format!("{name}.net.2"), out / 2)?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_bound_what_scores_take() {
+        // LatentSync at 256 and 512 pixels, something absurd, and a picture of nothing.
+        let found = [(32 * 32, 8), (64 * 64, 8), (1 << 40, 8), (0, 8)].map(|(pixels, heads)| pieces(pixels, heads));
+        assert_eq!(found, [1, 8, PIECES, 1]);
+    }
 }

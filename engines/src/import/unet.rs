@@ -5,7 +5,7 @@
 use super::{
     layers::Taken,
     onnx::{Graph, Value},
-    transformer::{Rows, attention, gated, layer_norm, linear, numbers},
+    transformer::{Rows, attention, gated, layer_norm, linear, numbers, pieces},
 };
 use crate::{Error, Result};
 
@@ -202,7 +202,8 @@ impl Blocks<'_, '_> {
 
     /// Pixels look at each other and at the sound.
     fn transformer(&self, graph: &mut Graph, x: &Value, name: &str, sound: &Sound) -> Result<Value> {
-        let [channels, ..] = graph.size_of(x)?;
+        let [channels, height, width] = graph.size_of(x)?;
+        let pieces = pieces(height * width, self.heads);
         let y = self.group_norm(graph, x, &format!("{name}.norm"), self.groups)?;
         let y = graph.reshape(&y, &[0, channels as i64, -1]);
         let y = graph.transpose(&y, &[0, 2, 1]);
@@ -212,13 +213,13 @@ impl Blocks<'_, '_> {
             let part = |part: &str| format!("{name}.transformer_blocks.{i}.{part}");
             let norm = layer_norm(graph, self.taken, &y, &part("norm1"), inner)?;
             let rows = Rows { value: &norm, width: inner };
-            let z = self.attend(graph, &rows, &rows, &part("attn1"))?;
+            let z = self.attend(graph, &rows, &rows, &part("attn1"), pieces)?;
             y = graph.add(&z, &y);
             if self.has(&part("norm2.weight")) {
                 let norm = layer_norm(graph, self.taken, &y, &part("norm2"), inner)?;
                 let seen = Rows { value: &sound.value, width: sound.width };
                 let asked = Rows { value: &norm, width: inner };
-                let z = self.attend(graph, &asked, &seen, &part("attn2"))?;
+                let z = self.attend(graph, &asked, &seen, &part("attn2"), 1)?;
                 y = graph.add(&z, &y);
             }
             let norm = layer_norm(graph, self.taken, &y, &part("norm3"), inner)?;
@@ -231,9 +232,16 @@ impl Blocks<'_, '_> {
         Ok(graph.add(&y, x))
     }
 
-    pub(super) fn attend(&self, graph: &mut Graph, asked: &Rows, seen: &Rows, name: &str) -> Result<Value> {
+    pub(super) fn attend(
+        &self,
+        graph: &mut Graph,
+        asked: &Rows,
+        seen: &Rows,
+        name: &str,
+        pieces: usize,
+    ) -> Result<Value> {
         let names = ["to_q", "to_k", "to_v", "to_out.0"].map(|part| format!("{name}.{part}"));
-        attention(graph, self.taken, asked, seen, names.each_ref().map(String::as_str), self.heads)
+        attention(graph, self.taken, asked, seen, names.each_ref().map(String::as_str), self.heads, pieces)
     }
 }
 

@@ -105,7 +105,7 @@ fn look(graph: &mut Graph, blocks: &Blocks, x: &Value, name: &str) -> Result<Val
     let names = names.map(|part| format!("{name}.{part}"));
     let rows = Rows { value: &y, width: channels };
     let names = names.each_ref().map(String::as_str);
-    let y = attention(graph, blocks.taken, &rows, &rows, names, blocks.heads)?;
+    let y = attention(graph, blocks.taken, &rows, &rows, names, blocks.heads, 1)?;
     let y = graph.transpose(&y, &[0, 2, 1]);
     let y = graph.reshape_like(&y, x);
     Ok(graph.add(&y, x))

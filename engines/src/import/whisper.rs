@@ -149,7 +149,7 @@ fn block(
     let y = layer_norm(graph, taken, x, &name(layout.norms[0]), width)?;
     let asked = Rows { value: &y, width };
     let names = layout.attention.map(&name);
-    let y = attention(graph, taken, &asked, &asked, names.each_ref().map(String::as_str), heads)?;
+    let y = attention(graph, taken, &asked, &asked, names.each_ref().map(String::as_str), heads, 1)?;
     let x = graph.add(x, &y);
     let y = layer_norm(graph, taken, &x, &name(layout.norms[1]), width)?;
     let (y, inner) = linear(graph, taken, &y, &name(layout.feeds[0]), width)?;

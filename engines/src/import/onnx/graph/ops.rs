@@ -163,6 +163,16 @@ impl Graph<'_> {
         self.node("Slice", &[x, &zero, count, &zero], vec![], None)
     }
 
+    /// So many parts along a dimension, which they divide.
+    pub fn equal_parts(&mut self, x: &Value, axis: i64, parts: usize) -> Vec<Value> {
+        let names: Vec<_> = (0..parts).map(|_| self.fresh()).collect();
+        self.node("Split", &[x], vec![int("axis", axis)], names.first().map(String::as_str));
+        if let Some(node) = self.graph.node.last_mut() {
+            node.output.clone_from(&names);
+        }
+        names.into_iter().map(Value).collect()
+    }
+
     /// Two parts along a dimension, of these sizes.
     pub fn split(&mut self, x: &Value, axis: i64, sizes: [usize; 2]) -> [Value; 2] {
         let parts = self.integers(&sizes.map(|n| n as i64));
