@@ -9,8 +9,9 @@ of the nose. Its face detector says which of the 68 points of iBUG's layout thes
 InsightFace here; the nose's wings are the outer ends of its base there. Both teachers look at the frames that the engine's own tracker has seen.
 
 Of five frames in the first five seconds of each clip: how far each point is, after the similarity that the published points make, and how far the crop moves over the part of the face that is
-painted. `constant`: what is left when the mean offset of the other clips is taken off. `fitted`: the same of a mapping from all 111 points that the
-other clips are fitted by, in eight parts of the clips. Both tell what a better mapping could bring.
+painted. `raw` are the means of our own points; `shared` moves them by what the engine moves them by, one offset for both sets that is the same for a mirrored face, here the mean over the
+other clips in eight parts; `constant` has an offset for each set and point, and `fitted` a mapping from all 111 points: they tell what a better mapping could bring. `offset` is what all clips give, in units of the
+template: engines/src/geometry/three_point.rs has it.
 """
 
 import argparse
@@ -30,7 +31,7 @@ FPS, SECONDS, FRAMES, PARTS = 25, 5, 5, 8
 # engines/src/geometry/three_point.rs at 256 pixels.
 TEMPLATE = np.array([[17, 20], [58, 20], [37.5, 40]]) * 2.8
 WIDTH, HEIGHT = 210, 280
-# Mesh points by which the engine aligns; those of the first release.
+# Mesh points from which the engine starts; those of the first release.
 OURS = [[105], [334], [195, 4, 48, 278]]
 FIRST = [[71, 63, 105, 66, 107], [336, 296, 334, 293, 301], [168, 197, 5, 4, 75, 97, 2, 326, 305]]
 # The later releases' in the layout of 68.
@@ -121,26 +122,47 @@ def summary(ours, theirs):
     return {"points": points, "crop": {"median": round(float(np.median(crops)), 2), "of ten nine below": round(float(np.quantile(crops, 0.9)), 2)}}
 
 
+def fold(clip):
+    """Frames that are measured and those that are fitted on, a pair a part of the clips."""
+    for part in range(PARTS):
+        test = clip % PARTS == part
+        yield np.flatnonzero(test), np.flatnonzero(~test)
+
+
+def in_crop(points, *sets):
+    """Each of `sets` [n, k, 2] where the similarities of `points` [n, 3, 2] bring them, so that faces of all sizes count alike."""
+    maps = [fit(p) for p in points]
+    return [np.stack([apply(m, p) for m, p in zip(maps, each)]) for each in sets]
+
+
+def in_frame(points, moved):
+    """The inverse."""
+    back = [np.linalg.inv(np.vstack([fit(p), [0, 0, 1]]))[:2] for p in points]
+    return np.stack([apply(m, p) for m, p in zip(back, moved)])
+
+
+def shared_offset(ours, theirs):
+    """From our points to the published ones in pixels of the crop [3, 2]: the mean over frames and over sets, of faces and their mirror images."""
+    offset = np.mean([np.subtract(*in_crop(ours, t, ours)).mean(0) for t in theirs], 0)
+    return (offset + offset[[1, 0, 2]] * [-1, 1]) / 2
+
+
+def moved_by(ours, offset):
+    return in_frame(ours, in_crop(ours, ours)[0] + offset)
+
+
 def left(points, ours, theirs, clip):
     """Three points as two mappings that were fitted on other clips place them: a constant offset, and all 111 points."""
     moved = {"constant": np.empty_like(ours), "fitted": np.empty_like(ours)}
-    # In the crop's coordinates, so that faces of all sizes count alike.
-    maps = [fit(o) for o in ours]
-    own = np.stack([apply(m, p) for m, p in zip(maps, points)])
-    wanted = np.stack([apply(m, t) for m, t in zip(maps, theirs)])
-    base = np.stack([apply(m, o) for m, o in zip(maps, ours)])
-    for part in range(PARTS):
-        test = clip % PARTS == part
-        flat = own.reshape(len(own), -1)
-        centre, target = flat[~test].mean(0), (wanted - base).reshape(len(own), -1)
-        offset = target[~test].mean(0)
-        x = flat[~test] - centre
+    own, wanted, base = in_crop(ours, points, theirs, ours)
+    flat, target = own.reshape(len(own), -1), (wanted - base).reshape(len(own), -1)
+    for test, rest in fold(clip):
+        centre, offset = flat[rest].mean(0), target[rest].mean(0)
+        x = flat[rest] - centre
         # Ridge regression: the deviation of a point is some pixels, and 222 numbers are more than a clip can tell apart.
-        weights = np.linalg.solve(x.T @ x + 0.05 * len(x) * np.eye(x.shape[1]) * x.var(), x.T @ (target[~test] - offset))
-        for name, change in (("constant", np.broadcast_to(offset, (test.sum(), 6))), ("fitted", offset + (flat[test] - centre) @ weights)):
-            place = base[test] + change.reshape(-1, 3, 2)
-            back = [np.linalg.inv(np.vstack([maps[i], [0, 0, 1]]))[:2] for i in np.flatnonzero(test)]
-            moved[name][test] = np.stack([apply(m, p) for m, p in zip(back, place)])
+        weights = np.linalg.solve(x.T @ x + 0.05 * len(x) * np.eye(x.shape[1]) * x.var(), x.T @ (target[rest] - offset))
+        for name, change in (("constant", np.broadcast_to(offset, (len(test), 6))), ("fitted", offset + (flat[test] - centre) @ weights)):
+            moved[name][test] = in_frame(ours[test], base[test] + change.reshape(-1, 3, 2))
     return moved
 
 
@@ -168,9 +190,13 @@ def main():
     points, first, later = (np.stack(column).astype(np.float64) for column in zip(*rows))
     clip = np.array(clip)
     ours = np.stack([means(p, [[list(mesh.MESH).index(m) for m in group] for group in OURS]) for p in points])
-    report = {"frames": len(rows), "clips": len(set(clip))}
+    offset = shared_offset(ours, (first, later))
+    report = {"frames": len(rows), "clips": len(set(clip)), "offset": np.round(offset / 2.8, 2).tolist()}
+    shared = np.empty_like(ours)
+    for test, rest in fold(clip):
+        shared[test] = moved_by(ours[test], shared_offset(ours[rest], (first[rest], later[rest])))
     for name, theirs in (("first release, MediaPipe", first), ("1.5 and 1.6, OpenSeeFace for InsightFace", later)):
-        report[name] = {"as it is": summary(ours, theirs)}
+        report[name] = {"raw": summary(ours, theirs), "shared": summary(shared, theirs)}
         report[name] |= {way: summary(moved, theirs) for way, moved in left(points, ours, theirs, clip).items()}
     report["the two from each other"] = summary(first, later)
     text = json.dumps(report, indent=1)

@@ -16,6 +16,10 @@ const ZOOM: f64 = 2.8;
 const BEFORE: f64 = 0.2;
 const NOW: f64 = 0.8;
 
+/// From the means of our landmarks to the published points in the same units, as they lie in an aligned face: one offset for the
+/// points of the first release and those of the later ones, the same for a mirrored face, fitted by `engines/train/alignment.py`.
+const OFFSET: Points = [Point::new(1.88, 0.98), Point::new(-1.88, 0.98), Point::new(0.0, 1.15)];
+
 const HALF: Point = Point::new(0.5, 0.5);
 
 /// Middle of the brow on the left of the picture, of the one on its right, and the nose.
@@ -109,12 +113,12 @@ fn normalised(points: &[[f64; 2]; 3]) -> Option<([f64; 2], [[f64; 2]; 3], f64)> 
     spread.is_normal().then(|| (mean, centred.map(|p| p.map(|v| v / spread)), spread))
 }
 
-/// The three points of a face by its 111 landmarks; `None` where there are not as many.
+/// The three points of a face by its 111 landmarks; `None` where there are not as many, or those of brows and nose coincide.
 ///
 /// The published program has the 106 landmarks of InsightFace's `2d106det`: the upper edge of either brow (43, 48 to 51 and
-/// 101 to 105), whose mean is near the middle of that edge, MediaPipe's points 105 and 334; and of the nose the bridge above the
-/// tip, the tip and the outsides of both wings (74, 86, 77 and 83), MediaPipe's 195, 4, 48 and 278. The sets have no point in
-/// common, so a crop is that of the published program but for some hundredths of its width.
+/// 101 to 105), and of the nose the bridge above the tip, the tip and the outsides of both wings (74, 86, 77 and 83). Nearest
+/// to them are MediaPipe's 105 and 334, and the mean of 195, 4, 48 and 278. The sets have no point in common: [`OFFSET`] leads
+/// from one to the other, and a crop is that of the published program but for some hundredths of its width.
 pub fn points(face: &[Point]) -> Option<Points> {
     let at = |i: usize| face.get(i).copied();
     let (right, left) = (at(landmarks::BROW_RIGHT)?, at(landmarks::BROW_LEFT)?);
@@ -122,7 +126,13 @@ pub fn points(face: &[Point]) -> Option<Points> {
     for i in landmarks::NOSE_MIDDLE {
         nose = nose + at(i)? * 0.25;
     }
-    Some([right, left, nose])
+    let mut points = [right, left, nose];
+    let to_face = ThreePoint { ratio: 1.0, bias: None }.fit(&points)?.inverse()?;
+    let corner = to_face.apply(Point::default());
+    for (point, offset) in points.iter_mut().zip(OFFSET) {
+        *point = *point + (to_face.apply(offset) - corner);
+    }
+    Some(points)
 }
 
 /// Points in whole pixels, halves to the even one: what the published program aligns by. It makes a crop that jitters by a pixel.
@@ -211,8 +221,17 @@ mod tests {
             face[mesh(n)] = Point::new(x, 40.0);
         }
         let found = points(&face).unwrap();
-        assert_eq!(found, [Point::new(10.5, 20.0), Point::new(50.0, 21.5), Point::new(30.5, 40.0)]);
-        assert_eq!(rounded(&found), [Point::new(10.0, 20.0), Point::new(50.0, 22.0), Point::new(30.0, 40.0)]);
+        // Brows lie wider than the published ones and higher, the nose higher, in an upright face whose brows are 40 apart.
+        let raw = [Point::new(10.5, 20.0), Point::new(50.0, 21.5), Point::new(30.5, 40.0)];
+        let apart = [0, 1, 2].map(|i| found[i] - raw[i]);
+        assert!((1.7..2.1).contains(&apart[0].x) && (-2.1..-1.7).contains(&apart[1].x), "{apart:?}");
+        assert!(apart.iter().all(|p| (0.8..1.3).contains(&p.y)), "{apart:?}");
+        // The offset turns and grows with the face.
+        let turned: Vec<_> = face.iter().map(|p| Point::new(-3.0 * p.y, 3.0 * p.x)).collect();
+        for (point, before) in points(&turned).unwrap().iter().zip(found) {
+            assert!(point.distance(Point::new(-3.0 * before.y, 3.0 * before.x)) < 1e-3);
+        }
+        assert_eq!(rounded(&raw), [Point::new(10.0, 20.0), Point::new(50.0, 22.0), Point::new(30.0, 40.0)]);
     }
 
     #[test]
