@@ -27,6 +27,9 @@ fn a_video_is_its_own_truth() {
     for ratio in ["spread", "sharpness_ratio", "flicker_ratio", "seam_ratio", "ssim"] {
         assert!((number(&same, ratio) - 1.0).abs() < 1e-6, "{ratio}: {same}");
     }
+    for whole in ["closures", "closure_depth"] {
+        assert!(number(&same, whole) > 0.95 && number(&same, "closure_count") >= 1.0, "{whole}: {same}");
+    }
     for none in ["lmd", "flicker", "seam"] {
         assert!(number(&same, none).abs() < 1e-6, "{none}: {same}");
     }

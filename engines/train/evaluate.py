@@ -4,6 +4,7 @@
     evaluate.py pair VIDEO [--true F] [--speech-of F] [--audio F] [--silent F] [--json]
     evaluate.py sync --data DATA [--out F.json]
     evaluate.py all --data DATA --out DIR [--only grid_other] [-- RENDER OPTIONS]
+    evaluate.py languages --data DATA --video VIDEO --out DIR [--only de fr] [-- RENDER OPTIONS]
     evaluate.py still VIDEO .. [--noise 0 6 15]
     evaluate.py plots --logs DIR/log.jsonl .. --out page.html
 
@@ -43,7 +44,7 @@ def pair(args):
     from quality import pair
 
     points, expert = tools(args)
-    figures = pair.pair(points, expert, args.video, args.true, args.speech_of, args.audio, args.silent)
+    figures = pair.pair(points, expert, args.video, args.true, args.speech_of, args.audio, args.silent, args.align)
     if args.syncnet:
         from quality import syncnet
 
@@ -63,6 +64,12 @@ def everything(args):
     if args.points is None:
         args.points = args.out / "points"
     people.run(*tools(args), args)
+
+
+def languages(args):
+    from quality import languages
+
+    languages.run(args)
 
 
 def still(args):
@@ -86,6 +93,7 @@ def main():
     one.add_argument("--speech-of", type=Path, help="video of whoever spoke the speech")
     one.add_argument("--audio", type=Path, help="what is heard with VIDEO, in place of its own sound")
     one.add_argument("--silent", type=Path, help="the same video made to say nothing")
+    one.add_argument("--align", type=Path, help="GRID's .align of the speech: adds closures at the beginnings of its words")
     one.add_argument("--syncnet", type=Path, help="syncnet_v2.model as published: adds LSE-C and LSE-D")
     one.add_argument("--json", action="store_true")
     one.set_defaults(run=pair)
@@ -98,6 +106,13 @@ def main():
     whole.add_argument("--mouth", type=Path, help="program that measures mouths [DATA/../tools/mouth.py]")
     whole.add_argument("more", nargs="*", help="options of `lipstream render`, after --")
     whole.set_defaults(run=everything)
+    many = commands.add_parser("languages", help="closures of the lips in many languages")
+    many.add_argument("--video", type=Path, required=True, help="who speaks")
+    many.add_argument("--out", type=Path, required=True, help="where sounds, renders and figures go")
+    many.add_argument("--only", nargs="*", help="languages, as espeak-ng names them")
+    many.add_argument("--mouth", type=Path, help="program that measures mouths [DATA/../tools/mouth.py]")
+    many.add_argument("more", nargs="*", help="options of `lipstream render`, after --")
+    many.set_defaults(run=languages)
     calm = commands.add_parser("still", help="jitter of the mouth's place on a head that does not move")
     calm.add_argument("videos", type=Path, nargs="+")
     calm.add_argument("--second", type=float, default=1.0, help="which moment is shown")
@@ -107,9 +122,9 @@ def main():
     page.add_argument("--logs", type=Path, nargs="+", required=True)
     page.add_argument("--out", type=Path, required=True, help=".html or .png")
     page.set_defaults(run=plots)
-    for each in (one, real, whole, calm):
+    for each in (one, real, whole, calm, many):
         program(each)
-    for each in (real, whole):
+    for each in (real, whole, many):
         data(each)
     args = parser.parse_args()
     args.run(args)

@@ -98,6 +98,21 @@ pub struct Motion {
     pub lag: i32,
     /// Standard deviation of the opening over the true one.
     pub spread: f64,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub closures: Option<Closures>,
+}
+
+/// The closures of the true lips.
+#[derive(Debug, Serialize)]
+pub struct Closures {
+    /// Share that the mouth meets within a frame.
+    #[serde(rename = "closures")]
+    pub met: f64,
+    /// How far the mouth falls there: 1, as shut as it ever is.
+    #[serde(rename = "closure_depth")]
+    pub depth: f64,
+    #[serde(rename = "closure_count")]
+    pub count: usize,
 }
 
 /// The picture against the true one, frame by frame.
@@ -250,6 +265,11 @@ fn motion(opening: &[f64], said: &[f64]) -> Option<Motion> {
         r_best: best.r,
         lag: best.lag,
         spread: series::deviation(&opening[..n]) / series::deviation(&said[..n]),
+        closures: series::closures(opening, said, IN_SYNC.unsigned_abs() as usize).map(|c| Closures {
+            met: c.met,
+            depth: c.depth,
+            count: c.count,
+        }),
     })
 }
 
@@ -358,6 +378,9 @@ impl Figures {
             line("opening r, no lag", m.r_at_0, "");
             line("opening r, best lag", m.r_best, &format!("at {} frames", m.lag));
             line("opening, spread", m.spread, "of the truth");
+            if let Some(c) = &m.closures {
+                line("closures met", c.met, &format!("of {}, to a depth of {:.2}", c.count, c.depth));
+            }
         }
         if let Some(s) = &self.sync {
             line("AV offset", f64::from(s.offset), "frames that the picture is late");

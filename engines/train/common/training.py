@@ -17,7 +17,7 @@ class Loop:
     """
 
     def __init__(self, folder, steps, rate, optimizer, parts):
-        """`rate` is a function of the step."""
+        """`rate` is a function of the step; a group of the optimizer takes its `part` of it."""
         self.last, self.steps, self.rate, self.optimizer, self.parts = folder / "last.pt", steps, rate, optimizer, parts
         folder.mkdir(parents=True, exist_ok=True)
         self.start = 0
@@ -31,7 +31,7 @@ class Loop:
     def __iter__(self):
         for step in range(self.start, self.steps):
             for group in self.optimizer.param_groups:
-                group["lr"] = float(self.rate(step))
+                group["lr"] = float(self.rate(step)) * group.get("part", 1.0)
             yield step
 
     def due(self, step, every):

@@ -95,13 +95,16 @@ class Encoder(nn.Module):
             fresh.append(own)
         return states, torch.stack(fresh, 1)
 
-    def whole(self, mel, position=None, causal=True, step=STEP):
-        """A sound at once, mel [B, 2 T + 3, 80] -> states; `causal`: as a stream of `step` tokens a call hears it, otherwise as Whisper does."""
+    def whole(self, mel, position=None, causal=True, step=STEP, first=None):
+        """A sound at once, mel [B, 2 T + 3, 80] -> states; `causal`: as a stream of `step` tokens a call hears it, otherwise as Whisper does. Tokens before `first` [B]
+        are not seen by those after it."""
         x = self.stem(mel, torch.zeros(len(mel), dtype=torch.long) if position is None else position)
         at = torch.arange(x.shape[1])
         # The PAST tokens before a call are seen by all tokens of that call.
         seen = (at <= at[:, None]) & (at >= (at[:, None] - at[:, None] % step - PAST))
         mask = seen if causal else None
+        if first is not None:
+            mask = (seen & (at >= first[:, None, None]) | (at == at[:, None])).unsqueeze(1)
         states = [x]
         for block in self.blocks:
             x, _ = block(x, None, mask)

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Write audio.onnx, motion.onnx, motion-80.onnx, basis.safetensors, hearing.json and golden vectors, and check them against torch.
+"""Write audio.onnx, motion.onnx and motion-80.onnx (and one for each other look-ahead that a run has), basis.safetensors, hearing.json and golden vectors, and check
+them against torch.
 
     python -m hearing export --cache CACHE [--run DIR] --out FOLDER      without a run: an untrained head, for those who build on the files
+
+The run is of `train` or of `tune`; the latter brings its own encoder.
 """
 
 import argparse
@@ -114,7 +117,7 @@ def golden(encoder, model, folder):
             kept = {"fresh_80": fresh[:, :, 0], "state_82": host.state[0].copy()}
     time_ms = np.arange(40, dtype=np.float32)[None] * 40
     features = torch.from_numpy(np.concatenate(out))[None]
-    frames = {f"latents_{look}": model.motion(features, torch.from_numpy(time_ms), look)[0].numpy() for look in (160, 80)}
+    frames = {f"latents_{look}": model.motion(features, torch.from_numpy(time_ms), int(look))[0].numpy() for look in model.motions}
     save(folder / "golden.safetensors", {"samples": x, "mel_90": mel[90:110], "features": np.concatenate(out), "state": host.state[0], **kept, **frames})
     states = encoder.whole(torch.from_numpy(padded[: 2 * tokens + 3])[None])
     return float((model.features(states)[0].numpy() - np.concatenate(out)).__abs__().max())
@@ -146,8 +149,8 @@ def write(encoder, model, basis, folder, gain=1.0, facts=()):
         motion.gain = gain
     model, audio = model.eval(), Audio(encoder, model.head).eval()
     write_audio(audio, folder / "audio.onnx")
-    write_motion(model.motions["160"], folder / "motion.onnx")
-    write_motion(model.motions["80"], folder / "motion-80.onnx")
+    for look, motion in model.motions.items():
+        write_motion(motion, folder / ("motion.onnx" if look == "160" else f"motion-{look}.onnx"))
     keys = ("basis", "pose", "rest", "range", "project", "spread")
     save(folder / "basis.safetensors", {k: basis[k] for k in keys} | {"silence": silence_feature(encoder, model)})
     run = session(folder / "audio.onnx")
@@ -165,11 +168,18 @@ def write(encoder, model, basis, folder, gain=1.0, facts=()):
 
 
 def main(args):
-    from hearing import sources, train
+    from hearing import sources, train, tune
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     basis, _ = sources.basis_of(args.cache, train.SHIPPED)
+    if args.run is not None and (args.run / "tuned.pt").exists():
+        whole, step = tune.restore(args.run, basis)
+        model, encoder = whole.model, whole.encoder
+        for look in [look for look in model.motions if int(look) not in args.looks]:
+            del model.motions[look]
+        write(encoder, model, basis, args.out, args.gain, {"trained": True, "run": args.run.name, "step": step, "gain": args.gain})
+        return
     encoder = whisper.load(args.weights)
     if args.run is None:
         model, facts = Hearing(basis["basis"].shape[1], basis["opening"]), {"trained": False}
@@ -182,8 +192,9 @@ def main(args):
 def arguments(sub):
     one = sub.add_parser("export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     one.add_argument("--cache", type=Path, required=True)
-    one.add_argument("--weights", type=Path, required=True)
+    one.add_argument("--weights", type=Path, help="Whisper's; a tuned run needs none")
     one.add_argument("--run", type=Path)
+    one.add_argument("--looks", type=int, nargs="+", default=[160, 80], help="which look-aheads of a tuned run are written")
     one.add_argument("--gain", type=float, default=1.0, help="scale of the motion, against regression's shrinking")
     one.add_argument("--out", type=Path, required=True)
     one.set_defaults(action=main)

@@ -56,8 +56,10 @@ def wide_loss(wide, target, weight, settings):
 
 
 def loss_of(model, got, settings, component):
-    states = list(got["states"].unbind(2))
-    features = model.features(states)
+    return loss_of_features(model, model.features(list(got["states"].unbind(2))), got, settings, component)
+
+
+def loss_of_features(model, features, got, settings, component):
     weight, has, target = got["weight"], got["has_z"], got["z"]
     total, parts = 0.0, {}
     for look in model.motions:

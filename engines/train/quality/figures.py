@@ -86,6 +86,31 @@ def closures(made, said, reach=1):
     return float(np.mean(np.array(lows) < MET)), float(1 - np.clip(lows, 0, 1).mean()), len(lows)
 
 
+def meetings(align):
+    """Seconds at which a word of GRID begins with lips that meet, of the text of an .align: begin, end (1/25000 s), word."""
+    rows = [line.split() for line in align.splitlines()]
+    return [int(row[0]) / 25000 for row in rows if len(row) == 3 and row[2] in ("bin", "blue", "by", "place", "please", "b", "p", "m")]
+
+
+def lowest_near(times, said, reach=3):
+    """Each time (s) moved to where the opening `said` [frames] is least within `reach` frames; those beyond its end are left out."""
+    frames = [int(round(t * RATE)) for t in times]
+    frames = [f for f in frames if f + reach < len(said)]
+    return [(max(0, f - reach) + int(np.argmin(said[max(0, f - reach) : f + reach + 1]))) / RATE for f in frames]
+
+
+def closures_at(made, times, reach=1):
+    """As closures(), at known times (s)."""
+    if len(made) < 10:
+        return None
+    made = shares(made)
+    frames = [int(round(t * RATE)) for t in times]
+    lows = [made[max(0, f - reach) : f + reach + 1].min() for f in frames if f < len(made)]
+    if not lows:
+        return None
+    return float(np.mean(np.array(lows) < MET)), float(1 - np.clip(lows, 0, 1).mean()), len(lows)
+
+
 def lips_apart(a, b):
     """Mean distance of the lips, each mouth seen from between its corners, in eye distances; of [111, 2] each."""
 

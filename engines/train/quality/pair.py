@@ -78,7 +78,13 @@ def motion(made, said):
         return {}
     n = min(len(made), len(said))
     r_at_0 = figures.pearson(made, said)
-    return {"r": near[0], "r_at_0": r_at_0, "r_best": best[0], "lag": best[1], "spread": np.std(made[:n]) / np.std(said[:n])}
+    out = {"r": near[0], "r_at_0": r_at_0, "r_best": best[0], "lag": best[1], "spread": np.std(made[:n]) / np.std(said[:n])}
+    return out | closures(figures.closures(made, said))
+
+
+def closures(found, prefix=""):
+    """Figures of what figures.closures or figures.closures_at says."""
+    return {} if found is None else dict(zip((f"{prefix}closures", f"{prefix}closure_depth", f"{prefix}closure_count"), found))
 
 
 def sync(expert, lips, heard, prefix=""):
@@ -89,7 +95,7 @@ def sync(expert, lips, heard, prefix=""):
     return {f"{prefix}av_offset": found[0], f"{prefix}av_confidence": found[1]}, found[2]
 
 
-def pair(points, expert, video, truth=None, speech_of=None, audio=None, silent=None):
+def pair(points, expert, video, truth=None, speech_of=None, audio=None, silent=None, align=None):
     """Every figure that these files allow, as a dict of numbers."""
     made = points(video)
     opening = figures.fill(figures.opening(made))
@@ -100,7 +106,13 @@ def pair(points, expert, video, truth=None, speech_of=None, audio=None, silent=N
     said_path = speech_of or truth
     said = points(said_path) if said_path else None
     if said is not None:
-        out |= motion(opening, figures.fill(figures.opening(said)))
+        said_opening = figures.fill(figures.opening(said))
+        out |= motion(opening, said_opening)
+    if align:
+        times = figures.meetings(align.read_text())
+        if said is not None:
+            times = figures.lowest_near(times, said_opening)
+        out |= closures(figures.closures_at(opening, times), "aligned_")
     if expert:
         said_sound = own_sound(said_path) if said_path else None
         heard = sound(audio) if audio else own_sound(video)

@@ -77,9 +77,9 @@ def measure(video, speech, points, expert, mouths, render, args):
     row = {"video": video.stem, "speech": speech.stem}
     said = mouths(speech)
     row |= pair.motion(mouths(other), said)
-    shut = figures.closures(mouths(other), said)
-    if shut is not None:
-        row |= {"closures": shut[0], "closure_depth": shut[1], "closure_count": shut[2]}
+    if (align := speech.with_suffix(".align")).is_file():
+        times = figures.lowest_near(figures.meetings(align.read_text()), said)
+        row |= pair.closures(figures.closures_at(mouths(other), times), "aligned_")
     row["silent"] = mouths(still).std() / max(said.std(), 1e-9)
     row |= pair.sync(expert, points(other), own_sound(other))[0]
     row |= pair.sync(expert, points(speech), own_sound(speech), "true_")[0]

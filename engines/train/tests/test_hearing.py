@@ -183,3 +183,79 @@ def test_whispers_weights_give_the_published_encoder(tmp_path):
     with torch.no_grad():
         states = net.whole(encoder.token_mel(mel.log_mel(voice(3)[None]), mel.SILENCE), causal=False)
     assert len(states) == 7 and all(torch.isfinite(s).all() for s in states)
+
+
+def test_shipped_weights_come_back_as_the_network_that_was_exported():
+    """The hearing and the motions read back from ONNX say what ONNX says."""
+    from pathlib import Path
+
+    ort = pytest.importorskip("onnxruntime")
+    from hearing import export, shipped
+    from tensors import load
+
+    folder = Path(__file__).parents[2] / "models/compact-words"
+    basis = load(folder / "basis.safetensors")
+    net, model = shipped.load(folder, np.ones(basis["basis"].shape[1]))
+    frames = encoder.token_mel(mel.log_mel(voice(3)[None]), mel.SILENCE)
+    run = ort.InferenceSession(str(folder / "audio.onnx"), providers=["CPUExecutionProvider"])
+    host, got = export.Host(run, model.head.state_size), []
+    for token in range(0, (frames.shape[1] - 3) // 2 // 2 * 2, 2):
+        got.append(host.step(frames[0, 2 * token : 2 * token + 7].numpy())[0])
+    got = np.concatenate(got)
+    with torch.no_grad():
+        want = model.features(net.whole(frames))[0, : len(got)]
+        assert np.abs(got - want.numpy()).max() < 2e-3
+        for look, name in ((160, "motion.onnx"), (80, "motion-80.onnx")):
+            motion = model.motions[str(look)]
+            cond = torch.randn(5, motion.conditions)
+            run = ort.InferenceSession(str(folder / name), providers=["CPUExecutionProvider"])
+            feeds = {"latent": np.zeros((5, motion.latents), np.float32), "timestep": np.zeros(5, np.float32), "cond": cond.numpy()}
+            assert np.abs(run.run(None, feeds)[0] - motion.clean(cond).numpy()).max() < 2e-3
+    # What has no file begins as the longest without its last taps.
+    assert model.motions["120"].conditions == len(TAPS[120]) * model.head.features and model.motions["120"].gain == model.motions["160"].gain
+
+
+def test_a_piece_has_sound_and_labels_of_one_time(monkeypatch):
+    from hearing import pieces, sources
+
+    # A click in each second of a clip whose opening counts its frames.
+    pcm = np.zeros(10 * mel.RATE, np.int16)
+    for second in range(10):
+        pcm[second * mel.RATE : second * mel.RATE + 80] = 20000
+    clip = sources.Clip("a", "free", pcm, None, np.arange(250, dtype=np.float32), 25.0)
+    monkeypatch.setattr(pieces, "changed", lambda x, *_: sounds.Changed(x.astype(np.float32) / 32768))
+    got = pieces.Pieces([clip], {"free": 1.0}, 8, 3, ahead=0.0)(0)
+    assert got["mel"].shape == (8, 2 * pieces.TOKENS + 3, 80)
+    for row in range(8):
+        # Token j is about the mel frames 2 j - 2 .. 2 j + 2, so row 2 j + 2 of the mel is its middle, at 20 j ms; a click lies in the frame that begins with it.
+        loud = got["mel"][row].mean(1)
+        frame = 20
+        at = int(round((got["time"][row, frame].item() / 20) * 2)) + encoder.LEAD
+        seconds = got["opening"][row, frame].item() / 25
+        nearest = round(seconds)
+        click = at + round((nearest - seconds) * 100)
+        assert loud[click - 2 : click + 3].max() > loud[click + 8 : click + 40].max() + 0.3, row
+    assert (got["first"] == -got["position"].clamp(max=0)).all() and (got["position"] < 1000 - pieces.TOKENS).all()
+
+
+def test_what_is_before_a_streams_first_token_is_not_heard(small):
+    frames = encoder.token_mel(mel.log_mel(voice(2)[None]), mel.SILENCE)
+    other = frames.clone()
+    # Tokens 0..9 take mel frames before 2 * 10 - 2, rows before 20.
+    other[:, :20] += 1.0
+    first = torch.tensor([10])
+    with torch.no_grad():
+        a, b = (small.whole(x, torch.tensor([-10]), first=first)[-1][0, 10:] for x in (frames, other))
+        alone = small.whole(frames[:, 20:])[-1][0]
+    assert torch.allclose(a, b, atol=1e-6) and torch.allclose(a, alone, atol=1e-5)
+
+
+def test_a_tuned_run_comes_back_as_it_was_kept(tmp_path):
+    from hearing import tune
+
+    whole = tune.Whole(encoder.Encoder(), Hearing(12, np.ones(12), looks=tune.LOOKS))
+    kept = {"average": whole.state_dict(), "settings": {"seed": 7}, "step": 5}
+    torch.save(kept, tmp_path / "tuned.pt")
+    again, step = tune.restore(tmp_path, {"basis": np.zeros((168, 12)), "opening": np.ones(12)})
+    x = torch.randn(1, 43, 80)
+    assert step == 5 and torch.equal(whole.eval().features(x, half=False), again.features(x, half=False))

@@ -62,6 +62,32 @@ def test_closures_are_met_within_a_frame_and_missed_beyond():
     assert figures.closures(said, np.ones(100)) is None
 
 
+def test_closures_at_the_words_of_an_alignment():
+    align = "0 10000 sil\n10000 14000 bin\n14000 18000 red\n30000 34000 please\nbroken\n"
+    times = figures.meetings(align)
+    assert times == [0.4, 1.2]
+    said = np.ones(60)
+    said[[11, 31]] = 0.0
+    assert figures.lowest_near(times + [9.0], said) == [11 / 25, 31 / 25]
+    made = np.ones(60)
+    made[[12, 50]] = 0.0
+    met, depth, count = figures.closures_at(made, [11 / 25, 31 / 25])
+    assert (met, depth, count) == (0.5, 0.5, 2)
+    assert figures.closures_at(made, []) is None and figures.closures_at(made[:5], [0.1]) is None
+    assert pair.closures(None) == {} and pair.closures((0.5, 0.4, 2), "aligned_")["aligned_closures"] == 0.5
+
+
+@pytest.mark.skipif(bool(lacks("scipy", "torch")), reason="SciPy or PyTorch is not installed")
+def test_languages_are_told_by_their_phones():
+    from quality import languages
+
+    phones = [("b", 0.05), ("a", 0.3), ("m", 0.4), ("pau", 0.6), ("p", 0.7), ("i", 0.9)]
+    np.testing.assert_allclose(languages.middles(phones, 10.0), [10.35, 10.65])
+    rows = [{"language": k, "closures": c, "closure_depth": 0.5, "closure_count": n} for k, c, n in (("de", 1.0, 3), ("fr", 0.0, 1))]
+    last = languages.table(rows).splitlines()[-1].split()
+    assert last == ["all", "0.75", "0.50", "4"]
+
+
 def test_alignment_takes_the_anchors_to_their_places():
     angle, scale = 0.2, 140.0
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
