@@ -81,7 +81,7 @@ def still(args):
 def plots(args):
     from quality import plots
 
-    plots.run(args.logs, args.out)
+    plots.run(args.logs, args.out, args.figures)
 
 
 def main():
@@ -120,7 +120,8 @@ def main():
     calm.set_defaults(run=still)
     page = commands.add_parser("plots", help="what training logged, as a page of plots")
     page.add_argument("--logs", type=Path, nargs="+", required=True)
-    page.add_argument("--out", type=Path, required=True, help=".html or .png")
+    page.add_argument("--out", type=Path, required=True, help=".html, .png or .svg")
+    page.add_argument("--figures", nargs="*", default=(), help="names of the figures, all by default")
     page.set_defaults(run=plots)
     for each in (one, real, whole, calm, many):
         program(each)

@@ -46,8 +46,8 @@ def read(path):
     return series
 
 
-def figure(logs):
-    """A matplotlib figure of {label: series}: one plot a name that changes, one line a log."""
+def figure(logs, wanted=()):
+    """A matplotlib figure of {label: series}: one plot a name that changes, or of those `wanted`, one line a log."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -55,6 +55,9 @@ def figure(logs):
 
     moves = lambda values: any(v != values[0] for v in values)
     names = sorted({name for series in logs.values() for name, (_, values) in series.items() if moves(values) and name != "seconds"})
+    if lost := [name for name in wanted if name not in names]:
+        raise SystemExit(f"--figures: no {lost[0]} that changes over the steps of these files; there are {', '.join(names)}")
+    names = list(wanted) or names
     if not names:
         raise SystemExit("--logs: no figure that changes over the steps of these files")
     rows = math.ceil(len(names) / COLUMNS)
@@ -72,15 +75,16 @@ def figure(logs):
     return page
 
 
-def run(paths, out):
-    if out.suffix not in (".html", ".png"):
-        raise SystemExit(f"--out {out}: must end in .html or .png")
+def run(paths, out, wanted=()):
+    if out.suffix not in (".html", ".png", ".svg"):
+        raise SystemExit(f"--out {out}: must end in .html, .png or .svg")
     logs = {path.parent.name if path.name == "log.jsonl" else path.stem: read(path) for path in paths}
-    page = figure(logs)
+    page = figure(logs, wanted)
     picture = io.BytesIO()
-    page.savefig(picture, format="png", dpi=80)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".png":
+    # Without a date, so that the same logs make the same file.
+    page.savefig(picture, format=out.suffix[1:].replace("html", "png"), dpi=80, metadata={"Date": None} if out.suffix == ".svg" else None)
+    if out.suffix in (".png", ".svg"):
         out.write_bytes(picture.getvalue())
         return
     data = base64.b64encode(picture.getvalue()).decode()

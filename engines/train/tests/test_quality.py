@@ -189,6 +189,11 @@ def test_logs_become_a_page(tmp_path):
     for name in ("page.html", "page.png"):
         plots.run([log], tmp_path / name)
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG") and "first" in (tmp_path / "page.html").read_text()
+    plots.run([log], tmp_path / "page.svg", ["loss"])
+    once = (tmp_path / "page.svg").read_text()
+    assert "<svg" in once and [a.get_title() for a in plots.figure({"first": series}, ["loss"]).axes] == ["loss"]
+    with pytest.raises(SystemExit, match="no gain that changes"):
+        plots.run([log], tmp_path / "page.svg", ["gain"])
     for wrong in ([log], tmp_path / "page.gif"), ([tmp_path / "none.jsonl"], tmp_path / "page.png"):
         with pytest.raises(SystemExit):
             plots.run(*wrong)
