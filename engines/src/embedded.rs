@@ -24,10 +24,15 @@ macro_rules! bundle {
 
 static COMPACT: Files = files!("compact", "audio.onnx", "motion.onnx", "basis.safetensors", "refine.onnx");
 
-pub static BUNDLES: [Bundle; 4] = [
+pub static BUNDLES: [Bundle; 5] = [
     bundle!("compact", COMPACT),
     // The same weights, larger crops.
     bundle!("compact-hd", COMPACT),
+    // Another hearing and motion, the same pictures.
+    bundle!(
+        "compact-words",
+        files!("compact-words", "audio.onnx", "motion.onnx", "motion-80.onnx", "basis.safetensors", "refine.onnx")
+    ),
     bundle!("expert", files!("expert", "lips.onnx", "voice.onnx")),
     bundle!("tracker", files!("tracker", "detector.onnx", "landmarks.onnx", "lips.onnx")),
 ];

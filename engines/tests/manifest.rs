@@ -54,8 +54,7 @@ fn the_engine_for_large_faces_is_the_other_one_with_larger_crops() {
 
 #[test]
 fn an_engine_may_have_several_look_aheads_each_with_its_own_motion() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/compact-words");
-    let of = |ms: u32| Package::open(&folder).unwrap().with_look_ahead(ms);
+    let of = |ms: u32| Package::find("compact-words").unwrap().with_look_ahead(ms);
     let [own, low] = [0, 80].map(|ms| of(ms).unwrap());
     let taps = |package: &Package| package.manifest().audio.as_ref().unwrap().taps_ms.last().copied();
     assert_eq!((taps(&own), taps(&low)), (Some(120), Some(40)));

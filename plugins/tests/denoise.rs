@@ -290,7 +290,7 @@ fn latency_is_that_of_the_slower_stream_and_its_own() {
 
 #[test]
 fn a_look_ahead_that_is_chosen_is_declared_and_one_that_there_is_not_is_refused_with_those_that_there_are() {
-    let words = concat!(env!("CARGO_MANIFEST_DIR"), "/../engines/models/compact-words");
+    let words = "compact-words";
     // Two tokens of 20 ms are computed together: a frame waits for the second, too.
     for (look_ahead, want) in [("0", 180), ("80", 100), ("160", 180)] {
         let heard = features_of(words);
