@@ -1,0 +1,1 @@
+"""The network that says which pixels of the lower face something else covers."""
