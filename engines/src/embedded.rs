@@ -31,7 +31,15 @@ pub static BUNDLES: [Bundle; 5] = [
     // Another hearing and motion, the same pictures.
     bundle!(
         "compact-words",
-        files!("compact-words", "audio.onnx", "motion.onnx", "motion-80.onnx", "basis.safetensors", "refine.onnx")
+        files!(
+            "compact-words",
+            "audio.onnx",
+            "motion.onnx",
+            "motion-120.onnx",
+            "motion-80.onnx",
+            "basis.safetensors",
+            "refine.onnx"
+        )
     ),
     bundle!("expert", files!("expert", "lips.onnx", "voice.onnx")),
     bundle!("tracker", files!("tracker", "detector.onnx", "landmarks.onnx", "lips.onnx")),

@@ -116,7 +116,11 @@ impl Package {
         let alternative = audio.and_then(|audio| audio.alternatives.iter().find(|a| a.look_ahead_ms == ms)).cloned();
         let Some(Alternative { look_ahead_ms, taps_ms, motion }) = alternative else {
             let known: Vec<String> = self.look_aheads().map(|ms| ms.to_string()).collect();
-            let has = if known.is_empty() { "its own only".into() } else { format!("{} ms", known.join(" and ")) };
+            let has = match known.as_slice() {
+                [] => "its own only".into(),
+                [one] => format!("{one} ms"),
+                [first @ .., last] => format!("{} and {last} ms", first.join(", ")),
+            };
             return Err(Error::invalid(format!(
                 "engine `{}` has no look-ahead of {ms} ms: it has {has}; 0 takes the engine's own",
                 self.manifest.name

@@ -4,7 +4,8 @@ them against torch.
 
     python -m hearing export --cache CACHE [--run DIR] --out FOLDER      without a run: an untrained head, for those who build on the files
 
-The run is of `train` or of `tune`; the latter brings its own encoder.
+The run is of `train` or of `tune`; the latter brings its own encoder. With --from FOLDER its weights are moved towards those of that folder, of which --share of the run's
+remains: what a run has learnt and what is noise of its last steps are apart that way.
 """
 
 import argparse
@@ -157,7 +158,8 @@ def write(encoder, model, basis, folder, gain=1.0, facts=()):
     facts = {"features": model.head.features, "state": model.head.state_size, "layers": encoder.layers, "width": encoder.width, "past": whisper.PAST,
              "turn": whisper.TURN, "token_ms": 20, "overhang_ms": whisper.TOKEN_END_MS,
              "settings": {"default": {"file": "motion.onnx", "look_ahead_ms": 160, "taps_ms": TAPS[160]},
-                          "low": {"file": "motion-80.onnx", "look_ahead_ms": 80, "taps_ms": TAPS[80]}},
+                          "low": {"file": "motion-80.onnx", "look_ahead_ms": 80, "taps_ms": TAPS[80]}}
+             | ({"middle": {"file": "motion-120.onnx", "look_ahead_ms": 120, "taps_ms": TAPS[120]}} if "120" in model.motions else {}),
              "mel": {"top": front.TOP, "fall_a_frame": front.FALL, "range": front.RANGE, "silence": front.SILENCE,
                      "rule": "M_i = max(top, max of y_i, M_(i-1) - fall); mel_i = (max(y_i, M_i - range) + 4) / 4; M before the stream = top"},
              "bytes": {p.name: p.stat().st_size for p in sorted(folder.glob("*.onnx"))},
@@ -165,6 +167,11 @@ def write(encoder, model, basis, folder, gain=1.0, facts=()):
     (folder / "hearing.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(json.dumps(facts))
     return facts
+
+
+def between(a, b, share):
+    """Weights on the straight way from `a` to `b`."""
+    return {k: torch.lerp(v, b[k], share) for k, v in a.items()}
 
 
 def main(args):
@@ -175,10 +182,12 @@ def main(args):
     basis, _ = sources.basis_of(args.cache, train.SHIPPED)
     if args.run is not None and (args.run / "tuned.pt").exists():
         whole, step = tune.restore(args.run, basis)
+        if args.beginning is not None:
+            whole.load_state_dict(between(tune.start(args.beginning, basis, tune.LOOKS, 0.0).state_dict(), whole.state_dict(), args.share))
         model, encoder = whole.model, whole.encoder
         for look in [look for look in model.motions if int(look) not in args.looks]:
             del model.motions[look]
-        write(encoder, model, basis, args.out, args.gain, {"trained": True, "run": args.run.name, "step": step, "gain": args.gain})
+        write(encoder, model, basis, args.out, args.gain, {"trained": True, "run": args.run.name, "step": step, "share": args.share, "gain": args.gain})
         return
     encoder = whisper.load(args.weights)
     if args.run is None:
@@ -194,7 +203,9 @@ def arguments(sub):
     one.add_argument("--cache", type=Path, required=True)
     one.add_argument("--weights", type=Path, help="Whisper's; a tuned run needs none")
     one.add_argument("--run", type=Path)
-    one.add_argument("--looks", type=int, nargs="+", default=[160, 80], help="which look-aheads of a tuned run are written")
+    one.add_argument("--looks", type=int, nargs="+", default=[160, 120, 80], help="which look-aheads of a tuned run are written")
+    one.add_argument("--from", dest="beginning", type=Path, help="folder of the engine that a tuned run began from")
+    one.add_argument("--share", type=float, default=1.0, help="how far from there to the run's weights")
     one.add_argument("--gain", type=float, default=1.0, help="scale of the motion, against regression's shrinking")
     one.add_argument("--out", type=Path, required=True)
     one.set_defaults(action=main)

@@ -205,14 +205,17 @@ def test_shipped_weights_come_back_as_the_network_that_was_exported():
     with torch.no_grad():
         want = model.features(net.whole(frames))[0, : len(got)]
         assert np.abs(got - want.numpy()).max() < 2e-3
-        for look, name in ((160, "motion.onnx"), (80, "motion-80.onnx")):
+        for look, name in ((160, "motion.onnx"), (120, "motion-120.onnx"), (80, "motion-80.onnx")):
             motion = model.motions[str(look)]
             cond = torch.randn(5, motion.conditions)
             run = ort.InferenceSession(str(folder / name), providers=["CPUExecutionProvider"])
             feeds = {"latent": np.zeros((5, motion.latents), np.float32), "timestep": np.zeros(5, np.float32), "cond": cond.numpy()}
             assert np.abs(run.run(None, feeds)[0] - motion.clean(cond).numpy()).max() < 2e-3
-    # What has no file begins as the longest without its last taps.
-    assert model.motions["120"].conditions == len(TAPS[120]) * model.head.features and model.motions["120"].gain == model.motions["160"].gain
+    # A look-ahead without a file begins as the longest, whose last taps' part the last tap takes that is left.
+    weight = np.arange(12.0 * len(TAPS[160])).reshape(1, -1)
+    short = shipped.shorter({"cond.weight": weight, "cond.bias": np.ones(1)}, 12, (160, 120))["cond.weight"].reshape(len(TAPS[120]), 12)
+    np.testing.assert_allclose(short[:-1].ravel(), weight[0, : 8 * 12])
+    np.testing.assert_allclose(short[-1], weight[0, 8 * 12 :].reshape(3, 12).sum(0))
 
 
 def test_a_piece_has_sound_and_labels_of_one_time(monkeypatch):
@@ -259,3 +262,10 @@ def test_a_tuned_run_comes_back_as_it_was_kept(tmp_path):
     again, step = tune.restore(tmp_path, {"basis": np.zeros((168, 12)), "opening": np.ones(12)})
     x = torch.randn(1, 43, 80)
     assert step == 5 and torch.equal(whole.eval().features(x, half=False), again.features(x, half=False))
+
+
+def test_weights_between_two_are_on_the_straight_way():
+    from hearing import export
+
+    got = export.between({"w": torch.zeros(2)}, {"w": torch.tensor([1.0, 4.0])}, 0.25)
+    assert got["w"].tolist() == [0.25, 1.0]

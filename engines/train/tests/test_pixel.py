@@ -38,7 +38,8 @@ def test_the_box_is_square_and_cut_as_the_engine_cuts_it():
     points = np.zeros((111, 2), np.float32)
     points[data.EAR_RIGHT], points[data.EAR_RIGHT - 1] = (100, 100), (110, 120)
     points[data.EAR_LEFT], points[data.EAR_LEFT + 1] = (300, 100), (290, 120)
-    points[data.BRIDGE] = (200, 90)
+    # The box begins two thirds of the way from the root of the nose to its tip.
+    points[data.ROOT], points[data.TIP] = (200, 70), (200, 100)
     x, y, side = data.box(points)
     whole = 300 - 6.2 - (100 + 6.2)
     assert x == pytest.approx(106.2 + whole * data.BORDER, abs=1e-3) and y == pytest.approx(90 + whole * data.BORDER, abs=1e-3)
