@@ -163,7 +163,7 @@ fn all(memory: &Arc<dyn Memory>, parity: Option<&mut Vec<Parity>>) -> Result<()>
     let clip = CLIP.channels * CLIP.frames * CLIP.plane;
     let zeros = || Buffer::<f32>::zeroed(memory, clip);
     let (latent, trail, estimate, slots) = (zeros()?, zeros()?, zeros()?, Buffer::zeroed(memory, 2 * clip)?);
-    let begun = Painted { clip: CLIP, latent: &latent, known: None, copies: &[(&trail, 0), (&slots, 0)] };
+    let begun = Painted { clip: CLIP, latent: (&latent, 0), known: None, copies: &[(&trail, 0), (&slots, 0)] };
     kernels::begin(memory, &begun, &noise)?;
     let step = Step {
         timestep: 999.0,
@@ -178,7 +178,7 @@ fn all(memory: &Arc<dyn Memory>, parity: Option<&mut Vec<Parity>>) -> Result<()>
     let copies = [(&trail, 0), (&slots, 0), (&slots, clip)];
     let painted = Painted { copies: &copies, ..begun };
     let mut expected = latent.read()?;
-    kernels::advance(memory, &painted, &step, ((&said, 0), Some((&said, clip))), &estimate, &mut own)?;
+    kernels::advance(memory, &painted, &step, ((&said, 0), Some((&said, clip))), (&estimate, 0), &mut own)?;
     let both = wave(2 * clip, 1.0);
     let guided: Vec<f32> = both[..clip].iter().zip(&both[clip..]).map(|(p, n)| n + 1.5 * (p - n)).collect();
     step.apply(&mut expected, &guided, &mut vec![0.0; clip], || 0.0);
@@ -188,14 +188,14 @@ fn all(memory: &Arc<dyn Memory>, parity: Option<&mut Vec<Parity>>) -> Result<()>
     let sampled = Sampled {
         mean: &encoded,
         log_variance: &encoded,
-        epsilon: &encoded,
+        epsilon: (&encoded, 0),
         mask: &noise,
         known: None,
         scale: 0.18215,
     };
     let conditions = Buffer::zeroed(memory, 2 * 9 * clip / 4)?;
     sampled.condition(memory, &CLIP, &[(&conditions, 0), (&conditions, 9 * clip / 4)])?;
-    kernels::plain(memory, &CLIP, &latent, 1.0 / 0.18215, (&trail, 0))?;
+    kernels::plain(memory, &CLIP, (&latent, 0), 1.0 / 0.18215, (&trail, 0))?;
 
     let mut patch_pixels = DeviceCrop::of(memory, &wanted)?;
     kernels::put(memory, (&batch, count), SIDE, (0.5, 0.5), &mut patch_pixels, &inner)?;

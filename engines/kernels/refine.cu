@@ -130,6 +130,9 @@ struct Finish {
     int calm_columns[2], calm_rows[2];
     // The part of a small change that is shown.
     float calm;
+    // Columns and rows of what moves, and that part there.
+    int moving_columns[2], moving_rows[2];
+    float lively;
     int yuv;
 };
 
@@ -157,12 +160,14 @@ KERNEL(finish, Finish) {
     }
     bool calm = a.before && x >= a.calm_columns[0] && x < a.calm_columns[1] && y >= a.calm_rows[0] && y < a.calm_rows[1];
     if (calm) {
+        bool moves = x >= a.moving_columns[0] && x < a.moving_columns[1] && y >= a.moving_rows[0] && y < a.moving_rows[1];
+        float shown = moves ? a.lively : a.calm;
         int old[3];
         for (int c = 0; c < 3; c++) old[c] = a.before[at + c];
         int change = brightness(p, a.yuv) - brightness(old, a.yuv);
         change = change < 0 ? -change : change;
         float t = clampf(((float)change - 4.0f) / (20.0f - 4.0f), 0.0f, 1.0f);
-        int weight = (int)((a.calm + (1.0f - a.calm) * t * t * (3.0f - 2.0f * t)) * 256.0f);
+        int weight = (int)((shown + (1.0f - shown) * t * t * (3.0f - 2.0f * t)) * 256.0f);
         for (int c = 0; c < 3; c++) p[c] = old[c] + (((p[c] - old[c]) * weight + 128) >> 8);
     }
     for (int c = 0; c < 3; c++) a.out[at + c] = (u8)p[c];

@@ -141,7 +141,8 @@ structures! {
     Correct { picture: Pointer<u8>, delta: Pointer<f32>, space: Space, side: i32, zoom: i32, x: i32, y: i32 }
     Finish {
         from: Pointer<u8>, before: Pointer<u8>, out: Pointer<u8>, side: i32, columns: [i32; 2], rows: [i32; 2],
-        weight: i32, reach: i32, calm_columns: [i32; 2], calm_rows: [i32; 2], calm: f32, yuv: i32,
+        weight: i32, reach: i32, calm_columns: [i32; 2], calm_rows: [i32; 2], calm: f32,
+        moving_columns: [i32; 2], moving_rows: [i32; 2], lively: f32, yuv: i32,
     }
 }
 

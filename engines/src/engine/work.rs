@@ -29,6 +29,13 @@ pub struct DeviceTensor {
     pub at: usize,
 }
 
+impl DeviceTensor {
+    /// Where its numbers begin.
+    pub(crate) fn part(&self) -> (&Buffer<f32>, usize) {
+        (&self.buffer, self.at)
+    }
+}
+
 /// One frame or clip on its way.
 ///
 /// A tensor has the rows of this item along its first dimension. A stage reads those that it names, in whatever order they

@@ -23,9 +23,9 @@ pub struct Clip {
 /// The latents of a clip where they are.
 pub struct Painted<'a> {
     pub clip: Clip,
-    pub latent: &'a Buffer<f32>,
-    /// What is known, `[channels, kept, plane]`, as it is after the step, and its first number.
-    pub known: Option<(&'a Buffer<f32>, usize)>,
+    pub latent: Part<'a>,
+    /// What is known, `[channels, kept, plane]`, as it is after the step.
+    pub known: Option<Part<'a>>,
     /// Where the latents are put as well: their trail, and the network's next batch. At most three.
     pub copies: &'a [(&'a Buffer<f32>, usize)],
 }
@@ -51,7 +51,7 @@ impl Painted<'_> {
             *copy = buffer.on(memory, *at, self.clip.count())?;
         }
         Ok(arguments::Clip {
-            latent: self.latent.on(memory, 0, self.clip.count())?,
+            latent: self.latent.0.on(memory, self.latent.1, self.clip.count())?,
             known: self
                 .known
                 .map(|(known, at)| known.on(memory, at, channels * kept * plane))
@@ -96,7 +96,7 @@ pub fn advance(
     painted: &Painted,
     step: &Step,
     (prediction, without): (Part<'_>, Option<Part<'_>>),
-    estimate: &Buffer<f32>,
+    estimate: Part<'_>,
     noise: &mut Noise,
 ) -> Result<()> {
     let count = painted.clip.count();
@@ -110,7 +110,7 @@ pub fn advance(
         clip: painted.arguments(memory)?,
         prediction: prediction.0.on(memory, prediction.1, count)?,
         without: without.map(|(buffer, at)| buffer.on(memory, at, count)).transpose()?.unwrap_or_default(),
-        estimate: estimate.on(memory, 0, count)?,
+        estimate: estimate.0.on(memory, estimate.1, count)?,
         noise: drawn,
         guidance: step.guidance,
         keep: step.keep,
@@ -154,11 +154,11 @@ pub struct Sampled<'a> {
     pub mean: &'a Buffer<f32>,
     pub log_variance: &'a Buffer<f32>,
     /// What they are sampled by.
-    pub epsilon: &'a Buffer<f32>,
+    pub epsilon: Part<'a>,
     /// `[plane]`.
     pub mask: &'a Buffer<f32>,
     /// Of the frames that are known, `[1 + 2 channels, kept, plane]`.
-    pub known: Option<&'a Buffer<f32>>,
+    pub known: Option<Part<'a>>,
     /// Of latents, to what a U-Net sees.
     pub scale: f32,
 }
@@ -181,8 +181,8 @@ impl Sampled<'_> {
             mask: self.mask.on(memory, 0, plane)?,
             mean: self.mean.on(memory, 0, own)?,
             log_variance: self.log_variance.on(memory, 0, own)?,
-            epsilon: self.epsilon.on(memory, 0, own)?,
-            known: self.known.map(|known| known.on(memory, 0, before)).transpose()?.unwrap_or_default(),
+            epsilon: self.epsilon.0.on(memory, self.epsilon.1, own)?,
+            known: self.known.map(|(known, at)| known.on(memory, at, before)).transpose()?.unwrap_or_default(),
             channels: number(channels)?,
             frames: number(frames)?,
             kept: number(kept)?,
@@ -198,15 +198,15 @@ impl Sampled<'_> {
 pub fn plain(
     memory: &Arc<dyn Memory>,
     clip: &Clip,
-    latent: &Buffer<f32>,
+    latent: Part<'_>,
     scale: f32,
-    (out, at): (&Buffer<f32>, usize),
+    (out, at): Part<'_>,
 ) -> Result<()> {
     let Clip { channels, frames, kept, plane } = *clip;
     let count = frames.saturating_sub(kept) * channels * plane;
     let plain = arguments::Decoded {
         out: out.on(memory, at, count)?,
-        latent: latent.on(memory, 0, clip.count())?,
+        latent: latent.0.on(memory, latent.1, clip.count())?,
         channels: number(channels)?,
         frames: number(frames)?,
         kept: number(kept)?,

@@ -101,6 +101,8 @@ pub struct Finish<'a> {
     pub reach: usize,
     /// The picture of the last frame.
     pub before: Option<(&'a DeviceCrop, f32)>,
+    /// What is known to move, steadied as after so many more frames.
+    pub moving: Option<(Rect, f32)>,
 }
 
 /// The picture sharpened and steadied; a picture before of another side or other colours does not count.
@@ -110,6 +112,9 @@ pub fn finish(memory: &Arc<dyn Memory>, picture: &DeviceCrop, finish: &Finish) -
     let ends = |range: &std::ops::Range<usize>| -> Result<[i32; 2]> { Ok([number(range.start)?, number(range.end)?]) };
     let [columns, rows] = sharpen::sharpened(side, finish.area, reach).unwrap_or([0..0, 0..0]);
     let [calm_columns, calm_rows] = steady::steadied(side, finish.area);
+    let [moving_columns, moving_rows] =
+        finish.moving.map_or([0..0, 0..0], |(moving, _)| steady::steadied(side, &moving));
+    let more = finish.moving.map_or(0.0, |(_, more)| more);
     let alike = |before: &&(&DeviceCrop, f32)| (before.0.side, before.0.space) == (side, picture.space);
     let before = finish.before.as_ref().filter(alike);
     let data = Buffer::room(memory, count)?;
@@ -125,6 +130,9 @@ pub fn finish(memory: &Arc<dyn Memory>, picture: &DeviceCrop, finish: &Finish) -
         calm_columns: ends(&calm_columns)?,
         calm_rows: ends(&calm_rows)?,
         calm: before.map_or(1.0, |before| steady::calm(before.1)),
+        moving_columns: ends(&moving_columns)?,
+        moving_rows: ends(&moving_rows)?,
+        lively: before.map_or(1.0, |before| steady::calm(before.1 + more)),
         yuv: (picture.space != ColorSpace::Rgb).into(),
     };
     // SAFETY: all pictures are as large as the side.

@@ -83,17 +83,18 @@ fn steps_are_those_of_the_cpu_with_every_sampler_guided_or_not_and_with_known_fr
                 work.denoise(0, &schedule);
                 // The same on the device, with the network's batch of two rows, the latents among other channels.
                 let clip = Clip { channels, frames, kept, plane };
-                let latent = Buffer::zeroed(&memory, count).unwrap();
+                // None of them begins where its buffer does.
+                let latent = Buffer::zeroed(&memory, count + 3).unwrap();
                 let trail = Buffer::zeroed(&memory, (steps.len() + 1) * count).unwrap();
                 let batch = Buffer::zeroed(&memory, 2 * (count + 5)).unwrap();
-                let estimate = Buffer::zeroed(&memory, count).unwrap();
+                let estimate = Buffer::zeroed(&memory, count + 2).unwrap();
                 let there = Buffer::of(&memory, &known).unwrap();
                 let mut noise = Noise::new(11, 0.0, 1.0);
                 let noise_of_start = Buffer::of(&memory, &start).unwrap();
                 for step in 0..=steps.len() {
                     let copies = [(&trail, step * count), (&batch, 0), (&batch, count + 5)];
                     let known = (kept > 0).then_some((&there, step * one));
-                    let painted = Painted { clip, latent: &latent, known, copies: &copies };
+                    let painted = Painted { clip, latent: (&latent, 3), known, copies: &copies };
                     if step == 0 {
                         begin(&memory, &painted, &noise_of_start).unwrap();
                         before(&mut work);
@@ -102,18 +103,21 @@ fn steps_are_those_of_the_cpu_with_every_sampler_guided_or_not_and_with_known_fr
                         let said = wave(2 * count, step.timestep + 1.0);
                         let prediction = Buffer::of(&memory, &said).unwrap();
                         let without = (step.guidance != 1.0).then_some((&prediction, count));
-                        advance(&memory, &painted, &step, ((&prediction, 0), without), &estimate, &mut noise).unwrap();
+                        advance(&memory, &painted, &step, ((&prediction, 0), without), (&estimate, 2), &mut noise)
+                            .unwrap();
                         after(&mut work, &step, &said[..count], &said[count..]);
                         noisy += usize::from(step.noise > 0.0);
                         if work.next().is_some() {
                             before(&mut work);
                         }
                     }
-                    let found = latent.read().unwrap();
+                    let whole = latent.read().unwrap();
+                    let found = &whole[3..];
+                    assert_eq!(whole[..3], [0.0; 3]);
                     let batch = batch.read().unwrap();
-                    assert_eq!((&batch[..count], &batch[count + 5..2 * count + 5]), (&found[..], &found[..]));
+                    assert_eq!((&batch[..count], &batch[count + 5..2 * count + 5]), (found, found));
                     assert!(batch[count..count + 5].iter().all(|v| *v == 0.0));
-                    worst = worst.max(apart(&found, &work.tensor(LATENT).unwrap().data));
+                    worst = worst.max(apart(found, &work.tensor(LATENT).unwrap().data));
                     assert!(worst < 1e-5, "{schedule:?} {clip:?}, after {step} steps: {worst}");
                 }
                 assert_eq!(work.tensor(TRAIL).unwrap().data.len(), (steps.len() + 1) * count);
@@ -163,14 +167,15 @@ fn what_a_clip_is_painted_by_and_what_is_decoded_are_those_of_the_cpu() {
             let known = tensor(&[1, 1 + 2 * channels, kept, side, side], &before);
             let wanted = if kept > 0 { clip::after(&known, &new).unwrap() } else { new }.data;
             let device = |values: &[f32]| Buffer::of(&memory, values).unwrap();
+            let later = |values: &[f32]| device(&[&[9.0; 5], values].concat());
             let (mean, log_variance, epsilon, mask, before) =
-                (device(&mean), device(&log_variance), device(&epsilon), device(&mask), device(&before));
+                (device(&mean), device(&log_variance), later(&epsilon), device(&mask), later(&before));
             let sampled = Sampled {
                 mean: &mean,
                 log_variance: &log_variance,
-                epsilon: &epsilon,
+                epsilon: (&epsilon, 5),
                 mask: &mask,
-                known: (kept > 0).then_some(&before),
+                known: (kept > 0).then_some((&before, 5)),
                 scale,
             };
             let clip = Clip { channels, frames, kept, plane };
@@ -184,10 +189,11 @@ fn what_a_clip_is_painted_by_and_what_is_decoded_are_those_of_the_cpu() {
             let whole = tensor(&[1, channels, frames, side, side], &latent);
             let wanted = coder::frames(&whole, kept, 1.0 / scale).unwrap().data;
             let out = Buffer::zeroed(&memory, wanted.len() + 1).unwrap();
-            plain(&memory, &clip, &device(&latent), 1.0 / scale, (&out, 1)).unwrap();
+            plain(&memory, &clip, (&later(&latent), 5), 1.0 / scale, (&out, 1)).unwrap();
             worst = worst.max(apart(&out.read().unwrap()[1..], &wanted));
             assert!(worst < 1e-5, "{clip:?}: {worst}");
-            assert!(plain(&memory, &clip, &device(&latent), 1.0, (&out, 2)).is_err());
+            assert!(plain(&memory, &clip, (&device(&latent), 0), 1.0, (&out, 2)).is_err());
+            assert!(plain(&memory, &clip, (&device(&latent), 1), 1.0, (&out, 1)).is_err());
         }
     }
     println!("conditions: {worst:.1e} at most");

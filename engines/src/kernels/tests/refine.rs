@@ -111,16 +111,28 @@ fn pictures_are_sharpened_and_steadied_as_on_the_cpu() {
                     sharpen::sharpen(&mut wanted, area, amount, reach);
                     let sharp = wanted.data.clone();
                     steady::steady(&mut wanted, &last, area, frames, None);
-                    let run = |before| {
-                        finish(&memory, &device, &Finish { area, amount, reach, before }).unwrap().read().unwrap()
+                    let run = |before, moving| {
+                        let asked = Finish { area, amount, reach, before, moving };
+                        finish(&memory, &device, &asked).unwrap().read().unwrap()
                     };
+                    for moving in [
+                        (Rect { x: 0.4, y: 0.1, width: 0.3, height: 0.6 }, 2.5),
+                        (Rect { x: -0.5, y: 0.5, width: 1.0, height: 3.0 }, 0.0),
+                        (Rect::default(), 9.0),
+                    ] {
+                        let mut lively = plain.clone();
+                        sharpen::sharpen(&mut lively, area, amount, reach);
+                        steady::steady(&mut lively, &last, area, frames, Some(moving));
+                        let found = run(Some((&before, frames)), Some(moving)).data;
+                        assert_eq!(found, lively.data, "{side} {space:?} {area:?} {amount} {reach} {moving:?}");
+                    }
                     assert_eq!(
-                        run(Some((&before, frames))).data,
+                        run(Some((&before, frames)), None).data,
                         wanted.data,
                         "{side} {space:?} {area:?} {amount} {reach}"
                     );
-                    assert_eq!(run(None).data, sharp);
-                    assert_eq!(run(Some((&small, frames))).data, sharp);
+                    assert_eq!(run(None, None).data, sharp);
+                    assert_eq!(run(Some((&small, frames)), None).data, sharp);
                 }
             }
         }

@@ -123,8 +123,8 @@ impl Clips {
         let trail = room((steps + 1) * one * frames)?;
         let painted = Painted {
             clip: shared.clip(frames, known),
-            latent: &latent,
-            known: tail.as_ref().map(|tail| (&*tail.latents.buffer, 0)),
+            latent: (&latent, 0),
+            known: tail.as_ref().map(|tail| tail.latents.part()),
             copies: &[(&trail, 0)],
         };
         begin(memory, &painted, &self.noise)?;

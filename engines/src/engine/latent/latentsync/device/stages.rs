@@ -99,11 +99,11 @@ impl Encode {
         numbers(&self.shared, &self.model, MEAN, &mean, count * one)?;
         numbers(&self.shared, &self.model, LOG_VARIANCE, &log_variance, count * one)?;
         let (frames, kept) = frames(work)?;
-        let known = work.there(KNOWN_CONDITION).ok().map(|known| &*known.buffer);
+        let known = work.there(KNOWN_CONDITION).ok().map(DeviceTensor::part);
         let sampled = Sampled {
             mean: &mean,
             log_variance: &log_variance,
-            epsilon: &epsilon.buffer,
+            epsilon: epsilon.part(),
             mask: small_mask,
             known,
             scale: self.scale,
@@ -226,7 +226,7 @@ impl Denoise {
             let copies = [(&*trail.buffer, trail.at + row * count)];
             let painted = Painted {
                 clip,
-                latent: &latent.buffer,
+                latent: latent.part(),
                 known: known.as_ref().map(|known| (&*known.buffer, known.at + row * one)),
                 copies: &copies,
             };
@@ -236,7 +236,7 @@ impl Denoise {
                 (&said.prediction, (without - 1) * count)
             });
             let own = (&said.prediction, i * count);
-            advance(&self.shared.memory, &painted, step, (own, guided), &estimate.buffer, &mut work.noise)?;
+            advance(&self.shared.memory, &painted, step, (own, guided), estimate.part(), &mut work.noise)?;
         }
         Ok(())
     }
@@ -284,7 +284,7 @@ impl Decode {
         let count = frames - kept;
         let (picture, one) = (3 * side * side, CHANNELS * self.shared.plane());
         let latents = Buffer::room(memory, count * one)?;
-        plain(memory, &self.shared.clip(frames, kept), &work.there(LATENT)?.buffer, self.scale, (&latents, 0))?;
+        plain(memory, &self.shared.clip(frames, kept), work.there(LATENT)?.part(), self.scale, (&latents, 0))?;
         let pictures = Buffer::room(memory, count * picture)?;
         for from in (0..count).step_by(self.piece) {
             let rows = self.piece.min(count - from);
