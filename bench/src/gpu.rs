@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Parser;
-use lipstream_engines::runtime::{Device, Input, Model, Options, Port, Precision, library, survey};
+use lipstream_engines::runtime::{Device, Input, Model, Options, Port, Precision, Tuning, library, survey};
 use serde::Serialize;
 
 #[derive(Parser)]
@@ -23,6 +23,9 @@ struct Args {
     /// Precisions of that device
     #[arg(long, value_delimiter = ',', default_value = "fp32,tf32,fp16")]
     precisions: Vec<Precision>,
+    /// How the CUDA provider is asked to work, one after another: `name=value` with commas, and semicolons between them
+    #[arg(long, value_delimiter = ';', default_value = "apart=auto")]
+    tunings: Vec<Tuning>,
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16")]
     batches: Vec<usize>,
     /// Seconds of one timing after its warm-up
@@ -58,6 +61,7 @@ struct Network {
 struct Run {
     device: String,
     precision: String,
+    tuning: String,
     threads: usize,
     /// Why there are no figures.
     refused: Option<String>,
@@ -137,7 +141,7 @@ fn networks(dir: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 fn network(name: &str, bytes: &[u8], args: &Args) -> Result<Network, String> {
-    let cpu = |threads| Options { device: Device::Cpu, precision: Precision::Fp32, threads };
+    let cpu = |threads| Options { device: Device::Cpu, precision: Precision::Fp32, threads, ..Options::default() };
     let reference = Model::load(name, bytes, &cpu(1)).map_err(|e| e.to_string())?;
     let ports = &reference.signature().inputs;
     // A network without a free batch has one size alone.
@@ -147,7 +151,10 @@ fn network(name: &str, bytes: &[u8], args: &Args) -> Result<Network, String> {
     if args.threads > 1 {
         wanted.push(cpu(args.threads));
     }
-    wanted.extend(args.precisions.iter().map(|p| Options { device: args.device, precision: *p, threads: 1 }));
+    wanted.extend(args.precisions.iter().flat_map(|p| {
+        let tuned = |t: &Tuning| Options { device: args.device, precision: *p, threads: 1, tuning: *t };
+        args.tunings.iter().map(tuned).collect::<Vec<_>>()
+    }));
     let mut network = Network {
         network: name.into(),
         bytes: bytes.len(),
@@ -164,6 +171,7 @@ fn network(name: &str, bytes: &[u8], args: &Args) -> Result<Network, String> {
         let mut run = Run {
             device: options.device.to_string(),
             precision: options.precision.to_string(),
+            tuning: options.tuning.to_string(),
             threads: options.threads,
             refused: None,
             load_ms: 0.0,

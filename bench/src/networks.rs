@@ -69,8 +69,8 @@ struct Loaded {
 pub fn serve(arguments: &Arguments) -> Result<(), String> {
     let started = Instant::now();
     let package = Package::find(&arguments.engine).map_err(|e| e.to_string())?;
-    let options =
-        Options { device: arguments.device, precision: arguments.precision, threads: arguments.threads.max(1) };
+    let (device, precision, threads) = (arguments.device, arguments.precision, arguments.threads.max(1));
+    let options = Options { device, precision, threads, ..Options::default() };
     let model = package.network(&arguments.part, &options).map_err(|e| e.to_string())?;
     let sized = |name: &str| arguments.sizes.iter().find(|(known, _)| known == name).map_or(1, |(_, n)| *n);
     let mut noise = Noise::new(0, 0.0, 0.5);

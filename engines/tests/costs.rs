@@ -178,6 +178,54 @@ fn files_of_different_versions_are_refused() {
     import(home.path(), &scaled, r#"{"norm_num_groups": 4, "scaling_factor": 0.18215}"#).unwrap();
 }
 
+/// CUDA's kernel of the usual operation makes 0 / 0 of it.
+#[test]
+fn a_group_of_one_channel_is_normed_without_the_kernel_that_divides_by_one_number_less() {
+    let norm = |channels: usize, groups: usize| {
+        let mut graph = Graph::new("norm", Precision::Fp32);
+        let x =
+            graph.input("x", &[Dim::Free("batch"), Dim::Fixed(channels), Dim::Nominal("h", 1), Dim::Nominal("w", 1)]);
+        let (gain, shift): (Vec<f32>, Vec<f32>) = (0..channels).map(|i| (1.0 + i as f32, 0.5 * i as f32)).unzip();
+        let y = graph.group_norm(&x, groups, 1e-6, &gain, &shift).unwrap();
+        graph.output("y", &[Dim::Free("batch"), Dim::Fixed(channels), Dim::Free("h"), Dim::Free("w")], y);
+        graph.finish()
+    };
+    let holds = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains("InstanceNormalization");
+    assert!(holds(&norm(4, 2)) && !holds(&norm(4, 4)));
+    let run = |bytes: &[u8], shape: [usize; 4], data: &[f32]| {
+        let model = Model::load("norm", bytes, &cpu()).unwrap();
+        model.run(&[Input { name: "x", shape: &shape, data }]).unwrap().remove(0).data
+    };
+    // One pixel is its own mean, two are one deviation from theirs.
+    assert_eq!(run(&norm(2, 2), [2, 2, 1, 1], &[3.0, -7.0, 9.0, 1e4]), [0.0, 0.5, 0.0, 0.5]);
+    let two = run(&norm(2, 2), [1, 2, 1, 2], &[1.0, 5.0, -3.0, 3.0]);
+    assert!(two.iter().zip([-1.0, 1.0, -1.5, 2.5]).all(|(a, b)| (a - b).abs() < 1e-5), "{two:?}");
+}
+
+#[test]
+fn a_program_for_each_shape_is_made_where_that_is_asked_for() {
+    let network = |tuning: &str| {
+        let mut graph = Graph::new("small", Precision::Fp32);
+        let x = graph.input("x", &[Dim::Free("batch"), Dim::Fixed(1)]);
+        let y = graph.affine(&x, 2.0, 1.0);
+        graph.output("y", &[Dim::Free("batch"), Dim::Fixed(1)], y);
+        let options = Options { tuning: tuning.parse().unwrap(), ..cpu() };
+        Model::load("small", &graph.finish()[..], &options).unwrap()
+    };
+    for (tuning, programs) in [("", 1), ("apart=0", 1), ("apart=1", 3)] {
+        let model = network(tuning);
+        for rows in [1, 2, 3, 2, 1] {
+            let data = vec![3.0; rows];
+            let said = model.run(&[Input { name: "x", shape: &[rows, 1], data: &data }]).unwrap();
+            assert_eq!(said[0].data, vec![7.0; rows]);
+        }
+        assert_eq!(model.programs(), programs, "{tuning}");
+    }
+    let replayed =
+        network("graphs=1").run(&[Input { name: "x", shape: &[1, 1], data: &[1.0] }]).unwrap_err().to_string();
+    assert!(replayed.contains("leave graphs=0") && replayed.lines().count() == 1, "{replayed}");
+}
+
 /// A network of one operation.
 fn network(build: impl FnOnce(&mut Graph)) -> std::sync::Arc<Model> {
     let mut graph = Graph::new("small", Precision::Fp32);

@@ -190,6 +190,26 @@ fn a_stream_in_the_memory_of_a_device_is_that_of_the_processor_in_all_formats() 
 }
 
 #[test]
+fn clips_that_are_shorter_are_lengthened_and_what_is_replayed_stays_where_it_is() {
+    let home = tempfile::tempdir().unwrap();
+    let package = narrow_package(home.path());
+    let tuned = |tuning: &str| Options { tuning: tuning.parse().unwrap(), ..cpu() };
+    let here = engine::load(&package, &tuned("apart=1")).unwrap();
+    for tuning in ["apart=1", "apart=1,graphs=1"] {
+        let memory = Arc::new(Pool::new(Host::new().unwrap()));
+        let there = LatentSync::load_in(&package, &tuned(tuning), Arc::clone(&memory) as Arc<dyn Memory>).unwrap();
+        let there: Arc<dyn Engine> = Arc::new(there);
+        there.stages().iter().for_each(|stage| stage.warm_up().unwrap());
+        // The first clip of a stream has four frames of eight, later ones may have fewer new ones.
+        alike(&here, &there, Format::Nv12, &Sampling::default(), &[4, 4, 3]);
+        alike(&here, &there, Format::I420, &Sampling::default(), &[2, 4]);
+        for rows in [1, 2, 4] {
+            there.stages()[1].try_out(rows).unwrap();
+        }
+    }
+}
+
+#[test]
 fn the_golden_checkpoint_in_the_memory_of_a_device_is_that_of_the_processor() {
     let home = tempfile::tempdir().unwrap();
     let Some(folder) = common::golden_latentsync(home.path()) else { return };

@@ -26,6 +26,7 @@ impl Options {
             device: self.device.parse().map_err(|e| refuse("device", &e))?,
             precision: self.precision.parse().map_err(|e| refuse("precision", &e))?,
             threads: self.threads as usize,
+            ..runtime::Options::default()
         })
     }
 

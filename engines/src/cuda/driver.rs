@@ -1,6 +1,7 @@
 //! A card's memory and its kernels.
 
 use std::{
+    collections::{BTreeMap, btree_map::Entry},
     ffi::{CString, c_void},
     ptr::{null, null_mut},
     sync::Arc,
@@ -11,6 +12,7 @@ use cudarc::driver::{
     result::{self, DriverError},
     sys,
 };
+use parking_lot::Mutex;
 
 use super::{
     arguments::KERNELS,
@@ -21,6 +23,23 @@ use super::{
 use crate::{Error, Result};
 
 const DRIVER: &str = "install NVIDIA's driver (580 or later), or use device=cpu";
+
+/// Bytes of memory of the card of that number that are free, and that there are; `None` where there is no such card.
+pub fn memory_of(number: u32) -> Option<(u64, u64)> {
+    /// Kept, since making one takes long.
+    static CONTEXTS: Mutex<BTreeMap<u32, Arc<CudaContext>>> = Mutex::new(BTreeMap::new());
+    // SAFETY: a library of NVIDIA's, which does nothing when it is loaded.
+    if !unsafe { sys::is_culib_present() } {
+        return None;
+    }
+    let mut contexts = CONTEXTS.lock();
+    let context = match contexts.entry(number) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(free) => free.insert(CudaContext::new(number as usize).ok()?),
+    };
+    context.bind_to_thread().ok()?;
+    result::mem_get_info().ok().map(|(free, total)| (free as u64, total as u64))
+}
 
 /// One card: a stream of its own, in which all that is asked of this value happens one after another.
 pub struct Card {

@@ -17,7 +17,7 @@ mod pinned;
 mod pool;
 mod timed;
 
-pub use driver::Card;
+pub use driver::{Card, memory_of};
 pub use host::{Asked, Host};
 pub(crate) use memory::launch;
 pub use memory::{Buffer, Memory, Place, Plain};

@@ -55,6 +55,12 @@ pub trait Stage: Send + Sync {
     fn warm_up(&self) -> Result<()> {
         Ok(())
     }
+
+    /// Evaluates a batch of so many rows of made-up numbers, and returns when that has ended.
+    fn try_out(&self, rows: usize) -> Result<()> {
+        let _ = rows;
+        self.warm_up()
+    }
 }
 
 /// A stage, and what is done with each item's outputs once it has run.
@@ -89,6 +95,10 @@ impl<S: Stage> Stage for Then<S> {
 
     fn warm_up(&self) -> Result<()> {
         self.stage.warm_up()
+    }
+
+    fn try_out(&self, rows: usize) -> Result<()> {
+        self.stage.try_out(rows)
     }
 }
 
@@ -202,6 +212,10 @@ impl Stage for NetworkStage {
     fn warm_up(&self) -> Result<()> {
         warm_up(&self.model, &self.open, self.piece)
     }
+
+    fn try_out(&self, rows: usize) -> Result<()> {
+        try_out(&self.model, &self.open, rows, self.piece)
+    }
 }
 
 /// One evaluation of `rows` rows, or one after another of at most `piece`.
@@ -301,7 +315,7 @@ fn short(model: &Model, name: &str) -> Error {
 
 /// Rows that a piece of `count` rows, at most `piece`, is evaluated as: a device that compiles a program for each shape has few.
 fn piece_size(model: &Model, count: usize, piece: usize) -> usize {
-    if model.device().wants_fixed_shapes() { count.next_power_of_two().min(piece) } else { count }
+    if model.by_shape() { count.next_power_of_two().min(piece) } else { count }
 }
 
 /// Runs a model on zeros; the dimensions that it leaves open are as large as `open` says of their names, or 1. Where the device
@@ -310,18 +324,46 @@ pub(super) fn warm_up(model: &Model, open: &[(&'static str, usize)], piece: Opti
     let mut sizes: Vec<usize> =
         (1..=piece.unwrap_or(1)).map(|count| piece_size(model, count, piece.unwrap_or(1))).collect();
     sizes.dedup();
-    if !model.device().wants_fixed_shapes() {
+    if !model.by_shape() {
         sizes.truncate(1);
     }
-    for rows in sizes {
-        let size = |name: &str| match name {
-            BATCH => rows,
-            _ => open.iter().find(|(known, _)| *known == name).map_or(1, |(_, size)| *size),
-        };
-        let zeros = model.example(size, || 0.0)?;
-        let inputs: Vec<Input> =
-            zeros.iter().map(|(name, zeros)| Input { name, shape: &zeros.shape, data: &zeros.data }).collect();
-        model.run(&inputs)?;
+    sizes.into_iter().try_for_each(|rows| run_on(model, open, rows, || 0.0))
+}
+
+/// Runs a model on `rows` rows of numbers in -1..1, in pieces of at most `piece`.
+pub(super) fn try_out(model: &Model, open: &[(&'static str, usize)], rows: usize, piece: Option<usize>) -> Result<()> {
+    let mut state = 1u32;
+    let mut number = || {
+        // Numerical Recipes' linear congruential generator.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let most = piece.unwrap_or(rows).max(1);
+    for from in (0..rows).step_by(most) {
+        let count = most.min(rows - from);
+        run_on(model, open, piece.map_or(count, |piece| piece_size(model, count, piece)), &mut number)?;
     }
     Ok(())
+}
+
+/// Runs a model once on `rows` rows that `fill` makes.
+fn run_on(model: &Model, open: &[(&'static str, usize)], rows: usize, fill: impl FnMut() -> f32) -> Result<()> {
+    let made = example(model, open, rows, fill)?;
+    let inputs: Vec<Input> =
+        made.iter().map(|(name, made)| Input { name, shape: &made.shape, data: &made.data }).collect();
+    model.run(&inputs).map(drop)
+}
+
+/// Inputs of `rows` rows; the dimensions that a model leaves open are as large as `open` says of their names, or 1.
+pub(super) fn example(
+    model: &Model,
+    open: &[(&'static str, usize)],
+    rows: usize,
+    fill: impl FnMut() -> f32,
+) -> Result<Vec<(String, Tensor)>> {
+    let size = |name: &str| match name {
+        BATCH => rows,
+        _ => open.iter().find(|(known, _)| *known == name).map_or(1, |(_, size)| *size),
+    };
+    model.example(size, fill)
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     known::{go_on, put_back, record},
-    stage::{Stacked, Stage, StageKind, evaluate, padded, rows, stack, taken, warm_up},
+    stage::{Stacked, Stage, StageKind, evaluate, padded, rows, stack, taken, try_out, warm_up},
     work::Work,
 };
 use crate::{
@@ -173,6 +173,10 @@ impl Stage for StepStage {
 
     fn warm_up(&self) -> Result<()> {
         warm_up(&self.model, &self.open, self.piece)
+    }
+
+    fn try_out(&self, rows: usize) -> Result<()> {
+        try_out(&self.model, &self.open, rows, self.piece)
     }
 }
 

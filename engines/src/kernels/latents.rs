@@ -195,13 +195,7 @@ impl Sampled<'_> {
 }
 
 /// The latents of the new frames as the decoder takes them, `[frames - kept, channels, plane]`, multiplied by `scale`.
-pub fn plain(
-    memory: &Arc<dyn Memory>,
-    clip: &Clip,
-    latent: Part<'_>,
-    scale: f32,
-    (out, at): Part<'_>,
-) -> Result<()> {
+pub fn plain(memory: &Arc<dyn Memory>, clip: &Clip, latent: Part<'_>, scale: f32, (out, at): Part<'_>) -> Result<()> {
     let Clip { channels, frames, kept, plane } = *clip;
     let count = frames.saturating_sub(kept) * channels * plane;
     let plain = arguments::Decoded {

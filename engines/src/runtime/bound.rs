@@ -80,7 +80,7 @@ impl Model {
         let addresses: Vec<u64> = addresses.collect::<Result<_>>()?;
         let in_order = known.iter().filter_map(|port| inputs.iter().find(|bound| bound.name == port.name));
         let shapes: Vec<Vec<usize>> = in_order.map(|bound| bound.shape.to_vec()).collect();
-        let key = if self.device().wants_fixed_shapes() { shapes } else { Shapes::new() };
+        let key = if self.by_shape() { shapes } else { Shapes::new() };
         // The runtime has streams of its own: what was asked for before must have ended.
         memory.finish()?;
         let made = self.with_session(key, |session| {

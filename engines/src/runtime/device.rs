@@ -1,5 +1,6 @@
 use std::{fmt, str::FromStr};
 
+use super::Tuning;
 use crate::{Error, Result};
 
 /// Where a model runs.
@@ -108,6 +109,21 @@ pub struct Options {
     pub precision: Precision,
     /// CPU threads of one model; 0 chooses 1, since the stages of a pipeline already run side by side.
     pub threads: usize,
+    /// Of the CUDA provider.
+    pub tuning: Tuning,
+}
+
+impl Options {
+    /// The same for networks whose inputs and outputs do not stay where they are.
+    pub(crate) fn without_graphs(&self) -> Self {
+        Self { tuning: Tuning { graphs: false, ..self.tuning }, ..*self }
+    }
+
+    /// Whether a program is made for each shape of the inputs of a model, which has convolutions or not.
+    pub(super) fn by_shape(&self, convolves: bool) -> bool {
+        let cuda = matches!(self.device, Device::Cuda(_));
+        self.device.wants_fixed_shapes() || self.tuning.apart.unwrap_or(cuda && convolves)
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod provider;
 mod session;
 mod signature;
 mod source;
+mod tuning;
 
 pub use bound::Bound;
 pub use cache::cache_dir;
@@ -25,3 +26,4 @@ pub use model::{Dtype, Input, Model, Port, Signature, Tensor};
 pub use provider::{Availability, survey, taken};
 pub(crate) use signature::OWN;
 pub use source::Source;
+pub use tuning::{Fusions, Search, Tuning};

@@ -93,6 +93,8 @@ pub struct Model {
     source: Source,
     options: Options,
     signature: Signature,
+    /// Whether it makes a program for each shape of its inputs.
+    by_shape: bool,
     /// Compiled programs by the shapes of their inputs, or by none where any shape will do.
     sessions: Pool<Session>,
 }
@@ -118,7 +120,7 @@ impl Model {
             Some(signature) => signature,
             // What the graph does not say, and whether it is one at all, the CPU provider tells: it always works.
             None => {
-                let on_cpu = Options { device: Device::Cpu, precision: Default::default(), threads: 1 };
+                let on_cpu = Options { device: Device::Cpu, threads: 1, ..Options::default() };
                 let session = plain.insert(build(name, &source, &on_cpu, &[])?);
                 Signature {
                     inputs: session.inputs().iter().map(signature::of_outlet).collect(),
@@ -126,6 +128,7 @@ impl Model {
                 }
             }
         };
+        let by_shape = options.by_shape(signature::convolves(&graph));
         drop(graph);
         for port in signature.inputs.iter().chain(&signature.outputs) {
             if let Dtype::Other(found) = port.dtype {
@@ -139,7 +142,7 @@ impl Model {
         }
         provider::precision(options.device, options.precision)?;
         let sessions = Pool::new(provider::at_a_time(&options));
-        if !options.device.wants_fixed_shapes() {
+        if !by_shape {
             let session = match plain.filter(|_| options.device == Device::Cpu && options.threads <= 1) {
                 Some(plain) => plain,
                 None => build(name, &source, &options, &[])?,
@@ -153,7 +156,7 @@ impl Model {
             // Its programs are built when their shapes are known; that the device works at all must be known now.
             provider::probe(&options)?;
         }
-        Ok(Arc::new(Self { name: name.into(), source, options, signature, sessions }))
+        Ok(Arc::new(Self { name: name.into(), source, options, signature, by_shape, sessions }))
     }
 
     /// As [`Model::load`], but networks with the same `hash` under equal options are loaded once a process, for as long as
@@ -184,6 +187,16 @@ impl Model {
     /// The device that it runs on, never `auto`.
     pub fn device(&self) -> Device {
         self.options.device
+    }
+
+    /// Whether it makes a program for each shape of its inputs.
+    pub(crate) fn by_shape(&self) -> bool {
+        self.by_shape
+    }
+
+    /// Whether its runs are replayed: then inputs and outputs of a shape must lie where those of its first run did.
+    pub(crate) fn replays(&self) -> bool {
+        self.options.tuning.graphs
     }
 
     /// Programs that it has compiled and keeps, idle ones: one for all shapes, or one for each that it was run with.
@@ -230,9 +243,17 @@ impl Model {
     }
 
     /// Runs the model once. `inputs` in any order; all outputs come back in the model's order.
+    ///
+    /// Errors: what does not fit the ports, a model whose runs are replayed, what the runtime says.
     pub fn run(&self, inputs: &[Input]) -> Result<Vec<Tensor>> {
+        if self.replays() {
+            return Err(Error::invalid(format!(
+                "{}: a CUDA graph reads and writes the memory of its card alone; leave graphs=0",
+                self.name
+            )));
+        }
         let shapes = self.check(inputs)?;
-        let key = if self.options.device.wants_fixed_shapes() { shapes } else { Shapes::new() };
+        let key = if self.by_shape { shapes } else { Shapes::new() };
         self.with_session(key, |session| self.infer(session, inputs))
     }
 

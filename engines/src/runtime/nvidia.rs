@@ -5,7 +5,7 @@ use std::path::Path;
 
 use libloading::Library;
 
-use super::library;
+use super::{Device, cards, library};
 
 /// Folders below `.lipstream` and what is loaded of each, what others need first. A library that needs one of these by its name
 /// takes the one that is loaded; cuDNN and TensorRT find the rest of theirs in the folder that they were loaded from.
@@ -18,6 +18,55 @@ const LIBRARIES: [(&str, &[&str]); 2] = [
 pub fn driver() -> bool {
     // SAFETY: the driver's library, which does nothing when it is loaded.
     unsafe { cudarc::driver::sys::is_culib_present() }
+}
+
+/// Why a card cannot be used, as far as the driver alone tells, and the cure; `None` of other devices.
+pub(super) fn refused(device: Device) -> Option<(String, &'static str)> {
+    let (Device::Cuda(number) | Device::TensorRt(number)) = device else { return None };
+    if !driver() {
+        let cure = "install NVIDIA's driver (580 or newer) and run `make setup-gpu`, or use device=auto";
+        return Some(("NVIDIA's driver is not installed (no libcuda.so.1)".into(), cure));
+    }
+    // Where the management library does not answer, CUDA may.
+    let cards = cards::cards().ok()?;
+    if let Some(cause) = cards.too_old() {
+        return Some((cause, "install a newer one, or use device=auto"));
+    }
+    match cards.cards.len() {
+        0 => Some(("the driver finds no card".into(), "see `nvidia-smi`, or use device=auto")),
+        count if number as usize >= count => {
+            Some((format!("there are {count} cards"), "name one of them, from cuda:0 on, or use device=auto"))
+        }
+        _ => None,
+    }
+}
+
+/// What ONNX Runtime's error does not say of libraries that a device needs; empty where all are there.
+pub(super) fn lacks(device: Device) -> String {
+    let mut lacks: Vec<String> = Vec::new();
+    if matches!(device, Device::Cuda(_) | Device::TensorRt(_)) {
+        lacks.extend(missing().into_iter().map(|name| format!("{name} was not found")));
+    }
+    if matches!(device, Device::TensorRt(_)) {
+        lacks.extend(tensorrt());
+    }
+    lacks.join(", ")
+}
+
+/// What is wrong with the TensorRT that is here.
+fn tensorrt() -> Option<String> {
+    let (folder, names) = LIBRARIES[1];
+    let folder = library::unpacked(folder);
+    let there = |name: &str| {
+        // SAFETY: a library of NVIDIA's, which does nothing when it is loaded.
+        folder.as_ref().is_some_and(|folder| folder.join(name).is_file()) || unsafe { Library::new(name) }.is_ok()
+    };
+    let wanted = *names.iter().find(|name| !there(name))?;
+    let other = (8..20).find(|major| *major != 10 && there(&format!("libnvinfer.so.{major}")));
+    Some(match other {
+        Some(major) => format!("TensorRT {major} is here, and ONNX Runtime's provider needs TensorRT 10 ({wanted})"),
+        None => format!("{wanted} was not found"),
+    })
 }
 
 /// Loads what is unpacked for the runtime at `runtime`, where that is one for NVIDIA's cards and a driver is here. They stay loaded.

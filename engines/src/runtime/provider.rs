@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider as _, ExecutionProviderDispatch};
 
-use super::{Device, Options, Precision, Source, cache_dir, nvidia, session};
+use super::{Device, Options, Precision, Search, Source, Tuning, cache_dir, session, signature};
 use crate::{Error, Result};
 
 /// Whether a device works, and if not, why.
@@ -136,14 +136,14 @@ fn cpu_multiplies_bf16() -> bool {
 /// OpenVINO compiles a smaller model as quickly as it reads its program back from a cache.
 const CACHED_FROM: usize = 16 << 20;
 
-/// The provider to register for a model of `model_bytes`, or `None` for ONNX Runtime's own CPU kernels.
+/// The provider to register for a model, or `None` for ONNX Runtime's own CPU kernels.
 pub(super) fn dispatch(
-    device: Device,
+    options: &Options,
     precision: Precision,
     threads: usize,
-    model_bytes: usize,
+    source: &Source,
 ) -> Option<ExecutionProviderDispatch> {
-    let built = match device {
+    let built = match options.device {
         Device::Auto | Device::Cpu => return None,
         Device::OpenVino => {
             let hint = match precision {
@@ -159,18 +159,12 @@ pub(super) fn dispatch(
                     "load_config",
                     format!(r#"{{"CPU":{{"INFERENCE_PRECISION_HINT":"{hint}","INFERENCE_NUM_THREADS":"{threads}"}}}}"#),
                 );
-            match (model_bytes >= CACHED_FROM).then(|| cache_dir("openvino")).flatten() {
+            match (source.size() >= CACHED_FROM).then(|| cache_dir("openvino")).flatten() {
                 Some(dir) => provider.with_cache_dir(dir.display()).build(),
                 None => provider.build(),
             }
         }
-        // ONNX Runtime rounds to tf32 unless it is told not to, and tries every algorithm of a convolution on the first
-        // run of each shape, which takes a second for networks as small as the tracker's.
-        Device::Cuda(n) => ep::CUDA::default()
-            .with_device_id(n as i32)
-            .with_tf32(precision == Precision::Tf32)
-            .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
-            .build(),
+        Device::Cuda(n) => cuda(n, options.tuning, tensor_cores(options.tuning, precision, source)).build(),
         Device::TensorRt(n) => {
             let provider = ep::TensorRT::default()
                 .with_device_id(n as i32)
@@ -190,11 +184,34 @@ pub(super) fn dispatch(
     Some(built.error_on_failure())
 }
 
+/// Whether the CUDA provider may take plans of cuDNN that use tensor cores. Without `use_tf32` it takes none of them, of f32 and of
+/// fp16 alike (onnxruntime/core/providers/cuda/nn/conv.cc, `CreateCudnnFeExecutionPlan`), and those that are left for fp16 are slow.
+fn tensor_cores(tuning: Tuning, precision: Precision, source: &Source) -> bool {
+    precision == Precision::Tf32
+        || (tuning.tensor_cores && source.graph().is_ok_and(|graph| signature::is_half(&graph)))
+}
+
+/// ONNX Runtime rounds to tf32 unless it is told not to, and asks cuDNN's slower heuristic on the first run of each shape, which takes
+/// a second for networks as small as the tracker's.
+fn cuda(card: u32, tuning: Tuning, tensor_cores: bool) -> ep::CUDA {
+    use ep::{ArenaExtendStrategy::*, cuda::ConvAlgorithmSearch};
+    let search = match tuning.search {
+        Search::Heuristic => ConvAlgorithmSearch::Heuristic,
+        Search::Exhaustive => ConvAlgorithmSearch::Exhaustive,
+        Search::Fallback => ConvAlgorithmSearch::Default,
+    };
+    ep::CUDA::default()
+        .with_device_id(card as i32)
+        .with_tf32(tensor_cores)
+        .with_conv_algorithm_search(search)
+        .with_prefer_nhwc(tuning.channels_last)
+        .with_fuse_conv_bias(tuning.fuse_bias)
+        .with_arena_extend_strategy(if tuning.tight_arena { SameAsRequested } else { NextPowerOfTwo })
+        .with_cuda_graph(tuning.graphs)
+}
+
 pub(super) fn cure(device: Device) -> String {
     match device {
-        Device::Cuda(_) | Device::TensorRt(_) if !nvidia::driver() => {
-            "install NVIDIA's driver (580 or newer) and run `make setup-gpu`, or use device=auto".into()
-        }
         Device::Cuda(_) => "run `make setup-gpu`, or use device=auto".into(),
         Device::TensorRt(_) => {
             "run `make setup-gpu TENSORRT=FOLDER` with the folder of TensorRT 10, or use device=auto".into()

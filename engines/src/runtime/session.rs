@@ -1,6 +1,6 @@
 use ort::session::{Session, builder::GraphOptimizationLevel};
 
-use super::{Device, Options, Source, library, provider};
+use super::{Device, Fusions, Options, Source, library, nvidia, provider};
 use crate::{Error, Result};
 
 /// Weights from so many bytes on stay in their file, which is mapped. Of smaller networks the CPU provider lays the weights of
@@ -14,12 +14,15 @@ pub(super) fn build(name: &str, source: &Source, options: &Options, fixed: &[(St
     let device = options.device;
     let precision = provider::precision(device, options.precision)?;
     let threads = options.threads.max(1);
+    if let Some((cause, cure)) = nvidia::refused(device) {
+        return Err(Error::Device { device: device.to_string(), cause, cure: cure.into() });
+    }
     let environment = library::environment()?;
     let runtime = |e: ort::Error<_>| Error::Runtime { model: name.into(), cause: one_line(&e.to_string()) };
     let mapped = device == Device::Cpu && source.beside() >= MAPPED_FROM;
     let mut builder = Session::builder(environment)
         .map_err(|e| Error::Runtime { model: name.into(), cause: one_line(&e.to_string()) })?
-        .with_optimization_level(if mapped { GraphOptimizationLevel::Level2 } else { GraphOptimizationLevel::All })
+        .with_optimization_level(if mapped { GraphOptimizationLevel::Level2 } else { level(options.tuning.fusions) })
         .and_then(|b| b.with_prepacking(!mapped))
         .and_then(|b| b.with_intra_threads(threads))
         .and_then(|b| b.with_inter_threads(1))
@@ -28,11 +31,11 @@ pub(super) fn build(name: &str, source: &Source, options: &Options, fixed: &[(St
     for (dimension, size) in fixed {
         builder = builder.with_dimension_override(dimension, *size).map_err(runtime)?;
     }
-    if let Some(dispatch) = provider::dispatch(device, precision, threads, source.size()) {
-        builder = builder.with_execution_providers([dispatch]).map_err(|e| Error::Device {
-            device: device.to_string(),
-            cause: one_line(&e.to_string()),
-            cure: provider::cure(device),
+    if let Some(dispatch) = provider::dispatch(options, precision, threads, source) {
+        builder = builder.with_execution_providers([dispatch]).map_err(|e| {
+            let (lacks, said) = (nvidia::lacks(device), one_line(&e.to_string()));
+            let cause = if lacks.is_empty() { said } else { format!("{lacks}: {said}") };
+            Error::Device { device: device.to_string(), cause, cure: provider::cure(device) }
         })?;
     }
     source.commit(builder).map_err(|e| match device {
@@ -44,6 +47,15 @@ pub(super) fn build(name: &str, source: &Source, options: &Options, fixed: &[(St
             cure: provider::cure(device),
         },
     })
+}
+
+fn level(fusions: Fusions) -> GraphOptimizationLevel {
+    match fusions {
+        Fusions::None => GraphOptimizationLevel::Disable,
+        Fusions::Basic => GraphOptimizationLevel::Level1,
+        Fusions::Extended => GraphOptimizationLevel::Level2,
+        Fusions::All => GraphOptimizationLevel::All,
+    }
 }
 
 /// An error of the runtime's as one of ours.

@@ -23,6 +23,19 @@ pub(super) fn of(graph: &[u8]) -> Option<Signature> {
     (!signature.outputs.is_empty() && !signature.outputs.iter().any(open)).then_some(signature)
 }
 
+/// Whether a graph's weights are fp16, most of them.
+pub(super) fn is_half(graph: &[u8]) -> bool {
+    let Ok(Model { graph: Some(graph), .. }) = Model::decode(graph) else { return false };
+    let of = |kind: i32| graph.initializer.iter().filter(|tensor| tensor.data_type == kind).count();
+    of(10) > of(1)
+}
+
+/// Whether a graph has convolutions.
+pub(super) fn convolves(graph: &[u8]) -> bool {
+    let Ok(Model { graph: Some(graph), .. }) = Model::decode(graph) else { return false };
+    graph.node.iter().any(|node| matches!(node.op_type.as_str(), "Conv" | "ConvTranspose"))
+}
+
 fn port(value: &ValueInfo) -> Option<Port> {
     let tensor = value.r#type.as_ref()?.tensor_type.as_ref()?;
     let dims = &tensor.shape.as_ref()?.dim;
@@ -80,7 +93,7 @@ pub(super) fn of_outlet(outlet: &ort::value::Outlet) -> Port {
     Port { name: outlet.name().to_owned(), shape, dtype, symbols }
 }
 
-// The parts of onnx/onnx.proto that name ports; everything else, weights above all, is passed over.
+// The parts of onnx/onnx.proto that name ports, operations and types; everything else, weights above all, is passed over.
 
 #[derive(Clone, PartialEq, Message)]
 struct Model {
@@ -92,6 +105,8 @@ struct Model {
 
 #[derive(Clone, PartialEq, Message)]
 struct Graph {
+    #[prost(message, repeated, tag = "1")]
+    node: Vec<Node>,
     #[prost(message, repeated, tag = "5")]
     initializer: Vec<Named>,
     #[prost(message, repeated, tag = "11")]
@@ -101,7 +116,15 @@ struct Graph {
 }
 
 #[derive(Clone, PartialEq, Message)]
+struct Node {
+    #[prost(string, tag = "4")]
+    op_type: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
 struct Named {
+    #[prost(int32, tag = "2")]
+    data_type: i32,
     #[prost(string, tag = "8")]
     name: String,
 }

@@ -104,7 +104,7 @@ impl ClipStages {
         let pictures = CLIPS.iter().map(|clips| 2 * clips * clip.hop).collect();
         // Guidance asks for two clips at a time.
         let steps = [1].into_iter().chain(CLIPS.map(|clips| 2 * clips)).collect();
-        let device = unet.device();
+        let (device, by_shape) = (unet.device(), unet.by_shape());
         let frames = if device == Device::Cpu { 1 } else { clip.frames };
         let open: Vec<_> = opened(*side, device).into_iter().chain([("frames", frames)]).collect();
         let mut denoise = StepStage::with_feeds(unet, feeds, "noise", steps).with_open(&open);
@@ -112,11 +112,11 @@ impl ClipStages {
             denoise = denoise.in_pieces(1);
         }
         // The published program's last clip is as short as it is.
-        if device.wants_fixed_shapes() && !package.is_exact() {
+        if by_shape && !package.is_exact() {
             denoise = denoise.with_frames(clip.frames);
         }
         let encode = Encode::new(package.network("encoder", options)?, *latent_scale, *side, pictures);
-        let decode = Decode::load(package, options, *decoder, *latent_scale, *side, CLIPS.to_vec())?;
+        let decode = Decode::load(package, options, *decoder, *latent_scale, *side, (CLIPS.to_vec(), clip.hop))?;
         Ok(Self {
             stages: vec![Box::new(Then::new(encode, mask_and_faces)), Box::new(denoise), Box::new(decode)],
             lanes,

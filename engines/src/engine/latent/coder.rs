@@ -90,6 +90,10 @@ impl Stage for Encode {
     fn warm_up(&self) -> Result<()> {
         self.network.warm_up()
     }
+
+    fn try_out(&self, rows: usize) -> Result<()> {
+        self.network.try_out(rows)
+    }
 }
 
 /// A sample of normal distributions, multiplied by `scale`; `epsilon` is standard normal.
@@ -110,30 +114,30 @@ pub(super) fn scale_of(decoder: manifest::Decoder, scale: f32) -> f32 {
 pub(super) struct Decode {
     network: NetworkStage,
     scale: f32,
+    /// Clips of a batch, and pictures that one of them becomes as a rule.
     sizes: Vec<usize>,
+    pictures: usize,
 }
 
 impl Decode {
     /// The decoder that an engine takes, whose U-Net sees latents multiplied by `scale`; `side` is that of its pictures as a
-    /// rule, and `sizes` are clips.
+    /// rule, and `sizes` are clips, each of which becomes `pictures`.
     pub(super) fn load(
         package: &Package,
         options: &Options,
         decoder: manifest::Decoder,
         scale: f32,
         side: usize,
-        sizes: Vec<usize>,
+        (sizes, pictures): (Vec<usize>, usize),
     ) -> Result<Self> {
-        Ok(Self::new(package.network(decoder.part(), options)?, scale_of(decoder, scale), side, sizes))
-    }
-
-    fn new(model: Arc<Model>, scale: f32, side: usize, sizes: Vec<usize>) -> Self {
+        let model = package.network(decoder.part(), options)?;
+        let scale = scale_of(decoder, scale);
         let (open, pieces) = (opened(side, model.device()), pieces(side, model.device()));
         let network = NetworkStage::new(StageKind::Decode, model, &[PLAIN], &[PICTURES], Vec::new())
             .with_ports(&["latents".into()], &["pixels".into()])
             .with_open(&open)
             .in_pieces(pieces);
-        Self { network, scale, sizes }
+        Ok(Self { network, scale, sizes, pictures })
     }
 }
 
@@ -165,6 +169,10 @@ impl Stage for Decode {
 
     fn warm_up(&self) -> Result<()> {
         self.network.warm_up()
+    }
+
+    fn try_out(&self, rows: usize) -> Result<()> {
+        self.network.try_out(rows * self.pictures)
     }
 }
 

@@ -76,6 +76,7 @@ impl LatentSync {
     pub fn load_through_host(package: &Package, options: &Options) -> Result<Self> {
         let manifest = package.manifest();
         let section = clip::section(package)?;
+        let options = &options.without_graphs();
         let front_end = front_end(package, options)?;
         let exact = package.is_exact();
         let clip = if exact { Clip::whole(section.frames) } else { Clip::live(&section.live) };

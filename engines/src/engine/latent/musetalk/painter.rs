@@ -48,7 +48,7 @@ impl Painter {
         let encode = Encode::new(package.network("encoder", options)?, *latent_scale, *side, pictures);
         let paint = NetworkStage::new(StageKind::Forward, unet, &[FACES, SOUND], &[PAINTED], batch_sizes.clone())
             .with_open(&open);
-        let decode = Decode::load(package, options, *decoder, *latent_scale, *side, batch_sizes.clone())?;
+        let decode = Decode::load(package, options, *decoder, *latent_scale, *side, (batch_sizes.clone(), 1))?;
         let stages: Vec<Box<dyn Stage>> =
             vec![Box::new(Then::new(encode, join)), Box::new(Then::new(paint, hand_on)), Box::new(decode)];
         Ok(Self { stages, lanes, sound })

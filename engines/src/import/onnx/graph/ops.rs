@@ -188,6 +188,13 @@ impl Graph<'_> {
     pub fn group_norm(&mut self, x: &Value, groups: usize, epsilon: f32, gain: &[f32], shift: &[f32]) -> Result<Value> {
         let wide = self.cast_f32(x);
         let grouped = self.reshape(&wide, &[0, groups as i64, -1]);
+        // A group of one channel of one pixel is a single number, of which ONNX Runtime's kernel for CUDA makes 0 / 0: it corrects
+        // the variance that cuDNN divides by one number less.
+        if gain.len() == groups {
+            let norm = self.normalised(&grouped, epsilon, &[2]);
+            let norm = self.reshape_like(&norm, x);
+            return self.channels(&norm, gain, shift);
+        }
         let (ones, zeros) = (self.constant(&vec![1.0; groups]), self.constant(&vec![0.0; groups]));
         let norm =
             self.node("InstanceNormalization", &[&grouped, &ones, &zeros], vec![float("epsilon", epsilon)], None);
@@ -206,23 +213,28 @@ impl Graph<'_> {
     ) -> Result<Value> {
         let wide = self.cast_f32(x);
         let apart = self.reshape_to(&wide, grouped);
-        let mean = self.clip_mean(&apart);
-        let centred = self.node("Sub", &[&apart, &mean], vec![], None);
-        let square = self.node("Mul", &[&centred, &centred], vec![], None);
-        let variance = self.clip_mean(&square);
-        let epsilon = self.constant(&[epsilon]);
-        let variance = self.node("Add", &[&variance, &epsilon], vec![], None);
-        let deviation = self.node("Sqrt", &[&variance], vec![], None);
-        let norm = self.node("Div", &[&centred, &deviation], vec![], None);
+        let norm = self.normalised(&apart, epsilon, &[3, 1]);
         let norm = self.reshape_like(&norm, x);
         self.channels(&norm, gain, shift)
     }
 
-    /// Means of `[clips, pictures, groups, rest]` over pictures and rest, the inner first: runtimes have a kernel for each.
-    fn clip_mean(&mut self, x: &Value) -> Value {
-        let keeps = || int("keepdims", 1);
-        let inner = self.node("ReduceMean", &[x], vec![signed("axes", &[3]), keeps()], None);
-        self.node("ReduceMean", &[&inner], vec![signed("axes", &[1]), keeps()], None)
+    /// f32 numbers less their mean over `axes`, over their deviation.
+    fn normalised(&mut self, x: &Value, epsilon: f32, axes: &[i64]) -> Value {
+        let mean = self.mean(x, axes);
+        let centred = self.node("Sub", &[x, &mean], vec![], None);
+        let square = self.node("Mul", &[&centred, &centred], vec![], None);
+        let variance = self.mean(&square, axes);
+        let epsilon = self.constant(&[epsilon]);
+        let variance = self.node("Add", &[&variance, &epsilon], vec![], None);
+        let deviation = self.node("Sqrt", &[&variance], vec![], None);
+        self.node("Div", &[&centred, &deviation], vec![], None)
+    }
+
+    /// Means over axes of one size in all rows, one axis after another, the inner first: runtimes have a kernel for each.
+    fn mean(&mut self, x: &Value, axes: &[i64]) -> Value {
+        axes.iter().fold(x.clone(), |x, axis| {
+            self.node("ReduceMean", &[&x], vec![signed("axes", &[*axis]), int("keepdims", 1)], None)
+        })
     }
 
     /// Gain and shift of each channel, in f32.

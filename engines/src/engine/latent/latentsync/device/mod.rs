@@ -1,13 +1,14 @@
 //! The same stream in the memory of a device: of a frame the region of the face goes there, and the region that is pasted comes
 //! back. What is between stays: crop, latents, conditions, pictures, and the past that the next clip goes on from.
 //!
-//! - [`stages`]: the networks and what is between them; [`clips`]: a stream as clips that join; [`actor`]: one stream.
+//! - [`stages`], [`denoise`]: the networks and what is between them; [`clips`]: a stream as clips that join; [`actor`]: one stream.
 //!
 //! All of it is orchestration over [`Memory`], a card's or its stand-in's: what runs is the kernels of [`crate::kernels`], and the
 //! networks bound to the same memory.
 
 mod actor;
 mod clips;
+mod denoise;
 mod stages;
 
 use std::sync::Arc;

@@ -1,31 +1,28 @@
-//! Encode, step and decode in the memory of a device. Nothing of an item changes before all of its batch has succeeded, so that a
+//! Encode and decode in the memory of a device. Nothing of an item changes before all of its batch has succeeded, so that a
 //! batch that failed can be passed again in parts.
 
 use std::sync::Arc;
 
-use super::{ESTIMATE, Shared, trimmed};
+use super::{Shared, denoise::Denoise, trimmed};
 use crate::{
     Error, Result,
     cuda::{Buffer, Place},
     engine::{
-        Clip, DeviceTensor, KNOWN, LATENT, Stage, StageKind, TRAIL, Work,
+        Clip, DeviceTensor, KNOWN, LATENT, Stage, StageKind, Work,
         latent::{
-            clip::{self, CLIPS, CONDITION, KNOWN_CONDITION, SOUND},
-            coder::{CHANNELS, EPSILON, LOG_VARIANCE, MEAN, PICTURES, PIXELS, opened, scale_of},
+            clip::{self, CLIPS, CONDITION, KNOWN_CONDITION},
+            coder::{CHANNELS, EPSILON, FACTOR, LOG_VARIANCE, MEAN, PICTURES, PIXELS, scale_of},
             pictures_at_a_time,
         },
-        stage::{padded, rows, warm_up},
-        step::TIMESTEP,
+        stage::{example, rows},
     },
-    kernels::{Painted, Sampled, advance, all_finite, plain},
+    kernels::{Sampled, all_finite, plain},
     manifest::Package,
     runtime::{Bound, Model, Options},
-    schedule::Step,
 };
 
-/// Channels of what a U-Net sees of a frame: its latents, and what it is painted by.
-const CONDITIONS: usize = 1 + 2 * CHANNELS;
-const SAMPLE: usize = CHANNELS + CONDITIONS;
+/// Channels of what a clip is painted by.
+pub(super) const CONDITIONS: usize = 1 + 2 * CHANNELS;
 /// How many times as many pictures a card takes at a time as the processor, whose caches they leave.
 const ON_CARD: usize = 4;
 
@@ -38,11 +35,14 @@ pub(super) fn load(
 ) -> Result<Vec<Box<dyn Stage>>> {
     let section = clip::section(package)?;
     let place = shared.memory.place();
-    let network = |part: &str| -> Result<Arc<Model>> {
+    let with = |part: &str, options: &Options| -> Result<Arc<Model>> {
         let model = package.network(part, options)?;
         model.runs_at(place).map_err(Error::invalid)?;
         Ok(model)
     };
+    // Pictures lie somewhere else in each clip.
+    let network = |part: &str| with(part, &options.without_graphs());
+    let unet = with("unet", options)?;
     let wide = if place == Place::Host { 1 } else { ON_CARD };
     let piece = pictures_at_a_time(shared.side) * wide;
     let (shared, scale) = (|| Arc::clone(shared), section.latent_scale);
@@ -52,21 +52,56 @@ pub(super) fn load(
     let decoder = network(section.decoder.part())?;
     Ok(vec![
         Box::new(Encode { shared: shared(), model: network("encoder")?, scale, sizes: pictures, piece }),
-        Box::new(Denoise { shared: shared(), model: network("unet")?, frames: clip.frames, sizes: rows }),
-        Box::new(Decode { shared: shared(), model: decoder, scale: plain_scale, sizes: CLIPS.to_vec(), piece }),
+        Box::new(Denoise::new(shared(), unet, clip.frames, rows)),
+        Box::new(Decode {
+            shared: shared(),
+            model: decoder,
+            scale: plain_scale,
+            sizes: CLIPS.to_vec(),
+            pictures: clip.hop,
+            piece,
+        }),
     ])
 }
 
 /// An error where one of the first `count` numbers that a network said is none.
-fn numbers(shared: &Shared, model: &Model, output: &str, values: &Buffer<f32>, count: usize) -> Result<()> {
+pub(super) fn numbers(shared: &Shared, model: &Model, output: &str, values: &Buffer<f32>, count: usize) -> Result<()> {
     if all_finite(&shared.memory, values, count)? {
         return Ok(());
     }
     Err(Error::NotFinite { model: model.name().into(), output: output.into() })
 }
 
+/// The dimensions that networks of pictures leave open, for pictures of `side` pixels.
+fn as_they_are(side: usize) -> [(&'static str, usize); 4] {
+    [("height", side), ("width", side), ("latent_height", side / FACTOR), ("latent_width", side / FACTOR)]
+}
+
+/// Runs a network once in the device's memory, on made-up numbers of `rows` rows; `outputs` are its outputs' names and shapes.
+fn run_there(
+    shared: &Shared,
+    model: &Model,
+    open: &[(&'static str, usize)],
+    rows: usize,
+    outputs: &[(&str, &[usize])],
+) -> Result<()> {
+    let mut number = 0u32;
+    let made = example(model, open, rows, || {
+        number = number.wrapping_add(1);
+        (number as f32 * 0.37).sin()
+    })?;
+    let memory = &shared.memory;
+    let inputs = made.iter().map(|(_, tensor)| Buffer::of(memory, &tensor.data)).collect::<Result<Vec<_>>>()?;
+    let made =
+        made.iter().zip(&inputs).map(|((name, tensor), buffer)| Bound { name, shape: &tensor.shape, buffer, at: 0 });
+    let rooms = outputs.iter().map(|(_, shape)| Buffer::room(memory, shape.iter().product()));
+    let rooms = rooms.collect::<Result<Vec<_>>>()?;
+    let outputs = outputs.iter().zip(&rooms).map(|((name, shape), buffer)| Bound { name, shape, buffer, at: 0 });
+    model.run_bound(&made.collect::<Vec<_>>(), &outputs.collect::<Vec<_>>())
+}
+
 /// Frames of a clip, and those of them that are known.
-fn frames(work: &Work) -> Result<(usize, usize)> {
+pub(super) fn frames(work: &Work) -> Result<(usize, usize)> {
     let frames = work.there(LATENT)?.shape.get(2).copied().unwrap_or(0);
     let kept = work.there(KNOWN).ok().and_then(|known| known.shape.get(2).copied()).unwrap_or(0);
     Ok((frames, kept.min(frames)))
@@ -140,129 +175,18 @@ impl Stage for Encode {
     }
 
     fn warm_up(&self) -> Result<()> {
-        warm_up(&self.model, &opened(self.shared.side, self.model.device()), None)
-    }
-}
-
-/// One step of clips that share a batch; a guided one is asked twice, the second time without its sound.
-struct Denoise {
-    shared: Arc<Shared>,
-    model: Arc<Model>,
-    /// Of a clip as a rule.
-    frames: usize,
-    sizes: Vec<usize>,
-}
-
-/// What the network said of a batch: with their sound of all, then without it of those that are guided.
-struct Said {
-    steps: Vec<Step>,
-    prediction: Buffer<f32>,
-}
-
-impl Denoise {
-    fn ask(&self, batch: &[Work]) -> Result<Said> {
-        let Shared { memory, small, sound: [lines, width], .. } = &*self.shared;
-        let step = |work: &Work| {
-            let step = work.next().and_then(|pass| pass.step);
-            step.ok_or_else(|| Error::invalid("a stage of denoising was asked for no step"))
-        };
-        let steps = batch.iter().map(step).collect::<Result<Vec<_>>>()?;
-        let guided: Vec<usize> = (0..batch.len()).filter(|i| steps[*i].guidance != 1.0).collect();
-        let order: Vec<usize> = (0..batch.len()).chain(guided).collect();
-        let rows = padded(&self.sizes, order.len());
-        let Some(first) = batch.first() else { return Err(Error::invalid("a batch of nothing")) };
-        // Items that share a batch have the same shapes.
-        let (frames, _) = frames(first)?;
-        let frame = frames * self.shared.plane();
-        let (latent, condition, heard) = (CHANNELS * frame, CONDITIONS * frame, frames * lines * width);
-        let sample = Buffer::room(memory, rows * SAMPLE * frame)?;
-        let audio = Buffer::room(memory, rows * heard)?;
-        let prediction = Buffer::room(memory, rows * latent)?;
-        for (row, i) in order.iter().enumerate() {
-            let at = row * SAMPLE * frame;
-            for (name, to, length) in [(LATENT, at, latent), (CONDITION, at + latent, condition)] {
-                let from = batch[*i].there(name)?;
-                sample.copy(to, &from.buffer, from.at, (1, length), [length; 2])?;
-            }
-        }
-        for (row, work) in batch.iter().enumerate() {
-            let from = work.there(SOUND)?;
-            audio.copy(row * heard, &from.buffer, from.at, (1, heard), [heard; 2])?;
-        }
-        audio.clear(batch.len() * heard, (rows - batch.len()) * heard)?;
-        sample.clear(order.len() * SAMPLE * frame, (rows - order.len()) * SAMPLE * frame)?;
-        let mut timesteps: Vec<f32> = order.iter().map(|i| steps[*i].timestep).collect();
-        timesteps.resize(rows, 0.0);
-        let timesteps = Buffer::of(memory, &timesteps)?;
-        let shapes = (
-            [rows, SAMPLE, frames, *small, *small],
-            [rows, frames, *lines, *width],
-            [rows],
-            [rows, CHANNELS, frames, *small, *small],
-        );
-        let inputs = [
-            Bound { name: "sample", shape: &shapes.0, buffer: &sample, at: 0 },
-            Bound { name: "audio", shape: &shapes.1, buffer: &audio, at: 0 },
-            Bound { name: TIMESTEP, shape: &shapes.2, buffer: &timesteps, at: 0 },
-        ];
-        let output = Bound { name: "noise", shape: &shapes.3, buffer: &prediction, at: 0 };
-        self.model.run_bound(&inputs, &[output])?;
-        numbers(&self.shared, &self.model, "noise", &prediction, rows * latent)?;
-        Ok(Said { steps, prediction })
+        self.sizes.first().map_or(Ok(()), |rows| self.try_out(*rows))
     }
 
-    fn advance(&self, batch: &mut [Work], said: &Said) -> Result<()> {
-        let mut without = batch.len();
-        for (i, work) in batch.iter_mut().enumerate() {
-            let (frames, kept) = frames(work)?;
-            let clip = self.shared.clip(frames, kept);
-            let count = CHANNELS * frames * self.shared.plane();
-            let (latent, trail) = (work.there(LATENT)?.clone(), work.there(TRAIL)?.clone());
-            let (estimate, known) = (work.there(ESTIMATE)?.clone(), work.there(KNOWN).ok().cloned());
-            // The trail has a row before each step and one after the last.
-            let row = trail.shape.first().and_then(|rows| rows.checked_sub(work.remaining_steps()));
-            let row = row.ok_or_else(|| Error::invalid("a clip with more steps than its trail has rows"))?;
-            let one = CHANNELS * kept * self.shared.plane();
-            let copies = [(&*trail.buffer, trail.at + row * count)];
-            let painted = Painted {
-                clip,
-                latent: latent.part(),
-                known: known.as_ref().map(|known| (&*known.buffer, known.at + row * one)),
-                copies: &copies,
-            };
-            let step = &said.steps[i];
-            let guided = (step.guidance != 1.0).then(|| {
-                without += 1;
-                (&said.prediction, (without - 1) * count)
-            });
-            let own = (&said.prediction, i * count);
-            advance(&self.shared.memory, &painted, step, (own, guided), estimate.part(), &mut work.noise)?;
+    fn try_out(&self, rows: usize) -> Result<()> {
+        let Shared { side, small, .. } = *self.shared;
+        for from in (0..rows).step_by(self.piece) {
+            let rows = self.piece.min(rows - from);
+            let said = [rows, CHANNELS, small, small];
+            let outputs: [(&str, &[usize]); 2] = [(MEAN, &said), (LOG_VARIANCE, &said)];
+            run_there(&self.shared, &self.model, &as_they_are(side), rows, &outputs)?;
         }
         Ok(())
-    }
-}
-
-impl Stage for Denoise {
-    fn kind(&self) -> StageKind {
-        StageKind::Step
-    }
-
-    fn inputs(&self) -> &[&'static str] {
-        &[LATENT, CONDITION, SOUND]
-    }
-
-    fn sizes(&self) -> &[usize] {
-        &self.sizes
-    }
-
-    fn run(&self, batch: &mut [Work]) -> Result<()> {
-        let said = self.ask(batch).map_err(|error| trimmed(&*self.shared.memory, error))?;
-        self.advance(batch, &said)
-    }
-
-    fn warm_up(&self) -> Result<()> {
-        let open = opened(self.shared.side, self.model.device()).into_iter().chain([("frames", self.frames)]);
-        warm_up(&self.model, &open.collect::<Vec<_>>(), None)
     }
 }
 
@@ -272,7 +196,9 @@ struct Decode {
     model: Arc<Model>,
     /// From latents to what the decoder takes.
     scale: f32,
+    /// Clips of a batch, and pictures that one of them becomes as a rule.
     sizes: Vec<usize>,
+    pictures: usize,
     piece: usize,
 }
 
@@ -319,6 +245,17 @@ impl Stage for Decode {
     }
 
     fn warm_up(&self) -> Result<()> {
-        warm_up(&self.model, &opened(self.shared.side, self.model.device()), None)
+        self.sizes.first().map_or(Ok(()), |rows| self.try_out(*rows))
+    }
+
+    fn try_out(&self, rows: usize) -> Result<()> {
+        let Shared { side, .. } = *self.shared;
+        let count = rows * self.pictures;
+        for from in (0..count).step_by(self.piece) {
+            let rows = self.piece.min(count - from);
+            let said = [rows, 3, side, side];
+            run_there(&self.shared, &self.model, &as_they_are(side), rows, &[("pixels", &said)])?;
+        }
+        Ok(())
     }
 }
