@@ -181,8 +181,15 @@ function showMachine() {
   $("memory").textContent = `${Math.round(server.memory_bytes / 1e6)} MB`;
   const left = capacity.sessions_left;
   $("room").textContent = capacity.full ? "no more" : `${left} session${left === 1 ? "" : "s"}`;
-  $("room").title = capacity.full ?? "of 720p at 25 frames a second, as measured on this machine";
+  $("room").title = capacity.full
+    ?? `of 720p at 25 frames a second, as measured on this machine: ${capacity.resources.map(ofResource).join(", ")}`;
   $("version").textContent = `Lipstream ${server.version}`;
+}
+
+function ofResource({ kind, device, used, room }) {
+  const percent = `${Math.round((100 * used) / room)} %`;
+  if (kind === "cores") return `${used.toFixed(2)} of ${room.toFixed(2)} cores taken`;
+  return `${percent} of the ${kind === "gpu-time" ? "time" : "memory"} of ${device} taken`;
 }
 
 function showSession(session) {

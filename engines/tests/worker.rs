@@ -378,6 +378,45 @@ fn a_batch_that_memory_does_not_hold_is_halved_once() {
 }
 
 #[test]
+fn where_memory_ended_batches_stay_smaller_until_no_stream_is_open() {
+    let rig = Rig::new(4, Duration::ZERO, 8);
+    let streams: Vec<Stream> = (0..4).map(|_| rig.worker.stream()).collect();
+    let other = rig.worker.stream();
+    // A batch of four, of which two find memory; and then four items again.
+    let batches = |orders: &[Option<usize>]| {
+        let busy = rig.occupy(&other);
+        let tickets: Vec<_> = streams.iter().map(|s| s.submit(work(1.0, &[0])).unwrap()).collect();
+        rig.gate.send(Order::Run).unwrap();
+        orders.iter().for_each(|most| rig.gate.send(most.map_or(Order::Run, Order::Room)).unwrap());
+        busy.wait(None).unwrap();
+        tickets.into_iter().for_each(|ticket| drop(ticket.wait(None)));
+    };
+    batches(&[Some(2), Some(2), Some(2)]);
+    let stats = rig.worker.stats();
+    assert_eq!((stats.stages[0].most, stats.stages[1].most, stats.exhausted), (Some(2), None, 0));
+    batches(&[None, None]);
+    assert_eq!(rig.values().iter().map(Vec::len).collect::<Vec<_>>(), [1, 4, 2, 2, 1, 2, 2]);
+    // Those that find none even alone are counted: two of a batch, and two that are no longer tried together.
+    batches(&[Some(0); 5]);
+    let stats = rig.worker.stats();
+    assert_eq!((stats.stages[0].most, stats.exhausted), (Some(1), 4));
+    drop((streams, other));
+    assert_eq!(rig.worker.stats().stages[0].most, None);
+}
+
+#[test]
+fn a_batch_that_waits_for_more_goes_when_waiting_ends() {
+    let rig = Rig::new(4, Duration::from_secs(3600), 8);
+    let (stream, _other) = (rig.worker.stream(), rig.worker.stream());
+    let ticket = stream.submit(work(1.0, &[0])).unwrap();
+    assert_eq!(rig.worker.stats().batch_timeout, Duration::from_secs(3600));
+    rig.worker.set_batch_timeout(Duration::ZERO);
+    rig.open(1);
+    assert_eq!(value(ticket.wait(Some(Duration::from_secs(20))).unwrap()), 2.0);
+    assert_eq!((rig.worker.stats().batch_timeout, rig.worker.stats().stages[0].rows), (Duration::ZERO, 1));
+}
+
+#[test]
 fn work_with_nothing_to_pass_is_finished() {
     let rig = Rig::new(1, Duration::ZERO, 1);
     assert_eq!(value(rig.worker.stream().submit(work(4.0, &[])).unwrap().wait(None).unwrap()), 4.0);

@@ -12,7 +12,7 @@ use super::gpu;
 use crate::{
     process::Usage,
     rtmp,
-    session::{Manager, Phase, Status},
+    session::{Manager, Phase, Resource, Status},
     untouched, webrtc,
 };
 
@@ -80,6 +80,7 @@ pub fn families(manager: &Manager) -> Vec<MetricFamily> {
     }
     families.push(stages(&statuses));
     families.extend(engine_stages());
+    families.extend(engines());
     families.extend(pushes(&statuses));
     families.extend(machine(manager));
     families.extend(gpu::families());
@@ -123,6 +124,43 @@ fn engine_stages() -> [MetricFamily; 2] {
         family("lipstream_engine_stage_items_total", "Frames, or steps of frames, in those evaluations", |count| {
             count.1
         }),
+    ]
+}
+
+/// Queues and memory of the engines that are loaded.
+fn engines() -> [MetricFamily; 4] {
+    let (mut queued, mut waits, mut exhausted, mut most) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut of_name = BTreeMap::<String, (u64, f64, u64, BTreeMap<&str, usize>)>::new();
+    for worker in Worker::all() {
+        let stats = worker.stats();
+        let of = of_name.entry(worker.engine().spec().name.clone()).or_default();
+        of.0 += stats.queued as u64;
+        of.1 = of.1.max(stats.batch_timeout.as_secs_f64());
+        of.2 += stats.exhausted;
+        for (name, fits) in stats.stages.iter().filter_map(|stage| Some((stage.kind.name(), stage.most?))) {
+            of.3.entry(name).and_modify(|known| *known = fits.min(*known)).or_insert(fits);
+        }
+    }
+    for (engine, (waiting, wait, failed, fits)) in &of_name {
+        let labels = [("engine", engine.as_str())];
+        queued.push(metric(MetricType::GAUGE, &labels, *waiting as f64));
+        waits.push(metric(MetricType::GAUGE, &labels, *wait));
+        exhausted.push(metric(MetricType::COUNTER, &labels, *failed as f64));
+        for (stage, fits) in fits {
+            most.push(metric(MetricType::GAUGE, &[("engine", engine.as_str()), ("stage", stage)], *fits as f64));
+        }
+    }
+    let gauge = |name, help, metrics| family(name, help, MetricType::GAUGE, metrics);
+    [
+        gauge("lipstream_engine_queued_items", "Frames or clips that wait for a stage", queued),
+        gauge("lipstream_engine_batch_timeout_seconds", "How long a batch waits for those of other sessions", waits),
+        family(
+            "lipstream_engine_out_of_memory_total",
+            "Frames or clips for which there was no memory",
+            MetricType::COUNTER,
+            exhausted,
+        ),
+        gauge("lipstream_engine_stage_batch_limit_items", "Most of a batch since memory ended at more", most),
     ]
 }
 
@@ -217,7 +255,15 @@ fn single(name: &str, help: &str, kind: MetricType, value: f64) -> MetricFamily 
 fn machine(manager: &Manager) -> Vec<MetricFamily> {
     let capacity = manager.capacity();
     let one = |name, help, value| single(name, help, MetricType::GAUGE, value);
+    let each = |name, help, read: fn(&Resource) -> f64| {
+        let of =
+            |r: &Resource| metric(MetricType::GAUGE, &[("device", &r.device), ("resource", r.kind.name())], read(r));
+        family(name, help, MetricType::GAUGE, capacity.resources.iter().map(of).collect())
+    };
     vec![
+        each("lipstream_capacity_resource_used", "What the sessions that run take of it by their prices", |r| r.used),
+        each("lipstream_capacity_resource_room", "What sessions may use of it", |r| r.room),
+        each("lipstream_capacity_resource_per_session", "What one more session would add", |r| r.per_session),
         one("lipstream_sessions", "Sessions, running or not", capacity.sessions as f64),
         one("lipstream_capacity_cores", "Cores that sessions may use", capacity.cores),
         one("lipstream_capacity_cores_used", "Cores that sessions use", capacity.cores_used),

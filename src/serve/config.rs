@@ -102,9 +102,12 @@ section! {
         speech_kept_seconds: u32 = 30, within(1..=86_400);
         /// Most sessions, running or not.
         max_sessions: u32 = 64, within(1..=10_000);
-        /// Part of the machine's cores that sessions may use; what would need more is refused. Above 1 more are let in than
-        /// the machine holds by the prices of sessions that all speak.
+        /// Part of the machine's cores, and of a card's time, that sessions may use; what would need more is refused. Above 1
+        /// more are let in than the machine holds by the prices of sessions that all speak.
         load: f64 = 0.85, within(0.05..=1000.0);
+        /// Milliseconds for which a batch of an engine on a card waits at most for those of other sessions: none while half of
+        /// the card's time is free, all of them when none is. Latency is declared for so long; 0 never waits.
+        batch_timeout_ms: u32 = 5, within(0..=1000);
         /// Refuse sessions for the load of other programs too; false warns of it in the log.
         count_others: bool = false, any;
         /// Seconds from one check of a session's sync of mouth and voice to the next; 0 checks none. Above 2 not every frame is judged.
@@ -419,6 +422,7 @@ impl Config {
             max_sessions: sessions.max_sessions as usize,
             load: sessions.load,
             count_others: sessions.count_others,
+            batch_timeout: Duration::from_millis(sessions.batch_timeout_ms.into()),
             sync_check: Duration::from_secs(sessions.sync_check_seconds.into()),
             sync_correct: Duration::from_secs(sessions.sync_correct_seconds.into()),
             on_publish: self.on_publish(),

@@ -39,10 +39,13 @@ pub struct Settings {
     pub speech_kept: Duration,
     /// Most sessions, running or not.
     pub max_sessions: usize,
-    /// Part of the machine's cores that sessions may use; above 1 more are let in than have room by their prices.
+    /// Part of the machine's cores, and of a card's time, that sessions may use; above 1 more are let in than have room by
+    /// their prices.
     pub load: f64,
     /// Whether sessions are refused for the load of other programs.
     pub count_others: bool,
+    /// How long a batch of an engine on a card waits at most for those of other sessions.
+    pub batch_timeout: Duration,
     /// Time from one check of a session's sync to the next; zero: none.
     pub sync_check: Duration,
     /// How long a session's mouth must be off by the same before its features are shifted; zero: for ever.
@@ -82,6 +85,7 @@ impl Default for Settings {
             max_sessions: 64,
             load: 0.85,
             count_others: false,
+            batch_timeout: Duration::from_millis(5),
             sync_check: Duration::from_secs(1),
             sync_correct: Duration::from_secs(60),
             private_addresses: false,
@@ -111,7 +115,12 @@ pub struct Manager {
 impl Manager {
     pub fn new(settings: Settings, avatars: Arc<avatar::Store>) -> Arc<Self> {
         let manager = Arc::new(Self {
-            meter: capacity::CapacityMeter::new(settings.load, settings.count_others, settings.sync_check),
+            meter: capacity::CapacityMeter::new(
+                settings.load,
+                settings.count_others,
+                settings.sync_check,
+                settings.batch_timeout,
+            ),
             reach: Reach::default(),
             settings,
             avatars,
@@ -144,6 +153,11 @@ impl Manager {
     pub(super) fn device(&self, demand: &Demand) -> Result<String, Refusal> {
         self.check_reach(demand)?;
         Ok(self.meter.calibrate(&self.avatars, &demand.engine, &self.settings.device))
+    }
+
+    /// How long batches of an engine wait at most for those of other sessions; `own` is what a graph says, which stays.
+    pub(super) fn longest_wait(&self, engine: &str, own: Duration) -> Duration {
+        self.meter.longest_wait(engine, own)
     }
 
     /// Refuses an engine that the device cannot hold at all, with the figures.

@@ -21,7 +21,7 @@ pub use self::{
     manager::{Manager, OnPublish, Settings},
     session::Session,
     spec::{SessionSpec, Video, Voice},
-    status::{Capacity, Phase, Status},
+    status::{Capacity, Phase, Resource, ResourceKind, Status},
 };
 
 /// Why a request to a session or the manager was refused.

@@ -363,8 +363,13 @@ impl Session {
         let graph = RunningGraph::start(launch, &self.outlet, |lipsync| {
             lipsync.set_property("sync-check", settings.sync_check.as_millis() as u32);
             lipsync.set_property("sync-correct", settings.sync_correct.as_secs() as u32);
-            // A bank belongs to the engine that it was gathered for.
             let engine: String = lipsync.property("engine");
+            if let Some(manager) = self.manager.upgrade() {
+                let own = Duration::from_millis(lipsync.property::<u32>("batch-timeout").into());
+                let most = manager.longest_wait(&engine, own);
+                lipsync.set_property("batch-timeout", most.as_millis() as u32);
+            }
+            // A bank belongs to the engine that it was gathered for.
             let bank = self.avatar.as_ref().and_then(|avatar| avatar.bank_for(&engine));
             if let Some(bank) = bank.and_then(|path| path.to_str()) {
                 lipsync.set_property("reference-bank", bank);

@@ -176,8 +176,48 @@ pub struct Capacity {
     pub cores_per_session: f64,
     /// 720p25 sessions that still fit.
     pub sessions_left: usize,
+    pub scarcest: ResourceKind,
+    /// All that one more 720p25 session would share.
+    pub resources: Vec<Resource>,
     /// Why the next one would be refused.
     pub full: Option<String>,
+}
+
+/// What sessions share; the scarcest of them ends first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResourceKind {
+    /// CPU seconds a second.
+    #[default]
+    Cores,
+    /// Seconds of a card's time a second.
+    GpuTime,
+    /// Bytes of a card's memory.
+    GpuMemory,
+}
+
+impl ResourceKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cores => "cores",
+            Self::GpuTime => "gpu-time",
+            Self::GpuMemory => "gpu-memory",
+        }
+    }
+}
+
+/// Something that sessions share: CPU seconds a second, seconds of a card's time a second, or bytes of its memory.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Resource {
+    pub kind: ResourceKind,
+    /// `cpu` or `cuda:0`.
+    pub device: String,
+    /// By the prices of the sessions that run; of memory what all programs have taken.
+    pub used: f64,
+    /// What sessions may use.
+    pub room: f64,
+    /// What one more 720p25 session would add.
+    pub per_session: f64,
 }
 
 /// Takes what the bin `lipsync` says about itself.

@@ -13,7 +13,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, LazyLock, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -120,6 +120,10 @@ pub struct WorkerStats {
     pub streams: usize,
     /// Items that wait now.
     pub queued: usize,
+    /// How long a batch waits for more of them.
+    pub batch_timeout: Duration,
+    /// Items that failed because there was no memory for them, even in a batch that was halved.
+    pub exhausted: u64,
     pub stages: Vec<StageStats>,
 }
 
@@ -130,6 +134,10 @@ pub struct StageStats {
     /// Evaluations, and items in them.
     pub batches: u64,
     pub items: u64,
+    /// Rows of all items.
+    pub rows: u64,
+    /// Most items of a batch since memory ended at more of them; until no stream is open any more.
+    pub most: Option<usize>,
     /// Of an evaluation.
     pub time: Percentiles,
 }
@@ -169,10 +177,20 @@ struct Queue {
     streams: HashMap<u64, StreamState>,
     next_stream: u64,
     closed: bool,
-    /// Batches and items of each stage.
-    counts: Vec<(u64, u64)>,
+    /// Of each stage.
+    counts: Vec<Counts>,
+    exhausted: u64,
     /// Batches that run now.
     running: usize,
+}
+
+/// What a stage has done, as [`StageStats`].
+#[derive(Clone, Default)]
+struct Counts {
+    batches: u64,
+    items: u64,
+    rows: u64,
+    most: Option<usize>,
 }
 
 /// Items that go through a stage together, and what their streams' flush counts were.
@@ -182,12 +200,20 @@ struct Batch {
     epochs: Vec<u64>,
 }
 
+/// What a batch learnt of memory: the most items that are tried together from now on, and how many had no room at all.
+#[derive(Default)]
+struct MemoryEnded {
+    most: Option<usize>,
+    items: u64,
+}
+
 struct Shared {
     engine: Arc<dyn Engine>,
     /// Most batches at a time.
     lanes: usize,
     batch_size: usize,
-    batch_timeout: Duration,
+    /// In nanoseconds.
+    batch_timeout: AtomicU64,
     capacity: usize,
     queue: Mutex<Queue>,
     /// What the worker's own threads sleep on,
@@ -252,9 +278,9 @@ impl Worker {
         let shared = Arc::new(Shared {
             lanes,
             batch_size: if batch_size == 0 { usize::MAX } else { batch_size },
-            batch_timeout,
+            batch_timeout: AtomicU64::new(nanoseconds(batch_timeout)),
             capacity: queue.max(1),
-            queue: Mutex::new(Queue { counts: vec![(0, 0); stages], ..Queue::default() }),
+            queue: Mutex::new(Queue { counts: vec![Counts::default(); stages], ..Queue::default() }),
             changed: Condvar::new(),
             helped: Condvar::new(),
             times: (0..stages).map(|_| stats::Timer::default()).collect(),
@@ -288,17 +314,29 @@ impl Worker {
         Stream { worker: self.clone(), id, at_once: AtomicBool::new(false) }
     }
 
+    /// Lets a batch wait so long for more items from now on.
+    pub fn set_batch_timeout(&self, timeout: Duration) {
+        self.shared.batch_timeout.store(nanoseconds(timeout), Relaxed);
+        // A batch may be due at once.
+        self.shared.changed.notify_all();
+        self.shared.helped.notify_all();
+    }
+
     pub fn stats(&self) -> WorkerStats {
         let queue = self.shared.queue.lock();
         let stages = self.shared.engine.stages().iter().zip(&queue.counts).zip(&self.shared.times);
         WorkerStats {
             streams: queue.streams.len(),
             queued: queue.waiting.len(),
+            batch_timeout: self.shared.batch_timeout(),
+            exhausted: queue.exhausted,
             stages: stages
-                .map(|((stage, (batches, items)), time)| StageStats {
+                .map(|((stage, counts), time)| StageStats {
                     kind: stage.kind(),
-                    batches: *batches,
-                    items: *items,
+                    batches: counts.batches,
+                    items: counts.items,
+                    rows: counts.rows,
+                    most: counts.most,
                     time: time.percentiles(),
                 })
                 .collect(),
@@ -372,7 +410,7 @@ impl Stream {
         if !at_once {
             shared.changed.notify_all();
         }
-        if !shared.batch_timeout.is_zero() {
+        if !shared.batch_timeout().is_zero() {
             // A batch may be complete by it.
             shared.helped.notify_all();
         }
@@ -407,14 +445,28 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.flush();
         let shared = &self.worker.shared;
-        shared.queue.lock().streams.remove(&self.id);
+        let mut queue = shared.queue.lock();
+        queue.streams.remove(&self.id);
+        if queue.streams.is_empty() {
+            // Other programs may have given memory back before the next one comes.
+            queue.counts.iter_mut().for_each(|counts| counts.most = None);
+        }
+        drop(queue);
         // Fewer streams may complete a batch.
         shared.changed.notify_all();
         shared.helped.notify_all();
     }
 }
 
+fn nanoseconds(time: Duration) -> u64 {
+    time.as_nanos().try_into().unwrap_or(u64::MAX)
+}
+
 impl Shared {
+    fn batch_timeout(&self) -> Duration {
+        Duration::from_nanos(self.batch_timeout.load(Relaxed))
+    }
+
     /// Whether work asks for stages that there are and brings what the first of them reads.
     fn check(&self, work: &Work) -> Result<(), SubmitError> {
         let refuse = |cause: String| Err(SubmitError::DoesNotFit { engine: self.engine.spec().name.clone(), cause });
@@ -483,14 +535,20 @@ impl Shared {
             .into_iter()
             .map(|item| (item.work, (item.stream, item.place, item.at_once, item.wanted, item.reply)))
             .unzip();
-        let failures = self.times[stage].time(|| self.failures(stage, &mut works, false));
+        let network = &self.engine.stages()[stage];
+        let rows: usize = works.iter().map(|work| work.rows_of(network.inputs())).sum();
+        let mut ended = MemoryEnded::default();
+        let failures = self.times[stage].time(|| self.failures(stage, &mut works, false, &mut ended));
         for cause in failures.iter().flatten() {
             tracing::error!(%cause, stage = self.engine.stages()[stage].kind().name(), "a stage failed");
         }
         let mut queue = self.queue.lock();
         queue.running -= 1;
-        queue.counts[stage].0 += 1;
-        queue.counts[stage].1 += items.len() as u64;
+        queue.exhausted += ended.items;
+        let counts = &mut queue.counts[stage];
+        (counts.batches, counts.items, counts.rows) =
+            (counts.batches + 1, counts.items + items.len() as u64, counts.rows + rows as u64);
+        counts.most = counts.most.into_iter().chain(ended.most).min();
         let mut unfinished = Vec::new();
         let all = works.into_iter().zip(items).zip(epochs).zip(failures);
         for (((mut work, (stream, place, at_once, wanted, reply)), epoch), failed) in all {
@@ -518,17 +576,25 @@ impl Shared {
 
     /// Lets items pass a stage; why each of them did not. Where one may be to blame, each goes alone; a batch that was too large is
     /// halved, once.
-    fn failures(&self, stage: usize, works: &mut [Work], halved: bool) -> Vec<Option<String>> {
+    fn failures(&self, stage: usize, works: &mut [Work], halved: bool, ended: &mut MemoryEnded) -> Vec<Option<String>> {
         let (part, halved) = match self.evaluate(stage, works) {
             Ok(()) => return vec![None; works.len()],
             Err(Error::NotFinite { .. }) if works.len() > 1 => (1, halved),
             Err(error @ Error::OutOfMemory { .. }) if works.len() > 1 && !halved => {
                 tracing::warn!(%error, items = works.len(), "a batch is halved");
-                (works.len().div_ceil(2), true)
+                let half = works.len().div_ceil(2);
+                ended.most = Some(half);
+                (half, true)
             }
-            Err(error) => return vec![Some(error.to_string()); works.len()],
+            Err(error) => {
+                if matches!(error, Error::OutOfMemory { .. }) {
+                    ended.items += works.len() as u64;
+                    ended.most = Some(works.len().div_ceil(2));
+                }
+                return vec![Some(error.to_string()); works.len()];
+            }
         };
-        works.chunks_mut(part).flat_map(|works| self.failures(stage, works, halved)).collect()
+        works.chunks_mut(part).flat_map(|works| self.failures(stage, works, halved, ended)).collect()
     }
 
     fn evaluate(&self, stage: usize, works: &mut [Work]) -> Result<()> {
@@ -545,7 +611,7 @@ impl Shared {
         }
         let (stage, chosen, most) = self.choose(queue).ok_or(None)?;
         let oldest = chosen.iter().map(|i| queue.waiting[*i].since).min();
-        let due = oldest.map(|since| since + self.batch_timeout).filter(|due| Instant::now() < *due);
+        let due = oldest.map(|since| since + self.batch_timeout()).filter(|due| Instant::now() < *due);
         if due.is_some() && chosen.len() < most.min(queue.streams.len()) {
             return Err(due);
         }
@@ -587,8 +653,9 @@ impl Shared {
         let rows = |item: &Item| item.work.rows_of(network.inputs());
         let mut chosen = vec![first];
         let mut total = rows(&queue.waiting[first]);
+        let at_most = queue.counts[stage].most.unwrap_or(usize::MAX);
         for (i, item) in queue.waiting.iter().enumerate().skip(first + 1) {
-            if total + rows(item) > most {
+            if total + rows(item) > most || chosen.len() >= at_most {
                 break;
             }
             if item.stage() == Some(stage) && free(item) && alike(item) {
@@ -596,7 +663,7 @@ impl Shared {
                 chosen.push(i);
             }
         }
-        Some((stage, chosen, most))
+        Some((stage, chosen, most.min(at_most)))
     }
 }
 

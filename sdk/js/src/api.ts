@@ -84,6 +84,9 @@ export interface Capacity {
   cores_used: number;
   /** Why the next one would be refused. */
   full?: string | null;
+  /** All that one more 720p25 session would share. */
+  resources: Resource[];
+  scarcest: ResourceKind;
   sessions: number;
   /** 720p25 sessions that still fit. */
   sessions_left: number;
@@ -330,6 +333,22 @@ export interface Render {
 
 /** Where a job is in its life. */
 export type RenderState = "queued" | "running" | "done" | "failed" | "cancelled";
+
+/** Something that sessions share: CPU seconds a second, seconds of a card's time a second, or bytes of its memory. */
+export interface Resource {
+  /** `cpu` or `cuda:0`. */
+  device: string;
+  kind: ResourceKind;
+  /** What one more 720p25 session would add. */
+  per_session: number;
+  /** What sessions may use. */
+  room: number;
+  /** By the prices of the sessions that run; of memory what all programs have taken. */
+  used: number;
+}
+
+/** What sessions share; the scarcest of them ends first. */
+export type ResourceKind = "cores" | "gpu-time" | "gpu-memory";
 
 /** The server itself. */
 export interface Server {
