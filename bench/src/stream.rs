@@ -186,7 +186,7 @@ fn face(frame: usize) -> Face {
     points[landmarks::BROW_RIGHT] = nose + Point::new(-82.0, -80.0);
     points[landmarks::BROW_LEFT] = nose + Point::new(82.0, -78.0);
     let rect = Rect::around(&points).unwrap_or_default();
-    Face { track_id: 1, rect, points: points.into(), confidence: 0.99, yaw: 0.0, occluded: false }
+    Face { track_id: 1, rect, points: points.into(), confidence: 0.99, yaw: 0.0, occluded: false, front: None }
 }
 
 /// Milliseconds of each part.

@@ -7,7 +7,7 @@
 //! 3. [`bank`] keeps a person's own frames that span the mouth's shapes.
 //! 4. [`engine`] makes the mouth, in batches shared by all streams: `compact` turns noise into the latent of a mouth in a
 //!    few steps of a [`schedule`], and renders it as an [`engine::Patch`].
-//! 5. [`image::paste`] blends the patch into the frame, and [`enhance`] may finish the face.
+//! 5. [`image::paste`] blends the patch into the frame, behind what [`occlusion`] has found before the face, and [`enhance`] may finish the face.
 //!
 //! [`manifest`] says what a model is, [`runtime`] runs it, [`quality`] measures what came out.
 
@@ -24,6 +24,7 @@ pub mod image;
 pub mod import;
 pub mod kernels;
 pub mod manifest;
+pub mod occlusion;
 pub mod quality;
 pub mod runtime;
 pub mod schedule;

@@ -49,6 +49,7 @@ fn face(open: f32, wide: f32) -> Face {
         confidence: 0.99,
         yaw: 0.0,
         occluded: false,
+        front: None,
     }
 }
 

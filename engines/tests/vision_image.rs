@@ -6,7 +6,7 @@ use common::{BT709, Picture};
 use lipstream_engines::{
     engine::Patch,
     geometry::{Point, Similarity},
-    image::{ColorSpace, Crop, Format, Matrix, Range, paste},
+    image::{ColorSpace, Crop, Format, Matrix, Range, paste, paste_behind},
 };
 
 const FORMATS: [Format; 5] = [Format::I420, Format::Nv12, Format::Rgb, Format::Rgba, Format::Bgra];
@@ -275,4 +275,44 @@ fn what_cannot_be_is_refused() {
     bad.to_frame = Similarity::IDENTITY;
     bad.mask = vec![255; 63].into();
     assert!(paste(&mut picture.frame(), &bad).unwrap_err().to_string().contains("63"));
+}
+
+#[test]
+fn what_is_before_a_patch_stays_and_says_nothing_of_its_colours() {
+    for format in FORMATS {
+        // Bright is what is before the left half of it; right of it the patch is 8 codes too bright.
+        let skin = |x: f32, y: f32| 110.0 + (x * 0.21).sin() * 18.0 + (y * 0.17).cos() * 14.0;
+        let frame = |cover: bool| {
+            Picture::new(format, (200, 200), |x, y| [if cover && x < 100.0 { 240.0 } else { skin(x, y) }; 3])
+        };
+        let side = 160;
+        let to_crop = square(Point::new(100.0, 100.0), 160.0, 0.0);
+        let taken = Crop::take_sharp(&frame(false).view(), side, &to_crop).unwrap();
+        let brighter = taken.data.iter().enumerate().map(|(i, v)| {
+            let luma = !taken.space.eq(&ColorSpace::Rgb) && i % 3 > 0;
+            if luma { *v } else { v + 8 }
+        });
+        let made = patch(Crop { data: brighter.collect(), ..taken.clone() }, disc(side, 72.0, 30.0), &to_crop);
+        let seen: Vec<u8> = (0..side * side).map(|i| if i % side < side / 2 { 0 } else { 255 }).collect();
+
+        let (before, mut covered, mut open) = (frame(true), frame(true), frame(false));
+        paste_behind(&mut covered.frame(), &made, Some(&seen)).unwrap();
+        let mut same = open.clone();
+        paste(&mut open.frame(), &made).unwrap();
+        paste_behind(&mut same.frame(), &made, Some(&vec![255; side * side])).unwrap();
+        assert!(same.planes == open.planes, "{format:?}: all of it is seen");
+        let (mut kept, mut moved) = (0.0f32, 0.0f32);
+        for (x, y) in (40..160).flat_map(|y| (30..170).map(move |x| (x, y))) {
+            let apart = |a: &Picture, b: &Picture| (a.rgb(x, y)[1] - b.rgb(x, y)[1]).abs();
+            match x {
+                ..98 => kept = kept.max(apart(&covered, &before)),
+                103.. => moved = moved.max(apart(&covered, &open)),
+                _ => (),
+            }
+        }
+        assert_eq!(kept, 0.0, "{format:?}");
+        assert!(moved <= 2.5, "{format:?}: colours were fitted to what is before the face, {moved} codes");
+        let wrong = paste_behind(&mut covered.frame(), &made, Some(&[0; 3]));
+        assert!(wrong.is_ok_and(|report| report.pixels > 0), "what does not fit the patch is before nothing of it");
+    }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{frame, init, ms, stat, video_info};
+use common::{a_face, frame, frame_with, init, ms, stat, video_info};
 use gst_check::Harness;
 use gst_video::{VideoFormat, VideoInfo, prelude::*};
 use gstlipstream::meta::PatchMeta;
@@ -10,6 +10,7 @@ use lipstream_engines::{
     engine::Patch,
     geometry::Similarity,
     image::{ColorSpace, Crop, Matrix, Range},
+    occlusion::{self, Front},
 };
 
 const FORMATS: [VideoFormat; 5] =
@@ -138,4 +139,32 @@ fn a_patch_that_reaches_over_the_edge_is_cut() {
     let out = h.push_and_pull(buffer).unwrap();
     let touched = changed(&info, &frame(&info, ms(0)), &out);
     assert!(!touched.is_empty() && touched.iter().all(|(x, y)| *x < 44 && *y >= 206));
+}
+
+#[test]
+fn what_is_before_the_face_stays_in_every_format_and_elsewhere_the_patch_is_what_it_was() {
+    for format in FORMATS {
+        let info = video_info(format, 322, 242);
+        let mut h = harness(&info);
+        let mut pasted = |front: Option<Front>| {
+            // The patch lies in the middle of the face; what is before it covers its left half.
+            let face = lipstream_engines::tracker::Face { front, ..a_face(3, 60.0, 20.0, 160.0) };
+            let mut buffer = frame_with(&info, ms(40), &[a_face(2, 250.0, 20.0, 60.0), face]);
+            PatchMeta::add(buffer.get_mut().unwrap(), a_patch(&info, 100.0, 60.0), 322, 242);
+            h.push_and_pull(buffer).unwrap()
+        };
+        let side = occlusion::SIDE;
+        let left = |i: usize| if i % side < side / 2 { 255 } else { 0 };
+        let (open, covered) = (pasted(None), pasted(Front::new((0..side * side).map(left).collect())));
+        let original = frame(&info, ms(40));
+        let plain = {
+            let mut buffer = frame(&info, ms(40));
+            PatchMeta::add(buffer.get_mut().unwrap(), a_patch(&info, 100.0, 60.0), 322, 242);
+            harness(&info).push_and_pull(buffer).unwrap()
+        };
+        assert!(changed(&info, &plain, &open).is_empty(), "{format}: with nothing before it");
+        let touched = changed(&info, &original, &covered);
+        assert!(touched.len() > 1000 && touched.iter().all(|(x, _)| *x >= 138), "{format}: {} px", touched.len());
+        assert!(changed(&info, &original, &open).iter().any(|(x, _)| *x < 130), "{format}");
+    }
 }

@@ -6,8 +6,14 @@ use common::{decoded, error_of, frame, init, ms, person, stat, video_info};
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::{VideoFormat, VideoInfo, prelude::*};
-use gstlipstream::meta::face;
-use lipstream_engines::{geometry::landmarks, tracker::Face};
+use gstlipstream::meta::{PatchMeta, face};
+use lipstream_engines::{
+    engine::Patch,
+    geometry::{Alignment, Point, landmarks},
+    image::{ColorSpace, Crop},
+    manifest::Package,
+    tracker::Face,
+};
 
 const FORMATS: [VideoFormat; 5] =
     [VideoFormat::I420, VideoFormat::Nv12, VideoFormat::Rgba, VideoFormat::Bgra, VideoFormat::Rgb];
@@ -173,4 +179,166 @@ fn a_bad_model_is_named_in_the_error() {
     assert!(text.contains("/nowhere/yunet.onnx") && text.contains("model"), "{text}");
     let text = error_of(&make().property("precision", "fp7").build().unwrap());
     assert!(text.contains("fp7") && text.contains("fp32"), "{text}");
+}
+
+/// Pictures in which something is before a mouth.
+const SIDE: u32 = 480;
+
+/// A network of other ports.
+const LANDMARKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../engines/models/tracker/landmarks.onnx");
+
+/// A network to which whatever is blue is before the face: covered = sigmoid(30 (B - R) - 9).
+const BLUE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/blue.onnx");
+
+fn square() -> VideoInfo {
+    video_info(VideoFormat::Rgb, SIDE, SIDE)
+}
+
+fn alignment() -> Alignment {
+    Package::find("tracker").unwrap().manifest().geometry.alignment.clone()
+}
+
+/// Paints whatever `cover` gives a colour for over a frame, by place in pixels.
+fn painted(buffer: &gst::Buffer, cover: impl Fn(f32, f32) -> Option<[u8; 3]>) -> gst::Buffer {
+    let mut out = buffer.copy_deep().unwrap();
+    let info = square();
+    let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(out.make_mut(), &info).unwrap();
+    let stride = frame.plane_stride()[0] as usize;
+    let data = frame.plane_data_mut(0).unwrap();
+    for (y, row) in data.chunks_mut(stride).enumerate().take(SIDE as usize) {
+        for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate().take(SIDE as usize) {
+            if let Some(colour) = cover(x as f32 + 0.5, y as f32 + 0.5) {
+                *pixel = colour;
+            }
+        }
+    }
+    drop(frame);
+    out
+}
+
+fn pixel(buffer: &gst::BufferRef, x: usize, y: usize) -> [u8; 3] {
+    let info = square();
+    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).unwrap();
+    let at = y * frame.plane_stride()[0] as usize + x * 3;
+    std::array::from_fn(|c| frame.plane_data(0).unwrap()[at + c])
+}
+
+/// What an engine might make: the lower face in one colour, another with each frame.
+fn mouth(face: &Face, colour: u8) -> Patch {
+    let side = 64;
+    let inside = |i: usize| {
+        let (x, y) = ((i % side) as f32 + 0.5 - 32.0, (i / side) as f32 + 0.5 - 40.0);
+        if x.hypot(y) < 16.0 { 255 } else { 0 }
+    };
+    Patch {
+        pixels: Crop { side, space: ColorSpace::Rgb, data: vec![colour; side * side * 3] }.into(),
+        mask: (0..side * side).map(inside).collect(),
+        to_frame: alignment().fit(&face.points).unwrap().inverse().unwrap(),
+        opacity: 1.0,
+        hard: false,
+    }
+}
+
+/// A stick: a bar of one colour through a place, a tenth of the face's crop wide, from the lower edge of the picture up to it.
+fn stick(at: Point, half: f32) -> impl Fn(f32, f32) -> Option<[u8; 3]> {
+    move |x, y| ((x - at.x).abs() < half && y > at.y - 2.0 * half).then_some([20, 60, 200])
+}
+
+#[test]
+fn what_moves_over_a_mouth_keeps_its_pixels_and_the_mouth_behind_it_moves() {
+    let Some(path) = person() else { return };
+    let frames = decoded(&path, &square(), 24);
+    let mut track = harness(&square(), &[("occlusion-model", BLUE)]);
+    let mut blend = Harness::new("lipblend");
+    blend.set_src_caps(square().to_caps().unwrap());
+    let (mut kept, mut seen) = (Vec::new(), 0);
+    for (i, frame) in frames.iter().enumerate() {
+        let clean = face::faces(&track_of(&mut track, frame), SIDE, SIDE);
+        let Some(known) = clean.first() else { panic!("no face in frame {i}") };
+        let place = alignment().fit(&known.points).unwrap().inverse().unwrap();
+        // It comes in after a while and goes from one side of the mouth to the other.
+        let across = (i as f32 - 8.0) / 15.0;
+        let at = place.apply(Point::new(0.38 + 0.24 * across, 0.58));
+        let half = 0.07 * place.scale();
+        let shown = if i < 8 { frame.clone() } else { painted(frame, stick(at, half)) };
+        // The same frame again, at the time that follows: the tracker takes it for the next one.
+        let mut tracked = track_of(&mut track, &shown);
+        let faces = face::faces(&tracked, SIDE, SIDE);
+        let face = faces.first().unwrap_or_else(|| panic!("the face is lost in frame {i}"));
+        assert!(!face.occluded, "frame {i}: most of the mouth is seen");
+        let colour = if i % 2 == 0 { 90 } else { 200 };
+        PatchMeta::add(tracked.make_mut(), mouth(face, colour), SIDE, SIDE);
+        let out = blend.push_and_pull(tracked).unwrap();
+        if i < 8 {
+            assert!(face.front.is_none(), "frame {i}: nothing is before the face");
+            continue;
+        }
+        // Inside of the stick and of the patch, some pixels off the stick's edges.
+        let lips = place.apply(Point::new(0.5, 0.625));
+        let middle = (at.x, lips.y);
+        for dy in -8..8 {
+            let (x, y) = (middle.0 as usize, (middle.1 as i32 + dy) as usize);
+            let apart = pixel(&out, x, y).iter().zip(pixel(&shown, x, y)).map(|(a, b)| a.abs_diff(b)).max().unwrap();
+            kept.push((i, apart));
+        }
+        // Beside it, within the patch, the mouth is there.
+        let beside = if at.x < lips.x { at.x + 3.0 * half } else { at.x - 3.0 * half };
+        let (x, y) = (beside as usize, lips.y as usize);
+        seen += usize::from(pixel(&out, x, y)[1].abs_diff(pixel(&shown, x, y)[1]) > 8);
+    }
+    // One frame to see that something has come.
+    let late = kept.iter().filter(|(i, apart)| *i > 8 && *apart > 2).count();
+    assert_eq!(late, 0, "pixels of what is before the mouth changed: {kept:?}");
+    assert!(seen >= 14, "the mouth behind it was pasted in {seen} of 16 frames");
+    assert!(stat(&track.element().unwrap(), "covered") >= 15);
+}
+
+/// A frame with the tracker's metas.
+fn track_of(h: &mut Harness, frame: &gst::Buffer) -> gst::Buffer {
+    let mut frame = frame.clone();
+    let count = stat(&h.element().unwrap(), "frames-in");
+    frame.make_mut().set_pts(ms(40 * count));
+    h.push_and_pull(frame).unwrap()
+}
+
+#[test]
+fn a_mouth_behind_a_mask_is_occluded_until_it_is_seen_again_and_without_a_model_nobody_looks() {
+    let Some(path) = person() else { return };
+    let frames = decoded(&path, &square(), 30);
+    for model in [Some(BLUE), None] {
+        let properties = model.map(|file| ("occlusion-model", file));
+        let mut track = harness(&square(), properties.as_slice());
+        let (mut hidden, mut fronts) = (Vec::new(), 0);
+        for (i, frame) in frames.iter().enumerate() {
+            let tracked = track_of(&mut track, frame);
+            let known = face::faces(&tracked, SIDE, SIDE);
+            let place = alignment().fit(&known[0].points).unwrap();
+            let cloth = |x: f32, y: f32| {
+                let p = place.apply(Point::new(x, y));
+                let inside = p.y > 0.42 && (p.x - 0.5).abs() < 0.36 && p.y < 1.0;
+                inside.then(|| [60, 90, 240].map(|v| v - (p.y * 40.0) as u8))
+            };
+            let shown = if (8..20).contains(&i) { painted(frame, cloth) } else { frame.clone() };
+            let seen = face::faces(&track_of(&mut track, &shown), SIDE, SIDE);
+            fronts += usize::from(seen.iter().any(|face| face.front.is_some()));
+            hidden.push(seen.is_empty() || seen[0].occluded);
+        }
+        let element = track.element().unwrap();
+        if model.is_none() {
+            assert_eq!((fronts, stat(&element, "occlusion-count"), stat(&element, "covered")), (0, 0, 0));
+            continue;
+        }
+        assert!(hidden[10..20].iter().filter(|h| **h).count() >= 8, "{hidden:?}");
+        assert!(!hidden[..8].contains(&true) && !hidden[26..].contains(&true), "{hidden:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_mask_is_told_of_at_the_start() {
+    init();
+    for (file, says) in [("no-such.onnx", "no-such.onnx"), (LANDMARKS, "crop [batch, 3, 96, 96]")] {
+        let element = gst::ElementFactory::make("lipfacetrack").property("occlusion-model", file).build().unwrap();
+        let error = error_of(&element);
+        assert!(error.contains(says) && error.contains("occlusion-model"), "{error}");
+    }
 }

@@ -9,6 +9,7 @@ use lipstream_engines::{
     engine::Patch,
     geometry::{Point, Similarity},
     image::{ColorSpace, Crop},
+    occlusion::{self, Front},
 };
 
 fn a_patch(to_frame: Similarity) -> Patch {
@@ -36,9 +37,12 @@ fn a_face_reads_back_as_it_was_written() {
     let info = video_info(VideoFormat::I420, 320, 240);
     let mut given = a_face(7, 60.0, 40.0, 150.0);
     (given.yaw, given.occluded) = (-12.5, true);
+    let chance = (0..occlusion::SIDE * occlusion::SIDE).map(|i| i as u8).collect();
+    given.front = Front::new(chance);
     let buffer = frame_with(&info, ms(0), std::slice::from_ref(&given));
     let [found] = face::faces(&buffer, 320, 240).try_into().unwrap();
     assert_eq!((found.track_id, found.yaw, found.occluded, found.confidence), (7, -12.5, true, 0.95));
+    assert!(found.front.is_some() && found.front == given.front);
     assert!(given.points.iter().zip(found.points.iter()).all(|(a, b)| a.distance(*b) < 1e-3));
     assert!((found.rect.x - given.rect.x).abs() < 1e-3 && (found.rect.height - given.rect.height).abs() < 1e-3);
     let roi = buffer.meta::<gst_video::VideoRegionOfInterestMeta>().unwrap();

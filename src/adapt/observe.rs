@@ -216,7 +216,7 @@ mod tests {
 
     fn face(track_id: u64, x: f32) -> Face {
         let rect = Rect { x, y: 0.0, width: 100.0, height: 100.0 };
-        Face { track_id, rect, points: [].into(), confidence: 1.0, yaw: 0.0, occluded: false }
+        Face { track_id, rect, points: [].into(), confidence: 1.0, yaw: 0.0, occluded: false, front: None }
     }
 
     #[test]

@@ -336,7 +336,7 @@ pub fn shows_mouth(face: &Face) -> bool {
 fn refusal(face: &Face) -> Option<Refusal> {
     if face.yaw.abs() > MAX_YAW {
         Some(Refusal::TurnedAway)
-    } else if face.occluded {
+    } else if face.occluded || face.front.is_some() {
         Some(Refusal::Covered)
     } else {
         (face.confidence < MIN_CONFIDENCE).then_some(Refusal::Unclear)

@@ -23,7 +23,7 @@ fn face(x: f32, y: f32) -> Face {
     points[landmarks::EYE_RIGHT] = Point::new(x - 20.0, y - 15.0);
     points[landmarks::EYE_LEFT] = Point::new(x + 20.0, y - 15.0);
     let rect = Rect::around(&points).unwrap();
-    Face { track_id: 1, rect, points: points.into(), confidence: 1.0, yaw: 0.0, occluded: false }
+    Face { track_id: 1, rect, points: points.into(), confidence: 1.0, yaw: 0.0, occluded: false, front: None }
 }
 
 /// Bytes of a picture with texture everywhere, plane after plane, and its planes' strides.

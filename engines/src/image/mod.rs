@@ -30,7 +30,7 @@ pub(crate) use crop::{luma, resample, rgb_planar};
 pub use frame::{Format, FrameMut, FrameView, Plane, PlaneMut};
 pub(crate) use lanczos::lanczos;
 pub(crate) use outline::{Feather, Inside, covered};
-pub use paste::{PasteReport, paste};
+pub use paste::{PasteReport, paste, paste_behind};
 pub use patch::{DevicePixels, Patch, Pixels};
 pub use pixels::PixelBox;
 pub(crate) use pixels::take;

@@ -32,6 +32,17 @@ pub struct PasteReport {
 ///
 /// Errors: a mask that does not fit the pixels, a degenerate transform, a device that failed.
 pub fn paste(frame: &mut FrameMut, patch: &Patch) -> Result<PasteReport> {
+    paste_behind(frame, patch, None)
+}
+
+/// As [`paste`], behind what is before the face: `seen` says how much of each pixel of the patch is seen, 0..255, `[side * side]`.
+/// The rest stays the frame's own, and no colours are compared there.
+pub fn paste_behind(frame: &mut FrameMut, patch: &Patch, seen: Option<&[u8]>) -> Result<PasteReport> {
+    let seen = seen.filter(|seen| seen.len() == patch.mask.len());
+    if let Some(seen) = seen.filter(|_| patch.hard || matches!(patch.pixels, Pixels::There(_))) {
+        let mask = patch.mask.iter().zip(seen).map(|(mask, seen)| times(*mask, *seen)).collect();
+        return paste(frame, &Patch { mask, ..patch.clone() });
+    }
     let pixels = match &patch.pixels {
         Pixels::Here(crop) => &**crop,
         Pixels::There(pixels) => {
@@ -65,8 +76,13 @@ pub fn paste(frame: &mut FrameMut, patch: &Patch) -> Result<PasteReport> {
     // Chroma is averaged the most; its filter goes two averages beyond what the mask reaches.
     let reach = raster::reduction(2.0 * to_crop.scale()).saturating_mul(4);
     let own = (pixels.space != frame.space()).then(|| converted(pixels, frame.space(), bounds, reach));
-    let source = Source { crop: own.as_ref().unwrap_or(pixels), mask: &patch.mask, bounds, to_crop, opacity };
+    let source = Source { crop: own.as_ref().unwrap_or(pixels), mask: &patch.mask, seen, bounds, to_crop, opacity };
     Ok(source.into_frame(frame))
+}
+
+/// The product of two parts of 255.
+fn times(a: u8, b: u8) -> u8 {
+    ((u32::from(a) * u32::from(b) + 127) / 255) as u8
 }
 
 /// `s` followed by a scaling.
@@ -124,6 +140,8 @@ const ENOUGH: usize = 3000;
 struct Source<'a> {
     crop: &'a Crop,
     mask: &'a [u8],
+    /// How much of each pixel is seen, where something is before it.
+    seen: Option<&'a [u8]>,
     bounds: Bounds,
     /// From frame pixels to crop pixels.
     to_crop: Similarity,
@@ -195,6 +213,10 @@ impl Source<'_> {
                 }
                 o[N] = *m;
             }
+            if let Some(seen) = self.seen {
+                let seen = &seen[y * side + x.start..y * side + x.end];
+                out.as_chunks_mut::<C>().0.iter_mut().zip(seen).for_each(|(o, seen)| o[N] = times(o[N], *seen));
+            }
         };
         let raster = Raster::<C>::cut(cut, (side, side), read);
         let colour = self.fit(&target, &raster, (&cut, &walker), with_gain);
@@ -218,7 +240,7 @@ impl Source<'_> {
             for x in columns.clone().step_by(stride) {
                 let (u, v) = walk.at(x - columns.start);
                 let value = texture.sample(u, v);
-                if !RING.contains(&(value[N] >> 8)) {
+                if !RING.contains(&(value[N] >> 8)) || self.hidden(cut, (u, v)) {
                     continue;
                 }
                 let at = y * target.stride + x * B;
@@ -230,6 +252,17 @@ impl Source<'_> {
             }
         }
         Colour::fit(&samples, with_gain)
+    }
+
+    /// Whether something is before the pixel of the crop at a place of the cut.
+    fn hidden(&self, cut: &Cut, (u, v): (i32, i32)) -> bool {
+        let Some(seen) = self.seen else { return false };
+        let side = self.crop.side;
+        let pixel = |place: i32, origin: i64| {
+            let at = origin + i64::from(place >> raster::BITS) * cut.factor as i64 + cut.factor as i64 / 2;
+            at.clamp(0, side as i64 - 1) as usize
+        };
+        seen[pixel(v, cut.origin[1]) * side + pixel(u, cut.origin[0])] != 255
     }
 
     fn write<const N: usize, const C: usize, const B: usize>(

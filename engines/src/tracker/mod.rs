@@ -10,6 +10,7 @@
 //! 3. [`detector`]: every few frames, or when nothing is tracked, the whole frame is searched for new faces; rarely while
 //!    there is no place for one.
 //! 4. [`smooth`]: a one-euro filter over the points, in seconds and face sizes.
+//! 5. [`crate::occlusion`], where it is asked for: what is before the lower face.
 //!
 //! A face that comes back within seconds at the same place with the same look is the same track; after a cut never.
 
@@ -22,13 +23,18 @@ mod scene;
 mod smooth;
 mod track;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     Result,
     geometry::{Point, Rect, landmarks::LIPS},
     image::FrameView,
     manifest::Package,
+    occlusion::{self, Front},
     runtime::{Model, Options},
 };
 use decode::Detection;
@@ -36,7 +42,7 @@ use detector::{Detector, InputSize};
 use landmarks::{Network, Reading};
 pub use lips::{LipReader, LipWindow};
 use scene::Thumbnail;
-use track::{Track, rank};
+use track::{Track, Watched, rank};
 
 /// Pixels that the embedded detector looks at, 320 x 192 of a wide frame.
 const EMBEDDED_INPUT: InputSize = InputSize::Pixels(320 * 192);
@@ -98,8 +104,10 @@ pub struct Face {
     pub confidence: f32,
     /// Degrees, positive when the face turns to its own left.
     pub yaw: f32,
-    /// Something covers the mouth, as far as the look of the lower face tells.
+    /// Something covers the mouth, so that it cannot be shown.
     pub occluded: bool,
+    /// What is before the lower face, where the tracker looks for it and has found something.
+    pub front: Option<Front>,
 }
 
 #[derive(Clone, Debug)]
@@ -117,6 +125,8 @@ pub struct TrackerConfig {
     pub detector: Option<PathBuf>,
     /// Strength of the smoothing of all points but the lips: 0 none, 1 as a rule.
     pub smoothing: f32,
+    /// An ONNX file that says what is before a face, see [`occlusion::Network::open`]; `None`: nobody looks.
+    pub occlusion: Option<PathBuf>,
 }
 
 impl Default for TrackerConfig {
@@ -128,6 +138,7 @@ impl Default for TrackerConfig {
             min_confidence: 0.5,
             detector: None,
             smoothing: 1.0,
+            occlusion: None,
         }
     }
 }
@@ -137,6 +148,8 @@ pub struct Tracker {
     config: TrackerConfig,
     detector: Detector,
     network: Network,
+    /// Where what is before a face is looked for.
+    masks: Option<Arc<occlusion::Network>>,
     tracks: Vec<Track>,
     /// Faces lost of late, with the seconds since.
     lost: Vec<(Track, f32)>,
@@ -146,6 +159,8 @@ pub struct Tracker {
     time: Option<Duration>,
     /// Of the last frame in which nothing was followed.
     unseen: Unseen,
+    /// What looking for what is before the faces took in the last frame; `None` where nobody looked.
+    looked: Option<Duration>,
     /// Frames since the detector last ran; `None`: it runs next.
     since_detection: Option<u32>,
     next_id: u64,
@@ -165,15 +180,19 @@ impl Tracker {
             false => None,
         };
         let network = Network::new(shared("landmarks")?, lips)?;
+        let open = |path: &PathBuf| occlusion::Network::open(path, &config.options);
+        let masks = config.occlusion.as_ref().map(open).transpose()?;
         Ok(Self {
             config,
             detector,
             network,
+            masks,
             tracks: Vec::new(),
             lost: Vec::new(),
             scene: None,
             time: None,
             unseen: Unseen::Nothing,
+            looked: None,
             since_detection: None,
             next_id: 0,
         })
@@ -223,12 +242,31 @@ impl Tracker {
             self.search(frame)?;
         }
         self.tracks.sort_by(|a, b| b.rect.area().total_cmp(&a.rect.area()));
+        self.look(frame)?;
         Ok(self.tracks.iter().map(Track::face).collect())
     }
 
     /// What the last frame showed, if [`process`](Self::process) found no face to follow in it.
     pub fn unseen(&self) -> Unseen {
         self.unseen
+    }
+
+    /// How long was looked in the last frame for what is before the faces; `None` where nobody looked.
+    pub fn looked(&self) -> Option<Duration> {
+        self.looked
+    }
+
+    /// Looks for what is before the faces.
+    fn look(&mut self, frame: &FrameView) -> Result<()> {
+        self.looked = None;
+        let Some(masks) = &self.masks else { return Ok(()) };
+        let start = Instant::now();
+        let mut looked = false;
+        for track in &mut self.tracks {
+            looked |= track.watch(frame, masks)?;
+        }
+        self.looked = looked.then(|| start.elapsed());
+        Ok(())
     }
 
     /// Reads every tracked face in the new frame; true when one has ended.
@@ -357,17 +395,25 @@ fn unseen(rect: &Rect, width: f32, height: f32) -> Unseen {
 }
 
 impl Track {
-    fn face(&self) -> Face {
+    /// All but the lips smoothed: these shut and open faster than a filter that calms them follows.
+    fn points(&self) -> Vec<Point> {
         let mut points = self.smoother.points().to_vec();
-        // Lips shut and open faster than a filter that calms them follows: they stay as they were seen.
         points[LIPS].copy_from_slice(&self.raw[LIPS]);
+        points
+    }
+
+    fn face(&self) -> Face {
+        let points = self.points();
+        let found = self.watched.as_ref().map(Watched::found);
         Face {
             track_id: self.id,
             rect: Rect::around(&points).unwrap_or(self.rect),
             yaw: pose::yaw(&points),
             points: points.into(),
             confidence: self.confidence,
-            occluded: self.cover.covered,
+            // Where the network finds something it says whether all of the mouth is behind it; what it does not know may still be one.
+            occluded: found.filter(|found| found.front.is_some()).map_or(self.cover.covered, |found| found.hidden),
+            front: found.and_then(|found| found.front.clone()),
         }
     }
 }

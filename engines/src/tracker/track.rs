@@ -1,5 +1,12 @@
+use std::sync::Arc;
+
 use super::{landmarks::Reading, pose, scene::Thumbnail, smooth::Smoother};
-use crate::geometry::{Point, Rect};
+use crate::{
+    Result,
+    geometry::{Point, Rect},
+    image::FrameView,
+    occlusion,
+};
 
 /// A face changes its place by less than this share of its size from one frame to the next,
 const MAX_STEP: f32 = 0.6;
@@ -13,6 +20,9 @@ const FEW_CODES: f32 = 12.0;
 /// takes another's place so exactly (5 % of pairs of clips look so much alike).
 const STILL: f32 = 0.12;
 const SAME_LOOK_STILL: f32 = 0.7;
+
+/// A lower face that differs by so many codes from when it was last looked at may have something before it.
+const CHANGED: f32 = 4.0;
 
 /// One face that is being followed.
 pub(super) struct Track {
@@ -29,6 +39,21 @@ pub(super) struct Track {
     /// The last square in small.
     pub look: Thumbnail,
     pub cover: Cover,
+    /// Where somebody looks for what is before it.
+    pub watched: Option<Watched>,
+}
+
+/// What is before a face, and what the face looked like when that was last looked for.
+pub(super) struct Watched {
+    watch: occlusion::Watch,
+    look: Thumbnail,
+    found: occlusion::Cover,
+}
+
+impl Watched {
+    pub fn found(&self) -> &occlusion::Cover {
+        &self.found
+    }
 }
 
 impl Track {
@@ -44,6 +69,7 @@ impl Track {
             score,
             smoother,
             cover: Cover::new(&reading.look),
+            watched: None,
             raw: reading.points,
             look: reading.look,
         }
@@ -69,6 +95,24 @@ impl Track {
         self.confidence = reading.confidence;
         self.look = reading.look;
         true
+    }
+
+    /// Looks for what is before it, where that is due; whether it was.
+    pub fn watch(&mut self, frame: &FrameView, network: &Arc<occlusion::Network>) -> Result<bool> {
+        let points = self.points();
+        let watched = self.watched.get_or_insert_with(|| Watched {
+            watch: occlusion::Watch::new(Arc::clone(network)),
+            look: self.look.clone(),
+            found: occlusion::Cover::default(),
+        });
+        let [rows, columns] = Cover::LOWER;
+        let changed = watched.look.difference_in(&self.look, rows, columns) > CHANGED;
+        let (found, looked) = watched.watch.see(frame, &points, changed)?;
+        watched.found = found;
+        if looked {
+            watched.look = self.look.clone();
+        }
+        Ok(looked)
     }
 
     /// Whether a square around `rect` can show this face: as a whole, or its upper half when something is before the mouth.

@@ -22,6 +22,7 @@ pub fn face(points: Vec<Point>) -> Face {
         confidence: 0.99,
         yaw: 0.0,
         occluded: false,
+        front: None,
     }
 }
 

@@ -5,11 +5,11 @@ use gst_base::{
     prelude::*,
     subclass::{base_transform::GenerateOutputSuccess, prelude::*},
 };
-use lipstream_engines::{image::paste, stats::Timer};
+use lipstream_engines::{image::paste_behind, occlusion::Front, stats::Timer};
 use parking_lot::Mutex;
 
 use crate::{
-    meta::{PatchMeta, patch},
+    meta::{PatchMeta, face, patch},
     stats::{self, Counters, count},
     video,
 };
@@ -167,6 +167,7 @@ impl LipBlend {
         let Some(info) = self.state.lock().info.clone() else { return Err(gst::FlowError::NotNegotiated) };
         let to = (info.width(), info.height());
         let mut pasted = false;
+        let faces = face::faces(buffer, to.0, to.1);
         while let Some((made, width, height)) = PatchMeta::take(buffer) {
             if !enabled {
                 continue;
@@ -182,7 +183,11 @@ impl LipBlend {
                 count(&self.counters.dropped);
                 continue;
             };
-            self.time.time(|| video::with_frame(buffer, &info, |frame| paste(frame, &made))).map_err(|e| {
+            // What is put pixel by pixel is put as a published program does.
+            let seen = || if made.hard { None } else { Front::before(&faces, &made) };
+            let paste =
+                |buffer| video::with_frame(buffer, &info, |frame| paste_behind(frame, &made, seen().as_deref()));
+            self.time.time(|| paste(&mut *buffer)).map_err(|e| {
                 gst::element_imp_error!(self, gst::StreamError::Failed, ("The patch could not be pasted: {e}"));
                 gst::FlowError::Error
             })?;

@@ -1,7 +1,8 @@
 //! `lipblend` pastes the mouth that `lipdenoise` made into the frame.
 //!
 //! It reads and removes the [patch meta](crate::meta::patch). Only the pixels under the patch are touched, and a
-//! frame without a patch leaves as it came, not even made writable.
+//! frame without a patch leaves as it came, not even made writable. What the [face meta](crate::meta::face) says is before the
+//! face stays there.
 //!
 //! ```text
 //! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin3 ! videoconvert ! lipfacetrack ! ld.sink \

@@ -172,7 +172,7 @@ impl Rig {
     fn face(&self, track_id: u64) -> Face {
         let rect = Rect { x: 10.0, y: 10.0, width: 40.0, height: 40.0 };
         let points = vec![Point::new(30.0, 30.0); lipstream_engines::geometry::landmarks::COUNT].into();
-        Face { track_id, rect, points, confidence: 1.0, yaw: 0.0, occluded: false }
+        Face { track_id, rect, points, confidence: 1.0, yaw: 0.0, occluded: false, front: None }
     }
 
     /// A frame of the face `track_id` that says `value`.

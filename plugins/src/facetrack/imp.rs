@@ -39,6 +39,8 @@ struct Settings {
     /// The user's own detector; `None` for the embedded one.
     model: Option<String>,
     smoothing: f64,
+    /// What says what is before a face; `None`: nobody looks.
+    occlusion_model: Option<String>,
     options: Options,
 }
 
@@ -50,6 +52,7 @@ impl Default for Settings {
             min_confidence: 0.6,
             model: None,
             smoothing: 1.0,
+            occlusion_model: None,
             options: Options::default(),
         }
     }
@@ -96,9 +99,18 @@ pub(crate) fn properties() -> Vec<glib::ParamSpec> {
             .default_value(defaults.smoothing)
             .mutable_ready()
             .build(),
+        glib::ParamSpecString::builder("occlusion-model")
+            .nick("Occlusion model")
+            .blurb(
+                "Path of an ONNX file that says what is before the lower face (hands, microphones, cups, hair), as engines/train/occlusion \
+                 exports it: it stays there; unset = the mouth is pasted over it",
+            )
+            .mutable_ready()
+            .build(),
         stats::property(
             "Frames in, out, passed through (no face), dropped and late; faces in the last frame; times of tracking a frame as track-p50, \
-             -p95, -p99, -sum (microseconds), -count and -buckets",
+             -p95, -p99, -sum (microseconds), -count and -buckets, and as occlusion-... of looking for what is before the faces, a part of \
+             them; covered (frames in which something was)",
         ),
     ];
     list.extend(options::properties());
@@ -135,6 +147,9 @@ pub struct LipFaceTrack {
     time: Timer,
     /// In the last frame.
     faces: AtomicU64,
+    occlusion_time: Timer,
+    /// Frames in which something was before a face.
+    covered: AtomicU64,
 }
 
 #[glib::object_subclass]
@@ -150,6 +165,8 @@ impl ObjectSubclass for LipFaceTrack {
             counters: Counters::default(),
             time: Timer::default(),
             faces: AtomicU64::new(0),
+            occlusion_time: Timer::default(),
+            covered: AtomicU64::new(0),
         }
     }
 }
@@ -169,6 +186,7 @@ impl ObjectImpl for LipFaceTrack {
             "min-confidence" => s.min_confidence = value.get().expect(checked),
             "model" => s.model = options::string(value),
             "smoothing" => s.smoothing = value.get().expect(checked),
+            "occlusion-model" => s.occlusion_model = options::string(value),
             name => s.options.set(name, value),
         }
     }
@@ -181,6 +199,7 @@ impl ObjectImpl for LipFaceTrack {
             "min-confidence" => s.min_confidence.to_value(),
             "model" => s.model.to_value(),
             "smoothing" => s.smoothing.to_value(),
+            "occlusion-model" => s.occlusion_model.to_value(),
             "stats" => self.statistics().to_structure().to_value(),
             name => s.options.get(name),
         }
@@ -224,12 +243,13 @@ impl BaseTransformImpl for LipFaceTrack {
             gst::error_msg!(
                 gst::LibraryError::Init,
                 ("The face tracker cannot start: {e}"),
-                ["check the properties model, device and precision; model={:?}", settings.model]
+                ["check the properties model, occlusion-model, device and precision; model={:?}", settings.model]
             )
         })?;
         self.counters.reset();
         self.time.reset();
-        self.faces.store(0, Relaxed);
+        self.occlusion_time.reset();
+        [&self.faces, &self.covered].into_iter().for_each(|n| n.store(0, Relaxed));
         *self.state.lock() = State { tracker: Some(tracker), ..State::default() };
         Ok(())
     }
@@ -295,6 +315,9 @@ impl BaseTransformImpl for LipFaceTrack {
         if faces.is_empty() {
             count(&self.counters.passed_through);
         }
+        if faces.iter().any(|face| face.front.is_some()) {
+            count(&self.covered);
+        }
         gst::trace!(CAT, imp = self, "{} faces at {:?}", faces.len(), buffer.pts());
         count(&self.counters.frames_out);
         Ok(gst::FlowSuccess::Ok)
@@ -307,6 +330,8 @@ impl LipFaceTrack {
             frames: self.counters.read(),
             track: (&self.time).into(),
             faces: self.faces.load(Relaxed),
+            occlusion: (&self.occlusion_time).into(),
+            covered: self.covered.load(Relaxed),
         }
     }
 
@@ -326,6 +351,9 @@ impl LipFaceTrack {
             return Err(lipstream_engines::Error::invalid("a frame came before the caps"));
         };
         let faces = video::with_view(buffer, info, |view| tracker.process(view, pts.map(Into::into)))?;
+        if let Some(looked) = tracker.looked() {
+            self.occlusion_time.record(looked);
+        }
         let found = if faces.is_empty() { Err(tracker.unseen()) } else { Ok(faces) };
         Ok((found, info.width(), info.height()))
     }
@@ -339,5 +367,6 @@ fn load(settings: &Settings) -> Result<Tracker> {
         min_confidence: settings.min_confidence as f32,
         detector: settings.model.as_ref().map(PathBuf::from),
         smoothing: settings.smoothing as f32,
+        occlusion: settings.occlusion_model.as_ref().map(PathBuf::from),
     })
 }

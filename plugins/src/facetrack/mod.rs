@@ -1,7 +1,8 @@
 //! `lipfacetrack` finds and follows faces in video.
 //!
 //! Each face becomes a [face meta](crate::meta::face) with 111 landmarks in sub-pixels, and a region of interest of
-//! type `face`. Pixels are neither changed nor copied, and no frame is dropped.
+//! type `face`. Pixels are neither changed nor copied, and no frame is dropped. With `occlusion-model` it says as well what is before
+//! the lower face, which `lipblend` leaves there.
 //!
 //! ```text
 //! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin3 ! videoconvert ! lipfacetrack ! fakesink silent=false -v
@@ -25,6 +26,10 @@ statistics! {
         pub track: Times,
         /// In the last frame.
         pub faces: u64,
+        /// Of looking for what is before the faces, of the frames in which that was done.
+        pub occlusion: Times,
+        /// Frames in which something was.
+        pub covered: u64,
     }
 }
 

@@ -12,7 +12,8 @@
 //! | `landmarks` | GBytes | 111 times x, y as little-endian f32, fractions of the frame |
 //! | `confidence` | gdouble | 0..1 |
 //! | `yaw` | gdouble | degrees, positive to the face's own left |
-//! | `occluded` | gboolean | something covers the mouth |
+//! | `occluded` | gboolean | something covers the mouth, so that it cannot be shown |
+//! | `front` | GBytes | only where something is before the lower face: 96 times 96 chances that a pixel of the aligned crop is covered, 0..255 |
 //!
 //! A frame without a face has a `LipstreamNoFaceMeta` in its place, whose field `reason` (gchararray) is `no-face`,
 //! `cut-off`, `too-small` or `unclear`.
@@ -25,6 +26,7 @@ use gst::{glib, meta::CustomMeta};
 use gst_video::VideoRegionOfInterestMeta;
 use lipstream_engines::{
     geometry::{Point, Rect, landmarks},
+    occlusion::Front,
     tracker::{Face, Unseen},
 };
 
@@ -87,6 +89,9 @@ pub fn add(buffer: &mut gst::BufferRef, face: &Face, width: u32, height: u32) ->
     s.set("confidence", f64::from(face.confidence));
     s.set("yaw", f64::from(face.yaw));
     s.set("occluded", face.occluded);
+    if let Some(front) = &face.front {
+        s.set("front", glib::Bytes::from_owned(front.chance().clone()));
+    }
 
     // The region of interest counts whole pixels inside the frame.
     let x0 = face.rect.x.clamp(0.0, width as f32) as u32;
@@ -173,5 +178,6 @@ fn parse(s: &gst::StructureRef, width: f32, height: f32) -> Option<Face> {
         confidence: number("confidence")?,
         yaw: number("yaw")?,
         occluded: s.get("occluded").ok()?,
+        front: s.get::<glib::Bytes>("front").ok().and_then(|bytes| Front::new(bytes[..].into())),
     })
 }

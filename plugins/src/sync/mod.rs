@@ -110,7 +110,13 @@ mod tests {
             frames: frames(100),
             untouched,
             interrupt_time: 11,
-            facetrack: FaceTrackStats { frames: frames(200), track: times(12), faces: 2 },
+            facetrack: FaceTrackStats {
+                frames: frames(200),
+                track: times(12),
+                faces: 2,
+                occlusion: times(28),
+                covered: 3,
+            },
             audioenc: AudioEncStats { frames: frames(300), encode: times(13) },
             denoise: DenoiseStats {
                 frames: frames(400),

@@ -117,7 +117,7 @@ fn rest() -> Vec<Point> {
 pub fn a_face(track_id: u64, x: f32, y: f32, side: f32) -> Face {
     let points: Vec<Point> = rest().iter().map(|p| Point::new(x + p.x * side, y + p.y * side)).collect();
     let rect = Rect::around(&points).expect("points");
-    Face { track_id, rect, points: points.into(), confidence: 0.95, yaw: 0.0, occluded: false }
+    Face { track_id, rect, points: points.into(), confidence: 0.95, yaw: 0.0, occluded: false, front: None }
 }
 
 /// [`frame`] with faces on it.

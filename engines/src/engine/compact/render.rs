@@ -166,6 +166,7 @@ mod tests {
             confidence: 1.0,
             yaw: 0.0,
             occluded: false,
+            front: None,
         };
         let nobody: crate::engine::Identity = std::sync::Arc::new(());
         let scene = Scene {
