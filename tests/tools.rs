@@ -66,7 +66,8 @@ fn doctor_names_cards_and_what_they_lack() {
         }
         // Running on the CPU needs none of it.
         let text = stdout(succeed(&mut command));
-        text.lines().filter(|l| l.contains("NVIDIA")).map(str::to_owned).collect::<Vec<_>>()
+        let of_card = |line: &&str| line.get(8..).is_some_and(|what| what.starts_with("NVIDIA "));
+        text.lines().filter(of_card).map(str::to_owned).collect::<Vec<_>>()
     };
     let found = lines("580.159.03", false);
     assert_eq!(found.len(), 3, "{found:?}");
@@ -76,6 +77,45 @@ fn doctor_names_cards_and_what_they_lack() {
     assert!(old[0].starts_with('-') && old[0].contains("535.104.05 is older than 580"), "{old:?}");
     let broken = lines("580.159.03", true);
     assert!(broken.len() == 1 && broken[0].contains("does not answer"), "{broken:?}");
+}
+
+#[test]
+fn a_card_that_cannot_serve_is_refused_with_the_cause_and_the_cure() {
+    let driver = fake_driver();
+    let folder = tempfile::tempdir().unwrap();
+    let (video, audio) = (root().join("demo/avatar.mp4"), root().join("demo/speech.flac"));
+    let refused = |device: &str, version: &str, cards: &str| {
+        let mut command = lipstream(folder.path());
+        command.args(["render", "--device", device, "-o", "out.mp4", "--video"]).args([&video]);
+        command.arg("--audio").arg(&audio).env("FAKE_DRIVER", version).env("FAKE_CARDS", cards);
+        let message = fail(command.env("LD_LIBRARY_PATH", driver.path())).1;
+        message.lines().find(|line| line.contains("device `")).unwrap_or_else(|| panic!("{message}")).to_owned()
+    };
+    let line = refused("cuda", "580.159.03", "2");
+    assert!(
+        line.contains("device `cuda:0`") && line.contains("no libcuda.so.1") && line.contains("make setup-gpu"),
+        "{line}"
+    );
+    // From here on there is a driver, which is no more than a name.
+    succeed(
+        Command::new("cc")
+            .args(["-shared", "-fPIC", "-x", "c", "/dev/null", "-o"])
+            .arg(driver.path().join("libcuda.so.1")),
+    );
+    let line = refused("cuda", "535.104.05", "2");
+    assert!(line.contains("driver 535.104.05 is older than 580") && line.contains("install a newer one"), "{line}");
+    let line = refused("cuda", "580.159.03", "0");
+    assert!(line.contains("the driver finds no card") && line.contains("nvidia-smi"), "{line}");
+    let line = refused("cuda:2", "580.159.03", "2");
+    assert!(line.contains("device `cuda:2`") && line.contains("there are 2 cards"), "{line}");
+    // ONNX Runtime is then asked, and says less than what is missing.
+    let line = refused("cuda:1", "580.159.03", "2");
+    assert!(line.contains("libcudnn.so.9 was not found") && line.contains("run `make setup-gpu`"), "{line}");
+    let line = refused("tensorrt", "580.159.03", "2");
+    assert!(line.contains("libnvinfer.so.10 was not found") && line.contains("TENSORRT=FOLDER"), "{line}");
+    std::fs::copy(driver.path().join("libcuda.so.1"), driver.path().join("libnvinfer.so.11")).unwrap();
+    let line = refused("tensorrt", "580.159.03", "2");
+    assert!(line.contains("TensorRT 11 is here") && line.contains("needs TensorRT 10 (libnvinfer.so.10)"), "{line}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-/* NVIDIA's management library as far as Lipstream asks it: two cards of a driver whose version is in FAKE_DRIVER. */
+/* NVIDIA's management library as far as Lipstream asks it: two cards, or FAKE_CARDS, of a driver whose version is in FAKE_DRIVER. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +9,7 @@ int nvmlInit_v2(void) { return getenv("FAKE_NVML_BROKEN") ? 9 : 0; }
 int nvmlShutdown(void) { return 0; }
 int nvmlSystemGetDriverVersion(char *text, unsigned length) { strncpy(text, getenv("FAKE_DRIVER"), length); return 0; }
 int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 13000; return 0; }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = getenv("FAKE_CARDS") ? atoi(getenv("FAKE_CARDS")) : 2; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) { *device = (void *)(size_t)(index + 1); return 0; }
 int nvmlDeviceGetName(void *device, char *text, unsigned length) { (void)device; strncpy(text, "Fake H100", length); return 0; }
 int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) { (void)device; *major = 9; *minor = 0; return 0; }
