@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PACKAGES=(
-    build-essential pkg-config libssl-dev ca-certificates unzip python3 python3-pip ffmpeg zlib1g
+    build-essential pkg-config libssl-dev libsqlite3-dev ca-certificates unzip python3 python3-pip ffmpeg zlib1g
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
     gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-x
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-dev

@@ -17,7 +17,7 @@ use crate::{
     eval, graph,
     media::{Notices, Track},
     render::{self, AudioCodec},
-    serve,
+    serve, tenants,
 };
 
 const EXIT_CODES: &str = "\
@@ -57,6 +57,8 @@ enum Command {
     Import(Import),
     /// List the engines that are installed, check or remove one
     Engines(Engines),
+    /// Tenants of a server, and their keys
+    Keys(tenants::command::Keys),
     /// Check what Lipstream needs on this machine, and say how to get what is missing
     Doctor(Json),
 }
@@ -383,6 +385,7 @@ impl Cli {
             Command::Adapt(command) => command.run(),
             Command::Import(command) => command.run(),
             Command::Engines(command) => command.run(),
+            Command::Keys(command) => command.run(),
             Command::Doctor(Json { json }) => doctor::examine(json),
         }
     }

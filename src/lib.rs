@@ -28,6 +28,7 @@ pub mod rtmp;
 pub mod serve;
 pub mod session;
 pub mod speech;
+pub mod tenants;
 pub mod termination;
 pub mod untouched;
 pub mod webrtc;

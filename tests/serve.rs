@@ -1,6 +1,8 @@
 //! `lipstream serve` as its users meet it: the program, its ports, its answers.
 
 mod common;
+#[path = "serve/tenants.rs"]
+mod tenants;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

@@ -22,14 +22,16 @@ use lipstream::{
     media::Notices,
     session::Session,
     speech::{self, Queue, decode},
+    tenants::Caller,
 };
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::CancellationToken;
 use websocket::{Client, PATIENCE, pcm, session, take, until};
 
 /// A client of the socket `/audio`.
 async fn connect(session: Arc<Session>) -> Client {
-    Client::of(move |upgrade| speech_socket::upgrade(upgrade, session, ())).await
+    Client::of(move |upgrade| speech_socket::upgrade(upgrade, session, (), CancellationToken::new())).await
 }
 
 async fn sound(client: &mut Client, bytes: &[u8], piece: usize) {
@@ -449,6 +451,10 @@ fn entries(folder: &Path) -> Vec<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
+fn request(video: jobs::Video, audio: PathBuf) -> jobs::Request {
+    jobs::Request { video, audio, options: Default::default(), caller: Caller::Operator, stored: Vec::new() }
+}
+
 #[test]
 fn a_job_renders_an_avatar_or_a_file_and_tells_how_far_it_is() {
     let folder = tempfile::tempdir().unwrap();
@@ -459,7 +465,7 @@ fn a_job_renders_an_avatar_or_a_file_and_tells_how_far_it_is() {
     for (video, container) in videos.into_iter().zip([jobs::Container::Mp4, jobs::Container::Webm]) {
         let audio = speech(folder.path(), 1.0);
         let options = jobs::Options { container, ..jobs::Options::default() };
-        let status = jobs.submit(jobs::Request { video, audio: audio.clone(), options }).unwrap();
+        let status = jobs.submit(jobs::Request { options, ..request(video, audio.clone()) }).unwrap();
         assert!(!audio.exists(), "what is handed in is the job's");
         let (id, mut last) = (status.id, 0.0);
         let done = loop {
@@ -489,7 +495,7 @@ fn jobs_are_cancelled_while_they_wait_and_while_they_run() {
     let jobs = jobs(folder.path(), jobs::Settings { waiting: 1, ..jobs::Settings::default() });
     let submit = |seconds| {
         let audio = speech(folder.path(), seconds);
-        jobs.submit(jobs::Request { video: jobs::Video::Avatar("demo".into()), audio, options: Default::default() })
+        jobs.submit(request(jobs::Video::Avatar("demo".into()), audio))
     };
     let first = submit(40.0).unwrap();
     let began = Instant::now();
@@ -524,7 +530,7 @@ fn hundreds_of_jobs_leave_nothing_behind() {
         let (video, audio) = (folder.path().join("v"), folder.path().join("a"));
         std::fs::write(&video, "no video").unwrap();
         std::fs::write(&audio, "no sound").unwrap();
-        let request = jobs::Request { video: jobs::Video::File(video), audio, options: Default::default() };
+        let request = request(jobs::Video::File(video), audio);
         jobs.submit(request).unwrap().id
     };
     let first = until_over(&jobs, &submit());
@@ -556,7 +562,7 @@ fn jobs_that_cannot_be_are_refused_and_their_files_removed() {
         std::fs::write(&audio, "x").unwrap();
         let options = jobs::Options { crf, ..jobs::Options::default() };
         let video = jobs::Video::Avatar(avatar.into());
-        let refusal = jobs.submit(jobs::Request { video, audio: audio.clone(), options }).unwrap_err().to_string();
+        let refusal = jobs.submit(jobs::Request { options, ..request(video, audio.clone()) }).unwrap_err().to_string();
         assert!(refusal.contains(says), "{refusal}");
         assert!(!audio.exists());
     }

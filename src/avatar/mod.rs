@@ -4,6 +4,7 @@ mod clip;
 mod jpeg;
 mod mix;
 mod name;
+mod owned;
 mod player;
 mod prepare;
 mod store;

@@ -38,6 +38,7 @@ use crate::{
     media::Notices,
     process,
     render::{DEFAULT_ENGINE, gather},
+    tenants::Caller,
 };
 
 /// The avatar that is always there.
@@ -89,6 +90,8 @@ pub struct Avatar {
     /// Reference bank of the person for the default engine, for the property `reference-bank`.
     pub bank: Option<PathBuf>,
     pub(super) folder: PathBuf,
+    /// The tenant that it belongs to; `None` is the operator.
+    pub owner: Option<String>,
     /// The idle one first. It grows when a clip is added, for those who play the avatar too.
     clips: RwLock<Vec<Arc<Clip>>>,
 }
@@ -96,16 +99,18 @@ pub struct Avatar {
 /// `avatar.json`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
+pub(super) struct Manifest {
     format: u32,
     /// The idle one first.
     clips: Vec<String>,
+    /// Name of the tenant that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tenant: Option<String>,
 }
 
-const FORMAT: u32 = 2;
-
-impl Avatar {
-    fn open(folder: &Path, name: &str) -> Result<Self> {
+impl Manifest {
+    /// Of the avatar in `folder`, without opening its clips.
+    pub(super) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
         let broken = |cause: String| Failure::input(format!("{}: {cause}; remove the avatar", path.display()));
         if !folder.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
@@ -113,15 +118,25 @@ impl Avatar {
         }
         let mut text = String::new();
         clip::plain_file(&path)?.take(MAX_MANIFEST).read_to_string(&mut text).map_err(|e| broken(e.to_string()))?;
-        let manifest: Manifest = serde_json::from_str(&text).map_err(|e| broken(e.to_string()))?;
+        let manifest: Self = serde_json::from_str(&text).map_err(|e| broken(e.to_string()))?;
         if manifest.format != FORMAT || manifest.clips.is_empty() || manifest.clips.len() > MAX_CLIPS {
             return Err(broken("is of another version or has no clips".into()));
         }
+        Ok(manifest)
+    }
+}
+
+const FORMAT: u32 = 2;
+
+impl Avatar {
+    fn open(folder: &Path, name: &str) -> Result<Self> {
+        let manifest = Manifest::read(folder)?;
         let clips: Vec<_> =
             manifest.clips.iter().map(|clip| Clip::open(folder, clip).map(Arc::new)).collect::<Result<_>>()?;
         let shape = clips[0].shape;
         if clips.iter().any(|c| (c.shape.width, c.shape.height) != (shape.width, shape.height)) {
-            return Err(broken("has clips of different sizes".into()));
+            let path = folder.join(MANIFEST);
+            return Err(Failure::input(format!("{}: has clips of different sizes; remove the avatar", path.display())));
         }
         let bank = Some(folder.join(BANK)).filter(|bank| clip::plain_file(bank).is_ok() && fits(bank, DEFAULT_ENGINE));
         Ok(Self {
@@ -129,6 +144,7 @@ impl Avatar {
             picture: Picture { width: shape.width, height: shape.height, fps: shape.fps },
             bank,
             folder: folder.to_owned(),
+            owner: manifest.tenant,
             clips: RwLock::new(clips),
         })
     }
@@ -179,7 +195,7 @@ fn fits(bank: &Path, engine: &str) -> bool {
 
 /// See the module.
 pub struct Store {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     /// Where the demo avatar is prepared; `None` where there is no cache.
     cache: Option<PathBuf>,
     /// Those that have been opened.
@@ -232,7 +248,7 @@ impl Store {
         names.iter().filter_map(|name| self.get(name)).map(|avatar| avatar.summary()).collect()
     }
 
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut names: Vec<_> = entries
             .filter_map(|entry| entry.file_name().into_string().ok())
@@ -290,7 +306,7 @@ impl Store {
         let video = work.0.join("demo.mp4");
         fs::write(&video, DEMO_VIDEO).map_err(|e| Failure::output(format!("{}: {e}", video.display())))?;
         let made = work.0.join("avatar");
-        self.make(&made, IDLE, &video, &mut |_| {}, &Notices::unheard()).map_err(|r| Failure::run(r.0))?;
+        self.make(&made, None, (IDLE, &video), &mut |_| {}, &Notices::unheard()).map_err(|r| Failure::run(r.0))?;
         if folder.exists() && Avatar::open(&folder, DEMO).is_err() {
             // Broken by whatever; what can be made again is made again.
             fs::remove_dir_all(&folder).map_err(|e| Failure::output(format!("{}: {e}", folder.display())))?;
@@ -312,11 +328,29 @@ impl Store {
         progress: &mut (dyn FnMut(f32) + Send),
         notices: &Notices,
     ) -> Result<Summary, Rejection> {
+        self.add_for(&Caller::Operator, (name, clip), video, progress, notices)
+    }
+
+    /// The same for `caller`, whose a new avatar is.
+    pub fn add_for(
+        &self,
+        caller: &Caller,
+        (name, clip): (&str, &str),
+        video: &Path,
+        progress: &mut (dyn FnMut(f32) + Send),
+        notices: &Notices,
+    ) -> Result<Summary, Rejection> {
         name::check("avatar", name).map_err(Rejection)?;
         name::check("clip", clip).map_err(Rejection)?;
         if name == DEMO {
             return Err(Rejection(format!("`{DEMO}` is part of the program: choose another name")));
         }
+        if self.is_taken(name, caller) {
+            return Err(Rejection(format!("the name `{name}` is taken: choose another one")));
+        }
+        let owner = caller.tenant();
+        let fits = |made: &Path| owner.map_or(Ok(()), |tenant| tenant.check_bytes(size(made, 1)));
+        let fits = |made: &Path| fits(made).map_err(|exceeded| Rejection(exceeded.to_string()));
         let avatar = self.get(name);
         match &avatar {
             Some(avatar) if avatar.clip(clip).is_some() => {
@@ -343,7 +377,9 @@ impl Store {
         let made = work.0.join("avatar");
         match avatar {
             None => {
-                background::run("avatar", || self.make(&made, clip, video, progress, notices))?;
+                let tenant = owner.map(|tenant| tenant.name.as_str());
+                background::run("avatar", || self.make(&made, tenant, (clip, video), progress, notices))?;
+                fits(&made)?;
                 fs::rename(&made, self.folder.join(name))
                     .map_err(|e| Rejection(format!("avatar `{name}` cannot be stored: {e}")))?;
                 let stored = self.get(name).ok_or_else(|| Rejection(format!("avatar `{name}` cannot be opened")))?;
@@ -354,6 +390,7 @@ impl Store {
                 fs::create_dir(&made).map_err(|e| Rejection(format!("{}: {e}", made.display())))?;
                 let wish = Wish { folder: &made, clip, size, bank: None, notices: notices.clone() };
                 background::run("avatar", || prepare(video, &wish, progress))?;
+                fits(&made)?;
                 self.join(&avatar, clip, &made)?;
                 Ok(avatar.summary())
             }
@@ -364,8 +401,8 @@ impl Store {
     fn make(
         &self,
         folder: &Path,
-        clip: &str,
-        video: &Path,
+        tenant: Option<&str>,
+        (clip, video): (&str, &Path),
         progress: &mut (dyn FnMut(f32) + Send),
         notices: &Notices,
     ) -> Result<(), Rejection> {
@@ -375,7 +412,7 @@ impl Store {
         let wish = Wish { folder, clip, size: None, bank: Some(&bank), notices: notices.clone() };
         prepare(video, &wish, progress)?;
         fs::copy(video, folder.join(SOURCE)).map_err(failure)?;
-        write_manifest(folder, &[clip.to_owned()]).map_err(failure)
+        write_manifest(folder, &[clip.to_owned()], tenant).map_err(failure)
     }
 
     /// Moves a prepared clip to its avatar.
@@ -391,7 +428,7 @@ impl Store {
         }
         let opened = Clip::open(&avatar.folder, clip)?;
         let names: Vec<_> = clips.iter().map(|c| c.name.clone()).chain([clip.to_owned()]).collect();
-        write_manifest(&avatar.folder, &names).map_err(failure)?;
+        write_manifest(&avatar.folder, &names, avatar.owner.as_deref()).map_err(failure)?;
         clips.push(Arc::new(opened));
         Ok(())
     }
@@ -437,15 +474,16 @@ impl Drop for Workshop {
 }
 
 /// Replaces the manifest in one step.
-fn write_manifest(folder: &Path, clips: &[String]) -> std::io::Result<()> {
-    let text = serde_json::to_string_pretty(&Manifest { format: FORMAT, clips: clips.to_vec() })?;
+fn write_manifest(folder: &Path, clips: &[String], tenant: Option<&str>) -> std::io::Result<()> {
+    let manifest = Manifest { format: FORMAT, clips: clips.to_vec(), tenant: tenant.map(str::to_owned) };
+    let text = serde_json::to_string_pretty(&manifest)?;
     let new = folder.join(format!(".{MANIFEST}"));
     fs::write(&new, text)?;
     fs::rename(new, folder.join(MANIFEST))
 }
 
 /// Bytes of the files under `folder`, so many levels deep.
-fn size(folder: &Path, depth: u32) -> u64 {
+pub(super) fn size(folder: &Path, depth: u32) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .filter_map(|entry| {

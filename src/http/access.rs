@@ -3,10 +3,8 @@
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, Method, StatusCode, header},
-    middleware::Next,
-    response::{IntoResponse, Response},
 };
 use base64::{
     Engine, alphabet,
@@ -16,11 +14,8 @@ use subtle::ConstantTimeEq;
 use url::Url;
 
 use super::{liveavatar::Grants, problem::Problem};
+use crate::tenants::{Caller, Tenants};
 
-/// Paths that need no key: the page asks for it, and load balancers have none.
-const PUBLIC: [&str; 4] = ["/", "/healthz", "/readyz", "/openapi.json"];
-/// The page's own files.
-const PAGE: &str = "/web/";
 /// Browsers cannot set headers on a WebSocket; they offer the key as a subprotocol of this prefix, in base64url without
 /// padding, next to [`SUBPROTOCOL`], which is the one that is accepted.
 const KEY_PROTOCOL: &str = "bearer.";
@@ -40,6 +35,8 @@ pub struct Access {
     origins: Vec<String>,
     /// Tokens that open one session each.
     grants: Arc<Grants>,
+    /// Those who have keys besides the operator.
+    tenants: Option<Arc<Tenants>>,
 }
 
 impl Access {
@@ -49,17 +46,20 @@ impl Access {
         public: Option<&Url>,
         origins: Vec<String>,
         grants: Arc<Grants>,
+        tenants: Option<Arc<Tenants>>,
     ) -> Self {
         Self {
-            loopback_only: keys.is_empty() && bind.is_loopback(),
+            loopback_only: keys.is_empty() && tenants.is_none() && bind.is_loopback(),
             keys: keys.into_iter().map(|key| key.into_bytes().into_boxed_slice()).collect(),
             public_host: public.and_then(Url::host_str).map(str::to_owned),
             origins,
             grants,
+            tenants,
         }
     }
 
-    fn check(&self, request: &Request) -> Result<(), Problem> {
+    /// Who asks; `public` is whether the route asks for no key.
+    pub fn check(&self, request: &Request, public: bool) -> Result<Caller, Problem> {
         let headers = request.headers();
         let host = host(request)?;
         if self.loopback_only && !is_loopback(&host) && Some(name(&host)) != self.public_host.as_deref() {
@@ -72,14 +72,16 @@ impl Access {
                 ),
             ));
         }
-        let path = request.uri().path();
-        if PUBLIC.contains(&path) || path.starts_with(PAGE) {
-            return Ok(());
+        if public {
+            return Ok(Caller::Operator);
         }
-        if self.keys.is_empty() {
-            return self.check_origin(request, &host);
+        if self.keys.is_empty() && self.tenants.is_none() {
+            return self.check_origin(request, &host).map(|()| Caller::Operator);
         }
-        if self.grants.opens(request).is_some() { Ok(()) } else { self.check_key(headers) }
+        match self.grants.opens(request) {
+            Some(grant) => Ok(grant.caller.clone()),
+            None => self.check_key(headers),
+        }
     }
 
     /// Without keys a page on another site could send requests through the user's browser; it cannot hide its origin.
@@ -104,7 +106,7 @@ impl Access {
         ))
     }
 
-    fn check_key(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    fn check_key(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         let Some(given) = given_key(headers) else {
             return Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
@@ -114,21 +116,11 @@ impl Access {
         // Every key is compared, so that time tells nothing about which one was close.
         let known = self.keys.iter().fold(subtle::Choice::from(0), |known, key| known | key.ct_eq(&given));
         if known.into() {
-            return Ok(());
+            return Ok(Caller::Operator);
         }
-        Err(Problem::new(StatusCode::UNAUTHORIZED, "the key is not one of this server's (auth.keys)"))
-    }
-}
-
-/// The first layer of the router.
-pub async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    // A browser asks with OPTIONS before a request to another origin, without any key.
-    if request.method() == Method::OPTIONS {
-        return next.run(request).await;
-    }
-    match access.check(&request) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+        let tenants = self.tenants.as_ref().and_then(|tenants| tenants.find(&given));
+        let cause = "the key is not one of this server's (auth.keys, auth.store), or it has been revoked";
+        tenants.map(Caller::Tenant).ok_or_else(|| Problem::new(StatusCode::UNAUTHORIZED, cause))
     }
 }
 
@@ -181,6 +173,7 @@ mod tests {
     use axum::body::Body;
 
     use super::*;
+    use crate::tenants::scope::{self, Allow, Found};
 
     const KEY: &str = "0123456789abcdef";
 
@@ -188,7 +181,7 @@ mod tests {
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
         let public = Url::parse("https://lips.example/").expect("is a URL");
         let origins = vec!["https://app.example".into()];
-        Access::new(keys, IpAddr::from([127, 0, 0, 1]), Some(&public), origins, Arc::default())
+        Access::new(keys, IpAddr::from([127, 0, 0, 1]), Some(&public), origins, Arc::default(), None)
     }
 
     fn request(method: Method, path: &str, headers: &[(&str, &str)]) -> Request {
@@ -201,7 +194,9 @@ mod tests {
 
     #[track_caller]
     fn status(access: &Access, method: Method, path: &str, headers: &[(&str, &str)]) -> u16 {
-        access.check(&request(method, path, headers)).map_or_else(|problem| problem.status, |()| 200)
+        let found = scope::find(&method, path);
+        let public = matches!(found, Found::Route(route) if route.allow == Allow::Public);
+        access.check(&request(method, path, headers), public).map_or_else(|problem| problem.status, |_| 200)
     }
 
     #[test]

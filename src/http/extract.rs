@@ -13,6 +13,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 
 use super::{App, body, problem::Problem};
+use crate::tenants::Caller;
 
 /// A JSON body that came whole in this time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,6 +39,16 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
             }
             Err(error) => Err(Problem::bad_request(error.body_text())),
         }
+    }
+}
+
+/// Who asks, as the guard has found.
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let missing = || Problem::internal("the request has not passed the guard");
+        parts.extensions.get::<Self>().cloned().ok_or_else(missing)
     }
 }
 

@@ -26,6 +26,7 @@ use super::{
     problem::Problem,
     uploads::{Upload, Uploads},
 };
+use crate::tenants::Caller;
 
 /// Longest text field, in bytes.
 const TEXT: usize = 4096;
@@ -81,8 +82,8 @@ impl Form {
         Ok(Self { form, lookahead, texts, files })
     }
 
-    /// The next field; files are stored in `uploads`.
-    pub async fn next(&mut self, uploads: &Uploads) -> Result<Option<Part>, Problem> {
+    /// The next field; files are stored in `uploads` for `caller`.
+    pub async fn next(&mut self, uploads: &Uploads, caller: &Caller) -> Result<Option<Part>, Problem> {
         *self.lookahead.lock() = Lookahead { head: true, ..Lookahead::default() };
         let Some(field) = self.form.next_field().await.map_err(broken)? else { return Ok(None) };
         *self.lookahead.lock() = Lookahead::default();
@@ -95,7 +96,7 @@ impl Form {
                 let piece = field.chunk().await.map_err(broken).transpose()?;
                 Some((piece, field))
             });
-            return Ok(Some(Part::File(name, uploads.receive(Box::pin(pieces)).await?)));
+            return Ok(Some(Part::File(name, uploads.receive(caller, Box::pin(pieces)).await?)));
         }
         let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
         let known: Vec<&str> = self.texts.iter().chain(self.files).copied().collect();
@@ -168,6 +169,6 @@ fn broken(error: MultipartError) -> Problem {
 pub async fn read_all(request: Request, uploads: &Uploads) -> Result<(), Problem> {
     let limit = (1 << 20, "limit");
     let mut form = Form::open(request, Duration::from_secs(1), limit, &["name", "clip"], &["video"]).await?;
-    while form.next(uploads).await?.is_some() {}
+    while form.next(uploads, &Caller::Operator).await?.is_some() {}
     Ok(())
 }

@@ -11,14 +11,14 @@ use std::{
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, Method, header},
+    http::{HeaderMap, Method, Uri, header, request::Parts},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::access::given_key;
-use crate::session::Manager;
+use crate::{session::Manager, tenants::Caller};
 
 /// Path of the API, without the calls.
 pub const PATH: &str = "/api/v1/liveavatar/sessions";
@@ -43,6 +43,8 @@ pub struct Grant {
     /// The session's id.
     pub id: String,
     pub avatar: String,
+    /// Who has asked for it, whose the session is.
+    pub caller: Caller,
     /// How long the session may last.
     pub limit: Duration,
     begun: AtomicBool,
@@ -115,12 +117,13 @@ pub struct Grants {
 
 impl Grants {
     /// Makes a token for a session that is yet to begin.
-    pub fn issue(&self, avatar: String, limit: Duration) -> Result<(String, Arc<Grant>), Full> {
+    pub fn issue(&self, caller: Caller, avatar: String, limit: Duration) -> Result<(String, Arc<Grant>), Full> {
         let token = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let now = Instant::now();
         let grant = Arc::new(Grant {
             id: format!("live-{:016x}", rand::random::<u64>()),
             avatar,
+            caller: caller.clone(),
             limit,
             begun: AtomicBool::new(false),
             since: Mutex::new(now),
@@ -129,16 +132,20 @@ impl Grants {
         });
         let mut grants = self.grants.lock();
         grants.retain(|_, grant| !grant.is_void());
-        if grants.len() >= MAX_GRANTS {
+        let own = |grant: &&Arc<Grant>| {
+            caller.sees_of(grant.caller.tenant()) && caller.tenant().is_some() == grant.caller.tenant().is_some()
+        };
+        if grants.values().filter(own).count() >= MAX_GRANTS {
             return Err(Full);
         }
         grants.insert(hash(&token), grant.clone());
         Ok((token, grant))
     }
 
-    /// The grant of a token that is out and not void.
+    /// The grant of a token that is out and not void, and whose issuer's key is in force.
     pub fn find(&self, token: &str) -> Option<Arc<Grant>> {
-        self.grants.lock().get(&hash(token)).filter(|grant| !grant.is_void()).cloned()
+        let live = |grant: &&Arc<Grant>| !grant.is_void() && grant.caller.is_live();
+        self.grants.lock().get(&hash(token)).filter(live).cloned()
     }
 
     pub fn forget(&self, id: &str) {
@@ -147,8 +154,16 @@ impl Grants {
 
     /// The grant of the token that a request gives, where it opens what the request asks for.
     pub fn opens(&self, request: &Request) -> Option<Arc<Grant>> {
-        let (path, method) = (request.uri().path(), request.method());
-        let bearer = || self.find(bearer(request.headers())?);
+        self.opens_of(request.method(), request.uri(), request.headers())
+    }
+
+    pub(super) fn opens_parts(&self, parts: &Parts) -> Option<Arc<Grant>> {
+        self.opens_of(&parts.method, &parts.uri, &parts.headers)
+    }
+
+    fn opens_of(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Arc<Grant>> {
+        let path = uri.path();
+        let bearer = || self.find(bearer(headers)?);
         if let Some(call) = path.strip_prefix(PATH) {
             return bearer().filter(|_| method == Method::POST && matches!(call, "/start" | "/stop"));
         }
@@ -162,8 +177,8 @@ impl Grants {
         }
         let (id, call) = path.strip_prefix("/api/v1/sessions/")?.split_once('/')?;
         let grant = match (call, method.as_str()) {
-            ("agent", "GET") => request.uri().query().and_then(|query| self.find(token_of(query)?)).or_else(bearer),
-            ("audio", "GET") => self.offered(request.headers()),
+            ("agent", "GET") => uri.query().and_then(|query| self.find(token_of(query)?)).or_else(bearer),
+            ("audio", "GET") => self.offered(headers),
             ("speak" | "interrupt", "POST") => bearer(),
             _ => None,
         };
@@ -182,7 +197,7 @@ impl Grants {
         loop {
             tokio::time::sleep(LOOK).await;
             let (Some(grants), Some(manager)) = (grants.upgrade(), manager.upgrade()) else { return };
-            if manager.get(&grant.id).is_ok() && !grant.is_over() {
+            if manager.get(&grant.id).is_ok() && !grant.is_over() && grant.caller.is_live() {
                 continue;
             }
             grants.forget(&grant.id);
@@ -190,7 +205,10 @@ impl Grants {
             // Somebody may have ended it.
             let removed = tokio::task::spawn_blocking(move || manager.remove(&id)).await;
             if matches!(removed, Ok(Ok(()))) {
-                tracing::info!("session `{}` ends: its time is over, or its agent has been silent", grant.id);
+                tracing::info!(
+                    "session `{}` ends: its time is over, its agent has been silent, or its key is revoked",
+                    grant.id
+                );
             }
             return;
         }
@@ -229,8 +247,8 @@ mod tests {
     #[test]
     fn a_token_opens_its_own_session_and_nothing_else() {
         let grants = Grants::default();
-        let (token, grant) = grants.issue("demo".into(), LONGEST).expect("there is room");
-        let (_, other) = grants.issue("demo".into(), LONGEST).expect("there is room");
+        let (token, grant) = grants.issue(Caller::Operator, "demo".into(), LONGEST).expect("there is room");
+        let (_, other) = grants.issue(Caller::Operator, "demo".into(), LONGEST).expect("there is room");
         let opens = |method, uri: &str, token| grants.opens(&request(method, uri, token)).is_some();
         let agent = |id: &str| format!("/api/v1/sessions/{id}/agent");
         let own = Some(token.as_str());
@@ -272,7 +290,7 @@ mod tests {
     #[test]
     fn tokens_are_bounded_and_begin_one_session() {
         let grants = Grants::default();
-        let issue = || grants.issue("demo".into(), LONGEST);
+        let issue = || grants.issue(Caller::Operator, "demo".into(), LONGEST);
         let (_, grant) = issue().expect("there is room");
         assert!(grant.begin() && !grant.begin());
         (1..MAX_GRANTS).for_each(|_| drop(issue().expect("there is room")));
@@ -284,7 +302,7 @@ mod tests {
     #[test]
     fn a_token_that_begins_nothing_in_time_is_void() {
         let grants = Grants::default();
-        let (token, grant) = grants.issue("demo".into(), LONGEST).expect("there is room");
+        let (token, grant) = grants.issue(Caller::Operator, "demo".into(), LONGEST).expect("there is room");
         let long_ago = Instant::now().checked_sub(UNUSED + Duration::from_secs(1)).expect("the machine runs longer");
         *grant.since.lock() = long_ago;
         assert!(grants.find(&token).is_none());
@@ -297,7 +315,7 @@ mod tests {
     #[test]
     fn a_session_is_kept_while_a_connection_stays() {
         let grants = Grants::default();
-        let (_, grant) = grants.issue("demo".into(), LONGEST).expect("there is room");
+        let (_, grant) = grants.issue(Caller::Operator, "demo".into(), LONGEST).expect("there is room");
         grant.begin();
         let long_ago = Instant::now().checked_sub(IDLE + Duration::from_secs(1)).expect("the machine runs longer");
         let silent = || *grant.touched.lock() = long_ago;
@@ -313,7 +331,7 @@ mod tests {
     #[test]
     fn a_session_is_over_after_its_time() {
         let grants = Grants::default();
-        let (_, grant) = grants.issue("demo".into(), Duration::ZERO).expect("there is room");
+        let (_, grant) = grants.issue(Caller::Operator, "demo".into(), Duration::ZERO).expect("there is room");
         assert!(!grant.is_over(), "it has not begun");
         grant.begin();
         std::thread::sleep(Duration::from_millis(1));

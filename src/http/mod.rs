@@ -1,10 +1,10 @@
 //! HTTP: the operator page, the REST API, WHIP and WHEP, metrics and health, on one router.
 //!
 //! ```text
-//! listen ─► panics caught ─► counted ─► access (host, origin, key) ─► CORS ─► handler
+//! listen ─► panics caught ─► counted ─► CORS ─► guard (host, origin, key, rate, scope, whose) ─► handler
 //! ```
 //!
-//! Nothing behind [`access`] is reached without passing it; what it lets through without a key is listed there.
+//! Nothing behind [`guard`] is reached without passing it; who may what is in the table of [`crate::tenants::scope`].
 
 mod access;
 pub mod agent_socket;
@@ -13,6 +13,7 @@ pub(crate) mod body;
 mod diagram;
 pub(crate) mod extract;
 mod form;
+mod guard;
 mod health;
 mod layers;
 mod listen;
@@ -40,7 +41,7 @@ pub use self::{
 };
 #[doc(hidden)]
 pub use self::{access::decode_base64url, diagram::svg, form::read_all as read_form};
-use crate::{jobs, metrics::Metrics, session::Manager};
+use crate::{jobs, metrics::Metrics, session::Manager, tenants::Tenants};
 
 /// What the router is told.
 #[derive(Clone, Debug)]
@@ -87,6 +88,8 @@ pub struct App {
     pub renders: Arc<jobs::Store>,
     /// Tokens for single sessions.
     pub grants: Arc<Grants>,
+    /// Those who have keys besides the operator; `None` where there is no store of them.
+    pub tenants: Option<Arc<Tenants>>,
     /// WebSockets that may still be opened: they are no longer connections of the listener.
     pub sockets: Arc<Semaphore>,
     pub settings: Settings,
@@ -95,13 +98,15 @@ pub struct App {
 /// All routes with everything in front of them. `more` are the routes of other protocols, WHIP and WHEP.
 pub fn router(app: Arc<App>, more: Router) -> Router {
     let settings = &app.settings;
-    let access = Arc::new(access::Access::new(
+    let access = access::Access::new(
         settings.keys.clone(),
         settings.bind,
         settings.public_url.as_ref(),
         settings.cors_origins.clone(),
         app.grants.clone(),
-    ));
+        app.tenants.clone(),
+    );
+    let guarded = Arc::new(guard::Guard { access, app: app.clone() });
     let (api, document) = api::routes().split_for_parts();
     let document: Arc<str> = api::text(&document).into();
     let more = more.layer(DefaultBodyLimit::max(settings.limits.json));
@@ -115,7 +120,7 @@ pub fn router(app: Arc<App>, more: Router) -> Router {
     own.merge(more)
         .fallback(layers::not_found)
         .method_not_allowed_fallback(layers::method_not_allowed)
-        .layer(middleware::from_fn_with_state(access, access::guard))
+        .layer(middleware::from_fn_with_state(guarded, guard::guard))
         // Around the guard: a page that may ask is to read why it was refused.
         .layer(middleware::from_fn_with_state(Arc::new(settings.cors_origins.clone()), layers::cors))
         .layer(middleware::from_fn(layers::headers))

@@ -10,7 +10,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::session::Refusal;
+use crate::{session::Refusal, tenants::Exceeded};
 
 /// Seconds after which a client may ask again where the machine is full.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -103,6 +103,12 @@ impl std::fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+impl From<Exceeded> for Problem {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::of(StatusCode::TOO_MANY_REQUESTS, "quota", exceeded.to_string())
+    }
+}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let (status, kind) = match refusal {
@@ -111,6 +117,7 @@ impl From<Refusal> for Problem {
             Refusal::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             Refusal::Full(_) => (StatusCode::SERVICE_UNAVAILABLE, "full"),
             Refusal::NotReady(_) => (StatusCode::CONFLICT, "not-ready"),
+            Refusal::Exceeded(exceeded) => return exceeded.into(),
             Refusal::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
         };
         Self::of(status, kind, refusal.to_string())

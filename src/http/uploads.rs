@@ -26,6 +26,7 @@ use crate::{
     avatar::{Store, Summary},
     media::{Notice, Notices},
     process,
+    tenants::{Caller, Held, Place},
 };
 
 /// Jobs that are remembered after their end.
@@ -60,6 +61,10 @@ pub struct Job {
     pub notices: Vec<Notice>,
     /// The avatar, once it is done.
     pub result: Option<Summary>,
+    /// Whose it is.
+    #[serde(skip)]
+    #[schema(ignore)]
+    caller: Caller,
 }
 
 /// See the module.
@@ -83,11 +88,18 @@ pub struct UploadPermit {
 pub struct Upload {
     path: PathBuf,
     bytes: u64,
+    /// In what its tenant may store.
+    stored: Option<Place>,
 }
 
 impl Upload {
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its part of what its tenant may store, for whoever takes the file.
+    pub fn take_place(&mut self) -> Option<Place> {
+        self.stored.take()
     }
 }
 
@@ -118,9 +130,10 @@ impl Uploads {
         self.places.clone().try_acquire_owned().map(|_permit| UploadPermit { _permit }).map_err(full)
     }
 
-    /// Stores a body.
+    /// Stores a body that `caller` sends.
     pub async fn receive(
         &self,
+        caller: &Caller,
         mut body: impl Stream<Item = Result<Bytes, Problem>> + Unpin,
     ) -> Result<Upload, Problem> {
         let failure = |e: std::io::Error| {
@@ -132,10 +145,15 @@ impl Uploads {
         };
         tokio::fs::create_dir_all(&self.folder).await.map_err(failure)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut upload = Upload { path: self.folder.join(format!("{}-{number}", std::process::id())), bytes: 0 };
+        let path = self.folder.join(format!("{}-{number}", std::process::id()));
+        let stored = caller.tenant().map(|tenant| tenant.take(Held::Bytes, 0)).transpose()?;
+        let mut upload = Upload { path, bytes: 0, stored };
         let mut file = tokio::fs::File::create_new(&upload.path).await.map_err(failure)?;
         while let Some(piece) = body.next().await {
             let piece = piece?;
+            if let Some(stored) = &mut upload.stored {
+                stored.grow(piece.len() as u64)?;
+            }
             file.write_all(&piece).await.map_err(failure)?;
             upload.bytes += piece.len() as u64;
         }
@@ -147,7 +165,13 @@ impl Uploads {
     }
 
     /// Prepares a stored video; the job says how far that is.
-    pub fn prepare(self: &Arc<Self>, place: UploadPermit, upload: Upload, avatar: String, clip: String) -> Job {
+    pub fn prepare(
+        self: &Arc<Self>,
+        caller: Caller,
+        place: UploadPermit,
+        mut upload: Upload,
+        (avatar, clip): (String, String),
+    ) -> Job {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let job = Job {
             id: number.to_string(),
@@ -158,6 +182,7 @@ impl Uploads {
             reason: None,
             notices: Vec::new(),
             result: None,
+            caller: caller.clone(),
         };
         {
             let mut jobs = self.jobs.lock();
@@ -173,7 +198,9 @@ impl Uploads {
         tokio::spawn(async move {
             let Ok(_turn) = uploads.turn.clone().acquire_owned().await else { return };
             let (own, path) = (uploads.clone(), upload.path.clone());
-            let work = move || own.run(number, &avatar, &clip, &path);
+            // It becomes an avatar, which is counted as one.
+            let stored = upload.take_place();
+            let work = move || own.run(number, &caller, (&avatar, &clip), &path, stored);
             if tokio::task::spawn_blocking(work).await.is_err() {
                 uploads.change(number, |job| {
                     job.state = State::Rejected;
@@ -185,11 +212,15 @@ impl Uploads {
         job
     }
 
-    fn run(&self, number: u64, avatar: &str, clip: &str, path: &Path) {
+    fn run(&self, number: u64, caller: &Caller, (avatar, clip): (&str, &str), path: &Path, stored: Option<Place>) {
         self.change(number, |job| job.state = State::Preparing);
         let notices = Notices::default();
         let mut progress = |part: f32| self.change(number, |job| job.progress = part.clamp(0.0, 1.0));
-        let added = self.store.add(avatar, clip, path, &mut progress, &notices);
+        let added = self.store.add_for(caller, (avatar, clip), path, &mut progress, &notices);
+        drop(stored);
+        if let Some(tenant) = caller.tenant().filter(|_| added.is_ok()) {
+            tenant.set_avatar_bytes(self.store.bytes_of(&tenant.name));
+        }
         // The name of the stored file says nothing to whoever sent it.
         let named = |text: &dyn fmt::Display| text.to_string().replace(&path.display().to_string(), "the video");
         let notices = notices.list().into_iter().map(|n| Notice { text: named(&n), ..n }).collect();
@@ -210,13 +241,17 @@ impl Uploads {
         }
     }
 
-    pub fn list(&self) -> Vec<Job> {
-        self.jobs.lock().values().cloned().collect()
+    /// Those that `caller` sees.
+    pub fn list(&self, caller: &Caller) -> Vec<Job> {
+        let jobs = self.jobs.lock();
+        jobs.values().filter(|job| caller.sees_of(job.caller.tenant())).cloned().collect()
     }
 
-    pub fn get(&self, id: &str) -> Result<Job, Problem> {
+    pub fn get(&self, id: &str, caller: &Caller) -> Result<Job, Problem> {
         let found = id.parse().ok().and_then(|number: u64| self.jobs.lock().get(&number).cloned());
-        found.ok_or_else(|| Problem::not_found("there is no such upload; ended ones are forgotten after a while"))
+        found
+            .filter(|job| caller.sees_of(job.caller.tenant()))
+            .ok_or_else(|| Problem::not_found("there is no such upload; ended ones are forgotten after a while"))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     error::{Failure, Result},
     render::Watch,
     session::Refusal,
+    tenants::{Caller, Place},
 };
 
 /// Start of the names of jobs' folders.
@@ -62,12 +63,16 @@ pub enum Video {
 }
 
 /// A job as it is handed in.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Request {
     pub video: Video,
     /// A file, which is moved into the job.
     pub audio: PathBuf,
     pub options: Options,
+    /// Whose it is.
+    pub caller: Caller,
+    /// Places of the files in what the caller's tenant may store.
+    pub stored: Vec<Place>,
 }
 
 /// A job that is known.
@@ -78,6 +83,9 @@ pub struct Job {
     /// Reference bank of the avatar; `None` where the video is a file.
     pub bank: Option<PathBuf>,
     pub watch: Watch,
+    pub caller: Caller,
+    /// Given back when it is forgotten.
+    pub stored: Vec<Place>,
 }
 
 impl Job {
@@ -132,20 +140,20 @@ impl Store {
     }
 
     /// Queues a job. The files that are handed in are its own from then on, also where it is refused.
-    pub fn submit(&self, request: Request) -> Result<Status, Refusal> {
+    pub fn submit(&self, mut request: Request) -> Result<Status, Refusal> {
+        let (caller, stored) = (request.caller.clone(), std::mem::take(&mut request.stored));
         let handed_in = HandedIn(&request);
         request.options.check()?;
-        let avatar =
-            match &request.video {
-                Video::File(_) => None,
-                Video::Avatar(name) => {
-                    let known = || self.avatars.list().into_iter().map(|a| a.name).collect::<Vec<_>>().join(", ");
-                    let avatar = self.avatars.get(name);
-                    Some(avatar.ok_or_else(|| {
-                        Refusal::Invalid(format!("avatar: there is no `{name}`; there are {}", known()))
-                    })?)
-                }
-            };
+        let avatar = match &request.video {
+            Video::File(_) => None,
+            Video::Avatar(name) => {
+                let avatar = self.avatars.get_for(name, &caller);
+                Some(avatar.ok_or_else(|| {
+                    let known = self.avatars.names_for(&caller);
+                    Refusal::Invalid(format!("avatar: there is no `{name}`; there are {known}"))
+                })?)
+            }
+        };
         let mut state = self.shared.state.lock();
         if state.closed {
             return Err(Refusal::Full("the server is ending".into()));
@@ -200,7 +208,8 @@ impl Store {
                 job.status.seconds_left = standing.left.map(|left| left.as_secs_f64());
             }
         });
-        let job = Job { status: status.clone(), folder, options: request.options.clone(), bank, watch };
+        let options = request.options.clone();
+        let job = Job { status: status.clone(), folder, options, bank, watch, caller, stored };
         state.jobs.insert(number, job);
         state.queue.push_back(number);
         drop(state);
@@ -210,8 +219,20 @@ impl Store {
 
     /// All jobs, the newest first.
     pub fn list(&self) -> Vec<Status> {
+        self.list_for(&Caller::Operator)
+    }
+
+    /// Those that `caller` sees.
+    pub fn list_for(&self, caller: &Caller) -> Vec<Status> {
         let state = self.shared.state.lock();
-        state.jobs.iter().rev().map(|(number, job)| with_place(&state, *number, job)).collect()
+        let seen = state.jobs.iter().rev().filter(|(_, job)| caller.sees_of(job.caller.tenant()));
+        seen.map(|(number, job)| with_place(&state, *number, job)).collect()
+    }
+
+    /// Whose a job is.
+    pub fn caller(&self, id: &str) -> Option<Caller> {
+        let number = number(id)?;
+        self.shared.state.lock().jobs.get(&number).map(|job| job.caller.clone())
     }
 
     pub fn get(&self, id: &str) -> Option<Status> {
@@ -239,6 +260,7 @@ impl Store {
             job.status.state = Phase::Cancelled;
             job.status.finished = Some(now());
             forget(&job.folder);
+            job.stored.clear();
         }
         Some(job.status.clone())
     }

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use lipstream_engines::runtime::Device;
+
 use super::{
     Phase, Status,
     options::Quality,
@@ -18,6 +20,7 @@ use crate::{
     error::{Failure, Kind, Result},
     media::{Media, Notice, Notices, Reader, Track},
     render::{self, Watch},
+    tenants::Totals,
 };
 
 /// How often what is too old is looked for.
@@ -128,10 +131,19 @@ fn finish(shared: &Shared, number: u64, watch: &Watch, done: Result<render::Summ
                 bytes: summary.output.metadata().ok().map(|meta| meta.len()),
                 ..status.clone()
             };
+            if let Some(tenant) = job.caller.tenant() {
+                let card = matches!(summary.device.parse(), Ok(Device::Cuda(_) | Device::TensorRt(_)));
+                let took = status.started.zip(status.finished).map_or(0.0, |(from, to)| to - from);
+                let gpu_us = if card { (took.max(0.0) * 1e6) as u64 } else { 0 };
+                tenant.count(Totals { frames: summary.frames, gpu_us, ..Totals::default() });
+            }
             for input in ["video", "audio", "bank"] {
                 // A file of the job's, hardly ever still in use; it goes with the folder at the latest.
                 let _ = std::fs::remove_file(job.folder.join(input));
             }
+            // Of the inputs nothing is left; what was made counts, whatever the quota says of it.
+            job.stored.truncate(1);
+            job.stored.iter_mut().for_each(|place| place.settle(job.status.bytes.unwrap_or_default()));
         }
         Err(failure) => {
             (status.state, status.error) = match failure.kind {
@@ -139,6 +151,7 @@ fn finish(shared: &Shared, number: u64, watch: &Watch, done: Result<render::Summ
                 _ => (Phase::Failed, Some(without(&job.folder, &failure))),
             };
             forget(&job.folder);
+            job.stored.clear();
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Outlet {
     packets: broadcast::Sender<Packet>,
     state: Mutex<State>,
     next_viewer: AtomicU64,
+    /// Bytes of packets that were handed to viewers.
+    sent: AtomicU64,
     /// Least bit rate, in bit/s, to which a viewer's bandwidth may bring a video encoder.
     floor: u32,
     /// What every key frame of H.264 says.
@@ -62,6 +64,7 @@ impl Outlet {
             packets: broadcast::Sender::new(BACKLOG),
             state: Mutex::new(state),
             next_viewer: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             floor,
             statement,
         })
@@ -161,6 +164,15 @@ impl Outlet {
             encoders
         };
         encoders.key_frame(codec);
+    }
+
+    pub(super) fn count_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes of media that were handed to viewers.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Number of viewers.

@@ -3,8 +3,10 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio_util::sync::CancellationToken;
 
 use super::{Codec, Outlet, Packet};
+use crate::tenants::Place;
 
 /// Receives the packets of the codecs that it asked for, in order; video begins at a key frame. Dropping it leaves.
 pub struct Viewer {
@@ -15,12 +17,21 @@ pub struct Viewer {
     /// Video codecs whose next key frame is waited for.
     waiting: HashSet<Codec>,
     skipped: u64,
+    /// Its place among the viewers of a tenant.
+    place: Option<Place>,
+    /// Cancelled when the key that has opened it is revoked.
+    until: CancellationToken,
 }
 
 impl Viewer {
     pub(super) fn new(outlet: Arc<Outlet>, id: u64, codecs: Vec<Codec>, packets: broadcast::Receiver<Packet>) -> Self {
         let waiting = codecs.iter().copied().filter(|codec| codec.is_video()).collect();
-        Self { outlet, id, codecs, packets, waiting, skipped: 0 }
+        Self { outlet, id, codecs, packets, waiting, skipped: 0, place: None, until: CancellationToken::new() }
+    }
+
+    /// Holds a place among the viewers of a tenant, and ends when `until` is cancelled.
+    pub fn hold(&mut self, place: Option<Place>, until: CancellationToken) {
+        (self.place, self.until) = (place, until);
     }
 
     /// The next packet; `None` when the session has ended. A viewer that is too far behind loses what it could not
@@ -30,11 +41,16 @@ impl Viewer {
             if self.outlet.is_closed() {
                 return None;
             }
-            match self.packets.recv().await {
+            let packet = tokio::select! {
+                packet = self.packets.recv() => packet,
+                () = self.until.cancelled() => return None,
+            };
+            match packet {
                 Ok(packet) if packet.pts == Duration::MAX => return None,
                 Ok(packet) if !self.codecs.contains(&packet.codec) => {}
                 Ok(packet) if packet.key => {
                     self.waiting.remove(&packet.codec);
+                    self.outlet.count_sent(packet.data.len());
                     return Some(packet);
                 }
                 Ok(packet) if self.waiting.contains(&packet.codec) => {
@@ -42,7 +58,10 @@ impl Viewer {
                     // Asked for again in case the first request met a graph that had not started.
                     self.outlet.request_key_frame(packet.codec);
                 }
-                Ok(packet) => return Some(packet),
+                Ok(packet) => {
+                    self.outlet.count_sent(packet.data.len());
+                    return Some(packet);
+                }
                 Err(RecvError::Lagged(lost)) => {
                     self.skipped += lost;
                     self.resynchronise();

@@ -8,7 +8,7 @@ use lipstream_engines::{
 };
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::gpu;
+use super::{gpu, tenants};
 use crate::{
     process::Usage,
     rtmp,
@@ -83,6 +83,7 @@ pub fn families(manager: &Manager) -> Vec<MetricFamily> {
     families.extend(engines());
     families.extend(pushes(&statuses));
     families.extend(machine(manager));
+    families.extend(manager.tenants().map(|known| tenants::families(known)).unwrap_or_default());
     families.extend(gpu::families());
     families.extend(process());
     // A family without a metric is no valid text.

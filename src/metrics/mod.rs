@@ -2,6 +2,7 @@
 
 mod collect;
 mod gpu;
+mod tenants;
 
 use std::{sync::Arc, time::Duration};
 

@@ -5,7 +5,8 @@ use std::{future::Future, sync::Arc};
 use super::name::Name;
 use crate::{
     live::{Codec, Inlet, Outlet, Slot, Viewer},
-    session::{Manager, Refusal},
+    session::{Manager, Refusal, Session},
+    tenants::{Caller, Scope},
 };
 
 /// A publisher's entry.
@@ -24,6 +25,27 @@ pub trait Host: Send + Sync + 'static {
     fn watch(&self, name: &Name) -> impl Future<Output = Result<Viewer, Refusal>> + Send;
 }
 
+/// Whether `name` gives a key of the tenant that the session belongs to, with the scope. The operator's sessions ask for
+/// none here.
+fn may(manager: &Manager, session: &Session, name: &Name, scope: Scope) -> Result<Option<Caller>, Refusal> {
+    let Some(owner) = session.owner() else { return Ok(Some(Caller::Operator)) };
+    let Some(key) = &name.key else { return Ok(None) };
+    let known = key.read().iter().find_map(|text| manager.tenants()?.find(text.as_bytes()));
+    match known.filter(|key| Arc::ptr_eq(&key.tenant, owner) && key.has(&[scope])) {
+        Some(key) => {
+            key.request().map_err(|_| Refusal::Invalid("the key asks too often for its tenant's quota".into()))?;
+            Ok(Some(Caller::Tenant(key)))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Whether it gives the session's own stream key.
+fn has_stream_key(session: &Session, name: &Name) -> bool {
+    let given = |expected: &String| name.key.as_ref().is_some_and(|key| key.matches(expected));
+    session.spec().stream_key.as_ref().is_some_and(given)
+}
+
 impl Host for Manager {
     fn publish(self: &Arc<Self>, name: &Name, who: &str) -> Result<Guest, Refusal> {
         let (id, place) = name.publishes().ok_or_else(|| {
@@ -34,7 +56,12 @@ impl Host for Manager {
             Slot::Main => self.for_publisher(id, matches)?,
             Slot::Voice => self.get(id)?,
         };
-        if let Some(expected) = &session.spec().stream_key {
+        if session.owner().is_some() {
+            // What belongs to a tenant is not there for whoever has no key to it.
+            if !has_stream_key(&session, name) && may(self, &session, name, Scope::Publish)?.is_none() {
+                return Err(Refusal::Unknown(id.to_owned()));
+            }
+        } else if let Some(expected) = &session.spec().stream_key {
             let given = name.key.as_ref().ok_or_else(|| {
                 Refusal::Invalid(format!("session `{id}` wants its stream key: add ?key=KEY to the stream's name"))
             })?;
@@ -51,12 +78,17 @@ impl Host for Manager {
         let session = match name.plays() {
             Some(id) => self.get(id)?,
             None => self.by_play_name(&name.path).ok_or_else(|| match name.publishes() {
-                Some((id, Slot::Main)) if self.get(id).is_ok() => {
+                Some((id, Slot::Main)) if self.get(id).is_ok_and(|s| s.owner().is_none()) => {
                     Refusal::Invalid(format!("`{id}` is published to; play `{id}/synced`"))
                 }
                 _ => Refusal::Unknown(name.path.clone()),
             })?,
         };
-        session.watch(&[Codec::H264, Codec::Aac]).await
+        let caller = match may(self, &session, name, Scope::Watch)? {
+            Some(caller) => caller,
+            None if has_stream_key(&session, name) => Caller::Operator,
+            None => return Err(Refusal::Unknown(name.plays().unwrap_or(&name.path).to_owned())),
+        };
+        session.watch_as(&caller, &[Codec::H264, Codec::Aac]).await
     }
 }

@@ -45,7 +45,8 @@ impl Addresses {
         writeln!(out, "WebRTC   publish {http}/whip/SESSION, play {http}/whep/SESSION")?;
         let specs = config.specs();
         if let Some(spec) = specs.first() {
-            let open = config.auth.keys.is_empty() && config.auth.keys_file.is_none();
+            let auth = &config.auth;
+            let open = auth.keys.is_empty() && auth.keys_file.is_none() && auth.store.is_none();
             let key = if open { "" } else { "-H 'Authorization: Bearer KEY' " };
             writeln!(out, "Speak    curl -X POST -T speech.wav {key}{http}/api/v1/sessions/{}/speak", spec.id)?;
         }

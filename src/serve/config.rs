@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     section::{Section, check_known, section, suggest},
-    value::{Secret, Value, any, within},
+    value::{Secret, StoreUrl, Value, any, within},
 };
 use crate::{
     error::{Failure, Result},
@@ -46,6 +46,9 @@ section! {
         keys: Vec<Secret> = Vec::new(), any;
         /// File with more keys, one a line; "" is none.
         keys_file: Option<PathBuf> = None, any;
+        /// Store of tenants, whose keys open what is theirs: "sqlite:///var/lib/lipstream/tenants.db", made where there is
+        /// none; "" is none. `lipstream keys` manages it.
+        store: Option<StoreUrl> = None, any;
         /// Listen beyond loopback without keys.
         allow_open: bool = false, any;
     }
@@ -331,7 +334,8 @@ impl Config {
     }
 
     fn open_or_has_keys(&self) -> bool {
-        self.auth.allow_open || !self.auth.keys.is_empty() || self.auth.keys_file.is_some()
+        let auth = &self.auth;
+        auth.allow_open || !auth.keys.is_empty() || auth.keys_file.is_some() || auth.store.is_some()
     }
 
     /// Whether clients of other machines come by the public URL.

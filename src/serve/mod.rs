@@ -25,6 +25,7 @@ use crate::{
     metrics::Metrics,
     rtmp,
     session::{Manager, OnPublish, Refusal, SessionSpec, Video},
+    tenants::Tenants,
     termination, webrtc,
 };
 
@@ -68,7 +69,14 @@ async fn serve(config: Config) -> Result<()> {
     let uploads = http::Uploads::new(uploads, avatars.clone(), config.avatars.max_waiting as usize);
     let (folder, own, kept) = (config.renders_folder()?, avatars.clone(), config.renders()?);
     let renders = blocking(move || jobs::Store::open(&folder, kept, own)).await?;
-    let manager = Manager::new(config.manager(), avatars);
+    let manager = Manager::new(config.manager(), avatars.clone());
+    let tenants = match &config.auth.store {
+        Some(store) => Some(open_tenants(&store.0, avatars).await?),
+        None => None,
+    };
+    if let Some(tenants) = &tenants {
+        manager.set_tenants(tenants.clone());
+    }
     if let OnPublish::Begin { graph, .. } = &manager.settings().on_publish {
         let wrong = |cause: String| Failure::usage(format!("sessions.on_publish = \"{graph}\": {cause}"));
         let (_, service) = manager.graph(graph).map_err(|refusal| wrong(refusal.to_string()))?;
@@ -94,6 +102,7 @@ async fn serve(config: Config) -> Result<()> {
         uploads,
         renders: renders.clone(),
         grants: Arc::default(),
+        tenants: tenants.clone(),
         sockets: Arc::new(Semaphore::new(config.limits.connections as usize)),
         settings: settings(&config, keys, &addresses),
     };
@@ -118,9 +127,19 @@ async fn serve(config: Config) -> Result<()> {
     };
     tokio::join!(rtmp_ends, webrtc.close());
     close(manager, renders).await;
+    if let Some(tenants) = tenants {
+        tenants.close().await;
+    }
     // A task that panicked has been logged.
     let _ = server.await;
     Ok(())
+}
+
+/// Opens the store of tenants and looks after it from now on.
+async fn open_tenants(store: &str, avatars: Arc<avatar::Store>) -> Result<Arc<Tenants>> {
+    let tenants = Tenants::open(store, avatars).await.map_err(|failure| Failure::run(failure.to_string()))?;
+    tokio::spawn(Tenants::look_after(Arc::downgrade(&tenants)));
+    Ok(tenants)
 }
 
 /// Creates a session of the configuration. One for which there is no room now is tried again: the machine may be busy

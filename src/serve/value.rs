@@ -4,6 +4,8 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, path::PathBuf};
 
 use url::Url;
 
+use crate::tenants::store;
+
 /// A type that a key of the configuration can have. Errors say what it must be, without naming the key.
 pub trait Value: Sized {
     /// Secrets are not repeated in errors.
@@ -94,7 +96,7 @@ macro_rules! texts {
     )*};
 }
 
-texts!(String, PathBuf, IpAddr, Url, Secret);
+texts!(String, PathBuf, IpAddr, Url, Secret, StoreUrl);
 
 impl Text for String {
     fn parse(text: &str) -> Result<Self, String> {
@@ -159,6 +161,20 @@ impl Text for Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(hidden)")
+    }
+}
+
+/// Where a store of tenants is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreUrl(pub String);
+
+impl Text for StoreUrl {
+    fn parse(text: &str) -> Result<Self, String> {
+        store::path(text).map(|_| Self(text.to_owned())).map_err(str::to_owned)
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
     }
 }
 

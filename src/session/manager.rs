@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -17,6 +17,7 @@ use crate::{
     avatar,
     graph::{Graph, Service},
     memory,
+    tenants::{Caller, Tenants},
 };
 
 /// How often sessions are looked after.
@@ -110,6 +111,7 @@ pub struct Manager {
     stop: AtomicBool,
     /// Where pushes and pulls run.
     runtime: Option<tokio::runtime::Handle>,
+    tenants: OnceLock<Arc<Tenants>>,
 }
 
 impl Manager {
@@ -128,6 +130,7 @@ impl Manager {
             door: Mutex::default(),
             stop: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::try_current().ok(),
+            tenants: OnceLock::new(),
         });
         let weak = Arc::downgrade(&manager);
         let spawned = std::thread::Builder::new().name("sessions".into()).spawn(move || look_after(&weak));
@@ -135,6 +138,16 @@ impl Manager {
             tracing::error!("sessions are not looked after: no thread: {error}");
         }
         manager
+    }
+
+    /// Sessions may belong to these from now on.
+    pub fn set_tenants(&self, tenants: Arc<Tenants>) {
+        // Set once, when the service starts.
+        let _ = self.tenants.set(tenants);
+    }
+
+    pub fn tenants(&self) -> Option<&Arc<Tenants>> {
+        self.tenants.get()
     }
 
     pub(super) fn runtime(&self) -> Option<tokio::runtime::Handle> {
@@ -168,8 +181,13 @@ impl Manager {
 
     /// Creates a session. It starts when it is watched, at once where it is always on.
     pub fn create(self: &Arc<Self>, spec: SessionSpec) -> Result<Arc<Session>, Refusal> {
+        self.create_for(&Caller::Operator, spec)
+    }
+
+    /// The same for `caller`, whose it is.
+    pub fn create_for(self: &Arc<Self>, caller: &Caller, spec: SessionSpec) -> Result<Arc<Session>, Refusal> {
         let always_on = spec.always_on;
-        let session = Session::new(spec, self)?;
+        let session = Session::new(spec, caller, self)?;
         session.check_reach()?;
         {
             let mut sessions = self.sessions.lock();
@@ -180,7 +198,10 @@ impl Manager {
             if let Some(name) = name
                 && let Some(other) = sessions.values().find(|s| s.spec().play.as_ref() == Some(&name))
             {
-                return Err(Refusal::Conflict(format!("play: session `{}` is played as `{name}` already", other.id())));
+                return Err(Refusal::Conflict(match caller.sees_of(other.owner()) {
+                    true => format!("play: session `{}` is played as `{name}` already", other.id()),
+                    false => format!("play: the name `{name}` is taken"),
+                }));
             }
             if sessions.len() >= self.settings.max_sessions {
                 return Err(Refusal::Full(format!(
@@ -237,6 +258,17 @@ impl Manager {
         self.sessions.lock().get(id).cloned().ok_or_else(|| Refusal::Unknown(id.to_owned()))
     }
 
+    /// The session, where `caller` sees it.
+    pub fn get_for(&self, id: &str, caller: &Caller) -> Result<Arc<Session>, Refusal> {
+        let session = self.get(id).ok().filter(|session| caller.sees_of(session.owner()));
+        session.ok_or_else(|| Refusal::Unknown(id.to_owned()))
+    }
+
+    /// Those that `caller` sees.
+    pub fn list_for(&self, caller: &Caller) -> Vec<Arc<Session>> {
+        self.list().into_iter().filter(|session| caller.sees_of(session.owner())).collect()
+    }
+
     /// The session that RTMP clients play as `name`.
     pub fn by_play_name(&self, name: &str) -> Option<Arc<Session>> {
         self.sessions.lock().values().find(|s| s.spec().play.as_deref() == Some(name)).cloned()
@@ -248,9 +280,23 @@ impl Manager {
 
     /// Ends a session: its graph, its viewers, its publishers, its pushes.
     pub fn remove(&self, id: &str) -> Result<(), Refusal> {
-        let session = self.sessions.lock().remove(id).ok_or_else(|| Refusal::Unknown(id.to_owned()))?;
-        session.end();
+        self.remove_for(id, &Caller::Operator)
+    }
+
+    /// The same where `caller` sees it.
+    pub fn remove_for(&self, id: &str, caller: &Caller) -> Result<(), Refusal> {
+        let session = {
+            let mut sessions = self.sessions.lock();
+            let seen = sessions.get(id).is_some_and(|session| caller.sees_of(session.owner()));
+            if seen { sessions.remove(id) } else { None }
+        };
+        session.ok_or_else(|| Refusal::Unknown(id.to_owned()))?.end();
         Ok(())
+    }
+
+    /// Counts for the owners of all sessions what these have used until now.
+    pub fn settle(&self) {
+        self.list().iter().for_each(|session| session.settle());
     }
 
     /// Ends all sessions; for the end of the program.
@@ -317,7 +363,14 @@ fn look_after(manager: &Weak<Manager>) {
         let Some(manager) = manager.upgrade().filter(|m| !m.stop.load(Ordering::Relaxed)) else { return };
         for session in manager.list() {
             session.look_after();
-            if session.is_left() {
+            session.settle();
+            if session.owner().is_some_and(|owner| owner.is_over()) {
+                tracing::info!(
+                    "session `{}` ends: its tenant's seconds of the month are used up, or it is gone",
+                    session.id()
+                );
+                let _ = manager.remove(session.id());
+            } else if session.is_left() {
                 tracing::info!("session `{}` ends: its publisher and viewers are gone", session.id());
                 // Somebody may have ended it.
                 let _ = manager.remove(session.id());

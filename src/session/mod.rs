@@ -24,6 +24,8 @@ pub use self::{
     status::{Capacity, Phase, Resource, ResourceKind, Status},
 };
 
+use crate::tenants::Exceeded;
+
 /// Why a request to a session or the manager was refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
@@ -42,6 +44,9 @@ pub enum Refusal {
     /// The session has nothing to show yet: no source has come (409).
     #[error("{0}")]
     NotReady(String),
+    /// The quota of its tenant does not allow it (429).
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
     /// Its graph does not start (500).
     #[error("{0}")]
     Failed(String),

@@ -14,6 +14,7 @@ use gstlipstream::{
     sync::LipSyncStats,
     synccheck::{self, Change},
 };
+use lipstream_engines::runtime::{self, Device, Precision};
 use parking_lot::Mutex;
 
 use super::{
@@ -274,6 +275,13 @@ impl RunningGraph {
     }
 
     /// What the bin says about itself.
+    /// Whether its engine runs on a card.
+    pub fn is_on_card(&self) -> bool {
+        let device = self.lipsync.property_value("device").get::<String>().unwrap_or_default().parse::<Device>();
+        let taken = device.and_then(|device| runtime::taken(device, Precision::Auto, usize::MAX));
+        matches!(taken, Ok(Device::Cuda(_) | Device::TensorRt(_)))
+    }
+
     pub fn stats(&self) -> LipSyncStats {
         LipSyncStats::from_structure(&self.lipsync.property::<gst::Structure>("stats"))
     }

@@ -31,6 +31,7 @@ use crate::{
     live::{Codec, Inlet, Outlet, Picture, Slot, Viewer},
     marks::{Mark, Statement},
     speech,
+    tenants::{Caller, Held, Place, Tenant, Totals},
     untouched::{self, Untouched},
 };
 
@@ -54,6 +55,8 @@ struct Running {
     pacer: Pacer,
     graph: Arc<RunningGraph>,
     since: Instant,
+    /// Whether its engine runs on a card.
+    card: bool,
 }
 
 #[derive(Default)]
@@ -64,6 +67,9 @@ struct Before {
     late: AtomicU64,
     untouched: Mutex<Untouched>,
     corrections: AtomicU64,
+    /// Microseconds for which graphs ran, and those that their engine took of a card.
+    ran_us: AtomicU64,
+    gpu_us: AtomicU64,
 }
 
 struct State {
@@ -111,12 +117,21 @@ pub struct Session {
     state: Mutex<State>,
     /// What the graphs before this one counted.
     before: Before,
+    /// Whose it is; `None` is the operator.
+    owner: Option<Arc<Tenant>>,
+    /// Its place among the owner's sessions, given back when it ends.
+    place: Mutex<Option<Place>>,
+    /// What has been counted for the owner.
+    settled: Mutex<Totals>,
 }
 
 impl Session {
-    pub(super) fn new(spec: SessionSpec, manager: &Arc<Manager>) -> Result<Arc<Self>, Refusal> {
+    pub(super) fn new(spec: SessionSpec, caller: &Caller, manager: &Arc<Manager>) -> Result<Arc<Self>, Refusal> {
         let settings = manager.settings();
         spec.check()?;
+        let owner = caller.tenant().cloned();
+        owner.as_ref().map_or(Ok(()), |owner| owner.check_month())?;
+        let place = owner.as_ref().map(|owner| owner.take(Held::Sessions, 1)).transpose()?;
         if spec.pull.as_deref().is_some_and(|url| url.starts_with("file:")) && !settings.files {
             let why = "files of this machine are read only with sessions.files = true";
             return Err(Refusal::Invalid(format!("pull: {why}")));
@@ -126,9 +141,9 @@ impl Session {
         let mut avatar = None;
         if service.video == Video::Avatar {
             let name = spec.avatar.as_deref().unwrap_or("demo");
-            let known = manager.avatars().get(name).ok_or_else(|| {
-                let names: Vec<String> = manager.avatars().list().into_iter().map(|a| a.name).collect();
-                Refusal::Invalid(format!("avatar: there is no `{name}`; there are {}", names.join(", ")))
+            let known = manager.avatars().get_for(name, caller).ok_or_else(|| {
+                let names = manager.avatars().names_for(caller);
+                Refusal::Invalid(format!("avatar: there is no `{name}`; there are {names}"))
             })?;
             avatar = Some(known);
         } else if let Some(name) = &spec.avatar {
@@ -148,6 +163,9 @@ impl Session {
             starting: Mutex::default(),
             state: Mutex::default(),
             before: Before::default(),
+            owner,
+            place: Mutex::new(place),
+            settled: Mutex::default(),
             spec,
         });
         // Wrong parameters are refused now and not when somebody watches.
@@ -172,6 +190,11 @@ impl Session {
         self.service.voice
     }
 
+    /// The tenant that it belongs to; `None` is the operator.
+    pub fn owner(&self) -> Option<&Arc<Tenant>> {
+        self.owner.as_ref()
+    }
+
     pub fn outlet(&self) -> &Arc<Outlet> {
         &self.outlet
     }
@@ -190,8 +213,15 @@ impl Session {
 
     /// Watches the session; starts its graph where it does not run.
     pub async fn watch(self: &Arc<Self>, codecs: &[Codec]) -> Result<Viewer, Refusal> {
+        self.watch_as(&Caller::Operator, codecs).await
+    }
+
+    /// The same for `caller`, who watches until its key is revoked.
+    pub async fn watch_as(self: &Arc<Self>, caller: &Caller, codecs: &[Codec]) -> Result<Viewer, Refusal> {
+        let place = self.owner.as_ref().map(|owner| owner.take(Held::Viewers, 1)).transpose()?;
         // Registered first, so that the graph finds its viewer when it starts.
-        let viewer = self.outlet.watch(codecs);
+        let mut viewer = self.outlet.watch(codecs);
+        viewer.hold(place, caller.until());
         if self.state.lock().running.is_none() {
             let session = self.clone();
             tokio::task::spawn_blocking(move || session.start())
@@ -385,7 +415,8 @@ impl Session {
             self.service.voice,
         )
         .map_err(failed)?;
-        Ok(Running { pacer, graph, since: Instant::now() })
+        let card = graph.is_on_card();
+        Ok(Running { pacer, graph, since: Instant::now(), card })
     }
 
     /// Stops the graph; viewers and sources stay.
@@ -413,6 +444,8 @@ impl Session {
                 (&self.before.dropped, running.graph.dropped.load(Ordering::Relaxed)),
                 (&self.before.late, stats.frames.late),
                 (&self.before.corrections, stats.check.corrections),
+                (&self.before.ran_us, micros(running.since.elapsed())),
+                (&self.before.gpu_us, if running.card { stats.denoise.denoise.totals.sum_us } else { 0 }),
             ] {
                 counter.fetch_add(count, Ordering::Relaxed);
             }
@@ -426,6 +459,35 @@ impl Session {
         self.outlet.close();
         self.speech.interrupt();
         self.stop(None);
+        self.settle();
+        self.place.lock().take();
+    }
+
+    /// Counts for its owner what it has used since it was last counted.
+    pub(super) fn settle(&self) {
+        let Some(owner) = &self.owner else { return };
+        let mut settled = self.settled.lock();
+        let now = self.used();
+        owner.count(now.since(*settled));
+        *settled = settled.largest(now);
+    }
+
+    /// Used since it was created.
+    fn used(&self) -> Totals {
+        let (graph, ran, card) = {
+            let state = self.state.lock();
+            let running = state.running.as_ref();
+            let ran = running.map_or(Duration::ZERO, |running| running.since.elapsed());
+            (running.map(|running| running.graph.clone()), ran, running.is_some_and(|running| running.card))
+        };
+        let before = &self.before;
+        let gpu = graph.as_ref().filter(|_| card).map_or(0, |graph| graph.stats().denoise.denoise.totals.sum_us);
+        Totals {
+            session_us: before.ran_us.load(Ordering::Relaxed) + micros(ran),
+            gpu_us: before.gpu_us.load(Ordering::Relaxed) + gpu,
+            frames: before.frames.load(Ordering::Relaxed) + graph.map_or(0, |graph| graph.meter.frames()),
+            egress_bytes: self.outlet.sent_bytes(),
+        }
     }
 
     /// Whether a session that began with its publisher has neither publisher nor viewers, for as long as a graph waits
@@ -618,6 +680,10 @@ impl Session {
         }
         status
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Drop for Session {

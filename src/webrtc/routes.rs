@@ -19,6 +19,7 @@ use super::{
 use crate::{
     http::{Problem, body, extract::Path},
     marks,
+    tenants::Caller,
 };
 
 /// Time for a body of a few kilobytes to come.
@@ -65,12 +66,13 @@ fn allow(headers: &mut HeaderMap, methods: &'static str, accept: HeaderName, med
 
 async fn play(
     State(server): State<Arc<Server>>,
+    caller: Caller,
     Path(session): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let opened = match read(&headers, body, SDP, MAX_OFFER).await {
-        Ok(offer) => server.play(&session, &offer).await,
+        Ok(offer) => server.play(&caller, &session, &offer).await,
         Err(problem) => Err(problem),
     };
     created(&server, "whep", &session, opened)
@@ -78,34 +80,36 @@ async fn play(
 
 async fn publish(
     State(server): State<Arc<Server>>,
+    caller: Caller,
     Path(session): Path<String>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    publish_to(&server, &session, false, &given_keys(&uri, &headers), &headers, body).await
+    publish_to(&server, &caller, (&session, false), &given_keys(&uri, &headers), &headers, body).await
 }
 
 async fn publish_voice(
     State(server): State<Arc<Server>>,
+    caller: Caller,
     Path(session): Path<String>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    publish_to(&server, &session, true, &given_keys(&uri, &headers), &headers, body).await
+    publish_to(&server, &caller, (&session, true), &given_keys(&uri, &headers), &headers, body).await
 }
 
 async fn publish_to(
     server: &Arc<Server>,
-    session: &str,
-    voice: bool,
+    caller: &Caller,
+    (session, voice): (&str, bool),
     keys: &[String],
     headers: &HeaderMap,
     body: Body,
 ) -> Response {
     let opened = match read(headers, body, SDP, MAX_OFFER).await {
-        Ok(offer) => server.publish(session, voice, keys, &offer).await,
+        Ok(offer) => server.publish(caller, (session, voice), keys, &offer).await,
         Err(problem) => Err(problem),
     };
     created(server, "whip", session, opened)
@@ -155,11 +159,12 @@ fn links(server: &Server, headers: &mut HeaderMap) {
 /// PATCH: candidates, or a restart of ICE.
 async fn trickle(
     State(server): State<Arc<Server>>,
+    caller: Caller,
     Path((session, peer)): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let link = server.find(&session, &peer)?;
+    let link = server.find(&caller, &session, &peer)?;
     let fragment = Fragment::read(&read(&headers, body, FRAGMENT, MAX_FRAGMENT).await?)?;
     match_etag(&headers, &link.etag())?;
     let Some(answer) = link.trickle(fragment).await? else {
@@ -175,9 +180,10 @@ async fn trickle(
 /// DELETE: answered when all is free.
 async fn end(
     State(server): State<Arc<Server>>,
+    caller: Caller,
     Path((session, peer)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    server.find(&session, &peer)?.close().await;
+    server.find(&caller, &session, &peer)?.close().await;
     Ok(StatusCode::OK)
 }
 

@@ -34,6 +34,7 @@ use crate::{
     http::Problem,
     live::{Decoder, Slot},
     session::{Manager, OnPublish, Session, Video, Voice},
+    tenants::Caller,
 };
 
 /// Requests that may wait for one peer's task.
@@ -130,24 +131,27 @@ impl Server {
     }
 
     /// WHEP: answers an offer to watch a session.
-    pub(super) async fn play(self: &Arc<Self>, session: &str, body: &[u8]) -> Result<Opened, Problem> {
-        let session = self.manager.get(session)?;
+    pub(super) async fn play(self: &Arc<Self>, caller: &Caller, session: &str, body: &[u8]) -> Result<Opened, Problem> {
+        let session = self.manager.get_for(session, caller)?;
         let offer = Offer::read(body, Want::Play)?;
         let permit = permit(&self.viewers, "viewers", self.settings.max_viewers)?;
         let mut agreed = negotiate::answer(&self.settings, &self.sockets, &offer, Want::Play, true)?;
-        let viewer = session.watch(&agreed.codecs()).await?;
+        let viewer = session.watch_as(caller, &agreed.codecs()).await?;
         if let Some(fps) = session.rate() {
             agreed.answer = with_rate(&agreed.answer, fps);
         }
         let job = Job::Play(Box::new(Play::new(viewer, agreed.video, agreed.audio)));
-        Ok(self.open(&session, Role::Viewer, offer, agreed, job, permit))
+        Ok(self.open(&session, (Role::Viewer, caller.until()), offer, agreed, job, permit))
     }
 
     /// The session that is published to, or one that begins with its publisher: that measures and builds a graph, which
     /// takes longer than a task may keep its thread.
-    async fn for_publisher(&self, session: &str, keys: &[String]) -> Result<Arc<Session>, Problem> {
-        if let Ok(session) = self.manager.get(session) {
-            return Ok(session);
+    async fn for_publisher(&self, caller: &Caller, session: &str, keys: &[String]) -> Result<Arc<Session>, Problem> {
+        match self.manager.get_for(session, caller) {
+            Ok(session) => return Ok(session),
+            // What begins so is the operator's.
+            Err(refusal) if caller.tenant().is_some() => return Err(refusal.into()),
+            Err(_) => {}
         }
         let (manager, session, keys) = (self.manager.clone(), session.to_owned(), keys.to_vec());
         let begun = tokio::task::spawn_blocking(move || manager.for_publisher(&session, |key| given(&keys, key))).await;
@@ -158,16 +162,19 @@ impl Server {
     /// `keys` is what was given as the session's stream key.
     pub(super) async fn publish(
         self: &Arc<Self>,
-        session: &str,
-        voice: bool,
+        caller: &Caller,
+        (session, voice): (&str, bool),
         keys: &[String],
         body: &[u8],
     ) -> Result<Opened, Problem> {
         if self.manager.settings().on_publish == OnPublish::Refuse {
-            self.manager.get(session)?;
+            self.manager.get_for(session, caller)?;
         }
         let offer = Offer::read(body, Want::Publish)?;
-        let session = if voice { self.manager.get(session)? } else { self.for_publisher(session, keys).await? };
+        let session = match voice {
+            true => self.manager.get_for(session, caller)?,
+            false => self.for_publisher(caller, session, keys).await?,
+        };
         check_key(&session, keys)?;
         let (place, role) = place(&session, voice)?;
         if place == Slot::Main && !offer.video {
@@ -191,13 +198,13 @@ impl Server {
         .await
         .map_err(|error| Problem::internal(error.to_string()))??;
         let job = Job::Publish(Box::new(Publish::new(decoder, session.outlet().clone(), agreed.video, agreed.audio)));
-        Ok(self.open(&session, role, offer, agreed, job, permit))
+        Ok(self.open(&session, (role, caller.until()), offer, agreed, job, permit))
     }
 
     fn open(
         self: &Arc<Self>,
         session: &Session,
-        role: Role,
+        (role, until): (Role, CancellationToken),
         offer: Offer,
         agreed: Agreed,
         job: Job,
@@ -224,14 +231,21 @@ impl Server {
         for what in &offer.left_out {
             tracing::info!(peer = number, "WebRTC offer: {what}");
         }
-        let parts = Parts { number, rtc: agreed.rtc, offer, job, status, commands, close };
+        let parts = Parts { number, rtc: agreed.rtc, offer, job, status, commands, close: close.clone() };
         let peer = Peer::new(parts, self.sockets.clone(), self.settings.clone());
         tracing::info!(peer = number, session = session.id(), ?role, "WebRTC peer opened");
-        let run = tokio::spawn(peer.run());
+        let mut run = tokio::spawn(peer.run());
         let server = self.clone();
         tokio::spawn(async move {
             // A panic in one peer's task is that peer's end.
-            let end = run.await.unwrap_or_else(|error| End::Failed(error.to_string()));
+            let ended = tokio::select! {
+                ended = &mut run => ended,
+                () = until.cancelled() => {
+                    close.cancel();
+                    run.await
+                }
+            };
+            let end = ended.unwrap_or_else(|error| End::Failed(error.to_string()));
             server.forget(&id, number, &end);
             drop(permit);
             gone.cancel();
@@ -258,7 +272,8 @@ impl Server {
     }
 
     /// The peer of a URL.
-    pub(super) fn find(&self, session: &str, id: &str) -> Result<Arc<Link>, Problem> {
+    pub(super) fn find(&self, caller: &Caller, session: &str, id: &str) -> Result<Arc<Link>, Problem> {
+        self.manager.get_for(session, caller).map_err(|_| gone())?;
         let link = self.peers.lock().get(id).filter(|link| link.session == session).cloned();
         link.ok_or_else(gone)
     }

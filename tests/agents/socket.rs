@@ -6,6 +6,7 @@ use futures_util::SinkExt;
 use lipstream::{http::agent_socket, session::Session};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     base64,
@@ -13,7 +14,8 @@ use crate::{
 };
 
 async fn connect(session: Arc<Session>) -> Client {
-    let mut client = Client::of(move |upgrade| agent_socket::upgrade(upgrade, session, None, ())).await;
+    let mut client =
+        Client::of(move |upgrade| agent_socket::upgrade(upgrade, session, None, (), CancellationToken::new())).await;
     for state in ["connecting", "connected"] {
         assert_eq!(client.event().await, json!({"type": "session.state_updated", "state": state}));
     }

@@ -15,6 +15,7 @@ use lipstream::{
     avatar,
     live::{Codec, Encoders, Outlet, Packet},
     session::{self, Manager, SessionSpec},
+    tenants::Caller,
     webrtc::{Server, Settings},
 };
 use parking_lot::Mutex;
@@ -52,7 +53,7 @@ impl Harness {
         let server = Server::bind(settings, manager.clone()).unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let router = server.router();
+        let router = server.router().layer(axum::Extension(Caller::Operator));
         runtime.spawn(async move { axum::serve(listener, router).await });
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)

@@ -2,6 +2,7 @@
 
 /** Every method and path of the API. */
 export type Call =
+  | "GET /api/v1/audit"
   | "GET /api/v1/avatars"
   | "POST /api/v1/avatars"
   | "DELETE /api/v1/avatars/{name}"
@@ -9,6 +10,9 @@ export type Call =
   | "GET /api/v1/capacity"
   | "GET /api/v1/engines"
   | "GET /api/v1/graphs"
+  | "GET /api/v1/keys"
+  | "POST /api/v1/keys"
+  | "DELETE /api/v1/keys/{id}"
   | "POST /api/v1/liveavatar/sessions/start"
   | "POST /api/v1/liveavatar/sessions/stop"
   | "POST /api/v1/liveavatar/sessions/token"
@@ -29,8 +33,12 @@ export type Call =
   | "GET /api/v1/sessions/{id}/graph.svg"
   | "POST /api/v1/sessions/{id}/interrupt"
   | "POST /api/v1/sessions/{id}/speak"
+  | "GET /api/v1/tenants"
+  | "PUT /api/v1/tenants/{name}"
+  | "DELETE /api/v1/tenants/{name}"
   | "GET /api/v1/uploads"
-  | "GET /api/v1/uploads/{id}";
+  | "GET /api/v1/uploads/{id}"
+  | "GET /api/v1/usage";
 
 /** What a client says. */
 export type AgentCommand = { audio: string; event_id?: string | null; type: "agent.speak" } | { event_id?: string | null; type: "agent.speak_end" } | { event_id?: string | null; type: "agent.interrupt" } | { event_id?: string | null; type: "agent.start_listening" } | { event_id?: string | null; type: "agent.stop_listening" } | { event_id?: string | null; type: "session.keep_alive" };
@@ -72,6 +80,23 @@ export interface AgentUtterance {
   /** What was given to the graph of it. */
   spoken_ms?: number | null;
   task: AgentTask;
+}
+
+/** A line of the audit log. */
+export interface AuditEntry {
+  /** Name of the key, not the key itself. */
+  key: string;
+  method: string;
+  /** What the path names, or what has been made. */
+  object: string;
+  /** The path as the router has it. */
+  route: string;
+  /** The HTTP status of the answer. */
+  status: number;
+  /** Empty for the operator, as is the key. */
+  tenant: string;
+  /** Milliseconds since 1970. */
+  time_ms: number;
 }
 
 export type Binary = string;
@@ -180,6 +205,35 @@ export interface Interrupted {
   ms: number;
 }
 
+/** What is known about a key. */
+export interface Key {
+  /** Seconds since 1970. */
+  created: number;
+  /** Its name in the audit log; not the key. */
+  id: string;
+  note: string;
+  /** When it was revoked. */
+  revoked?: number | null;
+  scopes: Scope[];
+  tenant: string;
+}
+
+/** What a tenant may hold and do. */
+export interface Limits {
+  /** Requests that a key may send at once; those of a minute where it is not set. */
+  burst?: number | null;
+  /** Requests a minute of each of its keys. */
+  requests_per_minute?: number | null;
+  /** Seconds a calendar month, in UTC, for which graphs of its sessions run; then they end. */
+  session_seconds?: number | null;
+  /** Sessions at once. */
+  sessions?: number | null;
+  /** Bytes of its avatars, uploads and renders. */
+  stored_bytes?: number | null;
+  /** Viewers at once, of all its sessions. */
+  viewers?: number | null;
+}
+
 export interface LiveAvatarSession {
   /** The session's token. */
   livekit_agent_token: string;
@@ -237,8 +291,20 @@ export interface LiveAvatarTokenData {
   session_token: string;
 }
 
+/** A key that has just been made. */
+export type MadeKey = Key & { key: string };
+
 /** A mark that a stream carries. */
 export type Mark = "h264-sei" | "rtmp-metadata" | "whep-header";
+
+/** A key that is wanted. */
+export interface NewKey {
+  /** What it is for; at most 200 bytes. */
+  note?: string;
+  /** All where nothing is said. */
+  scopes?: Scope[];
+  tenant: string;
+}
 
 /** One thing that a user should know. */
 export interface Notice {
@@ -349,6 +415,9 @@ export interface Resource {
 
 /** What sessions share; the scarcest of them ends first. */
 export type ResourceKind = "cores" | "gpu-time" | "gpu-memory";
+
+/** What a tenant's key may do with the tenant's own. */
+export type Scope = "operate" | "speak" | "watch" | "publish";
 
 /** The server itself. */
 export interface Server {
@@ -506,6 +575,18 @@ export interface Summary {
   width: number;
 }
 
+/** What the API says about a tenant. */
+export interface Tenant {
+  limits: Limits;
+  name: string;
+  /** Used of this month. */
+  session_seconds: number;
+  /** Held now. */
+  sessions: number;
+  stored_bytes: number;
+  viewers: number;
+}
+
 /** An upload that becomes a clip of an avatar. */
 export interface Upload {
   avatar: string;
@@ -519,6 +600,21 @@ export interface Upload {
   reason?: string | null;
   result?: Summary | null;
   state: State;
+}
+
+/** The usage of a tenant in a month. */
+export interface Usage {
+  /** Encoded media that was handed to viewers and pushes, and results of renders; not what protocols add. */
+  egress_bytes: number;
+  /** Frames that left the graphs of its sessions, and those of its renders that are done. */
+  frames: number;
+  /** For which its sessions and renders had a card; 0 where the server has none. */
+  gpu_seconds: number;
+  /** In UTC. */
+  month: string;
+  /** For which graphs of its sessions ran. */
+  session_seconds: number;
+  tenant: string;
 }
 
 /** Where a session's pictures come from. */

@@ -16,6 +16,7 @@ PAIRS = [
     (types.Spoken, "Spoken", False),
     (types.RenderOptions, "Options", True),
     (types.RenderStatus, "Render", False),
+    (types.Usage, "Usage", False),
 ]
 
 

@@ -35,6 +35,7 @@ use tokio::{
     sync::broadcast::error::RecvError,
     time::{self, MissedTickBehavior},
 };
+use tokio_util::sync::CancellationToken;
 
 pub use self::message::{Command, Report};
 use self::{client::Client, message::SessionState};
@@ -53,10 +54,14 @@ pub fn upgrade(
     session: Arc<Session>,
     grant: Option<Arc<Grant>>,
     place: impl Send + 'static,
+    until: CancellationToken,
 ) -> Response {
     upgrade.max_message_size(UNREAD).max_frame_size(UNREAD).on_upgrade(move |connection| async move {
         let _place = place;
-        socket(connection, session, grant).await;
+        tokio::select! {
+            () = socket(connection, session, grant) => {}
+            () = until.cancelled() => {}
+        }
     })
 }
 

@@ -18,6 +18,7 @@ use crate::{
         form::{Binary, Form, Part},
         uploads::Job,
     },
+    tenants::Caller,
 };
 
 const LIMIT: &str = "avatars.max_upload_mb";
@@ -28,9 +29,9 @@ type Accepted = (StatusCode, [(HeaderName, String); 1], Json<Job>);
 
 /// Avatars that are ready.
 #[utoipa::path(get, path = "/avatars", tag = "avatars", responses((status = 200, body = Vec<Summary>), Errors))]
-pub async fn list(State(app): State<Arc<App>>) -> Result<Json<Vec<Summary>>, Problem> {
+pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Vec<Summary>>, Problem> {
     let store = app.manager.avatars().clone();
-    let listed = tokio::task::spawn_blocking(move || store.list()).await;
+    let listed = tokio::task::spawn_blocking(move || store.list_for(&caller)).await;
     listed.map(Json).map_err(|_| Problem::internal("the avatars could not be listed; the server's log says more"))
 }
 
@@ -57,12 +58,12 @@ pub struct Fields {
         Errors,
     ),
 )]
-pub async fn upload(State(app): State<Arc<App>>, request: Request) -> Result<Accepted, Problem> {
+pub async fn upload(State(app): State<Arc<App>>, caller: Caller, request: Request) -> Result<Accepted, Problem> {
     let place = app.uploads.place()?;
     let limit = (app.settings.limits.upload, LIMIT);
     let mut form = Form::open(request, app.settings.limits.body_idle, limit, &["name", "clip"], &["video"]).await?;
     let (mut name, mut clip, mut video) = (None, IDLE.to_owned(), None);
-    while let Some(part) = form.next(&app.uploads).await? {
+    while let Some(part) = form.next(&app.uploads, &caller).await? {
         match part {
             Part::File(_, upload) => video = Some(upload),
             Part::Text(field, text) if field == "name" => name = Some(text),
@@ -71,8 +72,12 @@ pub async fn upload(State(app): State<Arc<App>>, request: Request) -> Result<Acc
     }
     let name = name.ok_or_else(|| Problem::bad_request("the form has no field `name`, which names the avatar"))?;
     check_names(&name, &clip)?;
+    let (store, asks, wanted) = (app.manager.avatars().clone(), caller.clone(), name.clone());
+    if tokio::task::spawn_blocking(move || store.is_taken(&wanted, &asks)).await.unwrap_or(true) {
+        return Err(taken(&name));
+    }
     let video = video.ok_or_else(|| Problem::bad_request("the form has no field `video`, which holds the file"))?;
-    Ok(accepted(app.uploads.prepare(place, video, name, clip)))
+    Ok(accepted(app.uploads.prepare(caller, place, video, (name, clip))))
 }
 
 /// Upload a video as the body: `curl -T me.mp4 .../api/v1/avatars/me/clips/idle`. It is checked and prepared by a job.
@@ -90,6 +95,7 @@ pub async fn upload(State(app): State<Arc<App>>, request: Request) -> Result<Acc
 )]
 pub async fn put(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path((name, clip)): extract::Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
@@ -99,14 +105,14 @@ pub async fn put(
     check_names(&name, &clip)?;
     let place = app.uploads.place()?;
     let pieces = body::bounded(body, limits.upload, LIMIT, body::Pace::files(limits.body_idle));
-    let upload = app.uploads.receive(pieces).await?;
-    Ok(accepted(app.uploads.prepare(place, upload, name, clip)))
+    let upload = app.uploads.receive(&caller, pieces).await?;
+    Ok(accepted(app.uploads.prepare(caller, place, upload, (name, clip))))
 }
 
 /// Uploads of this process and what became of them.
 #[utoipa::path(get, path = "/uploads", tag = "avatars", responses((status = 200, body = Vec<Job>), Errors))]
-pub async fn uploads(State(app): State<Arc<App>>) -> Json<Vec<Job>> {
-    Json(app.uploads.list())
+pub async fn uploads(State(app): State<Arc<App>>, caller: Caller) -> Json<Vec<Job>> {
+    Json(app.uploads.list(&caller))
 }
 
 /// How far an upload is.
@@ -116,9 +122,10 @@ pub async fn uploads(State(app): State<Arc<App>>) -> Json<Vec<Job>> {
 )]
 pub async fn progress(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path(id): extract::Path<String>,
 ) -> Result<Json<Job>, Problem> {
-    app.uploads.get(&id).map(Json)
+    app.uploads.get(&id, &caller).map(Json)
 }
 
 /// Delete an avatar with all its clips.
@@ -128,22 +135,36 @@ pub async fn progress(
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path(name): extract::Path<String>,
 ) -> Result<StatusCode, Problem> {
     let used = app.manager.list().iter().any(|session| session.spec().avatar.as_ref() == Some(&name));
     if used {
         return Err(Problem::conflict(format!("a session shows avatar `{name}`; end the session first")));
     }
-    let store = app.manager.avatars().clone();
-    let known = store.list().iter().any(|avatar| avatar.name == name);
-    if !known {
-        return Err(Problem::not_found(format!("there is no avatar `{name}`")));
+    let (store, wanted) = (app.manager.avatars().clone(), name.clone());
+    let removed = move || {
+        let avatar = store.get_for(&wanted, &caller).ok_or_else(|| unknown(&wanted))?;
+        store.remove(&wanted).map_err(|rejection| Problem::conflict(rejection.to_string()))?;
+        Ok(avatar.owner.clone())
+    };
+    let owner = tokio::task::spawn_blocking(removed).await;
+    let owner = owner.unwrap_or_else(|_| Err(Problem::internal("this is a fault of the server; its log says more")))?;
+    if let (Some(tenants), Some(owner)) = (app.tenants.clone(), owner) {
+        // It reads the disk; one that panics has been logged.
+        let _ = tokio::task::spawn_blocking(move || tenants.count_avatars(&owner)).await;
     }
-    match tokio::task::spawn_blocking(move || store.remove(&name)).await {
-        Ok(Ok(())) => Ok(StatusCode::NO_CONTENT),
-        Ok(Err(rejection)) => Err(Problem::conflict(rejection.to_string())),
-        Err(_) => Err(Problem::internal("this is a fault of the server; its log says more")),
-    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub fn unknown(name: &str) -> Problem {
+    let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+    Problem::not_found(format!("there is no avatar `{shown}`"))
+}
+
+/// It tells no more than that.
+pub fn taken(name: &str) -> Problem {
+    Problem::conflict(format!("the name `{name}` is taken: choose another one"))
 }
 
 fn accepted(job: Job) -> Accepted {

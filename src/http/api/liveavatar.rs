@@ -20,6 +20,7 @@ use crate::{
         liveavatar::{self, Grant, Grants, LONGEST},
     },
     session::{Refusal, SessionSpec},
+    tenants::Caller,
 };
 
 /// `code` of an answer that is no error.
@@ -67,6 +68,7 @@ pub struct Token {
 )]
 pub async fn token(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Json(wanted): extract::Json<Wanted>,
 ) -> Result<Json<TokenAnswer>, Problem> {
     if wanted.mode.as_deref().is_some_and(|mode| !mode.eq_ignore_ascii_case("LITE")) {
@@ -78,17 +80,13 @@ pub async fn token(
              (`whep_url`), or push it to the room's WHIP ingress (`push` of POST /api/v1/sessions)",
         ));
     }
-    if app.manager.avatars().get(&wanted.avatar_id).is_none() {
-        let names: Vec<String> = app.manager.avatars().list().into_iter().map(|avatar| avatar.name).collect();
-        return Err(Problem::invalid(format!(
-            "avatar_id: there is no `{}`; there are {}",
-            wanted.avatar_id,
-            names.join(", ")
-        )));
+    if app.manager.avatars().get_for(&wanted.avatar_id, &caller).is_none() {
+        let names = app.manager.avatars().names_for(&caller);
+        return Err(Problem::invalid(format!("avatar_id: there is no `{}`; there are {names}", wanted.avatar_id)));
     }
     let limit = wanted.max_session_duration.map_or(LONGEST, |seconds| Duration::from_secs(seconds.into()));
-    let (session_token, grant) =
-        app.grants.issue(wanted.avatar_id, limit.min(LONGEST)).map_err(|full| Problem::full(full.to_string()))?;
+    let issued = app.grants.issue(caller, wanted.avatar_id, limit.min(LONGEST));
+    let (session_token, grant) = issued.map_err(|full| Problem::full(full.to_string()))?;
     let data = Token { session_id: grant.id.clone(), session_token };
     Ok(Json(TokenAnswer { code: DONE, message: "Session token created", data }))
 }
@@ -151,8 +149,8 @@ pub async fn start(
 }
 
 async fn begin(app: Arc<App>, grant: Arc<Grant>, spec: SessionSpec) -> Result<(), Problem> {
-    let manager = app.manager.clone();
-    if let Err(problem) = blocking(move || manager.create(spec)).await {
+    let (manager, caller) = (app.manager.clone(), grant.caller.clone());
+    if let Err(problem) = blocking(move || manager.create_for(&caller, spec)).await {
         grant.not_begun();
         return Err(problem);
     }
@@ -193,9 +191,9 @@ pub async fn stop(
         return Err(Problem::invalid("session_id: is not the session of this token"));
     }
     app.grants.forget(&grant.id);
-    let (manager, id) = (app.manager.clone(), grant.id.clone());
+    let (manager, id, caller) = (app.manager.clone(), grant.id.clone(), grant.caller.clone());
     // One that has not begun has ended.
-    let removed = blocking(move || match manager.remove(&id) {
+    let removed = blocking(move || match manager.remove_for(&id, &caller) {
         Err(Refusal::Unknown(_)) => Ok(()),
         other => other,
     });

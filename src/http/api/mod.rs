@@ -6,6 +6,7 @@ mod liveavatar;
 mod machine;
 mod renders;
 mod sessions;
+mod tenants;
 mod voice;
 
 use std::sync::Arc;
@@ -15,6 +16,10 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::errors::Errors;
+pub(super) use self::{
+    avatars::{taken as taken_avatar, unknown as unknown_avatar},
+    renders::unknown as unknown_render,
+};
 use super::App;
 
 /// Sessions, avatars and offline renders of a Lipstream server.
@@ -30,6 +35,7 @@ use super::App;
         (name = "agents", description = "The words of LiveAvatar's LITE mode, for clients that speak them"),
         (name = "avatars", description = "Videos of a person that sessions show"),
         (name = "renders", description = "Files: a video and a speech file become a talking video"),
+        (name = "tenants", description = "Whose keys open what, what they have used, who did what"),
         (name = "machine", description = "What is installed and how much it holds"),
     ),
     modifiers(&Keys),
@@ -75,7 +81,13 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(machine::engines))
         .routes(routes!(machine::graphs))
         .routes(routes!(machine::capacity))
-        .routes(routes!(machine::server));
+        .routes(routes!(machine::server))
+        .routes(routes!(tenants::list))
+        .routes(routes!(tenants::put, tenants::remove))
+        .routes(routes!(tenants::keys, tenants::add_key))
+        .routes(routes!(tenants::revoke))
+        .routes(routes!(tenants::usage))
+        .routes(routes!(tenants::audit));
     // Their bodies have bounds of their own.
     let forms = OpenApiRouter::new()
         .routes(routes!(avatars::upload))

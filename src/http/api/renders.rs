@@ -18,8 +18,10 @@ use crate::{
     http::{
         Problem, extract,
         form::{Binary, Form, Part},
+        uploads::Upload,
     },
     jobs::{self, Options, Status, Video},
+    tenants::{Caller, Totals},
 };
 
 const LIMIT: &str = "limits.render_mb";
@@ -28,8 +30,8 @@ const PIECE: usize = 256 << 10;
 
 /// Renders of this server.
 #[utoipa::path(get, path = "/renders", tag = "renders", responses((status = 200, body = Vec<Status>), Errors))]
-pub async fn list(State(app): State<Arc<App>>) -> Json<Vec<Status>> {
-    Json(app.renders.list())
+pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Json<Vec<Status>> {
+    Json(app.renders.list_for(&caller))
 }
 
 /// What is rendered: `video` or `avatar`, and `audio`.
@@ -58,6 +60,7 @@ pub struct Fields {
 )]
 pub async fn create(
     State(app): State<Arc<App>>,
+    caller: Caller,
     request: Request,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Status>), Problem> {
     // One that is being received counts as one that waits.
@@ -66,7 +69,7 @@ pub async fn create(
     let mut form =
         Form::open(request, app.settings.limits.body_idle, limit, &["avatar", "options"], &["audio", "video"]).await?;
     let (mut audio, mut video, mut avatar, mut options) = (None, None, None, Options::default());
-    while let Some(part) = form.next(&app.uploads).await? {
+    while let Some(part) = form.next(&app.uploads, &caller).await? {
         match part {
             Part::File(name, upload) if name == "audio" => audio = Some(upload),
             Part::File(_, upload) => video = Some(upload),
@@ -77,7 +80,8 @@ pub async fn create(
             }
         }
     }
-    let audio = audio.ok_or_else(|| Problem::bad_request("the form has no field `audio`, which holds the speech"))?;
+    let mut audio =
+        audio.ok_or_else(|| Problem::bad_request("the form has no field `audio`, which holds the speech"))?;
     let chosen = match (&video, avatar) {
         (Some(file), None) => Video::File(file.path().to_owned()),
         (None, Some(name)) => Video::Avatar(name),
@@ -85,7 +89,8 @@ pub async fn create(
     };
     let renders = app.renders.clone();
     let status = blocking(move || {
-        let request = jobs::Request { video: chosen, audio: audio.path().to_owned(), options };
+        let stored = [Some(&mut audio), video.as_mut()].into_iter().flatten().filter_map(Upload::take_place).collect();
+        let request = jobs::Request { video: chosen, audio: audio.path().to_owned(), options, caller, stored };
         let status = renders.submit(request);
         // Not sooner: until here the files may be removed with what holds them.
         drop((video, audio, place));
@@ -102,9 +107,10 @@ pub async fn create(
 )]
 pub async fn get(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path(id): extract::Path<String>,
 ) -> Result<Json<Status>, Problem> {
-    app.renders.get(&id).map(Json).ok_or_else(|| unknown(&id))
+    find(&app, &caller, &id).map(Json)
 }
 
 /// Cancel a render that is not over, and forget it with its result.
@@ -114,8 +120,10 @@ pub async fn get(
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path(id): extract::Path<String>,
 ) -> Result<StatusCode, Problem> {
+    find(&app, &caller, &id)?;
     let (renders, own) = (app.renders.clone(), id.clone());
     let removed = blocking(move || Ok(renders.remove(&own))).await?;
     removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| unknown(&id))
@@ -133,19 +141,24 @@ pub async fn delete(
 )]
 pub async fn result(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path(id): extract::Path<String>,
 ) -> Result<Response, Problem> {
-    let status = app.renders.get(&id).ok_or_else(|| unknown(&id))?;
+    let status = find(&app, &caller, &id)?;
     let not_ready = || Problem::of(StatusCode::CONFLICT, "not-ready", format!("render `{id}` is {:?}", status.state));
     let (path, container) = app.renders.result(&id).ok_or_else(not_ready)?;
     let failure = |e: std::io::Error| Problem::internal(format!("the result cannot be read: {e}"));
     let file = tokio::fs::File::open(path).await.map_err(failure)?;
     let length = file.metadata().await.map_err(failure)?.len();
-    let pieces = stream::try_unfold(file, |mut file| async move {
+    let owner = app.renders.caller(&id).and_then(|owner| owner.tenant().cloned());
+    let pieces = stream::try_unfold((file, owner), |(mut file, owner)| async move {
         let mut piece = vec![0; PIECE];
         let count = file.read(&mut piece).await?;
         piece.truncate(count);
-        Ok::<_, std::io::Error>((count > 0).then_some((piece, file)))
+        if let Some(tenant) = &owner {
+            tenant.count(Totals { egress_bytes: count as u64, ..Totals::default() });
+        }
+        Ok::<_, std::io::Error>((count > 0).then_some((piece, (file, owner))))
     });
     let mut response = Response::new(Body::from_stream(pieces));
     let headers = response.headers_mut();
@@ -156,7 +169,13 @@ pub async fn result(
     Ok(response)
 }
 
-fn unknown(id: &str) -> Problem {
+/// Numbers of renders are never given twice, so that its owner stays the same.
+fn find(app: &App, caller: &Caller, id: &str) -> Result<Status, Problem> {
+    let seen = app.renders.caller(id).is_some_and(|owner| caller.sees_of(owner.tenant()));
+    app.renders.get(id).filter(|_| seen).ok_or_else(|| unknown(id))
+}
+
+pub fn unknown(id: &str) -> Problem {
     let shown: String = id.chars().filter(|c| !c.is_control()).take(64).collect();
     Problem::not_found(format!("there is no render `{shown}`; old ones are forgotten"))
 }

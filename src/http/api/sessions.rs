@@ -16,6 +16,7 @@ use crate::{
     engines,
     http::{Problem, diagram, extract},
     session::{Refusal, Session, SessionSpec, Status},
+    tenants::Caller,
 };
 
 /// What is told of a panic.
@@ -31,14 +32,14 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-pub(super) fn find(app: &App, id: &str) -> Result<Arc<Session>, Problem> {
-    Ok(app.manager.get(id)?)
+pub(super) fn find(app: &App, caller: &Caller, id: &str) -> Result<Arc<Session>, Problem> {
+    Ok(app.manager.get_for(id, caller)?)
 }
 
 /// All sessions with their state.
 #[utoipa::path(get, path = "/sessions", tag = "sessions", responses((status = 200, body = Vec<Status>), Errors))]
-pub async fn list(State(app): State<Arc<App>>) -> Json<Vec<Status>> {
-    Json(app.manager.list().iter().map(|session| session.status()).collect())
+pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Json<Vec<Status>> {
+    Json(app.manager.list_for(&caller).iter().map(|session| session.status()).collect())
 }
 
 /// Create a session. It starts when it is watched, at once where it is always on.
@@ -51,6 +52,7 @@ pub async fn list(State(app): State<Arc<App>>) -> Json<Vec<Status>> {
 )]
 pub async fn create(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Json(spec): extract::Json<SessionSpec>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Status>), Problem> {
     let manager = app.manager.clone();
@@ -58,7 +60,7 @@ pub async fn create(
         // What the operator may set to a path, a client may not.
         let engines = [spec.engine.as_ref(), spec.params.get("engine")];
         engines.into_iter().flatten().try_for_each(|name| engines::check_name(name))?;
-        manager.create(spec)
+        manager.create_for(&caller, spec)
     };
     let session = blocking(create).await?;
     let location = format!("/api/v1/sessions/{}", session.id());
@@ -72,9 +74,10 @@ pub async fn create(
 )]
 pub async fn get(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path(id): extract::Path<String>,
 ) -> Result<Json<Status>, Problem> {
-    Ok(Json(find(&app, &id)?.status()))
+    Ok(Json(find(&app, &caller, &id)?.status()))
 }
 
 /// What changes; the rest stays.
@@ -96,10 +99,11 @@ pub struct Change {
 )]
 pub async fn change(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path(id): extract::Path<String>,
     extract::Json(Change { clip, params }): extract::Json<Change>,
 ) -> Result<Json<Status>, Problem> {
-    let session = find(&app, &id)?;
+    let session = find(&app, &caller, &id)?;
     let own = session.clone();
     blocking(move || {
         params.iter().try_for_each(|(name, value)| own.set(name, value))?;
@@ -117,9 +121,10 @@ pub async fn change(
 )]
 pub async fn graph(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path(id): extract::Path<String>,
 ) -> Result<impl IntoResponse, Problem> {
-    let session = find(&app, &id)?;
+    let session = find(&app, &caller, &id)?;
     let drawn = blocking(move || Ok(session.dot().map(|dot| diagram::svg(&dot)))).await?;
     let idle = || Problem::of(StatusCode::CONFLICT, "not-ready", "no graph runs; it starts with the first viewer");
     let headers = [
@@ -136,10 +141,11 @@ pub async fn graph(
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path(id): extract::Path<String>,
 ) -> Result<StatusCode, Problem> {
     let manager = app.manager.clone();
-    blocking(move || manager.remove(&id)).await?;
+    blocking(move || manager.remove_for(&id, &caller)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -158,9 +164,10 @@ pub struct Interrupted {
 )]
 pub async fn interrupt(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path(id): extract::Path<String>,
 ) -> Result<Json<Interrupted>, Problem> {
-    let took = find(&app, &id)?.interrupt().await?;
+    let took = find(&app, &caller, &id)?.interrupt().await?;
     Ok(Json(Interrupted { ms: took.as_secs_f64() * 1e3 }))
 }
 
@@ -180,10 +187,11 @@ pub struct Clip {
 )]
 pub async fn clip(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path(id): extract::Path<String>,
     extract::Json(Clip { clip }): extract::Json<Clip>,
 ) -> Result<StatusCode, Problem> {
-    let session = find(&app, &id)?;
+    let session = find(&app, &caller, &id)?;
     blocking(move || session.play_clip(&clip)).await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -28,6 +28,7 @@ use crate::{
         speech_socket,
     },
     speech::decode::{self, Spoken},
+    tenants::Caller,
 };
 
 const LIMIT: &str = "limits.speak_mb";
@@ -56,12 +57,13 @@ pub struct Speak {
 )]
 pub async fn speak(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path(id): extract::Path<String>,
     extract::Query(Speak { utterance }): extract::Query<Speak>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Spoken>, Problem> {
-    let session = find(&app, &id)?;
+    let session = find(&app, &caller, &id)?;
     let limits = app.settings.limits;
     body::check_length(&headers, limits.speak, LIMIT)?;
     let utterance = utterance.unwrap_or_else(made_up);
@@ -113,14 +115,15 @@ fn made_up() -> String {
 )]
 pub async fn audio(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path(id): extract::Path<String>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let session = find(&app, &id)?;
+    let session = find(&app, &caller, &id)?;
     let grant = app.grants.offered(&headers).filter(|grant| grant.id == id);
     let (upgrade, place) = socket(&app, upgrade)?;
-    Ok(speech_socket::upgrade(upgrade, session, (place, grant.map(Grant::stay))))
+    Ok(speech_socket::upgrade(upgrade, session, (place, grant.map(Grant::stay)), caller.until()))
 }
 
 /// Speak and be told over a WebSocket with the words of LiveAvatar's LITE mode: `AgentCommand` goes up, `AgentEvent` comes
@@ -135,16 +138,17 @@ pub async fn audio(
 )]
 pub async fn agent(
     State(app): State<Arc<App>>,
+    caller: Caller,
     extract::Path(id): extract::Path<String>,
     headers: HeaderMap,
     uri: Uri,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let session = find(&app, &id)?;
+    let session = find(&app, &caller, &id)?;
     let token = uri.query().and_then(liveavatar::token_of).or_else(|| liveavatar::bearer(&headers));
     let grant = token.and_then(|token| app.grants.find(token)).filter(|grant| grant.id == id);
     let (upgrade, place) = socket(&app, upgrade)?;
-    Ok(agent_socket::upgrade(upgrade, session, grant, place))
+    Ok(agent_socket::upgrade(upgrade, session, grant, place, caller.until()))
 }
 
 /// A place for one more WebSocket.

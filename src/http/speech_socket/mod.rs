@@ -47,6 +47,7 @@ use tokio::{
     sync::broadcast::error::RecvError,
     time::{self, MissedTickBehavior},
 };
+use tokio_util::sync::CancellationToken;
 
 pub use self::message::SpeechCommand;
 use self::{
@@ -86,11 +87,20 @@ struct End {
     reason: &'static str,
 }
 
-/// Accepts the connection with this protocol's bounds on messages; `place` is dropped when it has ended.
-pub fn upgrade(upgrade: WebSocketUpgrade, session: Arc<Session>, place: impl Send + 'static) -> Response {
+/// Accepts the connection with this protocol's bounds on messages; `place` is dropped when it has ended, which it does
+/// when `until` is cancelled at the latest.
+pub fn upgrade(
+    upgrade: WebSocketUpgrade,
+    session: Arc<Session>,
+    place: impl Send + 'static,
+    until: CancellationToken,
+) -> Response {
     upgrade.max_message_size(UNREAD).max_frame_size(UNREAD).on_upgrade(move |connection| async move {
         let _place = place;
-        socket(connection, session).await;
+        tokio::select! {
+            () = socket(connection, session) => {}
+            () = until.cancelled() => {}
+        }
     })
 }
 

@@ -15,7 +15,7 @@ from . import routes
 from .errors import check
 from .render import Render
 from .session import Session
-from .types import Json, RenderOptions, RenderStatus, SessionStatus
+from .types import Json, RenderOptions, RenderStatus, SessionStatus, Usage
 
 #: Seconds for an answer; speech is answered when all of it is queued, which has a bound of its own.
 TIMEOUT = 60.0
@@ -25,7 +25,7 @@ class Lipstream:
     """A Lipstream server. Use it with ``async with``, or close it with :meth:`aclose`."""
 
     def __init__(self, url: str = "http://127.0.0.1:8080", *, key: str | None = None, timeout: float = TIMEOUT) -> None:
-        """``key`` is one of the server's ``auth.keys``; ``timeout`` is in seconds."""
+        """``key`` is one of the server's ``auth.keys`` or of a tenant; ``timeout`` is in seconds."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError(f"{url!r} is no address of a server: give http://HOST:PORT or https://HOST")
@@ -68,6 +68,12 @@ class Lipstream:
     async def capacity(self) -> Json:
         answer: Json = (await self.request("GET", routes.CAPACITY)).json()
         return answer
+
+    async def usage(self, month: str | None = None) -> list[Usage]:
+        """What the key's tenant has used, by month; with a key of the operator's, what all tenants have."""
+        answer = await self.request("GET", routes.USAGE, params={"month": month} if month else None)
+        rows: list[Usage] = answer.json()
+        return rows
 
     async def render(
         self,

@@ -12,6 +12,7 @@ RENDER = "/api/v1/renders/{id}"
 RESULT = "/api/v1/renders/{id}/result"
 AVATARS = "/api/v1/avatars"
 CAPACITY = "/api/v1/capacity"
+USAGE = "/api/v1/usage"
 
 #: What the client sends to each.
 METHODS = {
@@ -25,6 +26,7 @@ METHODS = {
     RESULT: ["get"],
     AVATARS: ["get"],
     CAPACITY: ["get"],
+    USAGE: ["get"],
 }
 
 

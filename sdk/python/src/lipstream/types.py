@@ -112,4 +112,16 @@ class Event(TypedDict, total=False):
     message: str
 
 
+class Usage(TypedDict):
+    """What a tenant has used in a month."""
+
+    tenant: str
+    #: In UTC, as ``2026-11``.
+    month: str
+    session_seconds: float
+    gpu_seconds: float
+    frames: int
+    egress_bytes: int
+
+
 Json = dict[str, Any]
