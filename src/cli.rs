@@ -15,6 +15,7 @@ use crate::{
     adapt, doctor, engines,
     error::{Failure, Result},
     eval, graph,
+    marks::{self, Corner},
     media::{Notices, Track},
     render::{self, AudioCodec},
     serve, tenants,
@@ -230,6 +231,13 @@ struct Render {
     /// How much of the mouth is kept from the enhancement, 0 to 1 [default: 0.8]
     #[arg(long, value_parser = part, requires = "enhance")]
     mouth_protection: Option<f64>,
+    /// Text in every picture for all to see, such as that a machine made the speech: at most 100 Latin, Greek or Cyrillic
+    /// characters
+    #[arg(long, value_parser = label, value_name = "TEXT")]
+    label: Option<String>,
+    /// Where it is
+    #[arg(long, requires = "label", default_value_t, value_enum)]
+    label_corner: Corner,
     /// Audio of the output [default: aac in .mp4 and .mov, flac in .mkv, opus in .webm]
     #[arg(long, value_enum)]
     audio_codec: Option<AudioCodec>,
@@ -363,6 +371,10 @@ fn enhancer(text: &str) -> Result<render::Enhancer, String> {
     text.parse().map(render::Enhancer::Filter).map_err(|_| format!("must be one of {known}, or an .onnx file"))
 }
 
+fn label(text: &str) -> Result<String, String> {
+    marks::check_label(text).map(|()| text.to_owned())
+}
+
 fn part(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|p| (0.0..=1.0).contains(p)).ok_or_else(|| "must be a number in 0..1".into())
 }
@@ -442,6 +454,8 @@ impl Render {
         set("inference-interval", self.inference_interval.map(|n| n.to_string()));
         set("motion-gain", self.motion_gain.map(|g| g.to_string()));
         set("reference-gap", self.reference_gap.map(|ms| ms.to_string()));
+        set("label", self.label.clone());
+        set("label-corner", self.label.is_some().then(|| self.label_corner.to_string()));
         let enhance = self.enhancement();
         let summary = render::render(render::Options {
             video: self.video,

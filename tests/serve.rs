@@ -73,9 +73,14 @@ impl Server {
 
     /// Status, media type and body.
     fn send(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> (u16, String, String) {
+        self.send_with(method, path, &[("content-type", kind)], body)
+    }
+
+    /// With headers; those without a value are left out.
+    fn send_with(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String, String) {
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
-        if !kind.is_empty() {
-            request = request.header("content-type", kind);
+        for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
+            request = request.header(*name, *value);
         }
         if let Some(key) = self.key {
             request = request.header("authorization", format!("Bearer {key}"));
@@ -277,6 +282,66 @@ fn a_video_becomes_an_avatar_and_what_is_none_is_told_why() {
     server.json("DELETE", "/api/v1/avatars/anna", None, 404);
     let left = std::fs::read_dir(server.folder.path().join("data/lipstream/avatars/.uploads")).expect("is there");
     assert_eq!(left.count(), 0, "uploads stay behind");
+}
+
+#[test]
+fn avatars_need_a_consent_record_where_the_operator_wants_one() {
+    let server = Server::start(&[NO_DEMO, ("LIPSTREAM_AVATARS_REQUIRE_CONSENT", "true")]);
+    let video = server.folder.path().join("anna.mp4");
+    ffmpeg(&format!("-i {} -t 1 -c:v libx264 -an", root().join("demo/avatar.mp4").display()), &video);
+    let video = std::fs::read(video).expect("is there");
+    let put = |clip: &str, consent: &str| {
+        let path = format!("/api/v1/avatars/anna/clips/{clip}");
+        let (status, _, text) = server.send_with("PUT", &path, &[("lipstream-consent", consent)], &video);
+        (status, serde_json::from_str::<Value>(&text).expect("is JSON"))
+    };
+    let refused = |clip: &str, consent: &str, says: &str| {
+        let (status, problem) = put(clip, consent);
+        assert!(status == 422 && problem["detail"].as_str().is_some_and(|d| d.contains(says)), "{status} {problem}");
+    };
+    refused(
+        "idle",
+        "",
+        "avatars.require_consent of this server demands: send `consent` with who agrees, when, to what",
+    );
+    refused("idle", r#"{"person": "Anna"}"#, "consent: missing field `date`");
+    let consent = |day: u32| {
+        format!(r#"{{"person": "Anna \u00d6", "date": "2026-11-{day}", "purpose": "Films", "statement": "abc"}}"#)
+    };
+    refused("idle", &consent(31), "`date` must be a day");
+    let (status, job) = put("idle", &consent(28));
+    assert_eq!(status, 202, "{job}");
+    let path = format!("/api/v1/uploads/{}", job["id"].as_str().expect("has an id"));
+    server.wait("it is prepared", |s| !matches!(s.get(&path)["state"].as_str(), Some("waiting" | "preparing")));
+    let kept = server.get("/api/v1/avatars")[1]["consent"].clone();
+    assert_eq!(
+        (&kept["person"], &kept["date"], &kept["purpose"]),
+        (&json!("Anna Ö"), &json!("2026-11-28"), &json!("Films"))
+    );
+    let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert!(kept["statement_sha256"] == hash && kept["recorded"].as_f64().is_some_and(|at| at > 1.7e9), "{kept}");
+    refused("wave", &consent(27), "has a consent record of Anna Ö, 2026-11-28, which stays");
+
+    // One from before it was demanded.
+    let avatars = server.folder.path().join("data/lipstream/avatars");
+    let old = avatars.join("old");
+    std::fs::create_dir(&old).expect("is made");
+    for file in std::fs::read_dir(avatars.join("anna")).expect("is stored").flatten() {
+        std::fs::copy(file.path(), old.join(file.file_name())).expect("is copied");
+    }
+    let manifest = std::fs::read_to_string(old.join("avatar.json")).expect("is there");
+    let mut manifest: Value = serde_json::from_str(&manifest).expect("is JSON");
+    assert_eq!(manifest.as_object_mut().and_then(|m| m.remove("consent")), Some(kept), "it is stored");
+    std::fs::write(old.join("avatar.json"), manifest.to_string()).expect("is written");
+    let spec = |avatar: &str| json!({"id": avatar, "graph": "avatar", "avatar": avatar});
+    server.json("POST", "/api/v1/sessions", Some(spec("anna")), 201);
+    let problem = server.json("POST", "/api/v1/sessions", Some(spec("old")), 422);
+    let detail = problem["detail"].as_str().expect("is text");
+    assert!(detail.starts_with("avatar: `old` has no consent record, which avatars.require_consent"), "{detail}");
+    let form = "--B\r\ncontent-disposition: form-data; name=\"avatar\"\r\n\r\nold\r\n--B\r\ncontent-disposition: form-data; \
+        name=\"audio\"; filename=\"a.wav\"\r\n\r\nx\r\n--B--\r\n";
+    let (status, _, text) = server.send("POST", "/api/v1/renders", "multipart/form-data; boundary=B", form.as_bytes());
+    assert!(status == 422 && text.contains("`old` has no consent record"), "{status} {text}");
 }
 
 #[test]

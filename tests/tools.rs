@@ -177,6 +177,10 @@ fn streams_say_that_a_machine_made_a_part_of_them() {
     let stated: Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!((&stated["engine"], &stated["digital_source_type"]), (&"compact".into(), &source.into()), "{stated}");
     assert!(stated["generator"].as_str().unwrap().starts_with("lipstream "), "{stated}");
+    let label = br#"{"params": {"label": "Made by a machine", "label-corner": "top-left"}}"#;
+    let (status, text) = marked.send("PATCH", "/api/v1/sessions/demo", "application/json", label);
+    assert_eq!(status, 200, "{text}");
+    assert!(marked.session("demo")["marks"].as_array().unwrap().contains(&"label".into()), "{text}");
     drop(marked);
 
     let plain = service::Service::start_with("", &[("LIPSTREAM_MARKS_STREAMS", "false")]);

@@ -300,7 +300,7 @@ fn videos_of_all_kinds_become_avatars() {
     ];
     for (name, file, size, fps, seconds) in made {
         let mut last = 0.0;
-        let summary = store.add(name, "idle", &file, &mut |p| last = p, &Notices::default());
+        let summary = store.add(name, ("idle", None), &file, &mut |p| last = p, &Notices::default());
         let summary = summary.unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!((summary.width, summary.height), size, "{name}");
         assert!(fps == 0.0 || (summary.fps - fps).abs() < 0.01, "{name}: {summary:?}");
@@ -320,13 +320,19 @@ fn videos_of_all_kinds_become_avatars() {
     let lying = video("lying.mp4", "-vf transpose=1,scale=360:640");
     let phone = folder.path().join("phone.mp4");
     ffmpeg(&format!("-i {} -c copy -metadata:s:v:0 rotate=270", lying.display()), &phone);
-    match store.add("phone", "idle", &phone, &mut |_| {}, &Notices::default()) {
+    match store.add("phone", ("idle", None), &phone, &mut |_| {}, &Notices::default()) {
         Ok(summary) => assert_eq!((summary.width, summary.height), (640, 360)),
         Err(rejection) => panic!("{rejection}"),
     }
     let names: Vec<_> = store.list().into_iter().map(|a| a.name).collect();
     assert_eq!(names, ["demo", "large", "ntsc", "odd", "phone", "variable", "wide"]);
-    assert!(store.add("odd", "idle", &phone, &mut |_| {}, &Notices::default()).unwrap_err().0.contains("another name"));
+    assert!(
+        store
+            .add("odd", ("idle", None), &phone, &mut |_| {}, &Notices::default())
+            .unwrap_err()
+            .0
+            .contains("another name")
+    );
 }
 
 #[test]
@@ -358,13 +364,13 @@ fn videos_that_cannot_become_avatars_are_refused_with_cause_and_cure() {
         (cut, "cut short"),
     ];
     for (file, says) in cases {
-        let rejection = store.add("a", "idle", &file, &mut |_| {}, &Notices::default()).unwrap_err().0;
+        let rejection = store.add("a", ("idle", None), &file, &mut |_| {}, &Notices::default()).unwrap_err().0;
         assert!(rejection.contains(says), "{}: {rejection}", file.display());
         assert!(!rejection.contains(&folder.path().display().to_string()), "names our folder: {rejection}");
         assert!(store.get("a").is_none());
     }
     for name in ["../a", "", ".a", "demo", "a/b"] {
-        assert!(store.add(name, "idle", &demo_video(), &mut |_| {}, &Notices::default()).is_err(), "{name}");
+        assert!(store.add(name, ("idle", None), &demo_video(), &mut |_| {}, &Notices::default()).is_err(), "{name}");
     }
     let left = std::fs::read_dir(folder.path().join("store")).unwrap().count();
     assert_eq!(left, 0, "a refusal leaves nothing");
@@ -380,11 +386,12 @@ fn clips_are_switched_where_they_are_alike_and_come_back() {
         ffmpeg(&format!("-ss {from} -i {demo} -t 2 -vf scale=640:-2 {options}"), &file);
         file
     };
-    store.add("anna", "idle", &part("a.mp4", 0.0, ""), &mut |_| {}, &Notices::default()).unwrap();
+    store.add("anna", ("idle", None), &part("a.mp4", 0.0, ""), &mut |_| {}, &Notices::default()).unwrap();
     let mut player = avatar::Player::open(store.get("anna").unwrap()).unwrap();
     // Added while it is played, with another rate and size.
-    let summary =
-        store.add("anna", "wave", &part("b.mp4", 4.0, "-r 50 -s 320x180"), &mut |_| {}, &Notices::default()).unwrap();
+    let summary = store
+        .add("anna", ("wave", None), &part("b.mp4", 4.0, "-r 50 -s 320x180"), &mut |_| {}, &Notices::default())
+        .unwrap();
     assert_eq!(summary.clips.iter().map(|c| c.0.as_str()).collect::<Vec<_>>(), ["idle", "wave"]);
     assert_eq!(player.clips(), ["idle", "wave"]);
     assert!(player.switch("dance").unwrap_err().message.contains("`idle`, `wave`"));

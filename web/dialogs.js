@@ -87,8 +87,14 @@ export function setUpDialogs({ tell, choose, refresh }) {
     try {
       const target = `/api/v1/avatars/${encodeURIComponent(name.value)}/clips/${encodeURIComponent(clip.value)}`;
       const told = (part) => { bar.firstElementChild.style.width = `${part * 100}%`; };
-      await upload("PUT", target, video.files[0], { "Content-Type": "application/octet-stream" }, told);
+      const headers = { "Content-Type": "application/octet-stream" };
+      const given = Object.fromEntries(["person", "date", "purpose", "statement"].map((field) => [field, fields.elements[field].value.trim()]));
+      // Headers are ASCII; JSON can say all characters in it.
+      const ascii = (text) => text.replace(/[^ -~]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+      if (Object.values(given).some(Boolean)) headers["Lipstream-Consent"] = ascii(JSON.stringify(given));
+      await upload("PUT", target, video.files[0], headers, told);
       video.value = "";
+      for (const field of Object.keys(given)) fields.elements[field].value = "";
       watchUploads();
     } finally {
       bar.hidden = true;
@@ -152,6 +158,13 @@ export function setUpDialogs({ tell, choose, refresh }) {
       entry.classList.add("row", "between");
       const text = document.createElement("div");
       text.append(...entry.childNodes);
+      if (avatar.consent) {
+        const consent = document.createElement("div");
+        consent.className = "quiet consent";
+        consent.textContent = `${avatar.consent.person} agreed on ${avatar.consent.date}: ${avatar.consent.purpose}`;
+        consent.title = `SHA-256 of the statement: ${avatar.consent.statement_sha256}`;
+        text.append(consent);
+      }
       const remove = document.createElement("button");
       remove.type = "button";
       remove.className = "small danger";

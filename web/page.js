@@ -200,6 +200,7 @@ function showSession(session) {
   $("speaking").hidden = !session.speaking;
   const { engine } = session.params;
   const parts = [`graph ${session.graph}`, session.avatar && `avatar ${session.avatar}`, engine && `engine ${engine}`, session.reason];
+  parts.push(session.marks.length ? `marks ${session.marks.join(", ")}` : "no marks");
   write($("reason"), parts.filter(Boolean).join(" · "));
   $("graph").href = path("/graph.svg");
   $("graph").hidden = phase !== "running";

@@ -168,3 +168,35 @@ fn what_is_before_the_face_stays_in_every_format_and_elsewhere_the_patch_is_what
         assert!(changed(&info, &original, &open).iter().any(|(x, _)| *x < 130), "{format}");
     }
 }
+
+#[test]
+fn a_label_is_in_its_corner_of_every_frame_and_can_change() {
+    for format in [VideoFormat::Nv12, VideoFormat::I420, VideoFormat::Rgba] {
+        let info = video_info(format, 322, 242);
+        let mut h = harness(&info);
+        let element = h.element().unwrap();
+        let original = frame(&info, ms(0));
+        let mut labelled = |text: Option<&str>, corner: &str| {
+            element.set_property("label", text);
+            element.set_property_from_str("label-corner", corner);
+            let buffer = frame(&info, ms(0));
+            // Somebody else holds the frame.
+            let shared = buffer.clone();
+            let out = h.push_and_pull(buffer).unwrap();
+            assert!(changed(&info, &original, &shared).is_empty(), "{format}: a shared frame was written");
+            (changed(&info, &original, &out), out)
+        };
+        let (touched, out) = labelled(Some("AI voice"), "top-right");
+        assert!(touched.len() > 500, "{format}: {} px", touched.len());
+        assert!(touched.iter().all(|(x, y)| *x > 161 && *y < 60), "{format}");
+        let view = gst_video::VideoFrameRef::from_buffer_ref_readable(&out, &info).unwrap();
+        let (data, stride, step) = (view.plane_data(0).unwrap(), view.plane_stride()[0], view.comp_pstride(0));
+        let at = |(x, y): &(usize, usize)| data[y * stride as usize + x * step as usize];
+        // Strokes of small letters are thinner than a pixel.
+        assert!(touched.iter().any(|p| at(p) > 210), "{format}: no white");
+        drop(view);
+        let (moved, _) = labelled(Some("AI voice"), "bottom-left");
+        assert!(!moved.is_empty() && moved.iter().all(|(x, y)| *x < 161 && *y > 180), "{format}");
+        assert!(labelled(Some(""), "bottom-left").0.is_empty() && labelled(None, "top-left").0.is_empty(), "{format}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Avatars: videos of a person, prepared so that any frame can be shown at any time.
 
 mod clip;
+mod consent;
 mod jpeg;
 mod mix;
 mod name;
@@ -15,6 +16,7 @@ mod transition;
 #[doc(hidden)]
 pub use self::clip::Index;
 pub use self::{
+    consent::{Consent, Given},
     player::Player,
     store::{Avatar, DEMO, Rejection, Store, Summary},
 };

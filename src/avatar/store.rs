@@ -28,6 +28,7 @@ use utoipa::ToSchema;
 
 use super::{
     clip::{self, Clip},
+    consent::Consent,
     name,
     prepare::{Wish, prepare},
 };
@@ -78,6 +79,8 @@ pub struct Summary {
     pub fps: f64,
     /// Clips by name, the idle one first, with their length in seconds.
     pub clips: Vec<(String, f64)>,
+    /// What the person has agreed to, where it was told.
+    pub consent: Option<Consent>,
 }
 
 /// A prepared avatar.
@@ -94,6 +97,8 @@ pub struct Avatar {
     pub owner: Option<String>,
     /// The idle one first. It grows when a clip is added, for those who play the avatar too.
     clips: RwLock<Vec<Arc<Clip>>>,
+    /// Locked after `clips`.
+    consent: RwLock<Option<Consent>>,
 }
 
 /// `avatar.json`.
@@ -106,6 +111,8 @@ pub(super) struct Manifest {
     /// Name of the tenant that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tenant: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    consent: Option<Consent>,
 }
 
 impl Manifest {
@@ -146,6 +153,7 @@ impl Avatar {
             folder: folder.to_owned(),
             owner: manifest.tenant,
             clips: RwLock::new(clips),
+            consent: RwLock::new(manifest.consent),
         })
     }
 
@@ -163,6 +171,11 @@ impl Avatar {
         self.bank.as_deref().filter(|bank| engine == DEFAULT_ENGINE || fits(bank, engine))
     }
 
+    /// What the person has agreed to, where it was told.
+    pub fn consent(&self) -> Option<Consent> {
+        self.consent.read().clone()
+    }
+
     /// The video that the idle clip was made of.
     pub fn video(&self) -> PathBuf {
         self.folder.join(SOURCE)
@@ -176,6 +189,7 @@ impl Avatar {
             height: self.picture.height,
             fps: f64::from(self.picture.fps.0) / f64::from(self.picture.fps.1),
             clips: clips.iter().map(|c| (c.name.clone(), c.seconds())).collect(),
+            consent: self.consent(),
         }
     }
 }
@@ -203,15 +217,22 @@ pub struct Store {
     /// Held while the demo is prepared, so that it is done once. Taken before `open`.
     demo: Mutex<()>,
     next: AtomicU64,
+    /// No avatar but the demo is made or used without a consent record.
+    requires_consent: bool,
 }
 
 impl Store {
     /// Opens the store in `folder`, made where there is none. The demo avatar is always in it.
     pub fn open(folder: &Path) -> Result<Arc<Self>> {
-        Self::with_cache(folder, runtime::cache_dir("avatars"))
+        Self::with_cache(folder, runtime::cache_dir("avatars"), false)
     }
 
-    pub(super) fn with_cache(folder: &Path, cache: Option<PathBuf>) -> Result<Arc<Self>> {
+    /// As [`open`](Self::open); every avatar but the demo needs a consent record.
+    pub fn open_with_consent(folder: &Path) -> Result<Arc<Self>> {
+        Self::with_cache(folder, runtime::cache_dir("avatars"), true)
+    }
+
+    pub(super) fn with_cache(folder: &Path, cache: Option<PathBuf>, requires_consent: bool) -> Result<Arc<Self>> {
         let failure = |e: std::io::Error| {
             Failure::output(format!("{}: the folder of avatars cannot be made: {e}", folder.display()))
         };
@@ -222,6 +243,7 @@ impl Store {
             open: Mutex::default(),
             demo: Mutex::default(),
             next: AtomicU64::new(0),
+            requires_consent,
         };
         store.sweep();
         Ok(Arc::new(store))
@@ -306,7 +328,8 @@ impl Store {
         let video = work.0.join("demo.mp4");
         fs::write(&video, DEMO_VIDEO).map_err(|e| Failure::output(format!("{}: {e}", video.display())))?;
         let made = work.0.join("avatar");
-        self.make(&made, None, (IDLE, &video), &mut |_| {}, &Notices::unheard()).map_err(|r| Failure::run(r.0))?;
+        self.make(&made, (None, None), (IDLE, &video), &mut |_| {}, &Notices::unheard())
+            .map_err(|r| Failure::run(r.0))?;
         if folder.exists() && Avatar::open(&folder, DEMO).is_err() {
             // Broken by whatever; what can be made again is made again.
             fs::remove_dir_all(&folder).map_err(|e| Failure::output(format!("{}: {e}", folder.display())))?;
@@ -318,24 +341,54 @@ impl Store {
         }
     }
 
+    /// Refuses an upload for avatar `name` that comes with `consent` or with none: where a record is required and there is
+    /// none, or where the avatar has another. Opens the avatar; call it from a blocking thread.
+    pub fn check_consent(&self, name: &str, consent: Option<&Consent>) -> Result<(), Rejection> {
+        let known = self.get(name).and_then(|avatar| avatar.consent());
+        match (known, consent) {
+            (Some(known), Some(new)) if !known.same(new) => Err(Rejection(format!(
+                "avatar `{name}` has a consent record of {}, {}, which stays: send none, or remove the avatar and upload it again",
+                known.person, known.date
+            ))),
+            (None, None) if self.requires_consent => Err(Rejection(format!(
+                "avatar `{name}` has no consent record, which avatars.require_consent of this server demands: send \
+                 `consent` with who agrees, when, to what, and the hash of their statement"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses the use of an avatar without a consent record where one is required.
+    pub fn check_use(&self, avatar: &Avatar) -> Result<(), Rejection> {
+        if !self.requires_consent || avatar.name == DEMO || avatar.consent.read().is_some() {
+            return Ok(());
+        }
+        Err(Rejection(format!(
+            "`{}` has no consent record, which avatars.require_consent of this server demands: remove it and upload it again with \
+             `consent`",
+            avatar.name
+        )))
+    }
+
     /// Probes `video`, looks for the face in it, prepares it and stores it as a clip of avatar `name`; the first clip is
-    /// the idle one. Takes seconds, at low priority; call it from a blocking thread. `progress` is told 0..1.
+    /// the idle one. `consent` becomes the avatar's where it has none. Takes seconds, at low priority; call it from a blocking
+    /// thread. `progress` is told 0..1.
     pub fn add(
         &self,
         name: &str,
-        clip: &str,
+        (clip, consent): (&str, Option<Consent>),
         video: &Path,
         progress: &mut (dyn FnMut(f32) + Send),
         notices: &Notices,
     ) -> Result<Summary, Rejection> {
-        self.add_for(&Caller::Operator, (name, clip), video, progress, notices)
+        self.add_for(&Caller::Operator, (name, clip, consent), video, progress, notices)
     }
 
     /// The same for `caller`, whose a new avatar is.
     pub fn add_for(
         &self,
         caller: &Caller,
-        (name, clip): (&str, &str),
+        (name, clip, consent): (&str, &str, Option<Consent>),
         video: &Path,
         progress: &mut (dyn FnMut(f32) + Send),
         notices: &Notices,
@@ -351,6 +404,7 @@ impl Store {
         let owner = caller.tenant();
         let fits = |made: &Path| owner.map_or(Ok(()), |tenant| tenant.check_bytes(size(made, 1)));
         let fits = |made: &Path| fits(made).map_err(|exceeded| Rejection(exceeded.to_string()));
+        self.check_consent(name, consent.as_ref())?;
         let avatar = self.get(name);
         match &avatar {
             Some(avatar) if avatar.clip(clip).is_some() => {
@@ -378,7 +432,7 @@ impl Store {
         match avatar {
             None => {
                 let tenant = owner.map(|tenant| tenant.name.as_str());
-                background::run("avatar", || self.make(&made, tenant, (clip, video), progress, notices))?;
+                background::run("avatar", || self.make(&made, (tenant, consent), (clip, video), progress, notices))?;
                 fits(&made)?;
                 fs::rename(&made, self.folder.join(name))
                     .map_err(|e| Rejection(format!("avatar `{name}` cannot be stored: {e}")))?;
@@ -391,7 +445,7 @@ impl Store {
                 let wish = Wish { folder: &made, clip, size, bank: None, notices: notices.clone() };
                 background::run("avatar", || prepare(video, &wish, progress))?;
                 fits(&made)?;
-                self.join(&avatar, clip, &made)?;
+                self.join(&avatar, (clip, consent), &made)?;
                 Ok(avatar.summary())
             }
         }
@@ -401,7 +455,7 @@ impl Store {
     fn make(
         &self,
         folder: &Path,
-        tenant: Option<&str>,
+        (tenant, consent): (Option<&str>, Option<Consent>),
         (clip, video): (&str, &Path),
         progress: &mut (dyn FnMut(f32) + Send),
         notices: &Notices,
@@ -412,11 +466,11 @@ impl Store {
         let wish = Wish { folder, clip, size: None, bank: Some(&bank), notices: notices.clone() };
         prepare(video, &wish, progress)?;
         fs::copy(video, folder.join(SOURCE)).map_err(failure)?;
-        write_manifest(folder, &[clip.to_owned()], tenant).map_err(failure)
+        write_manifest(folder, &[clip.to_owned()], tenant, consent).map_err(failure)
     }
 
     /// Moves a prepared clip to its avatar.
-    fn join(&self, avatar: &Avatar, clip: &str, made: &Path) -> Result<(), Rejection> {
+    fn join(&self, avatar: &Avatar, (clip, consent): (&str, Option<Consent>), made: &Path) -> Result<(), Rejection> {
         let failure = |e: std::io::Error| Rejection(format!("clip `{clip}` cannot be stored: {e}"));
         let mut clips = avatar.clips.write();
         if clips.iter().any(|c| c.name == clip) {
@@ -428,7 +482,10 @@ impl Store {
         }
         let opened = Clip::open(&avatar.folder, clip)?;
         let names: Vec<_> = clips.iter().map(|c| c.name.clone()).chain([clip.to_owned()]).collect();
-        write_manifest(&avatar.folder, &names, avatar.owner.as_deref()).map_err(failure)?;
+        let mut known = avatar.consent.write();
+        let consent = known.clone().or(consent);
+        write_manifest(&avatar.folder, &names, avatar.owner.as_deref(), consent.clone()).map_err(failure)?;
+        *known = consent;
         clips.push(Arc::new(opened));
         Ok(())
     }
@@ -474,8 +531,13 @@ impl Drop for Workshop {
 }
 
 /// Replaces the manifest in one step.
-fn write_manifest(folder: &Path, clips: &[String], tenant: Option<&str>) -> std::io::Result<()> {
-    let manifest = Manifest { format: FORMAT, clips: clips.to_vec(), tenant: tenant.map(str::to_owned) };
+fn write_manifest(
+    folder: &Path,
+    clips: &[String],
+    tenant: Option<&str>,
+    consent: Option<Consent>,
+) -> std::io::Result<()> {
+    let manifest = Manifest { format: FORMAT, clips: clips.to_vec(), tenant: tenant.map(str::to_owned), consent };
     let text = serde_json::to_string_pretty(&manifest)?;
     let new = folder.join(format!(".{MANIFEST}"));
     fs::write(&new, text)?;

@@ -8,7 +8,7 @@ use crate::media::{Media, Notices, Reader};
 fn demo(cache: &Path) -> Arc<Avatar> {
     gst::init().unwrap();
     let _ = gstlipstream::plugin_register_static();
-    let store = Store::with_cache(&cache.join("store"), Some(cache.to_owned())).unwrap();
+    let store = Store::with_cache(&cache.join("store"), Some(cache.to_owned()), false).unwrap();
     store.get(DEMO).unwrap()
 }
 
@@ -78,7 +78,7 @@ fn a_demo_that_was_broken_in_the_cache_is_made_again() {
 fn a_hostile_store_gives_no_avatar_and_no_panic() {
     let cache = tempfile::tempdir().unwrap();
     let good = demo(cache.path()).folder.clone();
-    let store = Store::with_cache(&cache.path().join("store"), Some(cache.path().to_owned())).unwrap();
+    let store = Store::with_cache(&cache.path().join("store"), Some(cache.path().to_owned()), false).unwrap();
     let place = |name: &str| cache.path().join("store").join(name);
     let copy = |name: &str| {
         fs::create_dir(place(name)).unwrap();

@@ -168,7 +168,7 @@ fn broken(error: MultipartError) -> Problem {
 /// Reads a form as handlers do, for fuzzing: its files go to `uploads` and are removed.
 pub async fn read_all(request: Request, uploads: &Uploads) -> Result<(), Problem> {
     let limit = (1 << 20, "limit");
-    let mut form = Form::open(request, Duration::from_secs(1), limit, &["name", "clip"], &["video"]).await?;
+    let mut form = Form::open(request, Duration::from_secs(1), limit, &["name", "clip", "consent"], &["video"]).await?;
     while form.next(uploads, &Caller::Operator).await?.is_some() {}
     Ok(())
 }

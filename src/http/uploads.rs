@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use crate::{
-    avatar::{Store, Summary},
+    avatar::{Consent, Store, Summary},
     media::{Notice, Notices},
     process,
     tenants::{Caller, Held, Place},
@@ -171,6 +171,7 @@ impl Uploads {
         place: UploadPermit,
         mut upload: Upload,
         (avatar, clip): (String, String),
+        consent: Option<Consent>,
     ) -> Job {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let job = Job {
@@ -200,7 +201,7 @@ impl Uploads {
             let (own, path) = (uploads.clone(), upload.path.clone());
             // It becomes an avatar, which is counted as one.
             let stored = upload.take_place();
-            let work = move || own.run(number, &caller, (&avatar, &clip), &path, stored);
+            let work = move || own.run(number, &caller, (&avatar, &clip, consent), &path, stored);
             if tokio::task::spawn_blocking(work).await.is_err() {
                 uploads.change(number, |job| {
                     job.state = State::Rejected;
@@ -212,11 +213,18 @@ impl Uploads {
         job
     }
 
-    fn run(&self, number: u64, caller: &Caller, (avatar, clip): (&str, &str), path: &Path, stored: Option<Place>) {
+    fn run(
+        &self,
+        number: u64,
+        caller: &Caller,
+        (avatar, clip, consent): (&str, &str, Option<Consent>),
+        path: &Path,
+        stored: Option<Place>,
+    ) {
         self.change(number, |job| job.state = State::Preparing);
         let notices = Notices::default();
         let mut progress = |part: f32| self.change(number, |job| job.progress = part.clamp(0.0, 1.0));
-        let added = self.store.add_for(caller, (avatar, clip), path, &mut progress, &notices);
+        let added = self.store.add_for(caller, (avatar, clip, consent), path, &mut progress, &notices);
         drop(stored);
         if let Some(tenant) = caller.tenant().filter(|_| added.is_ok()) {
             tenant.set_avatar_bytes(self.store.bytes_of(&tenant.name));

@@ -2,7 +2,11 @@ use lipstream_engines::enhance::Filter;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{engines, session::Refusal};
+use crate::{
+    engines,
+    marks::{self, Corner},
+    session::Refusal,
+};
 
 /// Container of the result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -88,6 +92,11 @@ pub struct Options {
     /// How much of the mouth is kept from the enhancement; 0.8 where it is left out.
     #[schema(minimum = 0, maximum = 1)]
     pub mouth_protection: Option<f64>,
+    /// Text in every picture for all to see: at most 100 Latin, Greek or Cyrillic characters.
+    #[schema(max_length = 100)]
+    pub label: Option<String>,
+    /// Where it is; below and to the left where it is left out.
+    pub label_corner: Option<Corner>,
     /// Quality of H.264, lower is better.
     #[schema(minimum = 0, maximum = 50)]
     pub crf: u32,
@@ -105,6 +114,8 @@ impl Default for Options {
             enhance: None,
             enhance_strength: None,
             mouth_protection: None,
+            label: None,
+            label_corner: None,
             crf: 18,
             quality: None,
         }
@@ -122,6 +133,9 @@ impl Options {
             if let Some(part) = part.filter(|part| !(0.0..=1.0).contains(part)) {
                 return Err(Refusal::Invalid(format!("{name}: {part} is not in 0 to 1")));
             }
+        }
+        if let Some(cause) = self.label.as_deref().and_then(|label| marks::check_label(label).err()) {
+            return Err(Refusal::Invalid(format!("label: {cause}")));
         }
         if self.crf > 50 {
             return Err(Refusal::Invalid(format!("crf: {} is not in 0 to 50", self.crf)));
@@ -146,6 +160,7 @@ mod tests {
             ("{\"crf\": 51}", "0 to 50"),
             ("{\"enhance\": \"detail\", \"mouth_protection\": 1.5}", "mouth_protection: 1.5 is not in 0 to 1"),
             ("{\"enhance_strength\": -1}", "0 to 1"),
+            ("{\"label\": \"a\\nb\"}", "label: must be one line"),
             ("{\"engine\": \"/etc\"}", "there is no `/etc`; there are"),
         ] {
             let refusal = parse(text).unwrap().check().unwrap_err().to_string();

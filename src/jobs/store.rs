@@ -147,11 +147,12 @@ impl Store {
         let avatar = match &request.video {
             Video::File(_) => None,
             Video::Avatar(name) => {
-                let avatar = self.avatars.get_for(name, &caller);
-                Some(avatar.ok_or_else(|| {
+                let avatar = self.avatars.get_for(name, &caller).ok_or_else(|| {
                     let known = self.avatars.names_for(&caller);
                     Refusal::Invalid(format!("avatar: there is no `{name}`; there are {known}"))
-                })?)
+                })?;
+                self.avatars.check_use(&avatar).map_err(|e| Refusal::Invalid(format!("avatar: {e}")))?;
+                Some(avatar)
             }
         };
         let mut state = self.shared.state.lock();

@@ -78,6 +78,8 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
         ("model-instance-id", INSTANCE.to_owned()),
     ];
     properties.extend(asked.motion_gain.map(|gain| ("motion-gain", gain.to_string())));
+    properties.extend(asked.label.clone().map(|label| ("label", label)));
+    properties.extend(asked.label_corner.map(|corner| ("label-corner", corner.to_string())));
     // The bank of an avatar is of the default engine.
     let reference_bank = job.bank.clone().filter(|_| engine == render::DEFAULT_ENGINE);
     render::Options {

@@ -1,10 +1,12 @@
-//! What says of a picture that a machine made a part of it (EU AI Act, article 50 (2)): statements beside the pixels, which a
-//! player that knows nothing of them passes over.
+//! What says of a picture that a machine made a part of it (EU AI Act, article 50): statements beside the pixels, which a
+//! player that knows nothing of them passes over, and a label in the pixels.
 
 mod sei;
 
 use bytes::Bytes;
-use serde::Serialize;
+use clap::ValueEnum;
+use lipstream_engines::image::{Label, MAX_LABEL};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// IPTC's name for pictures of a camera in which a part comes from a trained model, as C2PA has it too:
@@ -25,10 +27,50 @@ pub enum Mark {
     RtmpMetadata,
     /// A header of the answer, for WHEP.
     WhepHeader,
+    /// Text in the picture for all to see.
+    Label,
 }
 
 impl Mark {
-    pub const ALL: [Self; 3] = [Self::H264Sei, Self::RtmpMetadata, Self::WhepHeader];
+    /// Statements beside the pixels.
+    pub const STATEMENTS: [Self; 3] = [Self::H264Sei, Self::RtmpMetadata, Self::WhepHeader];
+}
+
+/// Where the visible label is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schema(as = LabelCorner)]
+pub enum Corner {
+    TopLeft,
+    TopRight,
+    #[default]
+    BottomLeft,
+    BottomRight,
+}
+
+impl std::fmt::Display for Corner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::TopLeft => "top-left",
+            Self::TopRight => "top-right",
+            Self::BottomLeft => "bottom-left",
+            Self::BottomRight => "bottom-right",
+        })
+    }
+}
+
+/// Refuses a text that no label can show as it is.
+pub fn check_label(text: &str) -> Result<(), String> {
+    if text.chars().count() > MAX_LABEL {
+        return Err(format!("is longer than {MAX_LABEL} characters"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must be one line without control characters".into());
+    }
+    match Label::can_show(text) {
+        true => Ok(()),
+        false => Err("has characters that cannot be shown; Latin, Greek and Cyrillic ones can".into()),
+    }
 }
 
 /// The statement of one session, ready for its packets.

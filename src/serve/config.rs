@@ -137,6 +137,8 @@ section! {
         folder: Option<PathBuf> = None, any;
         /// Largest upload, in megabytes.
         max_upload_mb: u32 = 500, within(1..=10_000);
+        /// Refuse avatars without a consent record, at their upload and at their use; the demo needs none.
+        require_consent: bool = false, any;
         /// Uploads that wait to be prepared; one is prepared at a time.
         max_waiting: u32 = 8, within(1..=100);
     }
@@ -209,8 +211,22 @@ impl PartialEq for Specs {
 }
 
 /// Keys of a `[[session]]`.
-const SESSION_KEYS: [&str; 10] =
-    ["id", "graph", "params", "avatar", "pull", "push", "play", "stream_key", "always_on", "idle_seconds"];
+const SESSION_KEYS: [&str; 14] = [
+    "id",
+    "graph",
+    "engine",
+    "look_ahead_ms",
+    "label",
+    "label_corner",
+    "params",
+    "avatar",
+    "pull",
+    "push",
+    "play",
+    "stream_key",
+    "always_on",
+    "idle_seconds",
+];
 
 const SESSION_HELP: &str = r#"
 # Sessions that exist from the start, one [[session]] each; more come and go through the API. Remove the # to use one.

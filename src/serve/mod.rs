@@ -63,9 +63,13 @@ async fn serve(config: Config) -> Result<()> {
         false => None,
     };
     let addresses = banner::Addresses::new(&config, local(&http)?, rtmp.as_ref().map(local).transpose()?);
-    let folder = config.avatars_folder()?;
+    let (folder, consent) = (config.avatars_folder()?, config.avatars.require_consent);
     let uploads = folder.join(UPLOADS);
-    let avatars = blocking(move || avatar::Store::open(&folder)).await?;
+    let avatars = blocking(move || match consent {
+        true => avatar::Store::open_with_consent(&folder),
+        false => avatar::Store::open(&folder),
+    })
+    .await?;
     let uploads = http::Uploads::new(uploads, avatars.clone(), config.avatars.max_waiting as usize);
     let (folder, own, kept) = (config.renders_folder()?, avatars.clone(), config.renders()?);
     let renders = blocking(move || jobs::Store::open(&folder, kept, own)).await?;

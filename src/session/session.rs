@@ -29,7 +29,7 @@ use crate::{
     graph::{Graph, Service},
     link::Backoff,
     live::{Codec, Inlet, Outlet, Picture, Slot, Viewer},
-    marks::{Mark, Statement},
+    marks::{self, Mark, Statement},
     speech,
     tenants::{Caller, Held, Place, Tenant, Totals},
     untouched::{self, Untouched},
@@ -47,6 +47,9 @@ const HEALTHY: Duration = Duration::from_secs(30);
 const CLOSING: Nanos = 80 * MS;
 /// The graph's parameter for it.
 const LOOK_AHEAD: &str = "look-ahead";
+/// Those for the visible label.
+const LABEL: &str = "label";
+const LABEL_CORNER: &str = "label-corner";
 /// Longest wait for a mouth to come to rest; a graph that is stuck does not hold the caller.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -145,6 +148,7 @@ impl Session {
                 let names = manager.avatars().names_for(caller);
                 Refusal::Invalid(format!("avatar: there is no `{name}`; there are {names}"))
             })?;
+            manager.avatars().check_use(&known).map_err(|e| Refusal::Invalid(format!("avatar: {e}")))?;
             avatar = Some(known);
         } else if let Some(name) = &spec.avatar {
             return Err(Refusal::Invalid(format!("avatar: graph `{}` shows no avatar, so not `{name}`", spec.graph)));
@@ -323,16 +327,19 @@ impl Session {
     /// Changes a parameter of the graph while it runs, and for its next starts. Only those that need no new graph.
     pub fn set(&self, name: &str, value: &str) -> Result<(), Refusal> {
         let element = match name {
-            "motion-gain" | "idle" => "ls",
+            "motion-gain" | "idle" | LABEL | LABEL_CORNER => "ls",
             "bitrate" => "h264-encoder",
             "enhance" | "enhance-strength" | "mouth-protection" => "enhance",
             _ => {
                 return Err(Refusal::Invalid(format!(
-                    "{name}: cannot be changed while the session runs; motion-gain, idle, bitrate, enhance, enhance-strength and \
-                     mouth-protection can"
+                    "{name}: cannot be changed while the session runs; motion-gain, idle, bitrate, enhance, enhance-strength, \
+                     mouth-protection, label and label-corner can"
                 )));
             }
         };
+        if name == LABEL {
+            marks::check_label(value).map_err(|cause| Refusal::Invalid(format!("label: {cause}")))?;
+        }
         // The graph file says what is allowed.
         self.launch(&[(name.to_owned(), value.to_owned())], "auto")?;
         let mut state = self.state.lock();
@@ -340,8 +347,12 @@ impl Session {
         state.changed.push((name.to_owned(), value.to_owned()));
         let element = state.running.as_ref().and_then(|running| running.graph.pipeline.by_name(element));
         drop(state);
-        if let Some(element) = element.filter(|e| e.find_property(name).is_some()) {
-            element.set_property_from_str(name, value);
+        let spec = element.as_ref().and_then(|element| element.find_property(name));
+        match (element, spec.map(|spec| spec.value_type())) {
+            // From a string it would be unquoted.
+            (Some(element), Some(gst::glib::Type::STRING)) => element.set_property(name, value),
+            (Some(element), Some(_)) => element.set_property_from_str(name, value),
+            _ => {}
         }
         Ok(())
     }
@@ -603,6 +614,8 @@ impl Session {
         }
         params.extend(self.spec.engine.clone().map(|engine| ("engine".to_owned(), engine)));
         params.extend(self.spec.look_ahead_ms.map(|ms| (LOOK_AHEAD.to_owned(), ms.to_string())));
+        params.extend(self.spec.label.clone().map(|label| (LABEL.to_owned(), label)));
+        params.extend(self.spec.label_corner.map(|corner| (LABEL_CORNER.to_owned(), corner.to_string())));
         params.extend(self.spec.params.clone());
         params.extend(changed.iter().cloned());
         params
@@ -619,7 +632,7 @@ impl Session {
             publishing: self.jitter_buffer.holds(Slot::Main),
             publishing_voice: self.jitter_buffer.holds(Slot::Voice),
             viewers: self.outlet.viewers(),
-            marks: if self.outlet.is_marked() { Mark::ALL.to_vec() } else { Vec::new() },
+            marks: if self.outlet.is_marked() { Mark::STATEMENTS.to_vec() } else { Vec::new() },
             speaking: self.speech.speaking(),
             speech_queued_ms: self.speech.queued().as_secs_f64() * 1e3,
             frames: self.before.frames.load(Ordering::Relaxed),
@@ -634,6 +647,9 @@ impl Session {
         (status.pushes, status.pull) = self.links.status();
         let changed = self.state.lock().changed.clone();
         status.params = self.params(&changed);
+        if status.params.get(LABEL).is_some_and(|label| !label.trim().is_empty()) {
+            status.marks.push(Mark::Label);
+        }
         let source = |place| {
             let sent = self.jitter_buffer.sent(place)?;
             Some(status::Source::new(sent, self.jitter_buffer.interval().filter(|_| place == Slot::Main)))

@@ -6,7 +6,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Refusal;
-use crate::{graph::Service, pull, push};
+use crate::{
+    graph::Service,
+    marks::{self, Corner},
+    pull, push,
+};
 
 const MAX_PARAMS: usize = 64;
 /// Longest parameter or URL, in bytes.
@@ -68,6 +72,13 @@ pub struct SessionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(maximum = 10_000)]
     pub look_ahead_ms: Option<u32>,
+    /// Text in every picture for all to see, as the graph's parameter `label`: at most 100 Latin, Greek or Cyrillic characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 100)]
+    pub label: Option<String>,
+    /// Where it is, as the graph's parameter `label-corner`; below and to the left where nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_corner: Option<Corner>,
     /// Parameters of the graph, as its file lists them.
     #[serde(default)]
     pub params: BTreeMap<String, String>,
@@ -106,6 +117,8 @@ impl SessionSpec {
             graph: graph.to_owned(),
             engine: None,
             look_ahead_ms: None,
+            label: None,
+            label_corner: None,
             params: BTreeMap::new(),
             avatar: None,
             pull: None,
@@ -129,6 +142,10 @@ impl SessionSpec {
         }
         if self.params.len() > MAX_PARAMS || self.params.values().any(|value| value.len() > MAX_VALUE) {
             return invalid("params", "are too many or too long");
+        }
+        let labels = [self.label.as_ref(), self.params.get("label")];
+        if let Some(cause) = labels.into_iter().flatten().find_map(|label| marks::check_label(label).err()) {
+            return invalid("label", &cause);
         }
         if self.push.len() > MAX_PUSHES {
             return invalid("push", &format!("{} URLs, and {MAX_PUSHES} are allowed", self.push.len()));
@@ -182,7 +199,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         type Break = fn(&mut SessionSpec);
-        let cases: [(Break, &str); 8] = [
+        let cases: [(Break, &str); 10] = [
             (|s| s.id = "../etc".into(), "id: "),
             (|s| s.id = "-x".into(), "id: "),
             (|s| s.id = "x".repeat(65), "id: "),
@@ -191,6 +208,11 @@ mod tests {
             (|s| s.pull = Some("nonsense".into()), "pull: must be a URL"),
             (|s| s.stream_key = Some("short".into()), "stream_key: "),
             (|s| s.idle_seconds = Some(u32::MAX), "idle_seconds: "),
+            (|s| s.label = Some("x".repeat(101)), "label: is longer than 100"),
+            (
+                |s| drop(s.params.insert("label".into(), "\u{5b57}".into())),
+                "label: has characters that cannot be shown",
+            ),
         ];
         for (damage, message) in cases {
             let mut spec = SessionSpec::new("good.Id-1_x", "relay");

@@ -5,11 +5,17 @@ use gst_base::{
     prelude::*,
     subclass::{base_transform::GenerateOutputSuccess, prelude::*},
 };
-use lipstream_engines::{image::paste_behind, occlusion::Front, stats::Timer};
+use lipstream_engines::{
+    image::{Label, paste_behind},
+    occlusion::Front,
+    stats::Timer,
+};
 use parking_lot::Mutex;
 
+use super::Corner;
 use crate::{
     meta::{PatchMeta, face, patch},
+    options,
     stats::{self, Counters, count},
     video,
 };
@@ -22,12 +28,43 @@ static CAT: LazyLock<gst::DebugCategory> =
 struct Settings {
     /// Off: patches are still removed, so that nobody after this element pastes them.
     enabled: bool,
+    /// What is written into every frame; `None`: nothing.
+    label: Option<String>,
+    corner: Corner,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { enabled: true }
+        Self { enabled: true, label: None, corner: Corner::default() }
     }
+}
+
+pub(crate) fn properties() -> Vec<glib::ParamSpec> {
+    vec![
+        glib::ParamSpecBoolean::builder("enabled")
+            .nick("Enabled")
+            .blurb("Paste the patches; when false, frames keep their own mouth")
+            .default_value(true)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("label")
+            .nick("Label")
+            .blurb(
+                "Text that is written into every frame, such as one that a machine made the speech: a line of at most 100 Latin, \
+                 Greek or Cyrillic characters; unset or empty = none",
+            )
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("label-corner", Corner::default())
+            .nick("Label corner")
+            .blurb("Where the label is")
+            .mutable_playing()
+            .build(),
+        stats::property(
+            "Frames in, out, passed through (no patch), dropped (a patch of another picture shape) and late; times of \
+             pasting a patch as blend-p50, -p95, -p99, -sum (microseconds), -count and -buckets",
+        ),
+    ]
 }
 
 /// What a running element has.
@@ -40,6 +77,8 @@ struct State {
 pub struct LipBlend {
     settings: Mutex<Settings>,
     state: Mutex<State>,
+    /// Of the settings; what it draws is kept from frame to frame. Lock order: settings, label, state.
+    label: Mutex<Option<Label>>,
     counters: Counters,
     time: Timer,
 }
@@ -54,6 +93,7 @@ impl ObjectSubclass for LipBlend {
         Self {
             settings: Mutex::default(),
             state: Mutex::default(),
+            label: Mutex::default(),
             counters: Counters::default(),
             time: Timer::default(),
         }
@@ -62,33 +102,37 @@ impl ObjectSubclass for LipBlend {
 
 impl ObjectImpl for LipBlend {
     fn properties() -> &'static [glib::ParamSpec] {
-        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
-            vec![
-                glib::ParamSpecBoolean::builder("enabled")
-                    .nick("Enabled")
-                    .blurb("Paste the patches; when false, frames keep their own mouth")
-                    .default_value(true)
-                    .mutable_playing()
-                    .build(),
-                stats::property(
-                    "Frames in, out, passed through (no patch), dropped (a patch of another picture shape) and late; times of \
-                     pasting a patch as blend-p50, -p95, -p99, -sum (microseconds), -count and -buckets",
-                ),
-            ]
-        });
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(properties);
         &PROPERTIES
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let mut settings = self.settings.lock();
         match pspec.name() {
-            "enabled" => self.settings.lock().enabled = value.get().expect("type checked upstream"),
+            "enabled" => {
+                settings.enabled = value.get().expect("type checked upstream");
+                return;
+            }
+            "label" => settings.label = options::string(value),
+            "label-corner" => settings.corner = value.get().expect("type checked upstream"),
             name => unreachable!("property {name}"),
         }
+        let text = settings.label.as_deref().unwrap_or_default();
+        if !Label::can_show(text) {
+            gst::warning!(
+                CAT,
+                imp = self,
+                "the label `{text}` has characters that are no Latin, Greek or Cyrillic ones"
+            );
+        }
+        *self.label.lock() = Label::new(text, settings.corner.into());
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "enabled" => self.settings.lock().enabled.to_value(),
+            "label" => self.settings.lock().label.to_value(),
+            "label-corner" => self.settings.lock().corner.to_value(),
             "stats" => self.statistics().to_structure().to_value(),
             name => unreachable!("property {name}"),
         }
@@ -152,6 +196,7 @@ impl BaseTransformImpl for LipBlend {
         } else {
             self.blend(buffer.make_mut())?;
         }
+        self.write_label(&mut buffer)?;
         count(&self.counters.frames_out);
         Ok(GenerateOutputSuccess::Buffer(buffer))
     }
@@ -197,5 +242,19 @@ impl LipBlend {
             count(&self.counters.passed_through);
         }
         Ok(())
+    }
+
+    fn write_label(&self, buffer: &mut gst::Buffer) -> Result<(), gst::FlowError> {
+        let mut label = self.label.lock();
+        let Some(label) = label.as_mut() else { return Ok(()) };
+        let Some(info) = self.state.lock().info.clone() else { return Err(gst::FlowError::NotNegotiated) };
+        let written = video::with_frame(buffer.make_mut(), &info, |frame| {
+            label.draw(frame);
+            Ok(())
+        });
+        written.map_err(|e| {
+            gst::element_imp_error!(self, gst::StreamError::Failed, ("The label could not be written: {e}"));
+            gst::FlowError::Error
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use gst::{glib, prelude::*};
 
-use crate::{denoise, facetrack, options, stats, synccheck};
+use crate::{blend, denoise, facetrack, options, stats, synccheck};
 
 /// The elements inside that have properties of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub fn targets(name: &str) -> &'static [(Inner, &'static str)] {
         "seed" => &[(Denoise, "seed")],
         "feature-shift" => &[(Denoise, "feature-shift")],
         "enabled" => &[(Blend, "enabled")],
+        "label" => &[(Blend, "label")],
+        "label-corner" => &[(Blend, "label-corner")],
         _ => &[],
     }
 }
@@ -83,8 +85,9 @@ pub fn list() -> Vec<glib::ParamSpec> {
     list.extend(synccheck::properties());
     // Those that are called here as they are there.
     let own = |spec: &glib::ParamSpec| targets(spec.name()).iter().any(|(_, inner)| *inner == spec.name());
-    for spec in facetrack::imp::properties().into_iter().chain(denoise::properties::list()).chain(options::properties())
-    {
+    let inner =
+        [facetrack::imp::properties(), denoise::properties::list(), blend::imp::properties(), options::properties()];
+    for spec in inner.into_iter().flatten() {
         if own(&spec) && !list.iter().any(|known| known.name() == spec.name()) {
             list.push(spec);
         }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::{App, Errors};
 use crate::{
-    avatar::Summary,
+    avatar::{Consent, Given, Summary},
     http::{
         Problem, body, extract,
         form::{Binary, Form, Part},
@@ -24,6 +24,8 @@ use crate::{
 const LIMIT: &str = "avatars.max_upload_mb";
 /// The clip that an upload without a name becomes.
 const IDLE: &str = "idle";
+/// Header with the consent of an upload as the body.
+const CONSENT: &str = "lipstream-consent";
 
 type Accepted = (StatusCode, [(HeaderName, String); 1], Json<Job>);
 
@@ -46,6 +48,8 @@ pub struct Fields {
     /// Name of the clip; the first clip of an avatar is its idle one.
     #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     clip: Option<String>,
+    /// What the person agrees to, a `ConsentGiven` as JSON; the server may demand it.
+    consent: Option<String>,
     video: Binary,
 }
 
@@ -61,12 +65,14 @@ pub struct Fields {
 pub async fn upload(State(app): State<Arc<App>>, caller: Caller, request: Request) -> Result<Accepted, Problem> {
     let place = app.uploads.place()?;
     let limit = (app.settings.limits.upload, LIMIT);
-    let mut form = Form::open(request, app.settings.limits.body_idle, limit, &["name", "clip"], &["video"]).await?;
-    let (mut name, mut clip, mut video) = (None, IDLE.to_owned(), None);
+    let mut form =
+        Form::open(request, app.settings.limits.body_idle, limit, &["name", "clip", "consent"], &["video"]).await?;
+    let (mut name, mut clip, mut consent, mut video) = (None, IDLE.to_owned(), None, None);
     while let Some(part) = form.next(&app.uploads, &caller).await? {
         match part {
             Part::File(_, upload) => video = Some(upload),
             Part::Text(field, text) if field == "name" => name = Some(text),
+            Part::Text(field, text) if field == "consent" => consent = Some(self::consent(&text)?),
             Part::Text(_, text) => clip = text,
         }
     }
@@ -77,7 +83,8 @@ pub async fn upload(State(app): State<Arc<App>>, caller: Caller, request: Reques
         return Err(taken(&name));
     }
     let video = video.ok_or_else(|| Problem::bad_request("the form has no field `video`, which holds the file"))?;
-    Ok(accepted(app.uploads.prepare(caller, place, video, (name, clip))))
+    check_consent(&app, &name, consent.clone()).await?;
+    Ok(accepted(app.uploads.prepare(caller, place, video, (name, clip), consent)))
 }
 
 /// Upload a video as the body: `curl -T me.mp4 .../api/v1/avatars/me/clips/idle`. It is checked and prepared by a job.
@@ -86,6 +93,10 @@ pub async fn upload(State(app): State<Arc<App>>, caller: Caller, request: Reques
     params(
         ("name" = String, Path, description = "Avatar, made where there is none"),
         ("clip" = String, Path, description = "Clip; the first clip of an avatar is its idle one"),
+        (
+            "Lipstream-Consent" = Option<String>, Header,
+            description = "What the person agrees to, a `ConsentGiven` as JSON; the server may demand it",
+        ),
     ),
     request_body(content = inline(Binary), content_type = "application/octet-stream"),
     responses(
@@ -103,10 +114,17 @@ pub async fn put(
     let limits = app.settings.limits;
     body::check_length(&headers, limits.upload, LIMIT)?;
     check_names(&name, &clip)?;
+    let consent = headers.get(CONSENT).map(|value| {
+        let text = std::str::from_utf8(value.as_bytes());
+        consent(text.map_err(|_| Problem::invalid("Lipstream-Consent: is not UTF-8"))?)
+    });
+    let consent = consent.transpose()?;
+    // Before the body is read.
+    check_consent(&app, &name, consent.clone()).await?;
     let place = app.uploads.place()?;
     let pieces = body::bounded(body, limits.upload, LIMIT, body::Pace::files(limits.body_idle));
     let upload = app.uploads.receive(&caller, pieces).await?;
-    Ok(accepted(app.uploads.prepare(caller, place, upload, (name, clip))))
+    Ok(accepted(app.uploads.prepare(caller, place, upload, (name, clip), consent)))
 }
 
 /// Uploads of this process and what became of them.
@@ -169,6 +187,20 @@ pub fn taken(name: &str) -> Problem {
 
 fn accepted(job: Job) -> Accepted {
     (StatusCode::ACCEPTED, [(header::LOCATION, format!("/api/v1/uploads/{}", job.id))], Json(job))
+}
+
+fn consent(json: &str) -> Result<Consent, Problem> {
+    Given::parse(json).map_err(Problem::invalid)
+}
+
+/// Refuses an upload whose consent is missing or is another than the avatar's.
+async fn check_consent(app: &App, name: &str, consent: Option<Consent>) -> Result<(), Problem> {
+    let (store, name) = (app.manager.avatars().clone(), name.to_owned());
+    match tokio::task::spawn_blocking(move || store.check_consent(&name, consent.as_ref())).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(rejection)) => Err(Problem::invalid(rejection.to_string())),
+        Err(_) => Err(Problem::internal("this is a fault of the server; its log says more")),
+    }
 }
 
 /// They become parts of paths: checked before anything is stored, whatever the store does.

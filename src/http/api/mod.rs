@@ -27,7 +27,7 @@ use super::App;
 #[openapi(
     info(title = "Lipstream", license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")),
     components(schemas(
-        super::Problem, crate::jobs::Options, crate::speech::Event, super::agent_socket::Command, super::agent_socket::Report,
+        super::Problem, crate::avatar::Given, crate::jobs::Options, crate::speech::Event, super::agent_socket::Command, super::agent_socket::Report,
     )),
     tags(
         (name = "sessions", description = "Live lip-synced streams"),

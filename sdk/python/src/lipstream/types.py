@@ -15,6 +15,9 @@ class SessionSpec(TypedDict, total=False):
     params: dict[str, str]
     #: Sound after a frame that its mouth may hear, in milliseconds: one of the engine's ``look_aheads_ms``.
     look_ahead_ms: int
+    #: Text in every picture for all to see, and where it is.
+    label: str
+    label_corner: Literal["top-left", "top-right", "bottom-left", "bottom-right"]
     avatar: str
     #: URL to read.
     pull: str
@@ -43,6 +46,8 @@ class SessionStatus(TypedDict, total=False):
     clip: str | None
     clips: list[str]
     params: dict[str, str]
+    #: What says that a machine made a part of the picture.
+    marks: list[str]
     viewers: int
     width: int
     height: int
@@ -72,6 +77,9 @@ class RenderOptions(TypedDict, total=False):
     enhance: Literal["sharpen", "clahe", "detail", "combined"]
     #: How much of it is blended in, 0 to 1.
     enhance_strength: float
+    #: Text in every picture for all to see, and where it is.
+    label: str
+    label_corner: Literal["top-left", "top-right", "bottom-left", "bottom-right"]
     loop: bool
     motion_gain: float
     #: How much of the mouth is kept from the enhancement, 0 to 1.
