@@ -15,7 +15,7 @@ use crate::{
     adapt, doctor, engines,
     error::{Failure, Result},
     eval, graph,
-    marks::{self, Corner},
+    marks::{self, Corner, Identity},
     media::{Notices, Track},
     render::{self, AudioCodec},
     serve, tenants,
@@ -254,6 +254,15 @@ struct Render {
     /// Video bit rate in kbit/s, in place of a quality
     #[arg(long, value_name = "KBIT", value_parser = clap::value_parser!(u32).range(50..=200_000))]
     video_bitrate: Option<u32>,
+    /// Add nothing that says that a machine made the mouth: no signed C2PA manifest in .mp4 and .mov
+    #[arg(long)]
+    no_marks: bool,
+    /// Certificate chain in PEM that signs the manifest, the signer's first [default: one that is made here and says so]
+    #[arg(long, value_name = "FILE.pem", requires = "certificate_key", conflicts_with = "no_marks")]
+    certificate: Option<PathBuf>,
+    /// Its private key in PEM
+    #[arg(long, value_name = "FILE.pem", requires = "certificate")]
+    certificate_key: Option<PathBuf>,
     /// Print one JSON object about the render on stdout
     #[arg(long)]
     json: bool,
@@ -457,6 +466,11 @@ impl Render {
         set("label", self.label.clone());
         set("label-corner", self.label.is_some().then(|| self.label_corner.to_string()));
         let enhance = self.enhancement();
+        let signer = match (&self.certificate, &self.certificate_key) {
+            _ if self.no_marks => None,
+            (Some(chain), Some(key)) => Some(Identity::from_files(chain, key)?),
+            _ => Some(Identity::self_made()?),
+        };
         let summary = render::render(render::Options {
             video: self.video,
             audio: self.audio,
@@ -481,6 +495,7 @@ impl Render {
                 (None, Some(rate)) => render::Quality::BitRate { rate, preset: self.preset },
                 (None, None) => render::Quality::Crf { crf: self.crf, preset: self.preset },
             },
+            signer,
             quiet: self.quiet,
             watch: render::Watch::default(),
             notices: Notices::default(),

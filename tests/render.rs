@@ -298,3 +298,72 @@ fn the_bank_is_gathered_once_and_again_when_the_file_changes() {
     render(f, &video, &audio, &out, &[]);
     assert_eq!(names(&banks).len(), 2);
 }
+
+/// Judged by C2PA's own library.
+#[test]
+fn a_file_says_how_it_was_made_and_that_it_is_unchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let (video, speech) = (f.join("video.mp4"), f.join("speech.wav"));
+    ffmpeg(&format!("-i {} -an -t 1 -c:v libx264 -preset ultrafast", demo_video().display()), &video);
+    ffmpeg(&format!("-i {} -t 1", demo_audio().display()), &speech);
+    let rendered = |name: &str, more: &[&str]| {
+        let out = f.join(name);
+        let summary = render(f, &video, &speech, &out, &[&["--no-gather"], more].concat());
+        assert_eq!(summary["manifest"], more != ["--no-marks"], "{summary}");
+        starts_and_ends_together(&out, FRAME);
+        out
+    };
+    let marked = rendered("marked.mp4", &["--label", "Made by a machine", "--label-corner", "top-right"]);
+    let (mov, plain) = (rendered("marked.mov", &[]), rendered("plain.mp4", &["--no-marks"]));
+
+    let luma = Luma::of(&marked, f);
+    let label = luma.difference(20, &Luma::of(&plain, f), 20, (0.6, 0.0, 1.0, 0.1));
+    assert!(label > 5.0, "the label is not seen: {label}");
+
+    let python = root().join(".lipstream/c2pa/bin/python");
+    if !python.exists() {
+        eprintln!("skipped: {} is not there; LIPSTREAM_SETUP_TESTS=1 scripts/setup.sh installs it", python.display());
+        return;
+    }
+    let read = |path: &Path, kind: &str| {
+        let script = root().join("tests/provenance/read.py");
+        Command::new(&python).arg(script).arg(path).arg(kind).output().unwrap()
+    };
+    let json = |path: &Path, kind: &str| -> Value { serde_json::from_slice(&read(path, kind).stdout).unwrap() };
+    for said in [json(&marked, "video/mp4"), json(&mov, "video/quicktime")] {
+        assert_eq!(said["validation_state"], "Valid", "{said:#}");
+        let failures = said["validation_results"]["activeManifest"]["failure"].as_array().unwrap();
+        let codes: Vec<_> = failures.iter().map(|failure| failure["code"].as_str().unwrap()).collect();
+        assert_eq!(codes, ["signingCredential.untrusted"]);
+        let manifest = &said["manifests"][said["active_manifest"].as_str().unwrap()];
+        assert_eq!(manifest["signature_info"]["issuer"], "Self-made by Lipstream, vouched for by nobody");
+        let assertion = |label: &str| {
+            let all = manifest["assertions"].as_array().unwrap();
+            all.iter().find(|a| a["label"] == label).unwrap_or_else(|| panic!("no {label}: {manifest:#}"))["data"]
+                .clone()
+        };
+        let created = assertion("c2pa.actions.v2")["actions"][0].clone();
+        let source = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia";
+        assert_eq!((&created["action"], &created["digitalSourceType"]), (&"c2pa.created".into(), &source.into()));
+        let made = assertion("lipstream.render");
+        assert_eq!(made["engine"], "compact");
+        for (i, input) in [&video, &speech].into_iter().enumerate() {
+            let sum = succeed(Command::new("sha256sum").arg(input)).stdout;
+            let hash = String::from_utf8(sum).unwrap()[..64].to_owned();
+            assert_eq!(made["inputs"][i]["hash"], hash.as_str());
+            assert_eq!(manifest["ingredients"][i]["description"], format!("SHA-256 {hash}"));
+        }
+    }
+    // A byte in the middle, of the media.
+    let mut bytes = std::fs::read(&marked).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let changed = f.join("changed.mp4");
+    std::fs::write(&changed, bytes).unwrap();
+    let said = json(&changed, "video/mp4");
+    assert_eq!(said["validation_state"], "Invalid", "{said:#}");
+    assert!(said["validation_status"].to_string().contains("assertion.bmffHash.mismatch"), "{said:#}");
+    let none = read(&plain, "video/mp4");
+    assert!(!none.status.success() && String::from_utf8_lossy(&none.stderr).contains("ManifestNotFound"), "{none:?}");
+}

@@ -14,6 +14,7 @@ use super::{Options, Phase, Status, status::now, worker};
 use crate::{
     avatar,
     error::{Failure, Result},
+    marks::Identity,
     render::Watch,
     session::Refusal,
     tenants::{Caller, Place},
@@ -37,6 +38,8 @@ pub struct Settings {
     /// Engine and device where a job does not say.
     pub engine: String,
     pub runtime: runtime::Options,
+    /// Who signs the manifests of results in MP4; `None`: they get none.
+    pub signer: Option<Identity>,
 }
 
 impl Default for Settings {
@@ -49,6 +52,7 @@ impl Default for Settings {
             longest: Duration::from_secs(2 * 3600),
             engine: crate::render::DEFAULT_ENGINE.into(),
             runtime: runtime::Options::default(),
+            signer: None,
         }
     }
 }

@@ -106,6 +106,7 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
             Some(Quality::High) => render::Quality::High,
             None => render::Quality::Crf { crf: asked.crf, preset: "veryfast".into() },
         },
+        signer: settings.signer.clone(),
         quiet: true,
         watch: job.watch.clone(),
         notices: Notices::default(),

@@ -1,6 +1,9 @@
 //! What says of a picture that a machine made a part of it (EU AI Act, article 50): statements beside the pixels, which a
-//! player that knows nothing of them passes over, and a label in the pixels.
+//! player that knows nothing of them passes over, signed manifests of files, and a label in the pixels.
 
+mod certificate;
+mod jumbf;
+pub mod manifest;
 mod sei;
 
 use bytes::Bytes;
@@ -8,6 +11,8 @@ use clap::ValueEnum;
 use lipstream_engines::image::{Label, MAX_LABEL};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub use self::certificate::Identity;
 
 /// IPTC's name for pictures of a camera in which a part comes from a trained model, as C2PA has it too:
 /// <https://cv.iptc.org/newscodes/digitalsourcetype/>.

@@ -1,6 +1,9 @@
-//! Boxes of the ISO base media file format (ISO/IEC 14496-12) and of QuickTime, in memory.
+//! Boxes of the ISO base media file format (ISO/IEC 14496-12) and of QuickTime, in memory and at the top of files.
 
-use std::ops::Range;
+use std::{
+    io::{self, Read, Seek, SeekFrom},
+    ops::Range,
+};
 
 /// The boxes within `range`, each with its place; ends at the first that does not fit.
 pub fn children(data: &[u8], range: Range<usize>) -> impl Iterator<Item = ([u8; 4], Range<usize>)> {
@@ -33,4 +36,37 @@ pub fn handler(data: &[u8], trak: Range<usize>) -> Option<&[u8]> {
     let mdia = child(data, trak.start + 8..trak.end, b"mdia")?;
     let hdlr = child(data, mdia.start + 8..mdia.end, b"hdlr")?;
     data.get(hdlr.start + 16..hdlr.start + 20)
+}
+
+/// A box of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopLevel {
+    pub kind: [u8; 4],
+    pub offset: u64,
+    /// Its head counts.
+    pub size: u64,
+}
+
+/// The boxes of a file that are in no other. Errors: what does not end where the file does.
+pub fn top_level(file: &mut (impl Read + Seek)) -> io::Result<Vec<TopLevel>> {
+    let end = file.seek(SeekFrom::End(0))?;
+    let (mut found, mut offset) = (Vec::new(), 0);
+    while offset < end {
+        file.seek(SeekFrom::Start(offset))?;
+        let mut head = [0; 8];
+        file.read_exact(&mut head)?;
+        let [a, b, c, d, kind @ ..] = head;
+        let mut size = u64::from(u32::from_be_bytes([a, b, c, d]));
+        if size == 1 {
+            let mut long = [0; 8];
+            file.read_exact(&mut long)?;
+            size = u64::from_be_bytes(long);
+        }
+        if size < 8 || size > end - offset {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "one of its boxes is broken"));
+        }
+        found.push(TopLevel { kind, offset, size });
+        offset += size;
+    }
+    Ok(found)
 }

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use crate::media::boxes::{boxed, child, children, handler};
+use crate::media::boxes::{boxed, child, children, handler, top_level};
 
 /// Largest `moov` that is read: an hour of video has about 2 MB.
 const MAX_MOOV: u64 = 1 << 30;
@@ -36,26 +36,8 @@ fn refuse(cause: &str) -> io::Error {
 
 /// Place and size of the box that ends the file, which must be of `kind`: only then may it grow.
 fn last_box(file: &mut std::fs::File, kind: [u8; 4]) -> io::Result<(u64, u64)> {
-    let end = file.seek(SeekFrom::End(0))?;
-    let mut offset = 0;
-    while offset + 8 <= end {
-        file.seek(SeekFrom::Start(offset))?;
-        let mut head = [0; 16];
-        file.read_exact(&mut head[..8])?;
-        let mut size = u64::from(u32::from_be_bytes(head[..4].try_into().expect("four bytes")));
-        if size == 1 {
-            file.read_exact(&mut head[8..])?;
-            size = u64::from_be_bytes(head[8..].try_into().expect("eight bytes"));
-        }
-        if size < 8 || offset + size > end {
-            break;
-        }
-        if offset + size == end && head[4..8] == kind {
-            return Ok((offset, size));
-        }
-        offset += size;
-    }
-    Err(refuse("its index is not at its end"))
+    let last = top_level(file)?.pop().filter(|last| last.kind == kind);
+    last.map(|last| (last.offset, last.size)).ok_or_else(|| refuse("its index is not at its end"))
 }
 
 /// `moov` with the edit list of its first audio track in place.

@@ -46,6 +46,7 @@ pub use self::{
 };
 use crate::{
     error::{Failure, Kind, Result},
+    marks::{Identity, manifest},
     media::{self, Base, Notice, Notices, Outcome, Sound, Track},
     process,
     untouched::{self, Untouched},
@@ -110,6 +111,8 @@ pub struct Options {
     pub enhance: Option<Enhance>,
     pub audio_codec: Option<AudioCodec>,
     pub quality: Quality,
+    /// Who signs the manifest of an MP4 or MOV; `None`: it gets none.
+    pub signer: Option<Identity>,
     pub quiet: bool,
     pub watch: Watch,
     pub notices: Notices,
@@ -153,6 +156,8 @@ pub struct Summary {
     pub audio_rate: u32,
     pub audio_codec: String,
     pub engine: String,
+    /// Whether the output has a signed C2PA manifest.
+    pub manifest: bool,
     pub device: String,
     /// What was chosen, converted or missing in the inputs.
     pub notices: Vec<Notice>,
@@ -211,7 +216,13 @@ pub fn render(mut options: Options) -> Result<Summary> {
     drop(graph);
 
     let seconds = length.samples as f64 / f64::from(length.rate.max(1));
-    unfinished.finish(container, codec, length)?;
+    let title = options.output.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let manifest = options.signer.as_ref().filter(|_| container.holds_manifests()).map(|identity| {
+        let engine = engine.manifest().name.as_str();
+        (manifest::Making { title: &title, engine, video: &options.video, audio: &options.audio }, identity)
+    });
+    let marked = manifest.is_some();
+    unfinished.finish(container, codec, length, manifest)?;
     Ok(Summary {
         output: options.output.clone(),
         frames,
@@ -226,6 +237,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
         audio_rate: length.rate,
         audio_codec: codec.to_string(),
         engine: engine.manifest().name.clone(),
+        manifest: marked,
         device: device_taken(&options.runtime, &engine).to_string(),
         notices: options.notices.list(),
         stats,

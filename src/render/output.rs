@@ -10,6 +10,10 @@ use clap::ValueEnum;
 use super::{edit_list, matroska};
 use crate::{
     error::{Failure, Result},
+    marks::{
+        Identity,
+        manifest::{self, Making},
+    },
     termination,
 };
 
@@ -65,6 +69,11 @@ impl Container {
         }
         let names: Vec<String> = codecs.iter().map(|c| c.to_string()).collect();
         Err(Failure::usage(format!("{self} cannot hold {wanted} audio; it holds {}", names.join(", "))))
+    }
+
+    /// Whether a file of it can have a C2PA manifest, as we write them.
+    pub fn holds_manifests(self) -> bool {
+        matches!(self, Self::Mp4 | Self::Mov)
     }
 
     pub fn muxer(self) -> &'static str {
@@ -139,9 +148,15 @@ impl Unfinished {
         &self.path
     }
 
-    /// Makes the container say when the sound begins and ends, which the packets of an encoder do not, then gives the file
-    /// its name.
-    pub fn finish(mut self, container: Container, codec: AudioCodec, length: Length) -> Result<()> {
+    /// Makes the container say when the sound begins and ends, which the packets of an encoder do not, adds the manifest, if
+    /// any, then gives the file its name.
+    pub fn finish(
+        mut self,
+        container: Container,
+        codec: AudioCodec,
+        length: Length,
+        manifest: Option<(Making, &Identity)>,
+    ) -> Result<()> {
         let failure = |cause: String| Failure::output(format!("{}: {cause}", self.target.display()));
         let described = match container {
             Container::Mp4 | Container::Mov => {
@@ -151,6 +166,10 @@ impl Unfinished {
             Container::Matroska | Container::WebM => matroska::set_duration(&self.path, length.whole().nseconds()),
         };
         described.map_err(|e| failure(e.to_string()))?;
+        if let Some((making, identity)) = &manifest {
+            manifest::embed(&self.path, making, identity)
+                .map_err(|e| failure(format!("the manifest cannot be added: {e}; --no-marks renders without one")))?;
+        }
         fs::rename(&self.path, &self.target).map_err(|e| failure(e.to_string()))?;
         self.finished = true;
         Ok(())

@@ -14,6 +14,7 @@ use crate::{
     error::{Failure, Result},
     http::IceServer,
     jobs,
+    marks::Identity,
     session::{self, OnPublish, SessionSpec},
     webrtc,
 };
@@ -163,6 +164,12 @@ section! {
     Marks "marks" {
         /// Streams: user data in H.264, metadata of RTMP, a header of WHEP.
         streams: bool = true, any;
+        /// Offline renders in MP4: a signed C2PA manifest.
+        files: bool = true, any;
+        /// Certificate chain in PEM that signs them, the signer's first; "" is one that is made here and says so.
+        certificate: Option<PathBuf> = None, any;
+        /// Its private key in PEM.
+        certificate_key: Option<PathBuf> = None, any;
     }
 }
 
@@ -489,8 +496,19 @@ impl Config {
                 device: device.map_err(|e| Failure::usage(format!("sessions.device: {e}")))?,
                 ..runtime::Options::default()
             },
+            signer: self.signer()?,
             ..jobs::Settings::default()
         })
+    }
+
+    /// Who signs files.
+    fn signer(&self) -> Result<Option<Identity>> {
+        match (&self.marks.certificate, &self.marks.certificate_key) {
+            _ if !self.marks.files => Ok(None),
+            (Some(chain), Some(key)) => Identity::from_files(chain, key).map(Some),
+            (None, None) => Identity::self_made().map(Some),
+            _ => Err(Failure::usage("marks.certificate, marks.certificate_key: set both or none")),
+        }
     }
 
     /// Folder of the avatars.

@@ -20,7 +20,8 @@ pub fn root() -> &'static Path {
 /// The program, with its cache in `folder` so that tests neither share nor leave anything.
 pub fn lipstream(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lipstream"));
-    command.env("XDG_CACHE_HOME", folder.join("cache")).env_remove("LIPSTREAM_LOG").current_dir(root());
+    command.env("XDG_CACHE_HOME", folder.join("cache")).env("XDG_DATA_HOME", folder.join("data"));
+    command.env_remove("LIPSTREAM_LOG").current_dir(root());
     command
 }
 

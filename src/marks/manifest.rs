@@ -1,0 +1,276 @@
+//! The C2PA manifest of a file: signed, it says how the file was made, and a change of any byte shows.
+//!
+//! What C2PA's own library does for all kinds of files in 300 crates, this does for MP4 that we have written ourselves: one
+//! manifest of version 2 claims (C2PA specification 2.2, 10 to 13 and A.5). `tests/render.rs` lets that library read it.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+use ciborium::Value;
+use sha2::{Digest, Sha256};
+
+use super::{
+    SOURCE_TYPE,
+    certificate::Identity,
+    jumbf::{Kind, cbor_box, encode, map, superbox},
+};
+use crate::media::boxes::{self, boxed};
+
+/// Type of the box that holds the manifest store.
+const UUID: [u8; 16] = [0xD8, 0xFE, 0xC3, 0xD6, 0x1B, 0x0E, 0x48, 0x3C, 0x92, 0x97, 0x58, 0x28, 0x87, 0x7E, 0xC4, 0x81];
+const ACTIONS: &str = "c2pa.actions.v2";
+const HASH: &str = "c2pa.hash.bmff.v3";
+const INGREDIENT: &str = "c2pa.ingredient.v3";
+/// What else than C2PA's own words we say.
+const RENDER: &str = "lipstream.render";
+/// Where assertions are, as seen from their manifest.
+const ASSERTIONS: &str = "self#jumbf=c2pa.assertions";
+/// Largest index that is moved.
+const MAX_MOOV: u64 = 1 << 30;
+/// Bytes that are hashed at a time.
+const PIECE: usize = 1 << 20;
+
+/// How a file was made.
+#[derive(Debug)]
+pub struct Making<'a> {
+    /// Name that the file will have.
+    pub title: &'a str,
+    /// Name of the engine.
+    pub engine: &'a str,
+    pub video: &'a Path,
+    pub audio: &'a Path,
+}
+
+/// Puts a manifest into an MP4 or MOV whose index (`moov`) is its last box, in front of that, so that no media move.
+pub fn embed(path: &Path, making: &Making, identity: &Identity) -> io::Result<()> {
+    let inputs = [("video", digest(making.video)?), ("audio", digest(making.audio)?)];
+    let name = format!("urn:c2pa:{}", uuid());
+    let store = |hash: [u8; 32]| store(&name, hash, &inputs, making, identity).map_err(io::Error::other);
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let moov = boxes::top_level(&mut file)?.pop();
+    let Some(moov) = moov.filter(|last| last.kind == *b"moov" && last.size <= MAX_MOOV) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "its index is not at its end"));
+    };
+    file.seek(SeekFrom::Start(moov.offset))?;
+    let mut index = Vec::new();
+    file.read_to_end(&mut index)?;
+    // As large as it will be: hashes and signatures of one kind have one length.
+    let room = store([0; 32])?;
+    file.seek(SeekFrom::Start(moov.offset))?;
+    file.write_all(&room)?;
+    file.write_all(&index)?;
+    let hash = hash_of(&mut file)?;
+    let signed = store(hash)?;
+    if signed.len() != room.len() {
+        return Err(io::Error::other("two signatures of different lengths"));
+    }
+    file.seek(SeekFrom::Start(moov.offset))?;
+    file.write_all(&signed)?;
+    file.sync_all()
+}
+
+/// Of every box but those that are left out, its place and its bytes (C2PA specification 2.2, 18.6).
+fn hash_of(file: &mut File) -> io::Result<[u8; 32]> {
+    let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE]);
+    for found in boxes::top_level(file)? {
+        file.seek(SeekFrom::Start(found.offset))?;
+        let mut head = [0; 24];
+        let count = head.len().min(found.size as usize);
+        file.read_exact(&mut head[..count])?;
+        let ours = found.kind == *b"uuid" && head[8..] == UUID;
+        if ours || matches!(&found.kind, b"ftyp" | b"mfra") {
+            continue;
+        }
+        hash.update(found.offset.to_be_bytes());
+        hash.update(&head[..count]);
+        let mut left = found.size - count as u64;
+        while left > 0 {
+            let count = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            file.read_exact(&mut piece[..count])?;
+            hash.update(&piece[..count]);
+            left -= count as u64;
+        }
+    }
+    Ok(hash.finalize().into())
+}
+
+/// What [`hash_of`] leaves out.
+fn exclusions() -> Value {
+    let manifest = map([("offset", 8.into()), ("value", Value::Bytes(UUID.into()))]);
+    let excluded = [("/uuid", Value::Array(vec![manifest])), ("/ftyp", Value::Null), ("/mfra", Value::Null)];
+    let entry = |(xpath, data): (&str, Value)| {
+        let none = || Value::Null;
+        map([
+            ("xpath", xpath.into()),
+            ("length", none()),
+            ("data", data),
+            ("subset", none()),
+            ("version", none()),
+            ("flags", none()),
+            ("exact", none()),
+        ])
+    };
+    Value::Array(excluded.into_iter().map(entry).collect())
+}
+
+/// The box with the manifest store, for a file whose other bytes have `hash`.
+fn store(
+    name: &str,
+    hash: [u8; 32],
+    inputs: &[(&str, String); 2],
+    making: &Making,
+    identity: &Identity,
+) -> Result<Vec<u8>, openssl::error::ErrorStack> {
+    let software = || map([("name", "lipstream".into()), ("version", env!("CARGO_PKG_VERSION").into())]);
+    let mut actions = vec![map([
+        ("action", "c2pa.created".into()),
+        ("digitalSourceType", SOURCE_TYPE.into()),
+        ("softwareAgent", software()),
+        ("description", format!("The engine {} has made the mouth; the rest is the video's", making.engine).into()),
+    ])];
+    let mut assertions = Vec::new();
+    for (i, (role, hash)) in inputs.iter().enumerate() {
+        let label = if i == 0 { INGREDIENT.to_owned() } else { format!("{INGREDIENT}__{i}") };
+        let ingredient = map([
+            ("dc:title", (*role).into()),
+            ("relationship", "componentOf".into()),
+            ("description", format!("SHA-256 {hash}").into()),
+        ]);
+        let made = Assertion::new(label, &ingredient);
+        let parameters = map([("ingredients", Value::Array(vec![made.link()]))]);
+        actions.push(map([("action", "c2pa.placed".into()), ("parameters", parameters)]));
+        assertions.push(made);
+    }
+    let hashes = inputs
+        .iter()
+        .map(|(role, hash)| map([("role", (*role).into()), ("alg", "sha256".into()), ("hash", hash.as_str().into())]));
+    let signer = if identity.is_self_made() {
+        "a certificate that this installation has made for itself: it shows that the file is unchanged, not who has made it"
+    } else {
+        "the operator's certificate"
+    };
+    let render =
+        map([("engine", making.engine.into()), ("inputs", Value::Array(hashes.collect())), ("signer", signer.into())]);
+    let hash = map([
+        ("exclusions", exclusions()),
+        ("alg", "sha256".into()),
+        ("hash", Value::Bytes(hash.into())),
+        ("name", "jumbf manifest".into()),
+    ]);
+    let actions = map([("actions", Value::Array(actions)), ("allActionsIncluded", true.into())]);
+    for (label, value) in [(ACTIONS, &actions), (RENDER, &render), (HASH, &hash)] {
+        assertions.push(Assertion::new(label.to_owned(), value));
+    }
+    let claim = encode(&map([
+        ("instanceID", format!("xmp:iid:{}", uuid()).into()),
+        ("claim_generator_info", software()),
+        ("signature", format!("self#jumbf=/c2pa/{name}/c2pa.signature").into()),
+        ("created_assertions", Value::Array(assertions.iter().map(Assertion::link).collect())),
+        ("dc:title", making.title.into()),
+        ("alg", "sha256".into()),
+    ]));
+    let signature = signature(&claim, identity)?;
+    let assertions: Vec<u8> = assertions.into_iter().flat_map(|assertion| assertion.bytes).collect();
+    let manifest = [
+        superbox(Kind::Assertions, "c2pa.assertions", &assertions),
+        cbor_box(Kind::Claim, "c2pa.claim.v2", &claim),
+        cbor_box(Kind::Signature, "c2pa.signature", &signature),
+    ];
+    let store = superbox(Kind::Store, "c2pa", &superbox(Kind::Manifest, name, &manifest.concat()));
+    // Version and flags, the box's purpose, no place of a Merkle tree.
+    let head = [UUID.as_slice(), &[0; 4], b"manifest\0", &[0; 8]];
+    Ok(boxed(b"uuid", &[head.concat(), store].concat()))
+}
+
+/// One thing that is said.
+struct Assertion {
+    label: String,
+    bytes: Vec<u8>,
+}
+
+impl Assertion {
+    fn new(label: String, value: &Value) -> Self {
+        Self { bytes: cbor_box(Kind::Cbor, &label, &encode(value)), label }
+    }
+
+    /// Where it is, with the hash of what is in its box.
+    fn link(&self) -> Value {
+        let hash = Sha256::digest(&self.bytes[8..]);
+        map([("url", format!("{ASSERTIONS}/{}", self.label).into()), ("hash", Value::Bytes(hash.to_vec()))])
+    }
+}
+
+/// COSE_Sign1 (RFC 9052, 4.2) of a claim that is elsewhere, tagged.
+fn signature(claim: &[u8], identity: &Identity) -> Result<Vec<u8>, openssl::error::ErrorStack> {
+    let chain = identity.chain().iter().map(|certificate| Value::Bytes(certificate.clone())).collect();
+    // `alg` and `x5chain`.
+    let protected = Value::Map(vec![(1.into(), identity.cose_algorithm().into()), (33.into(), Value::Array(chain))]);
+    let protected = Value::Bytes(encode(&protected));
+    let none = Value::Bytes(Vec::new());
+    let said = Value::Array(vec!["Signature1".into(), protected.clone(), none, Value::Bytes(claim.to_vec())]);
+    let signature = Value::Bytes(identity.sign(&encode(&said))?);
+    let signed = Value::Array(vec![protected, Value::Map(Vec::new()), Value::Null, signature]);
+    Ok(encode(&Value::Tag(18, Box::new(signed))))
+}
+
+/// SHA-256 of a file in hexadecimal.
+fn digest(path: &Path) -> io::Result<String> {
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let mut file = File::open(path).map_err(named)?;
+    let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE]);
+    loop {
+        match file.read(&mut piece).map_err(named)? {
+            0 => break,
+            count => hash.update(&piece[..count]),
+        }
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A random one (RFC 9562, 5.4).
+fn uuid() -> String {
+    let number: u128 = rand::random();
+    let kept = !((0xF << 76) | (0x3 << 62));
+    let number = (number & kept) | (0x4 << 76) | (0x2 << 62);
+    let digits = format!("{number:032x}");
+    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_comes_before_the_index_and_media_stay_where_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.mp4");
+        let before = [boxed(b"ftyp", b"isom"), boxed(b"mdat", &[7; 5000]), boxed(b"moov", b"index")].concat();
+        std::fs::write(&path, &before).unwrap();
+        let identity = Identity::self_made_in(None).unwrap();
+        let making = Making { title: "a.mp4", engine: "compact", video: &path, audio: &path };
+        embed(&path, &making, &identity).unwrap();
+        let after = std::fs::read(&path).unwrap();
+        assert_eq!(after[..5020], before[..5020]);
+        assert!(after.ends_with(&boxed(b"moov", b"index")));
+        let kinds = boxes::top_level(&mut File::open(&path).unwrap()).unwrap();
+        assert!(kinds.iter().map(|b| &b.kind).eq([b"ftyp", b"mdat", b"uuid", b"moov"]));
+        let holds = |bytes: &[u8]| after.windows(bytes.len()).any(|window| window == bytes);
+        let video = Sha256::digest(&before).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert!(holds(SOURCE_TYPE.as_bytes()) && holds(video.as_bytes()) && holds(b"for itself"));
+        let hash = hash_of(&mut File::open(&path).unwrap()).unwrap();
+        assert!(holds(&hash), "the hash of what is there is not the one that is signed");
+
+        std::fs::write(&path, [boxed(b"moov", b""), boxed(b"mdat", b"")].concat()).unwrap();
+        assert!(embed(&path, &making, &identity).unwrap_err().to_string().contains("not at its end"));
+    }
+
+    #[test]
+    fn a_uuid_is_random_and_says_so() {
+        let one = uuid();
+        assert!(one.len() == 36 && one.as_bytes()[14] == b'4' && b"89ab".contains(&one.as_bytes()[19]), "{one}");
+        assert_ne!(one, uuid());
+    }
+}
