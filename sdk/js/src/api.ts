@@ -134,6 +134,34 @@ export interface Clip {
   clip: string;
 }
 
+/** The consent record of an avatar. */
+export interface Consent {
+  /** On which day, as `2026-11-28`. */
+  date: string;
+  /** Who has agreed. */
+  person: string;
+  /** To what. */
+  purpose: string;
+  /** When the server was told, in seconds since 1970. */
+  recorded: number;
+  /** SHA-256 of the statement that they made, in hexadecimal. */
+  statement_sha256: string;
+}
+
+/** A consent as it comes with an upload. */
+export interface ConsentGiven {
+  /** On which day, as `2026-11-28`. */
+  date: string;
+  /** Who agrees: 1 to 200 characters. */
+  person: string;
+  /** To what: 1 to 1000 characters. */
+  purpose: string;
+  /** In its place the statement's text, which is hashed as UTF-8 and not kept. */
+  statement?: string | null;
+  /** SHA-256 of the statement that they made, a signed form or a recording, in hexadecimal. */
+  statement_sha256?: string | null;
+}
+
 /** Container of the result. */
 export type Container = "mp4" | "mkv" | "webm";
 
@@ -218,6 +246,9 @@ export interface Key {
   tenant: string;
 }
 
+/** Where the visible label is. */
+export type LabelCorner = "top-left" | "top-right" | "bottom-left" | "bottom-right";
+
 /** What a tenant may hold and do. */
 export interface Limits {
   /** Requests that a key may send at once; those of a minute where it is not set. */
@@ -295,7 +326,7 @@ export interface LiveAvatarTokenData {
 export type MadeKey = Key & { key: string };
 
 /** A mark that a stream carries. */
-export type Mark = "h264-sei" | "rtmp-metadata" | "whep-header";
+export type Mark = "h264-sei" | "rtmp-metadata" | "whep-header" | "label";
 
 /** A key that is wanted. */
 export interface NewKey {
@@ -326,6 +357,9 @@ export interface Options {
   enhance?: Enhance | null;
   /** How much of the enhancement is blended in; 0.8 where it is left out. */
   enhance_strength?: number | null;
+  /** Text in every picture for all to see: at most 100 Latin, Greek or Cyrillic characters. */
+  label?: string | null;
+  label_corner?: LabelCorner | null;
   /** Play the video backward and forward again where the speech is longer; otherwise the shorter one ends both. */
   loop?: boolean;
   /** How far the mouth moves, 1 being as learnt. */
@@ -464,6 +498,9 @@ export interface Spec {
   id: string;
   /** Seconds without viewers after which the graph stops; the default is the server's. */
   idle_seconds?: number | null;
+  /** Text in every picture for all to see, as the graph's parameter `label`: at most 100 Latin, Greek or Cyrillic characters. */
+  label?: string | null;
+  label_corner?: LabelCorner | null;
   /** Sound after a frame that its mouth may hear, in milliseconds, as the graph's parameter `look-ahead`: one of the engine's `look_aheads_ms`. */
   look_ahead_ms?: number | null;
   /** Parameters of the graph, as its file lists them. */
@@ -569,6 +606,7 @@ export interface Status {
 export interface Summary {
   /** Clips by name, the idle one first, with their length in seconds. */
   clips: [string, number][];
+  consent?: Consent | null;
   fps: number;
   height: number;
   name: string;
