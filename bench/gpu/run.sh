@@ -6,7 +6,9 @@
 #
 #   --dry          all that can be run without a card, on the CPU; nothing that it times is worth telling
 #   LIPSTREAM_ORT_LIB   folder of the CUDA build of ONNX Runtime (bench/gpu/pack.sh makes it)
-#   ENGINE         folder of an imported LatentSync for the part `stream`, which is left out without it
+#   ENGINE         folder of an imported LatentSync for the part `stream`; without it one of a few channels is made
+#   TUNINGS        how the CUDA provider is asked to work in that part, one after another, each [PRECISION/]name=value,... and
+#                  semicolons between them: what is slow or not finite by default may be neither in one of them
 #   BENCH, KERNELS, STREAM, MODELS, PYTHON   lipstream-bench-gpu, -kernels and -stream, engines/models and a python3 with torch,
 #                  where they are not at their places
 set -uo pipefail
@@ -48,12 +50,14 @@ nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max
 
 # Without a card it compiles them for all cards, where libnvrtc is, and says what is missing.
 part kernels "$KERNELS" --json "$out/kernels.json"
-if [ -z "$ENGINE" ]; then
-    echo "== stream: skipped, ENGINE names no folder of an imported LatentSync"
-elif [ ${#dry[@]} = 0 ]; then
-    part stream "$STREAM" --engine "$ENGINE" --json "$out/stream.json"
+# As it works by default; as it did before (one program for all shapes, no tensor cores); then one thing after another.
+TUNINGS=${TUNINGS:-";apart=0,tensor-cores=0;apart=0;tensor-cores=0;graphs=1;channels-last=1;fuse-bias=1;search=exhaustive;tf32/;fusions=basic;graphs=1,channels-last=1,fuse-bias=1"}
+engine=()
+[ -z "$ENGINE" ] || engine=(--engine "$ENGINE")
+if [ ${#dry[@]} = 0 ]; then
+    part stream "$STREAM" "${engine[@]}" --json "$out/stream.json" --clips 1 --timed 4 --tunings "$TUNINGS"
 else
-    part stream "$STREAM" --engine "$ENGINE" --json "$out/stream.json" --device cpu --clips 1 --timed 1 --batches 1
+    part stream "$STREAM" "${engine[@]}" --json "$out/stream.json" --device cpu --clips 1 --timed 1 --batches 1 --tunings "apart=1;graphs=1"
 fi
 if [ ${#dry[@]} = 0 ]; then
     part networks "$BENCH" --models "$MODELS" --json "$out/networks.json"

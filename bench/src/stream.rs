@@ -1,6 +1,9 @@
 //! A stream of LatentSync in the memory of a card, from a frame's region to the region that is pasted: how far it is from the path on
 //! the processor, and what each part of it takes. `bench/gpu/run.sh` runs it; without a card the kernels run on the processor.
 
+#[path = "../../engines/tests/common/narrow.rs"]
+mod narrow;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -20,7 +23,7 @@ use lipstream_engines::{
     geometry::{Point, Rect, landmarks},
     image::{Format, FrameMut, FrameView, Matrix, Plane, PlaneMut, Range, paste},
     manifest::Package,
-    runtime::{Device, Options},
+    runtime::{Device, Options, Precision, Tuning},
     tracker::Face,
 };
 use serde::Serialize;
@@ -28,9 +31,9 @@ use serde::Serialize;
 #[derive(Parser)]
 #[command(about = "A stream of LatentSync in the memory of a card, beside the path on the processor")]
 struct Args {
-    /// Folder of an engine of the family latentsync
+    /// Folder of an engine of the family latentsync; without it one of a few channels and 64 pixels is made
     #[arg(long)]
-    engine: PathBuf,
+    engine: Option<PathBuf>,
     /// cuda[:n]; cpu runs the kernels on the processor
     #[arg(long, default_value = "cuda:0")]
     device: Device,
@@ -43,9 +46,27 @@ struct Args {
     /// Streams that share a batch
     #[arg(long, value_delimiter = ',', default_value = "1,2,4")]
     batches: Vec<usize>,
+    /// How the provider is asked to work, one after another, each `[PRECISION/]name=value,...` with semicolons between them
+    #[arg(long, value_delimiter = ';')]
+    tunings: Vec<String>,
     /// Where the report goes
     #[arg(long)]
     json: PathBuf,
+}
+
+/// One stream's clips with the provider asked to work so.
+#[derive(Serialize)]
+struct Tuned {
+    tuning: String,
+    /// Why there are no figures.
+    refused: Option<String>,
+    /// Loading and warming up, in seconds.
+    start: f64,
+    /// Bytes of the device that it took.
+    memory: Option<u64>,
+    /// Of a batch of each size of each stage, `STAGE ROWS`, in milliseconds.
+    batches: BTreeMap<String, f64>,
+    timing: Option<Timing>,
 }
 
 #[derive(Serialize, Default)]
@@ -59,6 +80,7 @@ struct Report {
     /// In the memory of the card, and through the processor's on the same device.
     there: Vec<Timing>,
     through_host: Vec<Timing>,
+    tuned: Vec<Tuned>,
 }
 
 /// Medians in ms of so many streams' clips in one batch.
@@ -88,19 +110,29 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let package = Package::open(&args.engine)?;
+    let home = std::env::temp_dir().join(format!("lipstream-stream-{}", std::process::id()));
+    let folder = args.engine.clone().unwrap_or_else(|| narrow::latentsync(&home, 64));
+    let done = measured(args, &Package::open(&folder)?);
+    if args.engine.is_none() {
+        // What is left of it is in the folder for what is not kept.
+        let _ = std::fs::remove_dir_all(&home);
+    }
+    done
+}
+
+fn measured(args: &Args, package: &Package) -> Result<()> {
     let options = |device| Options { device, ..Options::default() };
     let memory: Arc<dyn Memory> = match args.device {
         Device::Cuda(number) => Arc::new(Pool::new(Card::open(number as usize)?)),
         Device::Cpu => Arc::new(Pool::new(Host::new()?)),
         other => return Err(Error::invalid(format!("{other} is neither cuda[:n] nor cpu"))),
     };
-    let here: Arc<dyn Engine> = engine::load(&package, &options(Device::Cpu))?;
-    let there: Arc<dyn Engine> = Arc::new(LatentSync::load_in(&package, &options(args.device), memory)?);
+    let here: Arc<dyn Engine> = engine::load(package, &options(Device::Cpu))?;
+    let there: Arc<dyn Engine> = Arc::new(LatentSync::load_in(package, &options(args.device), memory.clone())?);
     there.stages().iter().try_for_each(|stage| stage.warm_up())?;
     let mut report =
         Report { device: args.device.to_string(), engine: package.manifest().name.clone(), ..Report::default() };
-    let through: Arc<dyn Engine> = Arc::new(LatentSync::load_through_host(&package, &options(args.device))?);
+    let through: Arc<dyn Engine> = Arc::new(LatentSync::load_through_host(package, &options(args.device))?);
     // What the provider alone makes of the networks, to tell it from what the path does.
     let mut plain = Report::default();
     match compare(&here, &through, args.clips, &mut plain) {
@@ -132,10 +164,51 @@ fn run(args: &Args) -> Result<()> {
         }
         save(&args.json, &report)?;
     }
+    drop((there, through));
+    for tuning in &args.tunings {
+        memory.trim();
+        let tuned = tuned(args, package, &memory, tuning);
+        println!(
+            "{}: {}",
+            if tuning.is_empty() { "as by default" } else { tuning.as_str() },
+            tuned.refused.clone().unwrap_or_else(|| format!(
+                "{:.1} frames a second, {:.3?} ms, started in {:.1} s",
+                tuned.timing.as_ref().map_or(0.0, |timing| timing.per_second),
+                tuned.batches,
+                tuned.start
+            ))
+        );
+        report.tuned.push(tuned);
+        save(&args.json, &report)?;
+    }
     if report.codes > 2 {
         return Err(Error::invalid(format!("pasted frames are {} of 255 from those of the processor", report.codes)));
     }
     Ok(())
+}
+
+fn tuned(args: &Args, package: &Package, memory: &Arc<dyn Memory>, text: &str) -> Tuned {
+    let mut tuned =
+        Tuned { tuning: text.into(), refused: None, start: 0.0, memory: None, batches: BTreeMap::new(), timing: None };
+    let mut run = || {
+        let (precision, tuning) = text.split_once('/').unwrap_or(("auto", text));
+        let (precision, tuning): (Precision, Tuning) = (precision.parse()?, tuning.parse()?);
+        let options = Options { device: args.device, precision, tuning, ..Options::default() };
+        let (begun, free) = (Instant::now(), memory.available());
+        let engine: Arc<dyn Engine> = Arc::new(LatentSync::load_in(package, &options, memory.clone())?);
+        engine.stages().iter().try_for_each(|stage| stage.warm_up())?;
+        tuned.start = begun.elapsed().as_secs_f64();
+        for cost in engine::profile(&*engine, &|| begun.elapsed())? {
+            let of =
+                |(rows, time): &(usize, Duration)| (format!("{} {rows}", cost.kind.name()), time.as_secs_f64() * 1e3);
+            tuned.batches.extend(cost.batches.iter().map(of));
+        }
+        tuned.timing = Some(timed(&engine, 1, args.timed)?);
+        tuned.memory = free.zip(memory.available()).map(|(before, after)| before.saturating_sub(after));
+        Ok::<_, Error>(())
+    };
+    tuned.refused = run().err().map(|error| error.to_string());
+    tuned
 }
 
 fn save(path: &Path, report: &Report) -> Result<()> {

@@ -7,10 +7,12 @@ fn the_measurement_of_a_card_runs_without_one_and_its_figures_are_whole() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let out = std::env::temp_dir().join(format!("lipstream-gpu-{}", std::process::id()));
     let done = Command::new(root.join("bench/gpu/run.sh"))
-        .args(["--dry", "--parts", "kernels,networks", "--out"])
+        .args(["--dry", "--parts", "kernels,stream,networks", "--out"])
         .arg(&out)
         .env("BENCH", env!("CARGO_BIN_EXE_lipstream-bench-gpu"))
         .env("KERNELS", env!("CARGO_BIN_EXE_lipstream-bench-kernels"))
+        .env("STREAM", env!("CARGO_BIN_EXE_lipstream-bench-stream"))
+        .env_remove("ENGINE")
         .env_remove("OUT")
         .output()
         .unwrap();
@@ -18,7 +20,17 @@ fn the_measurement_of_a_card_runs_without_one_and_its_figures_are_whole() {
     assert!(done.status.success(), "{text}{}", String::from_utf8_lossy(&done.stderr));
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("networks.json")).unwrap()).unwrap();
     let kernels: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("kernels.json")).unwrap()).unwrap();
+    let stream: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("stream.json")).unwrap()).unwrap();
     std::fs::remove_dir_all(&out).unwrap();
+    assert!(stream["codes"].as_u64().unwrap() <= 1 && stream["latents"].as_f64().unwrap() < 2e-2, "{text}");
+    for part in ["there", "through_host"] {
+        assert!(stream[part][0]["milliseconds"]["step"].as_f64().unwrap() > 0.0, "{part}: {text}");
+    }
+    let tuned = stream["tuned"].as_array().unwrap();
+    assert_eq!(tuned.len(), 2, "{text}");
+    for tuned in tuned {
+        assert!(tuned["refused"].is_null() && tuned["batches"]["step 2"].as_f64().unwrap() > 0.0, "{tuned}");
+    }
     for (architecture, said) in kernels["compiled"].as_object().unwrap() {
         let said = said.as_str().unwrap();
         assert!(said == "ok" || said.starts_with("NVRTC: libnvrtc.so was not found"), "{architecture}: {said}");
