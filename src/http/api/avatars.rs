@@ -118,12 +118,15 @@ pub async fn put(
         let text = std::str::from_utf8(value.as_bytes());
         consent(text.map_err(|_| Problem::invalid("Lipstream-Consent: is not UTF-8"))?)
     });
-    let consent = consent.transpose()?;
-    // Before the body is read.
-    check_consent(&app, &name, consent.clone()).await?;
+    let checked = match consent.transpose() {
+        Ok(consent) => check_consent(&app, &name, consent.clone()).await.map(|()| consent),
+        Err(problem) => Err(problem),
+    };
     let place = app.uploads.place()?;
     let pieces = body::bounded(body, limits.upload, LIMIT, body::Pace::files(limits.body_idle));
     let upload = app.uploads.receive(&caller, pieces).await?;
+    // Not sooner: who is still sending does not read why it is refused.
+    let consent = checked?;
     Ok(accepted(app.uploads.prepare(caller, place, upload, (name, clip), consent)))
 }
 
