@@ -149,6 +149,7 @@ impl Counter {
     }
 
     pub fn inlet(self: &Arc<Self>) -> Inlet {
+        gst::init().unwrap();
         let mut seen = self.seen.lock();
         seen.sources += 1;
         Inlet::new(self.clone(), seen.sources)
