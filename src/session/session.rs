@@ -1,7 +1,11 @@
 //! One session: what it was asked to be, its graph while one runs, and what outlives the graph.
+//!
+//! - [`parameters`]: what its graph is told, and asks of the machine; [`usage`]: what is counted for its owner.
+
+mod parameters;
+mod usage;
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -10,12 +14,10 @@ use std::{
 };
 
 use gst::prelude::*;
-use lipstream_engines::manifest::Package;
 use parking_lot::Mutex;
 
 use super::{
     Manager, Phase, Refusal, SessionSpec, Status, Video, Voice,
-    capacity::Demand,
     clock::{self, MS, Nanos},
     graphs,
     jitter_buffer::JitterBuffer,
@@ -28,12 +30,14 @@ use crate::{
     avatar,
     graph::{Graph, Service},
     link::Backoff,
-    live::{Codec, Inlet, Outlet, Picture, Slot, Viewer},
-    marks::{self, Mark, Statement},
+    live::{Codec, Inlet, Outlet, Slot, Viewer},
+    marks::{Mark, Statement},
     speech,
     tenants::{Caller, Held, Place, Tenant, Totals},
     untouched::{self, Untouched},
 };
+
+use self::{parameters::LABEL, usage::micros};
 
 /// Least bit rate to which a viewer's bandwidth may bring a video encoder; slower viewers lose frames.
 const BIT_RATE_FLOOR: u32 = 300_000;
@@ -45,11 +49,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const HEALTHY: Duration = Duration::from_secs(30);
 /// The mouth is at rest after so much video beyond the frame that was shown last when it was interrupted.
 const CLOSING: Nanos = 80 * MS;
-/// The graph's parameter for it.
-const LOOK_AHEAD: &str = "look-ahead";
-/// Those for the visible label.
-const LABEL: &str = "label";
-const LABEL_CORNER: &str = "label-corner";
 /// Longest wait for a mouth to come to rest; a graph that is stuck does not hold the caller.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -324,39 +323,6 @@ impl Session {
         Ok(())
     }
 
-    /// Changes a parameter of the graph while it runs, and for its next starts. Only those that need no new graph.
-    pub fn set(&self, name: &str, value: &str) -> Result<(), Refusal> {
-        let element = match name {
-            "motion-gain" | "idle" | LABEL | LABEL_CORNER => "ls",
-            "bitrate" => "h264-encoder",
-            "enhance" | "enhance-strength" | "mouth-protection" => "enhance",
-            _ => {
-                return Err(Refusal::Invalid(format!(
-                    "{name}: cannot be changed while the session runs; motion-gain, idle, bitrate, enhance, enhance-strength, \
-                     mouth-protection, label and label-corner can"
-                )));
-            }
-        };
-        if name == LABEL {
-            marks::check_label(value).map_err(|cause| Refusal::Invalid(format!("label: {cause}")))?;
-        }
-        // The graph file says what is allowed.
-        self.launch(&[(name.to_owned(), value.to_owned())], "auto")?;
-        let mut state = self.state.lock();
-        state.changed.retain(|(known, _)| known != name);
-        state.changed.push((name.to_owned(), value.to_owned()));
-        let element = state.running.as_ref().and_then(|running| running.graph.pipeline.by_name(element));
-        drop(state);
-        let spec = element.as_ref().and_then(|element| element.find_property(name));
-        match (element, spec.map(|spec| spec.value_type())) {
-            // From a string it would be unquoted.
-            (Some(element), Some(gst::glib::Type::STRING)) => element.set_property(name, value),
-            (Some(element), Some(_)) => element.set_property_from_str(name, value),
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// The running graph in Graphviz's language; `None` where none runs.
     pub fn dot(&self) -> Option<String> {
         let graph = self.state.lock().running.as_ref().map(|running| running.graph.clone())?;
@@ -474,33 +440,6 @@ impl Session {
         self.place.lock().take();
     }
 
-    /// Counts for its owner what it has used since it was last counted.
-    pub(super) fn settle(&self) {
-        let Some(owner) = &self.owner else { return };
-        let mut settled = self.settled.lock();
-        let now = self.used();
-        owner.count(now.since(*settled));
-        *settled = settled.largest(now);
-    }
-
-    /// Used since it was created.
-    fn used(&self) -> Totals {
-        let (graph, ran, card) = {
-            let state = self.state.lock();
-            let running = state.running.as_ref();
-            let ran = running.map_or(Duration::ZERO, |running| running.since.elapsed());
-            (running.map(|running| running.graph.clone()), ran, running.is_some_and(|running| running.card))
-        };
-        let before = &self.before;
-        let gpu = graph.as_ref().filter(|_| card).map_or(0, |graph| graph.stats().denoise.denoise.totals.sum_us);
-        Totals {
-            session_us: before.ran_us.load(Ordering::Relaxed) + micros(ran),
-            gpu_us: before.gpu_us.load(Ordering::Relaxed) + gpu,
-            frames: before.frames.load(Ordering::Relaxed) + graph.map_or(0, |graph| graph.meter.frames()),
-            egress_bytes: self.outlet.sent_bytes(),
-        }
-    }
-
     /// Whether a session that began with its publisher has neither publisher nor viewers, for as long as a graph waits
     /// for viewers: a publisher may come back.
     pub(super) fn is_left(&self) -> bool {
@@ -555,70 +494,6 @@ impl Session {
             state.again = Some(Instant::now() + state.backoff.pause(Duration::ZERO));
             state.reason = Some(refusal.to_string());
         }
-    }
-
-    /// What its graph asks of the machine; `None` where none runs.
-    pub(super) fn running(&self) -> Option<Demand> {
-        self.state.lock().running.is_some().then(|| self.demand())
-    }
-
-    /// Refuses where no machine load matters: the device cannot hold its engine at all.
-    pub(super) fn check_reach(&self) -> Result<(), Refusal> {
-        self.manager.upgrade().map_or(Ok(()), |manager| manager.check_reach(&self.demand()))
-    }
-
-    /// Refuses a look-ahead that its engine does not have.
-    fn check_look_ahead(&self) -> Result<(), Refusal> {
-        let asked = self.params(&[]).remove(LOOK_AHEAD).and_then(|ms| ms.parse().ok()).unwrap_or(0);
-        // What is wrong with the engine, its graph says.
-        let Ok(engine) = Package::find(&self.demand().engine) else { return Ok(()) };
-        engine.with_look_ahead(asked).map(drop).map_err(|error| Refusal::Invalid(format!("look_ahead_ms: {error}")))
-    }
-
-    /// What its graph asks of the machine. A graph without the parameter `engine` is taken to have the server's.
-    fn demand(&self) -> Demand {
-        let servers = || self.manager.upgrade().map(|manager| manager.settings().engine.clone());
-        let mut params = self.params(&[]);
-        let engine = params.remove("engine").or_else(servers).unwrap_or_default();
-        let steps = params.remove("steps").and_then(|steps| steps.parse().ok()).filter(|steps| *steps > 0);
-        Demand { picture: self.picture(), engine, steps }
-    }
-
-    /// Frames a second of what it shows, where that is known.
-    pub fn rate(&self) -> Option<f64> {
-        let picture = self.avatar.as_ref().map(|avatar| avatar.picture).or_else(|| self.jitter_buffer.picture());
-        let (frames, seconds) = picture.map(|picture| picture.fps).filter(|fps| fps.0 > 0)?;
-        Some(f64::from(frames) / f64::from(seconds.max(1)))
-    }
-
-    fn picture(&self) -> Picture {
-        let known = self.avatar.as_ref().map(|avatar| avatar.picture).or_else(|| self.jitter_buffer.picture());
-        known.unwrap_or(super::capacity::STANDARD)
-    }
-
-    /// The graph's description with this session's parameters.
-    fn launch(&self, changed: &[(String, String)], device: &str) -> Result<String, Refusal> {
-        let mut params = self.params(changed);
-        if self.graph.has_param("device") {
-            params.entry("device".to_owned()).or_insert_with(|| device.to_owned());
-        }
-        let settings: Vec<String> = params.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        self.graph.launch(&settings).map_err(|e| Refusal::Invalid(format!("params: {e}")))
-    }
-
-    /// Parameters that are set: the server's engine, the session's own, what has been changed since.
-    fn params(&self, changed: &[(String, String)]) -> BTreeMap<String, String> {
-        let mut params = BTreeMap::new();
-        if let Some(manager) = self.manager.upgrade().filter(|_| self.graph.has_param("engine")) {
-            params.insert("engine".to_owned(), manager.settings().engine.clone());
-        }
-        params.extend(self.spec.engine.clone().map(|engine| ("engine".to_owned(), engine)));
-        params.extend(self.spec.look_ahead_ms.map(|ms| (LOOK_AHEAD.to_owned(), ms.to_string())));
-        params.extend(self.spec.label.clone().map(|label| (LABEL.to_owned(), label)));
-        params.extend(self.spec.label_corner.map(|corner| (LABEL_CORNER.to_owned(), corner.to_string())));
-        params.extend(self.spec.params.clone());
-        params.extend(changed.iter().cloned());
-        params
     }
 
     pub fn status(&self) -> Status {
@@ -696,10 +571,6 @@ impl Session {
         }
         status
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Drop for Session {

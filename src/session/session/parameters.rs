@@ -1,0 +1,122 @@
+//! What the graph of a session is told, and what it asks of the machine.
+
+use std::collections::BTreeMap;
+
+use gst::prelude::*;
+use lipstream_engines::manifest::Package;
+
+use super::{
+    super::{
+        Refusal,
+        capacity::{self, Demand},
+    },
+    Session,
+};
+use crate::{live::Picture, marks};
+
+/// The graph's parameter for a look-ahead.
+const LOOK_AHEAD: &str = "look-ahead";
+/// Those for the visible label.
+pub(super) const LABEL: &str = "label";
+const LABEL_CORNER: &str = "label-corner";
+
+impl Session {
+    /// Changes a parameter of the graph while it runs, and for its next starts. Only those that need no new graph.
+    pub fn set(&self, name: &str, value: &str) -> Result<(), Refusal> {
+        let element = match name {
+            "motion-gain" | "idle" | LABEL | LABEL_CORNER => "ls",
+            "bitrate" => "h264-encoder",
+            "enhance" | "enhance-strength" | "mouth-protection" => "enhance",
+            _ => {
+                return Err(Refusal::Invalid(format!(
+                    "{name}: cannot be changed while the session runs; motion-gain, idle, bitrate, enhance, enhance-strength, \
+                     mouth-protection, label and label-corner can"
+                )));
+            }
+        };
+        if name == LABEL {
+            marks::check_label(value).map_err(|cause| Refusal::Invalid(format!("label: {cause}")))?;
+        }
+        // The graph file says what is allowed.
+        self.launch(&[(name.to_owned(), value.to_owned())], "auto")?;
+        let mut state = self.state.lock();
+        state.changed.retain(|(known, _)| known != name);
+        state.changed.push((name.to_owned(), value.to_owned()));
+        let element = state.running.as_ref().and_then(|running| running.graph.pipeline.by_name(element));
+        drop(state);
+        let spec = element.as_ref().and_then(|element| element.find_property(name));
+        match (element, spec.map(|spec| spec.value_type())) {
+            // From a string it would be unquoted.
+            (Some(element), Some(gst::glib::Type::STRING)) => element.set_property(name, value),
+            (Some(element), Some(_)) => element.set_property_from_str(name, value),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What its graph asks of the machine; `None` where none runs.
+    pub(in crate::session) fn running(&self) -> Option<Demand> {
+        self.state.lock().running.is_some().then(|| self.demand())
+    }
+
+    /// Refuses where no machine load matters: the device cannot hold its engine at all.
+    pub(in crate::session) fn check_reach(&self) -> Result<(), Refusal> {
+        self.manager.upgrade().map_or(Ok(()), |manager| manager.check_reach(&self.demand()))
+    }
+
+    /// Refuses a look-ahead that its engine does not have.
+    pub(super) fn check_look_ahead(&self) -> Result<(), Refusal> {
+        let asked = self.params(&[]).remove(LOOK_AHEAD).and_then(|ms| ms.parse().ok()).unwrap_or(0);
+        // What is wrong with the engine, its graph says.
+        let Ok(engine) = Package::find(&self.demand().engine) else { return Ok(()) };
+        engine.with_look_ahead(asked).map(drop).map_err(|error| Refusal::Invalid(format!("look_ahead_ms: {error}")))
+    }
+
+    /// What its graph asks of the machine. A graph without the parameter `engine` is taken to have the server's.
+    pub(super) fn demand(&self) -> Demand {
+        let servers = || self.manager.upgrade().map(|manager| manager.settings().engine.clone());
+        let mut params = self.params(&[]);
+        let engine = params.remove("engine").or_else(servers).unwrap_or_default();
+        let steps = params.remove("steps").and_then(|steps| steps.parse().ok()).filter(|steps| *steps > 0);
+        Demand { picture: self.picture(), engine, steps }
+    }
+
+    /// Frames a second of what it shows, where that is known.
+    pub fn rate(&self) -> Option<f64> {
+        let (frames, seconds) = self.known_picture().map(|picture| picture.fps).filter(|fps| fps.0 > 0)?;
+        Some(f64::from(frames) / f64::from(seconds.max(1)))
+    }
+
+    pub(super) fn picture(&self) -> Picture {
+        self.known_picture().unwrap_or(capacity::STANDARD)
+    }
+
+    fn known_picture(&self) -> Option<Picture> {
+        self.avatar.as_ref().map(|avatar| avatar.picture).or_else(|| self.jitter_buffer.picture())
+    }
+
+    /// The graph's description with this session's parameters.
+    pub(super) fn launch(&self, changed: &[(String, String)], device: &str) -> Result<String, Refusal> {
+        let mut params = self.params(changed);
+        if self.graph.has_param("device") {
+            params.entry("device".to_owned()).or_insert_with(|| device.to_owned());
+        }
+        let settings: Vec<String> = params.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.graph.launch(&settings).map_err(|e| Refusal::Invalid(format!("params: {e}")))
+    }
+
+    /// Parameters that are set: the server's engine, the session's own, what has been changed since.
+    pub(super) fn params(&self, changed: &[(String, String)]) -> BTreeMap<String, String> {
+        let mut params = BTreeMap::new();
+        if let Some(manager) = self.manager.upgrade().filter(|_| self.graph.has_param("engine")) {
+            params.insert("engine".to_owned(), manager.settings().engine.clone());
+        }
+        params.extend(self.spec.engine.clone().map(|engine| ("engine".to_owned(), engine)));
+        params.extend(self.spec.look_ahead_ms.map(|ms| (LOOK_AHEAD.to_owned(), ms.to_string())));
+        params.extend(self.spec.label.clone().map(|label| (LABEL.to_owned(), label)));
+        params.extend(self.spec.label_corner.map(|corner| (LABEL_CORNER.to_owned(), corner.to_string())));
+        params.extend(self.spec.params.clone());
+        params.extend(changed.iter().cloned());
+        params
+    }
+}
