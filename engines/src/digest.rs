@@ -5,19 +5,19 @@ use std::io::{self, Read, Write};
 use sha2::{Digest, Sha256};
 
 /// Of bytes.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
 }
 
 /// Of all that a reader gives, read piece by piece.
-pub(crate) fn sha256_of(mut from: impl Read) -> io::Result<String> {
+pub fn sha256_of(mut from: impl Read) -> io::Result<String> {
     let mut to = Hashing::new(io::sink());
     io::copy(&mut from, &mut to)?;
     to.finish()
 }
 
 /// Two digits a byte.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 

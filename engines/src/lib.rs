@@ -14,7 +14,7 @@
 pub mod audio;
 pub mod bank;
 pub mod cuda;
-mod digest;
+pub mod digest;
 mod embedded;
 pub mod engine;
 pub mod enhance;

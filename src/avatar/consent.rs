@@ -2,8 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use lipstream_engines::digest;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 /// Longest name and purpose, in characters.
@@ -68,9 +68,7 @@ impl Given {
                 hash.to_ascii_lowercase()
             }
             (Some(_), None) => return Err("`statement_sha256` must be 64 hexadecimal digits".into()),
-            (None, Some(statement)) if !statement.trim().is_empty() => {
-                Sha256::digest(statement.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-            }
+            (None, Some(statement)) if !statement.trim().is_empty() => digest::sha256(statement.as_bytes()),
             _ => return Err("needs one of `statement_sha256` and `statement`".into()),
         };
         Ok(Consent {

@@ -1,6 +1,6 @@
 //! The C2PA manifest of a file: signed, it says how the file was made, and a change of any byte shows.
 //!
-//! What C2PA's own library does for all kinds of files in 300 crates, this does for MP4 that we have written ourselves: one
+//! What C2PA's own library does for all kinds of files, this does for MP4 that we have written ourselves: one
 //! manifest of version 2 claims (C2PA specification 2.2, 10 to 13 and A.5). `tests/render.rs` lets that library read it.
 
 use std::{
@@ -10,6 +10,7 @@ use std::{
 };
 
 use ciborium::Value;
+use lipstream_engines::digest;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -46,7 +47,7 @@ pub struct Making<'a> {
 
 /// Puts a manifest into an MP4 or MOV whose index (`moov`) is its last box, in front of that, so that no media move.
 pub fn embed(path: &Path, making: &Making, identity: &Identity) -> io::Result<()> {
-    let inputs = [("video", digest(making.video)?), ("audio", digest(making.audio)?)];
+    let inputs = [("video", file_hash(making.video)?), ("audio", file_hash(making.audio)?)];
     let name = format!("urn:c2pa:{}", uuid());
     let store = |hash: [u8; 32]| store(&name, hash, &inputs, making, identity).map_err(io::Error::other);
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
@@ -217,17 +218,9 @@ fn signature(claim: &[u8], identity: &Identity) -> Result<Vec<u8>, openssl::erro
 }
 
 /// SHA-256 of a file in hexadecimal.
-fn digest(path: &Path) -> io::Result<String> {
+fn file_hash(path: &Path) -> io::Result<String> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    let mut file = File::open(path).map_err(named)?;
-    let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE]);
-    loop {
-        match file.read(&mut piece).map_err(named)? {
-            0 => break,
-            count => hash.update(&piece[..count]),
-        }
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    File::open(path).and_then(digest::sha256_of).map_err(named)
 }
 
 /// A random one (RFC 9562, 5.4).
@@ -258,7 +251,7 @@ mod tests {
         let kinds = boxes::top_level(&mut File::open(&path).unwrap()).unwrap();
         assert!(kinds.iter().map(|b| &b.kind).eq([b"ftyp", b"mdat", b"uuid", b"moov"]));
         let holds = |bytes: &[u8]| after.windows(bytes.len()).any(|window| window == bytes);
-        let video = Sha256::digest(&before).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let video = digest::sha256(&before);
         assert!(holds(SOURCE_TYPE.as_bytes()) && holds(video.as_bytes()) && holds(b"for itself"));
         let hash = hash_of(&mut File::open(&path).unwrap()).unwrap();
         assert!(holds(&hash), "the hash of what is there is not the one that is signed");

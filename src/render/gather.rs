@@ -13,6 +13,7 @@ use std::{
 
 use lipstream_engines::{
     bank::{self, BankConfig, ReferenceBank, Refusal},
+    digest,
     image::FrameView,
     manifest::Package,
     runtime,
@@ -113,7 +114,7 @@ impl Key {
 
     /// 32 hexadecimal digits.
     pub fn name(self) -> String {
-        self.0.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        digest::hexadecimal(&self.0.finalize()[..16])
     }
 }
 

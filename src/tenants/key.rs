@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+pub use lipstream_engines::digest::hexadecimal as hex;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -30,15 +31,6 @@ pub fn make() -> String {
 /// requests.
 pub fn hash(key: &[u8]) -> Option<Hash> {
     (key.len() <= LONGEST).then(|| Sha256::digest(key).into())
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    use fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 pub fn from_hex(text: &str) -> Option<Hash> {
