@@ -3,7 +3,7 @@ use std::sync::{Arc, LazyLock};
 use super::SIDE;
 use crate::{
     geometry::{Alignment, Point, Similarity},
-    image::Patch,
+    image::{Patch, paste::scaled},
     manifest::Package,
     tracker::Face,
 };
@@ -29,6 +29,9 @@ impl Front {
     /// How much of each pixel of `patch` is seen, as [`seen`](Self::seen) says, of those of `faces` (pixels of the frame) the one that
     /// the patch lies on. `None` where all of it is.
     pub fn before(faces: &[Face], patch: &Patch) -> Option<Vec<u8>> {
+        if faces.iter().all(|face| face.front.is_none()) {
+            return None;
+        }
         let middle = patch.to_frame.apply(MIDDLE);
         let place = |face: &Face| ALIGNMENT.as_ref()?.fit(&face.points);
         let away = |(_, place): &(&Face, Similarity)| place.apply(middle).distance(MIDDLE);
@@ -55,9 +58,8 @@ impl Front {
     /// `to_frame` goes from the patch's unit crop to pixels of the frame, `place` from there to the unit crop of the face.
     /// `None` where all of it is seen.
     pub fn seen(&self, mask: &[u8], side: usize, to_frame: &Similarity, place: &Similarity) -> Option<Vec<u8>> {
-        let scaled = |s: Similarity, by: f32| Similarity { a: s.a * by, b: s.b * by, tx: s.tx * by, ty: s.ty * by };
         // From pixels of the patch to those of the crop.
-        let way = scaled(to_frame.then(place), SIDE as f32);
+        let way = scaled(&to_frame.then(place), SIDE as f32);
         let step = 1.0 / side.max(1) as f32;
         if mask.len() != side * side || ![way.a, way.b, way.tx, way.ty].iter().all(|v| v.is_finite()) {
             return None;

@@ -4,7 +4,7 @@ use super::{Front, Network, SIDE};
 use crate::{
     Result,
     geometry::{Point, landmarks},
-    image::{Crop, Feather, FrameView, Inside, covered},
+    image::{Feather, FrameView, Inside, covered},
 };
 
 /// Frames from one look to the next while nothing is before the face.
@@ -66,11 +66,6 @@ impl Watch {
         self.cover = judged(&chance, &unit, &self.cover);
         self.last = Some((luma, chance));
         Ok((self.cover.clone(), true))
-    }
-
-    /// The network's own crop of a frame, for those who look at what it looks at.
-    pub fn crop(&self, frame: &FrameView, points: &[Point]) -> Option<Crop> {
-        self.network.crop(frame, &self.network.place(points)?)
     }
 }
 

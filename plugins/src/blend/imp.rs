@@ -212,7 +212,7 @@ impl LipBlend {
         let Some(info) = self.state.lock().info.clone() else { return Err(gst::FlowError::NotNegotiated) };
         let to = (info.width(), info.height());
         let mut pasted = false;
-        let faces = face::faces(buffer, to.0, to.1);
+        let faces = face::faces_behind(buffer, to.0, to.1);
         while let Some((made, width, height)) = PatchMeta::take(buffer) {
             if !enabled {
                 continue;

@@ -116,6 +116,14 @@ pub fn faces(buffer: &gst::BufferRef, width: u32, height: u32) -> Vec<Face> {
         .collect()
 }
 
+/// As [`faces`], none where nothing is before any of them: they are read by those alone who ask for that.
+pub fn faces_behind(buffer: &gst::BufferRef, width: u32, height: u32) -> Vec<Face> {
+    let behind = |meta: gst::MetaRef<gst::Meta>| {
+        meta.try_as_custom_meta().is_some_and(|meta| meta.has_name(NAME) && meta.structure().has_field("front"))
+    };
+    if buffer.iter_meta::<gst::Meta>().any(behind) { faces(buffer, width, height) } else { Vec::new() }
+}
+
 /// Which of several faces speaks: the one that did, else the largest.
 #[derive(Debug, Default)]
 pub(crate) struct Chosen {
