@@ -107,18 +107,27 @@ impl Tenants {
         let (tenants, keys) = (self.store.tenants().await?, self.store.keys().await?);
         let month = Month::now();
         let others = self.store.others(month, &self.process).await?;
-        let sizes = {
-            let (avatars, names) =
-                (self.avatars.clone(), tenants.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
-            let sizes = move || names.iter().map(|name| avatars.bytes_of(name)).collect::<Vec<u64>>();
-            tokio::task::spawn_blocking(sizes).await.unwrap_or_default()
+        // The disk is asked about those alone that are new; of the others it is counted with each change.
+        let new: Vec<String> = {
+            let known = self.known.read();
+            tenants.iter().map(|(name, _)| name).filter(|name| !known.tenants.contains_key(*name)).cloned().collect()
         };
+        let avatars = self.avatars.clone();
+        let sizes = move || {
+            new.into_iter()
+                .map(|name| {
+                    let bytes = avatars.bytes_of(&name);
+                    (name, bytes)
+                })
+                .collect()
+        };
+        let sizes: HashMap<String, u64> = tokio::task::spawn_blocking(sizes).await.unwrap_or_default();
         let mut known = self.known.write();
         let mut keys_now = HashMap::new();
-        for (number, (name, limits)) in tenants.iter().enumerate() {
+        for (name, limits) in &tenants {
             let tenant = known.tenants.entry(name.clone()).or_insert_with(|| {
                 let tenant = Tenant::new(name.clone(), *limits);
-                tenant.set_avatar_bytes(sizes.get(number).copied().unwrap_or_default());
+                tenant.set_avatar_bytes(sizes.get(name).copied().unwrap_or_default());
                 Arc::new(tenant)
             });
             tenant.set_limits(*limits);
