@@ -19,17 +19,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from hearing import encoder as whisper
+from hearing import graph
 from hearing import mel as front
-from hearing.net import TAPS, Audio, Hearing
+from hearing.net import TAPS, Hearing
 from hearing.stream import Stream
 from motion.export import session
 from tensors import save
-
-NAMES = ("mel", "past", "mask", "position", "state")
-OUTPUTS = ("feature", "fresh", "next_state")
-# Arrays with fewer numbers stay f32.
-SMALL = 2048
-
 
 def halves(path):
     """Keep large weights as fp16 with a Cast before their use; the runtime undoes it as it loads."""
@@ -37,7 +32,7 @@ def halves(path):
     graph, casts = model.graph, []
     for k, tensor in enumerate(graph.initializer):
         array = numpy_helper.to_array(tensor)
-        if array.dtype != np.float32 or array.size < SMALL:
+        if array.dtype != np.float32 or array.size < graph.SMALL:
             continue
         name, half = tensor.name, f"{tensor.name}.f16"
         graph.initializer[k].CopyFrom(numpy_helper.from_array(array.astype(np.float16), half))
@@ -47,20 +42,6 @@ def halves(path):
     graph.node.extend(casts + nodes)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
-
-
-def empty(encoder, batch, places=whisper.PAST):
-    return torch.zeros(batch, encoder.layers, 2, places, encoder.width), torch.full((batch, places), whisper.CLOSED)
-
-
-def write_audio(audio, path):
-    past, mask = empty(audio.encoder, 2)
-    mask[:, :3] = 0
-    inputs = (torch.randn(2, 9, 80), past, mask, torch.tensor([3, 5]), torch.zeros(2, audio.head.state_size))
-    axes = {"mel": {0: "batch", 1: "frames"}, "past": {0: "batch", 3: "places"}, "mask": {0: "batch", 1: "places"}, "position": {0: "batch"},
-            "state": {0: "batch"}, "feature": {0: "batch", 1: "tokens"}, "fresh": {0: "batch", 3: "tokens"}, "next_state": {0: "batch"}}
-    torch.onnx.export(audio, inputs, str(path), input_names=list(NAMES), output_names=list(OUTPUTS), dynamic_axes=axes, opset_version=17, dynamo=False)
-    halves(path)
 
 
 def write_motion(regression, path):
@@ -75,21 +56,26 @@ def write_motion(regression, path):
 class Host:
     """What a host does with audio.onnx, on the ring alone."""
 
-    def __init__(self, run, state_size, layers=whisper.LAYERS, width=whisper.WIDTH):
+    def __init__(self, run, state_size, layers=whisper.LAYERS, width=whisper.WIDTH, heads=whisper.HEADS):
         self.run, self.position = run, 0
-        self.past = np.zeros((1, layers, 2, whisper.PAST, width), np.float32)
-        self.mask = np.full((1, whisper.PAST), whisper.CLOSED, np.float32)
+        self.names = [f"{what}.{k}" for k in range(layers) for what in ("key", "value")]
+        self.past = np.zeros((len(self.names), heads, whisper.PAST, width // heads), np.float32)
         self.state = np.zeros((1, state_size), np.float32)
 
     def step(self, mel):
-        """mel [2 T + 3, 80] -> feature [T, F], fresh."""
-        feature, fresh, self.state = self.run.run(None, {"mel": mel[None], "past": self.past, "mask": self.mask,
-                                                         "position": np.array([self.position], np.int64), "state": self.state})
-        for k in range(feature.shape[1]):
-            place = self.position % whisper.PAST
-            self.past[:, :, :, place], self.mask[:, place] = fresh[:, :, :, k], 0
+        """mel [2 T + 3, 80] -> feature [T, F], fresh [layers * 2, heads, T, depth]."""
+        tokens = (len(mel) - 3) // 2
+        known = np.where(np.arange(whisper.PAST) < self.position, 0.0, whisper.CLOSED)[None].repeat(tokens, 0)
+        mask = np.concatenate([known, np.triu(np.full((tokens, tokens), whisper.CLOSED), 1)], 1)
+        feeds = {name: past[None] for name, past in zip(self.names, self.past)}
+        feeds |= {"mel": mel[None], "mask": mask[None].astype(np.float32), "state": self.state,
+                  "position": (self.position + np.arange(tokens, dtype=np.float32))[None]}
+        feature, fresh, self.state = self.run.run(["feature", "fresh", "next_state"], feeds)
+        fresh = fresh.reshape(*self.past.shape[:2], tokens, -1)
+        for k in range(tokens):
+            self.past[:, :, self.position % whisper.PAST] = fresh[:, :, k]
             self.position += 1
-        return feature[0], fresh[0]
+        return feature[0], fresh
 
 
 def sound(seconds=2.0):
@@ -115,7 +101,7 @@ def golden(encoder, model, folder):
         feature, fresh = host.step(padded[2 * j : 2 * j + 7])
         out.append(feature)
         if j == 80:
-            kept = {"fresh_80": fresh[:, :, 0], "state_82": host.state[0].copy()}
+            kept = {"fresh_80": fresh[:, :, 0].reshape(whisper.LAYERS, 2, -1), "state_82": host.state[0].copy()}
     time_ms = np.arange(40, dtype=np.float32)[None] * 40
     features = torch.from_numpy(np.concatenate(out))[None]
     frames = {f"latents_{look}": model.motion(features, torch.from_numpy(time_ms), int(look))[0].numpy() for look in model.motions}
@@ -148,8 +134,8 @@ def write(encoder, model, basis, folder, gain=1.0, facts=()):
     folder.mkdir(parents=True, exist_ok=True)
     for motion in model.motions.values():
         motion.gain = gain
-    model, audio = model.eval(), Audio(encoder, model.head).eval()
-    write_audio(audio, folder / "audio.onnx")
+    model = model.eval()
+    onnx.save(graph.made(encoder, model.head), str(folder / "audio.onnx"))
     for look, motion in model.motions.items():
         write_motion(motion, folder / ("motion.onnx" if look == "160" else f"motion-{look}.onnx"))
     keys = ("basis", "pose", "rest", "range", "project", "spread")
@@ -163,7 +149,7 @@ def write(encoder, model, basis, folder, gain=1.0, facts=()):
              "mel": {"top": front.TOP, "fall_a_frame": front.FALL, "range": front.RANGE, "silence": front.SILENCE,
                      "rule": "M_i = max(top, max of y_i, M_(i-1) - fall); mel_i = (max(y_i, M_i - range) + 4) / 4; M before the stream = top"},
              "bytes": {p.name: p.stat().st_size for p in sorted(folder.glob("*.onnx"))},
-             "parity_f16_stream_against_f32_whole": golden(encoder, model, folder), "ms_a_call": milliseconds(run, model.head.state_size), **dict(facts)}
+             "parity_8_bit_stream_against_f32_whole": golden(encoder, model, folder), "ms_a_call": milliseconds(run, model.head.state_size), **dict(facts)}
     (folder / "hearing.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(json.dumps(facts))
     return facts

@@ -113,16 +113,3 @@ def gather(features, time_ms, look):
     a, b = features.gather(1, index), features.gather(1, index + 1)
     shape = (*position.shape, width)
     return (a.reshape(shape) * (1 - f) + b.reshape(shape) * f).flatten(2)
-
-
-class Audio(nn.Module):
-    """What audio.onnx holds: mel [B, 2 T + 3, 80], past, mask, position, state -> feature, fresh, next_state."""
-
-    def __init__(self, encoder, head):
-        super().__init__()
-        self.encoder, self.head = encoder, head
-
-    def forward(self, mel, past, mask, position, state):
-        states, fresh = self.encoder(mel, past, mask, position)
-        feature, last = self.head(states, state)
-        return feature, fresh, last

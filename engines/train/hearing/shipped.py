@@ -1,7 +1,6 @@
 """The encoder, the head and the motions back from the files that export.py wrote.
 
-The exporter keeps the names of biases, norms and convolutions. What it renames (matrix products, transposed, and the GRU, whose gates ONNX orders
-z, r, h where torch has r, z, n) is found by the node that uses it.
+audio.onnx has the names of graph.py; weights of 8 bits come back as they are rounded. ONNX orders a GRU's gates z, r, h where torch has r, z, n.
 """
 
 import numpy as np
@@ -9,7 +8,8 @@ import onnx
 import torch
 from onnx import numpy_helper
 
-from hearing.encoder import Encoder
+from hearing import graph
+from hearing.encoder import HEADS, Encoder
 from hearing.net import TAPS, Hearing, Regression
 from motion.data import D
 
@@ -27,27 +27,48 @@ def gates(rows):
     return np.concatenate([r, z, h])
 
 
-def audio(path):
-    """What torch calls the arrays of audio.onnx."""
-    graph = onnx.load(str(path)).graph
-    own = arrays(graph)
-    out = {k: v for k, v in own.items() if k.startswith(("encoder.", "head.")) and not k.endswith(".f16")}
-    for node in graph.node:
-        used = [name for name in node.input if name in own and name.startswith("onnx::")]
-        parts = node.name.strip("/").split("/")[:-1]
-        if node.op_type == "MatMul" and used:
-            # /encoder/blocks.0/attn/query/MatMul or, of what forward() does itself, /encoder/blocks.0/key/MatMul.
-            kept = [part for k, part in enumerate(parts) if k == 0 or not part.startswith("mlp.")]
-            kept += [part for part in parts if part.startswith("mlp.")]
-            name = ".".join(kept).replace("mlp.mlp.", "mlp.")
-            name = name.replace(".key", ".attn.key").replace(".value", ".attn.value")
-            out[f"{name}.weight"] = own[used[0]].T
-        elif node.op_type == "GRU":
-            w, r, b = (own[name][0] for name in node.input[1:4])
-            out["head.gru.weight_ih_l0"], out["head.gru.weight_hh_l0"] = gates(w), gates(r)
-            out["head.gru.bias_ih_l0"], out["head.gru.bias_hh_l0"] = map(gates, np.split(b, 2))
-        elif node.op_type == "Split" and used and parts == ["head"]:
-            out["shares"] = own[used[0]]
+def audio(path, heads=HEADS):
+    """What torch calls the arrays of audio.onnx. A head's shares of the states are in its norms: each is left a quarter, of four."""
+    own = arrays(onnx.load(str(path)).graph)
+    out = {}
+
+    def weight(name):
+        """[N, K]"""
+        found = graph.full(own[f"{name}.codes"], own[f"{name}.scales"]) if f"{name}.codes" in own else own[f"{name}.weight"]
+        return found.T
+
+    def put(torchs, name):
+        out[f"{torchs}.weight"], out[f"{torchs}.bias"] = weight(name), own[f"{name}.bias"]
+
+    for name in ("conv1", "conv2"):
+        put(f"encoder.{name}", name)
+        rows = out[f"encoder.{name}.weight"]
+        out[f"encoder.{name}.weight"] = rows.reshape(len(rows), 3, -1).transpose(0, 2, 1)
+    layers = sum(name.endswith("qkv.bias") for name in own)
+    for k in range(layers):
+        block, attn = f"encoder.blocks.{k}", f"encoder.blocks.{k}.attn"
+        for torchs, name in ((f"{block}.attn_ln", f"attn.{k}.norm"), (f"{block}.mlp_ln", f"mlp.{k}.norm"), (f"{attn}.out", f"attn.{k}.out"),
+                             (f"{block}.mlp.0", f"mlp.{k}.0"), (f"{block}.mlp.2", f"mlp.{k}.2")):
+            put(torchs, name)
+        # A norm's weight has one dimension, which a transposition leaves.
+        scale = (len(own[f"attn.{k}.out.bias"]) // heads) ** 0.5
+        parts = zip(("query", "key", "value"), np.split(weight(f"attn.{k}.qkv"), 3), np.split(own[f"attn.{k}.qkv.bias"], 3))
+        for part, w, b in parts:
+            by = scale if part == "query" else 1.0
+            out[f"{attn}.{part}.weight"] = w * by
+            if part != "key":
+                out[f"{attn}.{part}.bias"] = b * by
+    states = layers + 1
+    for k in range(states):
+        put(f"head.norms.{k}", f"head.norm.{k}")
+        for what in ("weight", "bias"):
+            out[f"head.norms.{k}.{what}"] = out[f"head.norms.{k}.{what}"] * states
+    out["shares"] = np.full(states, 1 / states, np.float32)
+    put("head.entry", "head.entry")
+    put("head.out", "feature")
+    w, r, b = (own[f"head.gru.{what}"][0] for what in "wrb")
+    out["head.gru.weight_ih_l0"], out["head.gru.weight_hh_l0"] = gates(w), gates(r)
+    out["head.gru.bias_ih_l0"], out["head.gru.bias_hh_l0"] = map(gates, np.split(b, 2))
     return out
 
 

@@ -20,10 +20,13 @@ use crate::{
 pub const REACH: usize = 3;
 
 /// Sizes of a network, as its ports tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    pub layers: usize,
-    pub width: usize,
+    /// Inputs of keys and values of the tokens before: a layer's, the next layer's.
+    past: Vec<String>,
+    pub heads: usize,
+    /// Numbers of a head's key or value.
+    pub depth: usize,
     /// Numbers of a feature and of the recurrent state.
     pub features: usize,
     pub state: usize,
@@ -48,7 +51,7 @@ impl Call {
 pub struct Heard {
     /// `[tokens, features]`
     pub features: Vec<f32>,
-    /// Keys and values, `[layers, 2, tokens, width]`.
+    /// Keys and values, `[layers, 2, heads, tokens, depth]`.
     pub fresh: Vec<f32>,
     /// `[state]`
     pub state: Vec<f32>,
@@ -56,9 +59,9 @@ pub struct Heard {
 
 /// The network for all streams of a process, whose calls go together in [batches](Batches).
 ///
-/// Inputs are `mel` f32 `[batch, 2 tokens + 3, 80]`, `past` f32 `[batch, layers, 2, 100, width]`, `mask` f32 `[batch, 100]`, `position`
-/// i64 `[batch]` and `state` f32 `[batch, S]`; outputs `feature` f32 `[batch, tokens, F]`, `fresh` f32
-/// `[batch, layers, 2, tokens, width]` and `next_state` f32 `[batch, S]`.
+/// Inputs are f32: `mel` `[batch, 2 tokens + 3, 80]`, `key.0`, `value.0`, `key.1` and so on, `[batch, heads, 100, depth]`, `mask`
+/// `[batch, tokens, 100 + tokens]`, `position` `[batch, tokens]` and `state` `[batch, S]`; outputs `feature` `[batch, tokens, F]`,
+/// `fresh` `[batch, layers * 2 * heads, tokens, depth]` and `next_state` `[batch, S]`.
 pub struct Network {
     pub sizes: Sizes,
     batches: Batches<Call, Heard>,
@@ -98,8 +101,8 @@ impl Network {
         let (lanes, name) = (model.at_a_time(), model.name().to_owned());
         // Programs for each number of streams would take long to build.
         let most = if model.device().wants_fixed_shapes() { 1 } else { MOST };
-        let network = model.clone();
-        let run = move |calls: &[Call]| run(&network, &sizes, calls);
+        let (network, known) = (model.clone(), sizes.clone());
+        let run = move |calls: &[Call]| run(&network, &known, calls);
         let batches = Batches::new(&name, lanes, Call::tokens, Box::new(run)).of_at_most(most);
         let network = Arc::new(Self { sizes, batches, settled: OnceLock::new() });
         networks.insert(address, Arc::downgrade(&network));
@@ -121,7 +124,7 @@ impl Network {
     }
 
     pub fn ring(&self) -> Ring {
-        Ring::new(self.sizes.layers, self.sizes.width)
+        Ring::new(self.sizes.past.len() * self.sizes.heads, self.sizes.depth)
     }
 }
 
@@ -131,26 +134,44 @@ const MOST: usize = 16;
 fn run(model: &Model, sizes: &Sizes, calls: &[Call]) -> Result<Vec<Heard>> {
     let Some(first) = calls.first() else { return Ok(Vec::new()) };
     let (batch, tokens) = (calls.len(), first.tokens());
-    let positions: Vec<f32> = calls.iter().map(|call| call.ring.position as f32).collect();
-    let (mel, past, mask, state);
-    let [mel, past, mask, state]: [&[f32]; 4] = match calls {
-        [one] => [&one.mel, &one.ring.past, &one.ring.mask, &one.state],
-        _ => {
-            let joined =
-                |of: fn(&Call) -> &Vec<f32>| calls.iter().map(of).map(Vec::as_slice).collect::<Vec<_>>().concat();
-            (mel, past) = (joined(|call| &call.mel), joined(|call| &call.ring.past));
-            (mask, state) = (joined(|call| &call.ring.mask), joined(|call| &call.state));
-            [&mel, &past, &mask, &state]
-        }
+    let places = calls.iter().flat_map(|call| call.ring.position..call.ring.position + tokens);
+    let positions: Vec<f32> = places.map(|position| position as f32).collect();
+    let mut mask = Vec::with_capacity(batch * tokens * (PAST + tokens));
+    calls.iter().for_each(|call| call.ring.mask(tokens, &mut mask));
+    // Of one stream all is lent.
+    let joined = |of: &dyn Fn(&Call) -> &[f32]| match calls {
+        [_] => Vec::new(),
+        _ => calls.iter().map(of).collect::<Vec<_>>().concat(),
     };
-    let outputs = model.run(&[
-        Input { name: "mel", shape: &[batch, 2 * tokens + REACH, BINS], data: mel },
-        Input { name: "past", shape: &[batch, sizes.layers, 2, PAST, sizes.width], data: past },
-        Input { name: "mask", shape: &[batch, PAST], data: mask },
-        Input { name: "position", shape: &[batch], data: &positions },
-        Input { name: "state", shape: &[batch, sizes.state], data: state },
-    ])?;
-    let wanted = [tokens * sizes.features, sizes.layers * 2 * tokens * sizes.width, sizes.state];
+    let size = sizes.heads * PAST * sizes.depth;
+    let mel = joined(&|call| &call.mel);
+    let state = joined(&|call| &call.state);
+    let past: Vec<Vec<f32>> =
+        (0..sizes.past.len()).map(|k| joined(&|call| &call.ring.past[k * size..][..size])).collect();
+    let (mel, state) = if batch == 1 { (&first.mel, &first.state) } else { (&mel, &state) };
+    let shapes: [&[usize]; 5] = [
+        &[batch, 2 * tokens + REACH, BINS],
+        &[batch, tokens, PAST + tokens],
+        &[batch, tokens],
+        &[batch, sizes.state],
+        &[batch, sizes.heads, PAST, sizes.depth],
+    ];
+    let mut inputs = vec![
+        Input { name: "mel", shape: shapes[0], data: mel },
+        Input { name: "mask", shape: shapes[1], data: &mask },
+        Input { name: "position", shape: shapes[2], data: &positions },
+        Input { name: "state", shape: shapes[3], data: state },
+    ];
+    inputs.extend(
+        sizes.past.iter().zip(&past).zip(first.ring.past.chunks_exact(size)).map(|((name, joined), own)| Input {
+            name,
+            shape: shapes[4],
+            data: if batch == 1 { own } else { joined },
+        }),
+    );
+    let outputs = model.run(&inputs)?;
+    let fresh = sizes.past.len() * sizes.heads * tokens * sizes.depth;
+    let wanted = [tokens * sizes.features, fresh, sizes.state];
     let fits = |(tensor, wanted): (&Tensor, usize)| {
         tensor.data.len() == batch * wanted && tensor.data.iter().all(|v| v.is_finite())
     };
@@ -187,12 +208,24 @@ fn sizes(model: &Model, features: usize) -> Result<Sizes> {
     }
     let port = |name: &str| {
         let found = signature.inputs.iter().find(|port| port.name == name);
-        found.ok_or_else(|| refuse("inputs", "mel, past, mask, position, state", names(&signature.inputs)))
+        found
+            .ok_or_else(|| refuse("inputs", "mel, key.0, value.0, .., mask, position, state", names(&signature.inputs)))
     };
-    let past = port("past")?;
-    let [_, Some(layers @ 1..=64), Some(2), None | Some(PAST), Some(width @ 1..=4096)] = past.shape[..] else {
-        return Err(refuse("input `past`", "[batch, layers, 2, 100, width]", past.describe()));
+    let past = port("key.0")?;
+    let [_, Some(heads @ 1..=64), None | Some(PAST), Some(depth @ 1..=4096)] = past.shape[..] else {
+        return Err(refuse("input `key.0`", "[batch, heads, 100, depth]", past.describe()));
     };
+    let layers = signature.inputs.iter().filter(|port| port.name.starts_with("key.")).count();
+    if layers > 64 {
+        return Err(refuse("inputs", "keys of at most 64 layers", layers.to_string()));
+    }
+    let kept: Vec<String> = (0..layers).flat_map(|k| [format!("key.{k}"), format!("value.{k}")]).collect();
+    for name in &kept {
+        let one = port(name)?;
+        if one.shape != past.shape {
+            return Err(refuse(&format!("input `{name}`"), &past.describe(), one.describe()));
+        }
+    }
     let state = port("state")?;
     let [_, Some(size @ 1..=65_536)] = state.shape[..] else {
         return Err(refuse("input `state`", "[batch, S]", state.describe()));
@@ -201,11 +234,11 @@ fn sizes(model: &Model, features: usize) -> Result<Sizes> {
     if found.shape.len() != 3 || found.shape[2] != Some(features) {
         return Err(refuse("output `feature`", &format!("[batch, tokens, {features}]"), found.describe()));
     }
-    for (name, rank) in [("mel", 3), ("mask", 2), ("position", 1)] {
+    for (name, rank) in [("mel", 3), ("mask", 3), ("position", 2)] {
         let port = port(name)?;
         if port.shape.len() != rank {
             return Err(refuse(&format!("input `{name}`"), &format!("{rank} dimensions"), port.describe()));
         }
     }
-    Ok(Sizes { layers, width, features, state: size })
+    Ok(Sizes { past: kept, heads, depth, features, state: size })
 }
