@@ -1,5 +1,8 @@
 use std::{fs, path::Path};
 
+#[path = "manifest/repository.rs"]
+mod repository;
+
 use lipstream_engines::{
     engine,
     manifest::{Manifest, Package},

@@ -1,5 +1,7 @@
 //! `lipdenoise`: which frames get a mouth, when they may go, and what flushes, jumps and changes do.
 
+#[path = "denoise/change.rs"]
+mod change;
 mod common;
 
 use common::{a_face, denoiser, error_of, features_info, features_of, frame, frame_with, init, ms, stat, video_info};

@@ -6,7 +6,7 @@ pub mod import;
 use std::{collections::BTreeMap, process::ExitCode};
 
 use lipstream_engines::{
-    manifest::{Family, Package},
+    manifest::{Family, Package, Versions, repository},
     runtime,
 };
 use serde::Serialize;
@@ -14,15 +14,15 @@ use utoipa::ToSchema;
 
 use crate::{error::Result, session::Refusal};
 
-/// Refuses what is not the name of an installed engine. Elsewhere a path is opened as one, and whoever asks over the
-/// network must not choose the files of this machine that are loaded.
+/// Refuses what is not the name of an installed engine, alone or with a version or an alias. Elsewhere a path is opened as one, and
+/// whoever asks over the network must not choose the files of this machine that are loaded.
 pub fn check_name(name: &str) -> Result<(), Refusal> {
-    let installed = Package::installed();
-    if installed.iter().any(|(known, engine)| known == name && engine.is_ok()) {
-        return Ok(());
-    }
-    let names: Vec<_> = installed.into_iter().map(|(name, _)| name).collect();
-    Err(Refusal::Invalid(format!("engine: there is no `{name}`; there are {}", names.join(", "))))
+    let (engine, wanted) = repository::split(name).map_or((name, None), |(engine, wanted)| (engine, Some(wanted)));
+    let Ok(versions) = Versions::of(engine) else {
+        let names: Vec<_> = Package::installed().into_iter().map(|(name, _)| name).collect();
+        return Err(Refusal::Invalid(format!("engine: there is no `{name}`; there are {}", names.join(", "))));
+    };
+    versions.open(wanted).map(drop).map_err(|error| Refusal::Invalid(format!("engine: {error}")))
 }
 
 /// An engine that is installed.

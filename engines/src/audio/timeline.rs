@@ -83,6 +83,14 @@ impl Timeline {
         &self.spec
     }
 
+    /// Windows are others of the same features from now on; of other features nothing is kept.
+    pub fn set_spec(&mut self, spec: WindowSpec) {
+        if (spec.dims, spec.hop) != (self.spec.dims, self.spec.hop) {
+            self.clear();
+        }
+        self.spec = spec;
+    }
+
     /// Features kept at most.
     pub fn capacity(&self) -> usize {
         self.capacity

@@ -7,11 +7,13 @@ mod cost;
 mod hash;
 mod latent;
 mod package;
+pub mod repository;
 mod schema;
 
 pub use cost::{CostSection, StageCosts};
 pub use latent::{Decoder, LatentSyncSection, LiveSection, Mask, MuseTalkSection, SoundSection};
 pub use package::Package;
+pub use repository::{Aliases, Versions};
 pub use schema::{
     Alternative, AudioKind, AudioSection, DataEntry, Family, Features, FileEntry, GeometrySection, LatentSection,
     Manifest, SyncTalk2dSection, Wav2LipPorts, Wav2LipSection,

@@ -6,7 +6,7 @@ use std::{
 
 use etcetera::BaseStrategy;
 
-use super::{Alternative, AudioSection, Family, Features, FileEntry, Manifest, hash};
+use super::{Alternative, AudioSection, Family, Features, FileEntry, Manifest, Versions, hash, repository};
 use crate::{
     Error, Result,
     digest::sha256,
@@ -33,23 +33,37 @@ enum Store {
 }
 
 impl Package {
-    /// An engine by name (embedded, else `$XDG_DATA_HOME/lipstream/engines/<name>`) or by the path of its folder or
-    /// manifest.
+    /// An engine by name (embedded, else `$XDG_DATA_HOME/lipstream/engines/<name>`), which may say a version of it, or by the
+    /// path of its folder or manifest.
     pub fn find(name: &str) -> Result<Self> {
-        if let Some(bundle) = embedded::BUNDLES.iter().find(|b| b.name == name) {
-            return Self::embedded(bundle);
-        }
         let path = Path::new(name);
-        if path.exists() {
-            return Self::open(path);
+        if !Self::is_built_in(name) && path.exists() { Self::open(path) } else { Self::named(name) }
+    }
+
+    /// An engine that is installed, by its name alone or as `NAME@VERSION` or `NAME@ALIAS`: nothing that is a path is opened.
+    pub fn named(name: &str) -> Result<Self> {
+        let (engine, wanted) = repository::split(name).map_or((name, None), |(engine, wanted)| (engine, Some(wanted)));
+        Versions::of(engine)?.open(wanted)
+    }
+
+    /// The engine of that name that is part of the program; `None` where none is.
+    pub(super) fn built_in(name: &str) -> Option<Result<Self>> {
+        embedded::BUNDLES.iter().find(|bundle| bundle.name == name).map(Self::embedded)
+    }
+
+    /// The same, called as a version of the engine `name`.
+    ///
+    /// Errors: it is another engine's.
+    pub(super) fn called(mut self, name: &str, version: &str) -> Result<Self> {
+        if self.manifest.name != name {
+            return Err(Error::Manifest {
+                origin: self.location(),
+                key: "name".into(),
+                cause: format!("is `{}` in the folder of `{name}`", self.manifest.name),
+            });
         }
-        let plain = !name.contains(['/', '\\', '.']);
-        if let Some(folder) = data_folder().map(|d| d.join(name)).filter(|folder| plain && folder.is_dir()) {
-            return Self::open(&folder);
-        }
-        Err(Error::invalid(format!(
-            "engine `{name}` is neither installed nor a path; `lipstream engines` lists what there is"
-        )))
+        Arc::make_mut(&mut self.manifest).name = format!("{name}@{version}");
+        Ok(self)
     }
 
     /// Opens a folder that holds `engine.toml`, or that file itself.
@@ -71,18 +85,28 @@ impl Package {
         Ok(Self { manifest: Arc::new(manifest), store: Store::Embedded(bundle), exact: false })
     }
 
-    /// Every engine that can be named: embedded ones first, then the user's own. A broken one is an error in its place.
+    /// Every engine that can be named: embedded ones first, then the user's own, each before its versions. A broken one is an error
+    /// in its place.
     pub fn installed() -> Vec<(String, Result<Self>)> {
-        let mut engines: Vec<_> = embedded::BUNDLES.iter().map(|b| (b.name.to_owned(), Self::embedded(b))).collect();
+        let mut names: Vec<String> = embedded::BUNDLES.iter().map(|b| b.name.to_owned()).collect();
         let mut folders: Vec<PathBuf> = data_folder()
             .and_then(|d| std::fs::read_dir(d).ok())
             .map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir() && !hidden(p)).collect())
             .unwrap_or_default();
         folders.sort();
-        engines.extend(folders.into_iter().map(|f| {
-            let name = f.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            (name, Self::open(&f))
-        }));
+        let own = folders.iter().filter_map(|f| Some(f.file_name()?.to_string_lossy().into_owned()));
+        names.extend(own.filter(|name| !Self::is_built_in(name)));
+        let mut engines = Vec::new();
+        for name in names {
+            match Versions::of(&name) {
+                Ok(versions) => {
+                    engines.extend(versions.is_broken().then(|| (name, versions.open(None))));
+                    let opened = |version: &str| (versions.called(version), versions.open(Some(version)));
+                    engines.extend(versions.versions().map(opened));
+                }
+                Err(error) => engines.push((name, Err(error))),
+            }
+        }
         engines
     }
 
@@ -388,11 +412,11 @@ fn hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-fn data_folder() -> Option<PathBuf> {
+pub(super) fn data_folder() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.data_dir().join("lipstream/engines"))
 }
 
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+pub(super) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if !meta.is_file() || meta.len() > limit {
         return Err(Error::invalid(format!("{}: not a file of at most {limit} bytes", path.display())));

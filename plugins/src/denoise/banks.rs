@@ -29,6 +29,13 @@ struct Entry {
     identity: Option<(u64, Identity)>,
 }
 
+/// The persons that a stream knows.
+pub struct Known {
+    tracks: Vec<(u64, u64, ReferenceBank)>,
+    looks: u64,
+    space: Option<ColorSpace>,
+}
+
 pub struct Banks {
     engine: Arc<dyn Engine>,
     gather: bool,
@@ -74,6 +81,39 @@ impl Banks {
             entry.bank.set_space(space);
             entry.identity = None;
         }
+    }
+
+    /// What other banks may learn.
+    pub fn known(&self) -> Known {
+        let tracks = self.tracks.iter().map(|entry| (entry.track, entry.seen, entry.bank.clone())).collect();
+        Known { tracks, looks: self.looks, space: self.space }
+    }
+
+    /// Learns the persons that another engine's banks know, as far as they are gathered alike, and prepares those that have changed
+    /// since it did so before.
+    pub fn learn(&mut self, known: Known) -> Result<()> {
+        let Known { tracks, looks, space } = known;
+        if let Some(space) = space {
+            self.set_space(space);
+        }
+        let engine = self.engine.clone();
+        if let Some(entry) = &mut self.loaded {
+            return entry.identity(&engine).map(drop);
+        }
+        let config = config(engine.spec());
+        let mut prepared: Vec<Entry> = std::mem::take(&mut self.tracks);
+        for (track, seen, bank) in tracks {
+            if bank.check(&config).is_err() {
+                continue;
+            }
+            let before = prepared.iter_mut().find(|entry| entry.track == track);
+            let identity = before.and_then(|entry| entry.identity.take());
+            let mut entry = Entry { track, seen, bank, identity };
+            entry.identity(&engine)?;
+            self.tracks.push(entry);
+        }
+        self.looks = looks;
+        Ok(())
     }
 
     /// References of the track that was used last.

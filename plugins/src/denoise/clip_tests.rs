@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use super::{
     frame::{Finished, Frame, Left, Plan, RenderSettings},
     properties::Settings,
-    speaker::{Said, Speaker},
+    speaker::{Loaded, Said, Speaker},
     stats::DenoiseCounters,
 };
 
@@ -164,7 +164,7 @@ impl Rig {
         let engine = Arc::new(Clips { spec, stages: vec![Box::new(Adding(seen.clone()))] });
         let worker = Arc::new(Worker::start(engine, 1, Duration::ZERO, 16));
         let settings = Settings { fade: gst::ClockTime::ZERO, ..Settings::default() };
-        let speaker = Speaker::with(worker, &settings).unwrap();
+        let speaker = Speaker::new(Loaded::with(worker, &settings).unwrap(), &settings);
         let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, 64, 64).build().unwrap();
         Self { speaker, seen, info, frames: 0 }
     }
@@ -185,7 +185,7 @@ impl Rig {
         let plan = self.speaker.submit(&buffer, &info, said, None).unwrap();
         self.frames += 1;
         let time = Some(gst::ClockTime::from_mseconds(40 * self.frames));
-        Frame { buffer, time, face, cut: false, presence: 1.0, plan, interrupts }
+        Frame { buffer, time, face, cut: false, presence: 1.0, plan, heard: None, interrupts }
     }
 
     fn finish(&mut self, mut frame: Frame) -> Result<Finished> {

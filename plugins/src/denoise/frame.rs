@@ -37,6 +37,8 @@ pub struct Frame {
     /// How visible the mouth is for what is being said, 0..1.
     pub presence: f32,
     pub plan: Plan,
+    /// Its features, kept where another engine may have to make it.
+    pub heard: Option<Vec<f32>>,
     /// Interrupts that had been heeded when it came.
     pub interrupts: u64,
 }

@@ -79,6 +79,11 @@ impl Presence {
         idle_settings.idle == Idle::Own && self.level == 0.0
     }
 
+    /// Whether nobody has spoken for a while before the frame at `time`, whatever the mouth does then.
+    pub fn pauses(&self, time: gst::ClockTime, idle_settings: &IdleSettings) -> bool {
+        self.spoken.is_none_or(|spoken| time >= spoken + idle_settings.after)
+    }
+
     /// What was being said ends at `time`.
     pub fn hush(&mut self, time: gst::ClockTime) {
         self.spoken = self.spoken.map(|spoken| spoken.min(time));

@@ -8,11 +8,12 @@ use lipstream_engines::{Result, engine::Stream};
 use parking_lot::Mutex;
 
 use super::{
+    change::Changes,
     properties::{self, SchedulingPolicy, Settings},
-    speaker::Speaker,
+    speaker::{Loaded, Speaker},
     stats::{DenoiseCounters, DenoiseStats},
     stream::{Done, Fault, VideoStream},
-    timing::COMPUTE,
+    timing::own_latency,
     wait::Gate,
 };
 use crate::{
@@ -32,6 +33,8 @@ pub(super) type Flow = std::result::Result<gst::FlowSuccess, gst::FlowError>;
 pub(super) struct State {
     /// There between READY to PAUSED and back: to flush without the lock of `video`.
     pub(super) stream: Option<Arc<Stream>>,
+    /// The engine in use, as the property named it.
+    pub(super) model: Option<String>,
     /// Of the video, set by caps.
     pub(super) info: Option<gst_video::VideoInfo>,
     /// Of the video.
@@ -51,7 +54,7 @@ pub(super) struct State {
     pub(super) playing: bool,
 }
 
-/// Lock order: video, state, gate. None is held while a buffer, event, query or message is pushed.
+/// Lock order: video, changes, settings, state, gate. None is held while a buffer, event, query or message is pushed.
 pub struct LipDenoise {
     pub(super) sinkpad: gst::Pad,
     pub(super) featurespad: gst::Pad,
@@ -59,6 +62,8 @@ pub struct LipDenoise {
     pub(super) settings: Mutex<Settings>,
     /// Held by the video's streaming thread while it works on a frame.
     pub(super) video: Mutex<Option<VideoStream>>,
+    /// Engines that stand ready beside the one in use.
+    pub(super) changes: Mutex<Changes>,
     pub(super) state: Mutex<State>,
     pub(super) gate: Gate,
     pub(super) counters: DenoiseCounters,
@@ -124,6 +129,7 @@ impl ObjectSubclass for LipDenoise {
             srcpad,
             settings: Mutex::default(),
             video: Mutex::default(),
+            changes: Mutex::default(),
             state: Mutex::default(),
             gate: Gate::default(),
             counters: DenoiseCounters::default(),
@@ -159,6 +165,9 @@ impl ObjectImpl for LipDenoise {
         self.settings.lock().set(pspec.name(), value);
         if shift(self) != before {
             self.tell_latency();
+        }
+        if matches!(pspec.name(), "model" | "fallback-model") {
+            self.follow_models();
         }
     }
 
@@ -254,6 +263,7 @@ impl ElementImpl for LipDenoise {
             gst::StateChange::PausedToReady => {
                 *self.video.lock() = None;
                 *self.state.lock() = State::default();
+                self.changes.lock().clear();
             }
             _ => (),
         }
@@ -268,28 +278,31 @@ impl LipDenoise {
             settings.correction = 0;
             settings.clone()
         };
-        let speaker = Speaker::new(&settings)?;
+        let loaded = Loaded::new(&settings.model, &settings)?;
+        let own = own_latency(&loaded, &settings);
+        let steps = loaded.steps();
+        let speaker = Speaker::new(loaded, &settings);
         let spec = speaker.spec().clone();
-        let steps = speaker.steps() as u32;
-        let passes = steps + spec.passes as u32;
         gst::info!(CAT, imp = self, "engine {} with {steps} steps, window {:?}", spec.name, spec.window.taps);
         let held = spec.later.max(spec.clip.held());
         let depth = match settings.policy {
             SchedulingPolicy::Latency => held,
-            SchedulingPolicy::Throughput => held.max(steps.saturating_sub(1) as usize),
+            SchedulingPolicy::Throughput => held.max(steps.saturating_sub(1)),
         };
         speaker.stream().wait_at_once(depth == spec.later);
         let time = |d: Duration| gst::ClockTime::from_nseconds(d.as_nanos() as u64);
         *self.state.lock() = State {
             stream: Some(speaker.stream().clone()),
+            model: Some(settings.model.clone()),
             reach: time(spec.window.reach()),
-            own: COMPUTE + time(settings.batch_timeout * passes),
+            own,
             depth,
             ..State::default()
         };
         *self.video.lock() = Some(VideoStream::new(speaker));
         self.counters.reset();
         self.gate.open(spec.window);
+        self.follow_models();
         Ok(())
     }
 
@@ -320,6 +333,7 @@ impl LipDenoise {
 
     /// Pushes what is finished, or says what went wrong; no lock is held here.
     fn send(&self, done: std::result::Result<Vec<Done>, Fault>) -> Flow {
+        self.tell_news();
         let done = match done {
             Ok(done) => done,
             Err(Fault::Flow(error)) => return Err(error),

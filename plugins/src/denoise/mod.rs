@@ -32,6 +32,10 @@
 //! silence and the mouth eases to rest within 80 ms of video. Frames that wait go at once. When the first frame at rest is
 //! pushed, the element posts a message and the statistic `interrupt-time` tells how long it took.
 //!
+//! **Engines.** `model` may be changed while the element runs, see [`change`]: the new engine is loaded beside the one in use and taken
+//! at the next pause of speech. It must be of the same front-end and ask for no more latency. The engine of `fallback-model` takes
+//! over where the one in use fails. Both are told by a message, [`change::MESSAGE`].
+//!
 //! **Structure.** The element is a plain `GstElement` and not a `GstAggregator`: there is one stream that goes through,
 //! with its own events, segment, allocation and end, and one that is only looked at. The frame's own thread does the
 //! waiting; an aggregator would wait for a features pad that nobody has linked, and would end the features with the video.
@@ -40,6 +44,7 @@
 //! bank a track, or loaded from `reference-bank`. Until a bank holds something, frames pass as they are.
 
 mod banks;
+pub mod change;
 #[cfg(test)]
 mod clip_tests;
 mod ease;
@@ -61,6 +66,7 @@ use gst::{glib, prelude::*};
 pub use banks::CAPACITY;
 pub use idle::Idle;
 pub use properties::SchedulingPolicy;
+pub use speaker::QUEUE;
 pub use stats::{DenoiseStats, EngineStage, EngineStages};
 
 glib::wrapper! {

@@ -6,7 +6,10 @@ use gst::{glib, prelude::*};
 
 use lipstream_engines::{Error, Result, engine::Sampling};
 
-use super::idle::{Idle, IdleSettings};
+use super::{
+    change,
+    idle::{Idle, IdleSettings},
+};
 use crate::{
     options::{self, Options},
     stats,
@@ -28,8 +31,10 @@ pub enum SchedulingPolicy {
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Name, folder or manifest.
+    /// Name, folder or manifest. May change while the element runs, as may `fallback`.
     pub model: String,
+    /// The engine that goes on where that fails.
+    pub fallback: Option<String>,
     pub exact: bool,
     /// In milliseconds; 0: the engine's own.
     pub look_ahead: u32,
@@ -67,6 +72,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             model: "compact".into(),
+            fallback: None,
             exact: false,
             look_ahead: 0,
             options: Options::default(),
@@ -123,6 +129,7 @@ impl Settings {
         let checked = "type checked upstream";
         match name {
             "model" => self.model = options::string(value).unwrap_or_else(|| "compact".into()),
+            "fallback-model" => self.fallback = options::string(value),
             "exact" => self.exact = value.get().expect(checked),
             "look-ahead" => self.look_ahead = value.get().expect(checked),
             "steps" => self.steps = value.get().expect(checked),
@@ -151,6 +158,7 @@ impl Settings {
     pub fn get(&self, name: &str) -> glib::Value {
         match name {
             "model" => self.model.to_value(),
+            "fallback-model" => self.fallback.to_value(),
             "exact" => self.exact.to_value(),
             "look-ahead" => self.look_ahead.to_value(),
             "steps" => self.steps.to_value(),
@@ -185,10 +193,14 @@ pub fn list() -> Vec<glib::ParamSpec> {
     let mut list = vec![
         glib::ParamSpecString::builder("model")
             .nick("Model")
-            .blurb("Engine: its name, its folder or the path of its engine.toml")
+            .blurb(
+                "Engine: its name, which may say a version of it, its folder or the path of its engine.toml; changed while the element \
+                 runs, it is loaded beside the one in use and taken at the next pause of speech",
+            )
             .default_value(Some("compact"))
-            .mutable_ready()
+            .mutable_playing()
             .build(),
+        change::property("fallback-model"),
         options::exact(),
         glib::ParamSpecUInt::builder("look-ahead")
             .nick("Look-ahead")

@@ -18,11 +18,11 @@ use lipstream_engines::{
 };
 
 use super::{
-    banks::Banks,
+    banks::{Banks, Known},
     ease::Ease,
     fade::Fade,
     frame::{Finished, Frame, Left, Plan, RenderSettings},
-    idle::Presence,
+    idle::{IdleSettings, Presence},
     properties::Settings,
     shared_work::{Missing, SharedWork},
     stats::DenoiseCounters,
@@ -30,7 +30,7 @@ use super::{
 use crate::{meta::face::Chosen, options, untouched::Why, video};
 
 /// Frames of all streams that may wait for one engine.
-const QUEUE: usize = 256;
+pub const QUEUE: usize = 256;
 /// A mouth that has stood still for want of features this long is taken away.
 const STALE: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
@@ -44,33 +44,19 @@ pub struct Said<'a> {
     pub features: &'a [f32],
 }
 
-pub struct Speaker {
-    stream: Arc<Stream>,
+/// An engine, and what it keeps for one stream.
+pub struct Loaded {
+    worker: Arc<Worker>,
     actor: Box<dyn Actor>,
     banks: Banks,
-    /// The clip that frames are gathered for,
-    gathering: Option<SharedWork>,
-    /// and the one that was sent last.
-    sent: Option<SharedWork>,
-    fade: Fade,
-    pub presence: Presence,
     steps: usize,
-    /// Whose mouth is driven.
-    chosen: Chosen,
-    /// Running time of the patch before.
-    shown: Option<gst::ClockTime>,
-    /// Interrupts heeded so far,
-    pub interrupts: u64,
-    /// and the way to rest that the last one began.
-    ease: Option<Ease>,
-    /// Running time of the first of the late frames that came one after another.
-    late_since: Option<gst::ClockTime>,
 }
 
-impl Speaker {
-    pub fn new(settings: &Settings) -> Result<Self> {
+impl Loaded {
+    /// The engine `model`, else as the settings say. It is loaded where it is not.
+    pub fn new(model: &str, settings: &Settings) -> Result<Self> {
         let config = WorkerConfig {
-            package: options::package(&settings.model, settings.exact, settings.look_ahead)?,
+            package: options::package(model, settings.exact, settings.look_ahead)?,
             options: settings.options.parse()?,
             batch_size: settings.batch_size as usize,
             batch_timeout: settings.batch_timeout,
@@ -87,21 +73,82 @@ impl Speaker {
         let sampling = settings.sampling()?;
         let steps = sampling.steps.or(engine.spec().steps).unwrap_or(0);
         let actor = engine.clone().actor(settings.seed, &sampling)?;
-        Ok(Self {
-            stream: Arc::new(worker.stream()),
-            actor,
-            banks,
+        Ok(Self { worker, actor, banks, steps })
+    }
+
+    pub fn spec(&self) -> &Spec {
+        self.worker.engine().spec()
+    }
+
+    /// Denoising steps a frame, 0 of an engine that does not denoise.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Learns the persons that another engine's banks know.
+    pub fn learn(&mut self, known: Known) -> Result<()> {
+        self.banks.learn(known)
+    }
+}
+
+pub struct Speaker {
+    loaded: Loaded,
+    stream: Arc<Stream>,
+    /// The clip that frames are gathered for,
+    gathering: Option<SharedWork>,
+    /// and the one that was sent last.
+    sent: Option<SharedWork>,
+    fade: Fade,
+    pub presence: Presence,
+    /// Whose mouth is driven.
+    chosen: Chosen,
+    /// Running time of the patch before.
+    shown: Option<gst::ClockTime>,
+    /// Interrupts heeded so far,
+    pub interrupts: u64,
+    /// and the way to rest that the last one began.
+    ease: Option<Ease>,
+    /// Running time of the first of the late frames that came one after another.
+    late_since: Option<gst::ClockTime>,
+}
+
+impl Speaker {
+    pub fn new(loaded: Loaded, settings: &Settings) -> Self {
+        Self {
+            stream: Arc::new(loaded.worker.stream()),
+            loaded,
             gathering: None,
             sent: None,
             fade: Fade::new(settings.fade),
             presence: Presence::default(),
-            steps,
             chosen: Chosen::default(),
             shown: None,
             interrupts: 0,
             ease: None,
             late_since: None,
-        })
+        }
+    }
+
+    /// Goes on with another engine, which learns the persons that are known. Gives back what it had.
+    pub fn change(&mut self, mut loaded: Loaded) -> Result<Loaded, (Error, Loaded)> {
+        if let Err(error) = loaded.learn(self.known()) {
+            return Err((error, loaded));
+        }
+        self.give_up(Missing::Flushed);
+        self.sent = None;
+        self.forget();
+        self.stream = Arc::new(loaded.worker.stream());
+        Ok(std::mem::replace(&mut self.loaded, loaded))
+    }
+
+    /// The persons that are known.
+    pub fn known(&self) -> Known {
+        self.loaded.banks.known()
+    }
+
+    /// Whether another engine may be taken before the frame at `time`: nobody has spoken for a while.
+    pub fn pauses(&self, time: gst::ClockTime, idle_settings: &IdleSettings) -> bool {
+        self.ease.is_none() && self.presence.pauses(time, idle_settings)
     }
 
     pub fn stream(&self) -> &Arc<Stream> {
@@ -116,19 +163,14 @@ impl Speaker {
         self.stream.worker().engine()
     }
 
-    /// Denoising steps a frame, 0 of an engine that does not denoise.
-    pub fn steps(&self) -> usize {
-        self.steps
-    }
-
     pub fn references(&self) -> usize {
-        self.banks.references()
+        self.loaded.banks.references()
     }
 
     /// The colour space of the frames from now on.
     pub fn set_space(&mut self, space: ColorSpace) {
-        self.banks.set_space(space);
-        self.actor.forget_pixels();
+        self.loaded.banks.set_space(space);
+        self.loaded.actor.forget_pixels();
     }
 
     /// A jump in the stream: work on its way is dropped, the person stays known.
@@ -144,7 +186,7 @@ impl Speaker {
 
     /// Forgets the mouth that was shown last.
     fn forget(&mut self) {
-        self.actor.forget();
+        self.loaded.actor.forget();
         self.shown = None;
         self.ease = None;
     }
@@ -158,7 +200,7 @@ impl Speaker {
         self.give_up(Missing::Interrupted);
         let Some(time) = self.shown else { return };
         self.presence.hush(time);
-        if self.ease.is_none() && self.actor.settle() {
+        if self.ease.is_none() && self.loaded.actor.settle() {
             self.shown = None;
             self.ease = Some(Ease::new(time));
         }
@@ -188,12 +230,12 @@ impl Speaker {
     /// Looks at a frame of `face`; why the person is not known so far.
     pub fn look(&mut self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo, face: &Face) -> Result<Option<Why>> {
         let time = buffer.pts().map(Into::into);
-        video::with_view(buffer, info, |view| self.banks.look(view, face, time))
+        video::with_view(buffer, info, |view| self.loaded.banks.look(view, face, time))
     }
 
     /// The person as known so far.
     pub fn identity(&mut self, face: &Face) -> Result<Option<Identity>> {
-        self.banks.identity(face)
+        self.loaded.banks.identity(face)
     }
 
     /// Sends a frame to the worker, at once or with the clip that it completes. A worker whose queue is full makes it late.
@@ -209,12 +251,12 @@ impl Speaker {
         if let Some(sent) =
             self.sent.as_ref().filter(|_| self.gathering.as_ref().map_or(0, SharedWork::frames) + 1 == hop)
         {
-            sent.collect(patience, &mut *self.actor)?;
+            sent.collect(patience, &mut *self.loaded.actor)?;
         }
         let Said { face, later, identity, features } = said;
         let later = &later[..later.len().min(wanted)];
         let asked = video::with_view(buffer, info, |frame| {
-            self.actor.ask(&Moment { face, later, identity: &identity, audio: features, frame })
+            self.loaded.actor.ask(&Moment { face, later, identity: &identity, audio: features, frame })
         })?;
         let since = Instant::now();
         let (shared, place) = match asked {
@@ -239,7 +281,7 @@ impl Speaker {
     /// Sends the clip that is being gathered, with the frames that it has.
     fn close(&mut self) {
         let Some(clip) = self.gathering.take() else { return };
-        match self.actor.close() {
+        match self.loaded.actor.close() {
             Ok(Some(work)) => clip.send(self.stream.submit(work)),
             Ok(None) => clip.give_up(Missing::Interrupted),
             Err(error) => clip.give_up(Missing::Failed(error.to_string())),
@@ -252,7 +294,7 @@ impl Speaker {
         if let Some(clip) = self.gathering.take() {
             clip.give_up(why);
             // What it would have been is of no use.
-            drop(self.actor.close());
+            drop(self.loaded.actor.close());
         }
     }
 
@@ -266,7 +308,8 @@ impl Speaker {
     ) -> Result<Finished> {
         let time = frame.time.unwrap_or_default();
         let mut plan = std::mem::replace(&mut frame.plan, Plan::Pass(None));
-        let Some(face) = frame.face.take() else {
+        // It may have to be made by another engine.
+        let Some(face) = frame.face.clone() else {
             self.fade.vanish(time);
             self.forget();
             let why = if let Plan::Pass(why) = plan { why } else { None };
@@ -276,7 +319,7 @@ impl Speaker {
             // It was on its way when the interrupt came.
             plan = match plan {
                 Plan::Made { identity, .. } => Plan::Ease { identity },
-                Plan::Hold => self.banks.identity(&face)?.map_or(Plan::Hold, |identity| Plan::Ease { identity }),
+                Plan::Hold => self.loaded.banks.identity(&face)?.map_or(Plan::Hold, |identity| Plan::Ease { identity }),
                 other => other,
             };
         }
@@ -305,7 +348,7 @@ impl Speaker {
                     // It can wait for no more frames.
                     self.close();
                 }
-                shared.collect(patience, &mut *self.actor)?;
+                shared.collect(patience, &mut *self.loaded.actor)?;
                 let made = match shared.take(place) {
                     Ok(made) => made,
                     Err(why) => return self.unmade(why, &face, frame, time),
@@ -323,7 +366,7 @@ impl Speaker {
             gap: render_settings.gap,
         };
         let since = Instant::now();
-        let mut shown = self.actor.show(work, &scene)?;
+        let mut shown = self.loaded.actor.show(work, &scene)?;
         while let Shown::More(work) = shown {
             let made = match self.stream.submit(work) {
                 // A picture that is half drawn is finished: it is late by less than one that is thrown away and held.
@@ -334,7 +377,7 @@ impl Speaker {
                 Err(error) => return Err(Error::invalid(error.to_string())),
             };
             shown = match made {
-                Ok(made) => self.actor.show(made, &scene)?,
+                Ok(made) => self.loaded.actor.show(made, &scene)?,
                 Err(error) => return self.unmade(error.into(), &face, frame, time),
             };
         }
@@ -363,7 +406,7 @@ impl Speaker {
         if at_rest {
             self.ease = None;
         }
-        (self.actor.settling(level), at_rest)
+        (self.loaded.actor.settling(level), at_rest)
     }
 
     /// What a frame leaves with whose work was not finished.
@@ -381,7 +424,7 @@ impl Speaker {
     fn hold(&mut self, face: &Face, frame: &Frame, time: gst::ClockTime) -> Option<Patch> {
         let since = *self.late_since.get_or_insert(time);
         let opacity = self.fade.towards(!face.occluded && !frame.cut && time.saturating_sub(since) < STALE, time);
-        faded(self.actor.hold(face)?, opacity * frame.presence)
+        faded(self.loaded.actor.hold(face)?, opacity * frame.presence)
     }
 }
 

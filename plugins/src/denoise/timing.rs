@@ -6,13 +6,21 @@ use gst::{prelude::*, subclass::prelude::*};
 
 use super::{
     imp::{CAT, LipDenoise},
+    properties::Settings,
+    speaker::Loaded,
     wait::Wait,
 };
 
 /// Time that a frame may take to be computed before it is late, declared as latency.
-pub(super) const COMPUTE: gst::ClockTime = gst::ClockTime::from_mseconds(20);
+const COMPUTE: gst::ClockTime = gst::ClockTime::from_mseconds(20);
 /// A frame's duration where the caps do not tell.
 const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+
+/// What frames are held for by an engine.
+pub(super) fn own_latency(loaded: &Loaded, settings: &Settings) -> gst::ClockTime {
+    let passes = loaded.steps() as u32 + loaded.spec().passes as u32;
+    COMPUTE + gst::ClockTime::from_nseconds((settings.batch_timeout * passes).as_nanos() as u64)
+}
 
 impl LipDenoise {
     /// Waits for the features of the frame of running time `time`, by a caller who has heeded so many interrupts.

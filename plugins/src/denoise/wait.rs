@@ -114,6 +114,15 @@ impl Gate {
         *inner = Inner::new(Some(Timeline::new(spec, capacity as usize)));
     }
 
+    /// Windows are as another engine of the same front-end asks for from now on.
+    pub fn set_window(&self, spec: WindowSpec) {
+        let mut inner = self.inner.lock();
+        if let Some(timeline) = &mut inner.timeline {
+            timeline.set_spec(spec);
+        }
+        self.wake(inner);
+    }
+
     /// Wakes everybody for good.
     pub fn close(&self) {
         let mut inner = self.inner.lock();

@@ -19,6 +19,7 @@ use Inner::{AudioEnc, Blend, Denoise, FaceTrack};
 pub fn targets(name: &str) -> &'static [(Inner, &'static str)] {
     match name {
         "engine" => &[(Denoise, "model"), (AudioEnc, "engine")],
+        "fallback-engine" => &[(Denoise, "fallback-model")],
         "exact" => &[(Denoise, "exact"), (AudioEnc, "exact")],
         "look-ahead" => &[(Denoise, "look-ahead")],
         "detector" => &[(FaceTrack, "model")],
@@ -58,10 +59,14 @@ pub fn list() -> Vec<glib::ParamSpec> {
     let mut list = vec![
         glib::ParamSpecString::builder("engine")
             .nick("Engine")
-            .blurb("Engine: its name, its folder or the path of its engine.toml")
+            .blurb(
+                "Engine: its name, which may say a version of it, its folder or the path of its engine.toml; changed while the bin runs, \
+                 one of the same front-end is loaded beside the one in use and taken at the next pause of speech",
+            )
             .default_value(Some("compact"))
-            .mutable_ready()
+            .mutable_playing()
             .build(),
+        denoise::change::property("fallback-engine"),
         glib::ParamSpecString::builder("detector")
             .nick("Detector")
             .blurb("Path of a face detector (a YuNet or SCRFD ONNX file as published); unset = the embedded one")
