@@ -1,5 +1,8 @@
 //! Sessions through the library: a live source in, encoded packets out, on one clock.
 
+#[path = "session/rollout.rs"]
+mod rollout;
+
 use std::{
     sync::{
         Arc,

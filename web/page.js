@@ -199,7 +199,7 @@ function showSession(session) {
   $("phase").className = `badge ${gone ? "waiting" : phase}`;
   $("speaking").hidden = !session.speaking;
   const { engine } = session.params;
-  const parts = [`graph ${session.graph}`, session.avatar && `avatar ${session.avatar}`, engine && `engine ${engine}`, session.reason];
+  const parts = [`graph ${session.graph}`, session.avatar && `avatar ${session.avatar}`, engine && `engine ${engine}`, session.reason, session.engine_reason];
   parts.push(session.marks.length ? `marks ${session.marks.join(", ")}` : "no marks");
   write($("reason"), parts.filter(Boolean).join(" · "));
   $("graph").href = path("/graph.svg");

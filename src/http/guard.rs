@@ -124,7 +124,7 @@ impl Guard {
     async fn check_object(&self, caller: &Caller, route: &Route, name: &str) -> Result<(), Problem> {
         let app = &self.app;
         match route.object {
-            Object::None => Ok(()),
+            Object::None | Object::Shared => Ok(()),
             Object::Session => {
                 app.manager.get_for(name, caller).map(drop).map_err(|_| Refusal::Unknown(name.to_owned()).into())
             }

@@ -112,7 +112,7 @@ impl From<Exceeded> for Problem {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let (status, kind) = match refusal {
-            Refusal::Unknown(_) => (StatusCode::NOT_FOUND, "unknown"),
+            Refusal::Unknown(_) | Refusal::UnknownEngine(_) => (StatusCode::NOT_FOUND, "unknown"),
             Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Refusal::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             Refusal::Full(_) => (StatusCode::SERVICE_UNAVAILABLE, "full"),

@@ -81,6 +81,7 @@ pub fn families(manager: &Manager) -> Vec<MetricFamily> {
     families.push(stages(&statuses));
     families.extend(engine_stages());
     families.extend(engines());
+    families.extend(versions(manager, &statuses));
     families.extend(pushes(&statuses));
     families.extend(machine(manager));
     families.extend(manager.tenants().map(|known| tenants::families(known)).unwrap_or_default());
@@ -162,6 +163,35 @@ fn engines() -> [MetricFamily; 4] {
             exhausted,
         ),
         gauge("lipstream_engine_stage_batch_limit_items", "Most of a batch since memory ended at more", most),
+    ]
+}
+
+/// Versions of engines: which sessions have them, and how often one was taken back.
+fn versions(manager: &Manager, statuses: &[Status]) -> [MetricFamily; 3] {
+    let mut sessions = BTreeMap::<&str, u64>::new();
+    for engine in statuses.iter().filter_map(|status| status.engine.as_deref()) {
+        *sessions.entry(engine).or_default() += 1;
+    }
+    let of = |(engine, count): (&&str, &u64)| metric(MetricType::GAUGE, &[("engine", engine)], *count as f64);
+    let (mut shares, mut rollbacks) = (Vec::new(), Vec::new());
+    for (engine, share, count) in manager.rollouts().summary() {
+        shares.push(metric(MetricType::GAUGE, &[("engine", &engine)], f64::from(share) / 100.0));
+        rollbacks.push(metric(MetricType::COUNTER, &[("engine", &engine)], count as f64));
+    }
+    [
+        family(
+            "lipstream_engine_sessions",
+            "Sessions whose graph runs with the engine",
+            MetricType::GAUGE,
+            sessions.iter().map(of).collect(),
+        ),
+        family("lipstream_engine_canary_ratio", "Part of the sessions that has the canary", MetricType::GAUGE, shares),
+        family(
+            "lipstream_engine_rollbacks_total",
+            "Versions that were taken back because they were not healthy",
+            MetricType::COUNTER,
+            rollbacks,
+        ),
     ]
 }
 

@@ -93,9 +93,11 @@ section! {
         /// A session `demo` with the demo avatar that always runs.
         demo: bool = true, any;
         /// Engine where a session does not say; `lipstream engines` lists them.
-        engine: String = "compact".into(), path_part;
+        engine: String = "compact".into(), engine;
         /// Device of the engine: auto, cpu, openvino, cuda[:n], tensorrt[:n].
         device: String = "auto".into(), device;
+        /// Engines that go on where one fails or cannot be loaded: "latentsync15 -> compact", each chain an entry of the list.
+        fallbacks: Vec<String> = Vec::new(), chains;
         /// Folder with graph files of your own, looked at before those that are built in; "" is none.
         graphs: Option<PathBuf> = None, any;
         /// Seconds without viewers after which a session's graph stops.
@@ -457,6 +459,7 @@ impl Config {
             files: sessions.files,
             engine: sessions.engine.clone(),
             device: sessions.device.clone(),
+            fallbacks: sessions.fallbacks.iter().map(|chain| chain_of(chain)).collect(),
             marks: self.marks.streams,
         }
     }
@@ -567,6 +570,29 @@ fn origins(origins: &Vec<String>) -> Result<(), String> {
     };
     let must = "each of the list must be an origin, scheme and host without a path: \"https://app.example\", or \"*\"";
     if origins.iter().all(good) { Ok(()) } else { Err(must.into()) }
+}
+
+/// The engines of `a -> b -> c`.
+fn chain_of(text: &str) -> Vec<String> {
+    text.split("->").map(|engine| engine.trim().to_owned()).collect()
+}
+
+#[allow(clippy::ptr_arg, reason = "a check takes the key's own type")]
+fn chains(chains: &Vec<String>) -> Result<(), String> {
+    let good = |text: &String| {
+        let chain = chain_of(text);
+        let twice = |(n, name): (usize, &String)| chain[..n].contains(name);
+        chain.len() > 1 && chain.iter().all(|name| engine(name).is_ok()) && !chain.iter().enumerate().any(twice)
+    };
+    let must = "each of the list must be two engines or more, none of them twice: \"latentsync15 -> compact\"";
+    if chains.iter().all(good) { Ok(()) } else { Err(must.into()) }
+}
+
+/// The name of an engine, which may say a version.
+#[allow(clippy::ptr_arg, reason = "a check takes the key's own type")]
+fn engine(text: &String) -> Result<(), String> {
+    let (name, version) = text.split_once('@').unwrap_or((text, "1"));
+    path_part(&name.to_owned()).and(path_part(&version.to_owned()))
 }
 
 #[allow(clippy::ptr_arg, reason = "a check takes the key's own type")]

@@ -10,9 +10,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gstlipstream::denoise;
+use lipstream_engines::{
+    engine::{self, Worker, WorkerConfig},
+    manifest::{Aliases, Package},
+    runtime,
+};
 use parking_lot::Mutex;
 
-use super::{Capacity, Refusal, Session, SessionSpec, capacity, capacity::Demand, graphs, reach::Reach};
+use super::{
+    Capacity, EngineReport, Refusal, Session, SessionSpec, capacity,
+    capacity::Demand,
+    graphs,
+    reach::Reach,
+    rollout::{Choice, Rollouts},
+};
 use crate::{
     avatar,
     graph::{Graph, Service},
@@ -60,6 +72,8 @@ pub struct Settings {
     /// `engine` and `device` where a session does not say.
     pub engine: String,
     pub device: String,
+    /// Chains of engines: where one fails or cannot be loaded, the next of its chain goes on.
+    pub fallbacks: Vec<Vec<String>>,
     /// Whether streams say that a machine made a part of them.
     pub marks: bool,
 }
@@ -94,6 +108,7 @@ impl Default for Settings {
             on_publish: OnPublish::Refuse,
             engine: "compact".into(),
             device: "auto".into(),
+            fallbacks: Vec::new(),
             marks: false,
         }
     }
@@ -106,6 +121,7 @@ pub struct Manager {
     sessions: Mutex<BTreeMap<String, Arc<Session>>>,
     meter: capacity::CapacityMeter,
     reach: Reach,
+    rollouts: Rollouts,
     /// Held while a graph is let in and starts, so that two do not take the same room.
     door: Mutex<()>,
     stop: AtomicBool,
@@ -124,6 +140,7 @@ impl Manager {
                 settings.batch_timeout,
             ),
             reach: Reach::default(),
+            rollouts: Rollouts::default(),
             settings,
             avatars,
             sessions: Mutex::default(),
@@ -156,7 +173,7 @@ impl Manager {
 
     /// Measures what a session costs on this machine; takes some seconds. Done by the first session otherwise.
     pub fn calibrate(&self) {
-        if let Err(refusal) = self.device(&Demand::standard(&self.settings.engine)) {
+        if let Err(refusal) = self.device(&Demand::standard(&self.rollouts.stable(&self.settings.engine))) {
             tracing::warn!("{refusal}");
         }
     }
@@ -166,6 +183,56 @@ impl Manager {
     pub(super) fn device(&self, demand: &Demand) -> Result<String, Refusal> {
         self.check_reach(demand)?;
         Ok(self.meter.calibrate(&self.avatars, &demand.engine, &self.settings.device))
+    }
+
+    /// The engines that the session `id` has where it asks for `engine`.
+    pub(super) fn choose(&self, engine: &str, id: &str) -> Choice {
+        self.rollouts.choose(engine, id)
+    }
+
+    pub(crate) fn rollouts(&self) -> &Rollouts {
+        &self.rollouts
+    }
+
+    /// The engines that go on, one after another, where `engine` fails or cannot be loaded.
+    pub(super) fn fallbacks(&self, engine: &str) -> Vec<String> {
+        let chain = self.settings.fallbacks.iter().find(|chain| chain.iter().any(|known| known == engine));
+        let after = chain.map(|chain| chain.iter().skip_while(|known| *known != engine).skip(1));
+        after.into_iter().flatten().cloned().collect()
+    }
+
+    /// An engine and its versions, with the sessions that `caller` sees.
+    pub fn engine(&self, name: &str, caller: &Caller) -> Result<EngineReport, Refusal> {
+        let running: Vec<String> =
+            self.list_for(caller).iter().filter_map(|session| session.running_engine()).collect();
+        self.rollouts.report(name, &running)
+    }
+
+    /// Gives an engine other aliases and another share of its canary. Versions that become stable or canary are checked, measured and
+    /// loaded before any session has them; those that run are not touched where that fails.
+    pub fn change_engine(&self, name: &str, aliases: Aliases) -> Result<(), Refusal> {
+        self.rollouts.change(name, aliases, |engine| self.prepare(engine))
+    }
+
+    /// Loads an engine beside those that there are, once it has made the frames of a measurement.
+    fn prepare(&self, engine: &str) -> Result<Arc<Worker>, Refusal> {
+        let wrong = |error: lipstream_engines::Error| Refusal::Invalid(format!("engine `{engine}`: {error}"));
+        let package = Package::named(engine).map_err(wrong)?;
+        if engine::look_ahead(package.manifest()).is_none() {
+            return Err(Refusal::Invalid(format!("engine `{engine}` makes no faces")));
+        }
+        package.manifest().files.keys().try_for_each(|part| package.check(part)).map_err(wrong)?;
+        let device = self.device(&Demand::standard(engine))?;
+        self.meter.check_measured(engine)?;
+        let options = runtime::Options { device: device.parse().map_err(wrong)?, ..runtime::Options::default() };
+        let config = WorkerConfig {
+            package,
+            options,
+            batch_size: 0,
+            batch_timeout: self.longest_wait(engine, Duration::ZERO),
+            queue: denoise::QUEUE,
+        };
+        Worker::acquire(None, config).map_err(|error| Refusal::Failed(format!("engine `{engine}`: {error}")))
     }
 
     /// How long batches of an engine wait at most for those of other sessions; `own` is what a graph says, which stays.
@@ -325,7 +392,12 @@ impl Manager {
     }
 
     pub fn capacity(&self) -> Capacity {
-        self.meter.report(&self.running(None), &self.settings.engine)
+        self.meter.report(&self.running(None), &self.rollouts.stable(&self.settings.engine))
+    }
+
+    /// Refuses an engine that has made no frames when its price was to be measured.
+    pub(super) fn check_measured(&self, demand: &Demand) -> Result<(), Refusal> {
+        self.meter.check_measured(&demand.engine)
     }
 
     /// Lets a graph start, or says why not. `start` runs with the door held: nobody else is let in meanwhile.

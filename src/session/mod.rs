@@ -9,6 +9,7 @@ mod links;
 mod manager;
 mod pacer;
 mod reach;
+mod rollout;
 mod running_graph;
 #[allow(clippy::module_inception, reason = "the type's own module")]
 mod session;
@@ -19,6 +20,7 @@ mod track;
 
 pub use self::{
     manager::{Manager, OnPublish, Settings},
+    rollout::{Report as EngineReport, RolledBack, VersionReport},
     session::Session,
     spec::{SessionSpec, Video, Voice},
     status::{Capacity, Phase, Resource, ResourceKind, Status},
@@ -32,6 +34,9 @@ pub enum Refusal {
     /// There is no such session (404).
     #[error("there is no session `{0}`")]
     Unknown(String),
+    /// There is no such engine (404).
+    #[error("there is no engine `{0}`")]
+    UnknownEngine(String),
     /// The id is taken, or the place already has a source (409).
     #[error("{0}")]
     Conflict(String),

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -11,6 +11,7 @@ use std::{
 use gst::prelude::*;
 use gst_app::{AppSink, AppSinkCallbacks, AppSrc};
 use gstlipstream::{
+    denoise,
     sync::LipSyncStats,
     synccheck::{self, Change},
 };
@@ -31,6 +32,8 @@ pub const TICK: Nanos = 20 * MS;
 pub const TICK_FRAMES: usize = RATE as usize / 50;
 /// Frames or stretches that may wait in front of the graph; more means that it is too slow, and they are dropped.
 const WAITING: u64 = 8;
+/// Types of the elements that an engine works in.
+const ENGINE_ELEMENTS: [&str; 2] = ["GstLipDenoise", "GstLipAudioEnc"];
 /// What a decoder puts in front of the sound, which is not in the packets' timestamps: 1024 samples of avenc_aac (one
 /// frame of overlap), 312 of libopus at 48 kHz (its look-ahead, RFC 7845 pre-skip). Players of FLV and RTP keep it.
 const AAC_DELAY: u64 = 1024 * 1_000_000_000 / RATE as u64;
@@ -52,6 +55,40 @@ pub struct RunningGraph {
     pub rests: AtomicU64,
     /// What the sync check has told and nobody has taken.
     pub sync_changes: Mutex<Vec<Change>>,
+    /// The same of its engine.
+    pub engine_news: Mutex<Vec<EngineNews>>,
+    /// Whether what failed first was its engine.
+    pub engine_failed: AtomicBool,
+}
+
+/// What has become of engines of a graph while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineNews {
+    Taken(String),
+    Refused {
+        model: String,
+        cause: String,
+    },
+    /// Another goes on.
+    Failed {
+        model: String,
+        cause: String,
+        taken: String,
+    },
+}
+
+impl EngineNews {
+    /// Reads the message of the denoiser.
+    fn read(told: &gst::StructureRef) -> Option<Self> {
+        let text = |field: &str| told.get::<String>(field).ok();
+        let model = text("model")?;
+        Some(match text("event")?.as_str() {
+            "taken" => Self::Taken(model),
+            "refused" => Self::Refused { model, cause: text("cause")? },
+            "failed" => Self::Failed { model, cause: text("cause")?, taken: text("taken")? },
+            _ => return None,
+        })
+    }
 }
 
 /// The encoders of a graph; they do not keep it alive.
@@ -155,6 +192,8 @@ impl RunningGraph {
             dropped: AtomicU64::new(0),
             rests: AtomicU64::new(0),
             sync_changes: Mutex::default(),
+            engine_news: Mutex::default(),
+            engine_failed: AtomicBool::new(false),
         });
         graph.measure(&lipsync)?;
         let starts = Codec::ALL.map(|codec| EncoderStart::behind(pipeline.by_name(&format!("{codec}-valve"))));
@@ -243,7 +282,12 @@ impl RunningGraph {
         while let Some(message) = bus.pop() {
             match message.view() {
                 gst::MessageView::Error(error) => {
-                    self.failure.lock().get_or_insert_with(|| crate::media::describe(error));
+                    let mut failure = self.failure.lock();
+                    if failure.is_none() {
+                        *failure = Some(crate::media::describe(error));
+                        let of_engine = message.src().is_some_and(|src| ENGINE_ELEMENTS.contains(&src.type_().name()));
+                        self.engine_failed.store(of_engine, Ordering::Relaxed);
+                    }
                 }
                 gst::MessageView::Latency(_) => {
                     // A refusal shows as frames that are late, which are counted.
@@ -251,6 +295,9 @@ impl RunningGraph {
                 }
                 gst::MessageView::Element(element) if element.has_name("lipstream-interrupt") => {
                     self.rests.fetch_add(1, Ordering::Relaxed);
+                }
+                gst::MessageView::Element(element) if element.has_name(denoise::change::MESSAGE) => {
+                    self.engine_news.lock().extend(element.structure().and_then(EngineNews::read));
                 }
                 gst::MessageView::Element(element) => {
                     self.sync_changes.lock().extend(element.structure().and_then(synccheck::change));

@@ -1,7 +1,8 @@
 //! One session: what it was asked to be, its graph while one runs, and what outlives the graph.
 //!
-//! - [`parameters`]: what its graph is told, and asks of the machine; [`usage`]: what is counted for its owner.
+//! - [`parameters`]: what its graph is told, and asks of the machine; [`engine`]: which engine it has; [`usage`]: what is counted for its owner.
 
+mod engine;
 mod parameters;
 mod usage;
 
@@ -37,7 +38,7 @@ use crate::{
     untouched::{self, Untouched},
 };
 
-use self::{parameters::LABEL, usage::micros};
+use self::{engine::Engines, parameters::LABEL, usage::micros};
 
 /// Least bit rate to which a viewer's bandwidth may bring a video encoder; slower viewers lose frames.
 const BIT_RATE_FLOOR: u32 = 300_000;
@@ -103,7 +104,7 @@ impl Default for State {
     }
 }
 
-/// See the module. Lock order: `starting`, then `state`.
+/// See the module. Lock order: `starting`, `state`, `engines`.
 pub struct Session {
     spec: SessionSpec,
     graph: Graph,
@@ -117,6 +118,7 @@ pub struct Session {
     /// Held while the graph starts or stops.
     starting: Mutex<()>,
     state: Mutex<State>,
+    engines: Mutex<Engines>,
     /// What the graphs before this one counted.
     before: Before,
     /// Whose it is; `None` is the operator.
@@ -165,6 +167,7 @@ impl Session {
             manager: Arc::downgrade(manager),
             starting: Mutex::default(),
             state: Mutex::default(),
+            engines: Mutex::default(),
             before: Before::default(),
             owner,
             place: Mutex::new(place),
@@ -342,10 +345,7 @@ impl Session {
             }
         }
         let manager = self.manager.upgrade().ok_or_else(|| Refusal::Failed("the server is ending".into()))?;
-        let changed = self.state.lock().changed.clone();
-        let demand = self.demand();
-        let launch = self.launch(&changed, &manager.device(&demand)?)?;
-        let running = manager.let_in(self.id(), &demand, || self.build(&launch))?;
+        let running = self.start_any(&manager, |launch, fallback| self.build(launch, fallback))?;
         let mut state = self.state.lock();
         state.running = Some(running);
         (state.reason, state.again) = (None, None);
@@ -358,7 +358,8 @@ impl Session {
         self.links.push(&self.spec, &self.outlet)
     }
 
-    fn build(&self, launch: &str) -> Result<Running, Refusal> {
+    /// `fallback` is the engine that stands ready beside its own.
+    fn build(&self, launch: &str, fallback: Option<&str>) -> Result<Running, Refusal> {
         let failed = |e: crate::error::Failure| Refusal::Failed(format!("session `{}`: {e}", self.id()));
         let source = match &self.avatar {
             Some(avatar) => {
@@ -370,6 +371,7 @@ impl Session {
         let graph = RunningGraph::start(launch, &self.outlet, |lipsync| {
             lipsync.set_property("sync-check", settings.sync_check.as_millis() as u32);
             lipsync.set_property("sync-correct", settings.sync_correct.as_secs() as u32);
+            lipsync.set_property_from_value("fallback-engine", &fallback.to_value());
             let engine: String = lipsync.property("engine");
             if let Some(manager) = self.manager.upgrade() {
                 let own = Duration::from_millis(lipsync.property::<u32>("batch-timeout").into());
@@ -399,6 +401,7 @@ impl Session {
     /// Stops the graph; viewers and sources stay.
     fn stop(&self, reason: Option<String>) {
         let _starting = self.starting.lock();
+        self.forget_engine(reason.is_none());
         if reason.is_none() {
             // Not for a restart after a failure: the source is not to blame, and its place is kept.
             self.links.stop_pull();
@@ -451,13 +454,14 @@ impl Session {
 
     /// What is due: a restart, an end for want of viewers, a beginning for a session that is always on.
     pub(super) fn look_after(self: &Arc<Self>) {
-        let (failure, changes, lasted, runs, again, ended) = {
+        let (failure, of_engine, changes, lasted, runs, again, ended) = {
             let state = self.state.lock();
             let running = state.running.as_ref();
             let failure = running.and_then(|r| r.pacer.control.failure.lock().clone().or_else(|| r.graph.failure()));
+            let of_engine = running.is_some_and(|r| r.graph.engine_failed.load(Ordering::Relaxed));
             let changes = running.map(|r| std::mem::take(&mut *r.graph.sync_changes.lock())).unwrap_or_default();
             let lasted = running.map_or(Duration::ZERO, |r| r.since.elapsed());
-            (failure, changes, lasted, running.is_some(), state.again, state.ended)
+            (failure, of_engine, changes, lasted, running.is_some(), state.again, state.ended)
         };
         if ended {
             return;
@@ -465,16 +469,18 @@ impl Session {
         for change in changes {
             status::tell_sync(self.id(), change);
         }
+        let Some(manager) = self.manager.upgrade() else { return };
         if let Some(failure) = failure {
             tracing::warn!("session `{}`: {failure}; it starts again", self.id());
+            self.note_failure(&manager, of_engine, &failure);
             self.stop(Some(failure));
             let mut state = self.state.lock();
             state.restarts += 1;
             state.again = Some(Instant::now() + state.backoff.pause(lasted));
             return;
         }
+        self.follow_engine(&manager);
         let watched = self.outlet.unwatched().is_none();
-        let Some(manager) = self.manager.upgrade() else { return };
         if !runs {
             self.speech.drop_unheard(manager.settings().speech_kept);
         }
@@ -520,6 +526,7 @@ impl Session {
             ..Status::default()
         };
         (status.pushes, status.pull) = self.links.status();
+        (status.engine, status.engine_reason) = self.engine_status();
         let changed = self.state.lock().changed.clone();
         status.params = self.params(&changed);
         if status.params.get(LABEL).is_some_and(|label| !label.trim().is_empty()) {

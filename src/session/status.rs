@@ -34,6 +34,10 @@ pub struct Status {
     pub phase: Option<Phase>,
     /// Why the last graph stopped, or what the session waits for.
     pub reason: Option<String>,
+    /// The engine in use, `NAME@VERSION` where it has versions; null where no graph runs.
+    pub engine: Option<String>,
+    /// Why that is not the one that it is to have.
+    pub engine_reason: Option<String>,
     pub avatar: Option<String>,
     pub clip: Option<String>,
     pub clips: Vec<String>,

@@ -60,6 +60,8 @@ pub enum Allow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object {
     None,
+    /// What all tenants share.
+    Shared,
     Session,
     Avatar,
     /// An avatar that is made where there is none; another tenant's name is taken.
@@ -91,7 +93,7 @@ const fn route(method: &'static str, path: &'static str, allow: Allow, object: O
 }
 
 /// All routes of the server.
-pub const ROUTES: [Route; 50] = [
+pub const ROUTES: [Route; 52] = [
     route("GET", "/", Allow::Public, Object::None),
     route("GET", "/web/", Allow::Public, Object::None),
     route("GET", "/healthz", Allow::Public, Object::None),
@@ -124,6 +126,8 @@ pub const ROUTES: [Route; 50] = [
     route("DELETE", "/api/v1/renders/{id}", OPERATE, Object::Render),
     route("GET", "/api/v1/renders/{id}/result", OPERATE, Object::Render),
     route("GET", "/api/v1/engines", ANY, Object::None),
+    route("GET", "/api/v1/engines/{name}", OPERATE, Object::Shared),
+    route("PUT", "/api/v1/engines/{name}", Allow::Operator, Object::None),
     route("GET", "/api/v1/graphs", ANY, Object::None),
     route("GET", "/api/v1/capacity", Allow::Operator, Object::None),
     route("GET", "/api/v1/server", ANY, Object::None),

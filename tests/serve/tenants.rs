@@ -130,7 +130,7 @@ fn what_is_anothers_is_not_there() {
             Object::Avatar | Object::NewAvatar => ("face", "nobody"),
             Object::Upload => (upload.as_str(), "999"),
             Object::Render => (render.as_str(), "job-999"),
-            Object::None => continue,
+            Object::None | Object::Shared => continue,
         };
         let (status, text) = as_ben(route.method, &path(route, object), Some(&none));
         if route.object == Object::NewAvatar {

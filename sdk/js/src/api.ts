@@ -9,6 +9,8 @@ export type Call =
   | "PUT /api/v1/avatars/{name}/clips/{clip}"
   | "GET /api/v1/capacity"
   | "GET /api/v1/engines"
+  | "GET /api/v1/engines/{name}"
+  | "PUT /api/v1/engines/{name}"
   | "GET /api/v1/graphs"
   | "GET /api/v1/keys"
   | "POST /api/v1/keys"
@@ -201,6 +203,33 @@ export interface EngineStage {
   /** The median and the 95th percentile of an evaluation's time. */
   p50_ms: number;
   p95_ms: number;
+}
+
+/** A version of an engine. */
+export interface EngineVersion {
+  aliases: string[];
+  /** What the engine is called where this version is meant. */
+  engine: string;
+  /** What is wrong with its files. */
+  error?: string | null;
+  failures: number;
+  frames: number;
+  frames_late: number;
+  loaded: boolean;
+  /** Sessions whose graph runs with it, as far as they are the caller's. */
+  sessions: number;
+  version: string;
+}
+
+/** An engine and its versions. */
+export interface EngineVersions {
+  /** Versions by alias; `stable` is what the name alone stands for. */
+  aliases: Record<string, string>;
+  name: string;
+  rolled_back?: RolledBack | null;
+  /** Percent of the sessions that have the version `canary`. */
+  share: number;
+  versions: EngineVersion[];
 }
 
 /** What makes the face crisper once the mouth is pasted. */
@@ -450,6 +479,20 @@ export interface Resource {
 /** What sessions share; the scarcest of them ends first. */
 export type ResourceKind = "cores" | "gpu-time" | "gpu-memory";
 
+/** A version that was taken back. */
+export interface RolledBack {
+  reason: string;
+  version: string;
+}
+
+/** Which version sessions have. */
+export interface Rollout {
+  /** Versions by alias: `stable` is what the name alone stands for, `canary` what the share of the sessions has. */
+  aliases?: Record<string, string>;
+  /** Percent of the sessions that have the canary; a session that has it keeps it while the share grows. */
+  share?: number;
+}
+
 /** What a tenant's key may do with the tenant's own. */
 export type Scope = "operate" | "speak" | "watch" | "publish";
 
@@ -538,6 +581,10 @@ export interface Status {
   avatar?: string | null;
   clip?: string | null;
   clips: string[];
+  /** The engine in use, `NAME@VERSION` where it has versions; null where no graph runs. */
+  engine?: string | null;
+  /** Why that is not the one that it is to have. */
+  engine_reason?: string | null;
   /** Stages of the engine, counted over all sessions that share it. */
   engine_stages: EngineStage[];
   face: boolean;

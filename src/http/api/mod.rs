@@ -1,6 +1,7 @@
 //! The REST API below `/api/v1`. The OpenAPI document is made of the handlers themselves.
 
 mod avatars;
+mod engines;
 mod errors;
 mod liveavatar;
 mod machine;
@@ -79,6 +80,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(renders::get, renders::delete))
         .routes(routes!(renders::result))
         .routes(routes!(machine::engines))
+        .routes(routes!(engines::get, engines::put))
         .routes(routes!(machine::graphs))
         .routes(routes!(machine::capacity))
         .routes(routes!(machine::server))

@@ -34,6 +34,7 @@ use lipstream_engines::{
 use parking_lot::Mutex;
 
 use self::card::{CardMemory, CardPrice, Gauge};
+use super::Refusal;
 use crate::{avatar, live::Picture, process};
 
 /// What sessions that run beside each other cost more than one alone, for which a frame is measured: caches and threads.
@@ -77,6 +78,8 @@ struct Price {
     frame: f64,
     device: String,
     card: Option<CardPrice>,
+    /// Why it is not measured.
+    failure: Option<String>,
     /// Else it is a guess that lets one session fill the machine.
     measured: bool,
 }
@@ -157,7 +160,7 @@ impl CapacityMeter {
                 return price;
             }
             let candidates = if device == "auto" { vec!["cpu", "auto"] } else { vec![device] };
-            let mut best: Option<Price> = None;
+            let (mut best, mut failed): (Option<Price>, _) = (None, None);
             for device in candidates {
                 let beside = self.load.lock().own;
                 match measure::measure(avatars, engine, device, beside, &*self.gauge) {
@@ -168,10 +171,13 @@ impl CapacityMeter {
                         );
                         let (frame, device) = (frame * CONTENTION, device.to_owned());
                         if best.as_ref().is_none_or(|best| frame < best.frame) {
-                            best = Some(Price { name: name_of(engine), frame, device, card, measured: true });
+                            best = Some(Price { name: name_of(engine), frame, device, card, failure: None, measured: true });
                         }
                     }
-                    Err(failure) => tracing::warn!("the cost of a frame on device {device} is not known: {failure}"),
+                    Err(failure) => {
+                        tracing::warn!("the cost of a frame on device {device} is not known: {failure}");
+                        failed = Some(failure.to_string());
+                    }
                 }
             }
             // What cannot be measured here would not run as a session either, which then says why.
@@ -180,6 +186,7 @@ impl CapacityMeter {
                 frame: self.all(),
                 device: device.to_owned(),
                 card: None,
+                failure: failed,
                 measured: false,
             });
             let price = Arc::new(price);
@@ -187,6 +194,16 @@ impl CapacityMeter {
             price
         });
         price.device.clone()
+    }
+
+    /// Refuses an engine that has made no frames when its price was to be measured, and forgets that, so that it is tried anew.
+    pub fn check_measured(&self, engine: &str) -> Result<(), Refusal> {
+        let mut prices = self.prices.lock();
+        if prices.get(engine).is_none_or(|price| price.measured) {
+            return Ok(());
+        }
+        let cause = prices.remove(engine).and_then(|price| price.failure.clone()).unwrap_or_default();
+        Err(Refusal::Invalid(format!("engine `{engine}` makes no frames here: {cause}")))
     }
 
     /// Cores that a session's sync check takes.

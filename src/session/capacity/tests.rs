@@ -16,7 +16,10 @@ fn priced(price: f64) -> CapacityMeter {
         waits: Mutex::default(),
     };
     meter.load.lock().factor = 1.0;
-    meter.insert("compact", Price { name: "x".into(), frame: price, device: "cpu".into(), card: None, measured: true });
+    meter.insert(
+        "compact",
+        Price { name: "x".into(), frame: price, device: "cpu".into(), card: None, failure: None, measured: true },
+    );
     meter
 }
 
@@ -35,7 +38,10 @@ fn engines_have_prices_of_their_own() {
     let meter = priced(0.010);
     let dear = Demand::standard("dear");
     assert!(meter.admit(&dear, &[demand(STANDARD)]).is_err(), "before it is measured, it costs all there is");
-    meter.insert("dear", Price { name: "x".into(), frame: 0.05, device: "cpu".into(), card: None, measured: true });
+    meter.insert(
+        "dear",
+        Price { name: "x".into(), frame: 0.05, device: "cpu".into(), card: None, failure: None, measured: true },
+    );
     assert_eq!(meter.admit(&dear, &[demand(STANDARD)]).unwrap(), None);
     let refusal = meter.admit(&dear, &[demand(STANDARD), dear.clone()]).unwrap_err().to_string();
     assert!(refusal.contains("2 sessions take 1.50 of 1.70 cores") && refusal.contains("would take 1.25"), "{refusal}");
@@ -57,7 +63,14 @@ fn where_nothing_could_be_measured_one_session_is_tried() {
     let meter = CapacityMeter::new(0.85, true, Duration::ZERO, Duration::ZERO);
     meter.insert(
         "compact",
-        Price { name: "x".into(), frame: meter.all(), device: "auto".into(), card: None, measured: false },
+        Price {
+            name: "x".into(),
+            frame: meter.all(),
+            device: "auto".into(),
+            card: None,
+            failure: None,
+            measured: false,
+        },
     );
     meter.load.lock().others = 0.5;
     meter.admit(&demand(STANDARD), &[]).expect("it tells why it does not run");
@@ -264,7 +277,10 @@ fn with_card(frame: f64, engine: u64, session: u64) -> (CapacityMeter, Arc<devic
     let gauge = card.clone();
     let mut meter = priced(0.010);
     meter.gauge = Box::new(move |_| Some(gauge.memory()));
-    meter.insert("fake", Price { name: "x".into(), frame, device: "cuda:0".into(), card: Some(price), measured: true });
+    meter.insert(
+        "fake",
+        Price { name: "x".into(), frame, device: "cuda:0".into(), card: Some(price), failure: None, measured: true },
+    );
     (meter, card)
 }
 

@@ -59,11 +59,6 @@ impl Session {
         self.state.lock().running.is_some().then(|| self.demand())
     }
 
-    /// Refuses where no machine load matters: the device cannot hold its engine at all.
-    pub(in crate::session) fn check_reach(&self) -> Result<(), Refusal> {
-        self.manager.upgrade().map_or(Ok(()), |manager| manager.check_reach(&self.demand()))
-    }
-
     /// Refuses a look-ahead that its engine does not have.
     pub(super) fn check_look_ahead(&self) -> Result<(), Refusal> {
         let asked = self.params(&[]).remove(LOOK_AHEAD).and_then(|ms| ms.parse().ok()).unwrap_or(0);
@@ -105,8 +100,17 @@ impl Session {
         self.graph.launch(&settings).map_err(|e| Refusal::Invalid(format!("params: {e}")))
     }
 
-    /// Parameters that are set: the server's engine, the session's own, what has been changed since.
+    /// Parameters that are set, with the version of the engine that it has.
     pub(super) fn params(&self, changed: &[(String, String)]) -> BTreeMap<String, String> {
+        let mut params = self.asked(changed);
+        if let Some(engine) = params.get_mut("engine") {
+            *engine = self.engine_for(engine);
+        }
+        params
+    }
+
+    /// Parameters as they were asked for: the server's engine, the session's own, what has been changed since.
+    pub(super) fn asked(&self, changed: &[(String, String)]) -> BTreeMap<String, String> {
         let mut params = BTreeMap::new();
         if let Some(manager) = self.manager.upgrade().filter(|_| self.graph.has_param("engine")) {
             params.insert("engine".to_owned(), manager.settings().engine.clone());

@@ -42,6 +42,9 @@ class SessionStatus(TypedDict, total=False):
     graph: str
     phase: Literal["idle", "waiting", "running", "restarting"]
     reason: str | None
+    #: The engine in use, ``NAME@VERSION`` where it has versions, and why that is not the one that it is to have.
+    engine: str | None
+    engine_reason: str | None
     avatar: str | None
     clip: str | None
     clips: list[str]
