@@ -12,7 +12,7 @@ use lipstream_engines::{
 };
 
 use crate::{
-    adapt, doctor, engines,
+    adapt, detect, doctor, engines,
     error::{Failure, Result},
     eval, graph,
     marks::{self, Corner, Identity},
@@ -52,6 +52,8 @@ enum Command {
     Serve(Serve),
     /// Measure the lips of a video: sync, sharpness, steadiness, silence
     Eval(Box<Eval>),
+    /// Look in a video for the invisible mark that renders and streams carry
+    Detect(Detect),
     /// Make an engine for one person from a video of them
     Adapt(Adapt),
     /// Make an engine of a published checkpoint: Wav2Lip, SyncTalk_2D
@@ -254,7 +256,8 @@ struct Render {
     /// Video bit rate in kbit/s, in place of a quality
     #[arg(long, value_name = "KBIT", value_parser = clap::value_parser!(u32).range(50..=200_000))]
     video_bitrate: Option<u32>,
-    /// Add nothing that says that a machine made the mouth: no signed C2PA manifest in .mp4 and .mov
+    /// Add nothing that says that a machine made the mouth: no invisible mark in the picture, no signed C2PA manifest in .mp4
+    /// and .mov
     #[arg(long)]
     no_marks: bool,
     /// Certificate chain in PEM that signs the manifest, the signer's first [default: one that is made here and says so]
@@ -341,6 +344,21 @@ struct Eval {
 }
 
 #[derive(Args)]
+struct Detect {
+    /// Video that is looked at; an hour of it at most
+    video: PathBuf,
+    /// Look for so many marks that nobody makes as well, and say how well the best of each fits: what chance does here
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1000))]
+    other_keys: u16,
+    /// auto, cpu, openvino, cuda[:n] or tensorrt[:n]
+    #[arg(long, default_value = "auto")]
+    device: Device,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct Adapt {
     /// Video of the person, alone in it; with their own speech the range of the motion is fitted as well
     #[arg(long, value_name = "FILE")]
@@ -403,6 +421,7 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Serve(command) => command.run(),
             Command::Eval(command) => command.run(),
+            Command::Detect(command) => command.run(),
             Command::Adapt(command) => command.run(),
             Command::Import(command) => command.run(),
             Command::Engines(command) => command.run(),
@@ -465,6 +484,7 @@ impl Render {
         set("reference-gap", self.reference_gap.map(|ms| ms.to_string()));
         set("label", self.label.clone());
         set("label-corner", self.label.is_some().then(|| self.label_corner.to_string()));
+        set("watermark", self.no_marks.then(|| "false".to_owned()));
         let enhance = self.enhancement();
         let signer = match (&self.certificate, &self.certificate_key) {
             _ if self.no_marks => None,
@@ -537,6 +557,28 @@ impl Eval {
             figures.print();
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Detect {
+    fn run(self) -> Result<ExitCode> {
+        let found = detect::detect(&detect::Options {
+            video: self.video.clone(),
+            other_keys: self.other_keys,
+            runtime: lipstream_engines::runtime::Options { device: self.device, ..Default::default() },
+            notices: Notices::default(),
+        })?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&found).expect("a finding has only plain values"));
+        } else {
+            print!("{found}");
+        }
+        match found.why_not() {
+            Some(why) => {
+                Err(Failure::input(format!("{}: cannot tell whether it is marked: {why}", self.video.display())))
+            }
+            None => Ok(ExitCode::SUCCESS),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `lipstream eval` on pairs whose figures are known beforehand.
+//! `lipstream eval` on pairs whose figures are known beforehand, and `lipstream detect` on files that are marked and not.
 
 mod common;
 
@@ -152,4 +152,62 @@ fn what_cannot_be_measured_is_told_why() {
     assert!(code == 4 && stderr.contains("`compact` is of the family `compact`"), "{code} {stderr}");
     let (code, stderr) = refused("--sheet", "/no/such/folder/sheet.png");
     assert!(code == 5 && stderr.contains("/no/such/folder/sheet.png"), "{code} {stderr}");
+}
+
+fn detect(folder: &Path, video: &Path, more: &[&str]) -> Value {
+    let output = succeed(lipstream(folder).arg("detect").arg(video).arg("--json").args(more));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Encoded anew at 2 Mbit/s, without a tenth of the picture on each axis, at 75 % of its size.
+#[test]
+fn the_mark_of_a_render_is_found_after_encoding_scaling_and_cropping() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let (demo, speech, marked) = (demo_video(), demo_audio(), f.join("marked.mp4"));
+    let short = f.join("short.wav");
+    ffmpeg(&format!("-i {} -t 6", speech.display()), &short);
+    let mut command = lipstream(f);
+    command.args(["render", "--quiet", "--no-gather", "--preset", "ultrafast", "--video"]).arg(&demo);
+    succeed(command.arg("--audio").arg(&short).arg("-o").arg(&marked));
+    let again = |from: &Path, name: &str| {
+        let to = f.join(name);
+        let filter = "crop=iw*0.9:ih*0.9:iw*0.07:ih*0.06,scale=864:486";
+        ffmpeg(&format!("-i {} -an -t 6 -vf {filter} -c:v libx264 -preset veryfast -b:v 2M", from.display()), &to);
+        to
+    };
+    let found = detect(f, &again(&marked, "again.mp4"), &[]);
+    assert_eq!(found["verdict"], "marked", "{found}");
+    assert!(number(&found, "false_alarm") < 1e-9 && number(&found, "marked_seconds") > 4.0, "{found}");
+    assert_eq!(number(&found, "seconds"), 6.0, "{found}");
+    let none = detect(f, &again(&demo, "plain.mp4"), &["--other-keys", "3"]);
+    assert_eq!((&none["verdict"], none["marked"].as_array().unwrap().len()), (&"not-marked".into(), 0), "{none}");
+    assert_eq!(none["other_keys"].as_array().unwrap().len(), 3, "{none}");
+    assert!(number(&none, "score") < 6.0 && none["stretches"].as_array().unwrap().len() > 1, "{none}");
+    let said = succeed(lipstream(f).arg("detect").arg(&marked)).stdout;
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.starts_with("marked\n") && said.contains("found in     0.0-6.0 s"), "{said}");
+}
+
+#[test]
+fn where_a_mark_cannot_be_told_it_is_said_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let (empty, short, broken) = (f.join("empty.mp4"), f.join("short.mp4"), f.join("broken.mp4"));
+    ffmpeg("-f lavfi -i color=c=gray:s=320x240:r=25 -t 1 -c:v libx264 -pix_fmt yuv420p", &empty);
+    ffmpeg(&format!("-i {} -an -t 1 -c:v libx264 -preset ultrafast", demo_video().display()), &short);
+    std::fs::write(&broken, [0; 5000]).unwrap();
+    let cases = [
+        (&empty, "empty.mp4: cannot tell whether it is marked: no face in the whole file"),
+        (&short, "short.mp4: cannot tell whether it is marked: no face is seen for 2 seconds"),
+        (&broken, "broken.mp4"),
+    ];
+    for (file, text) in cases {
+        let (code, stderr) = fail(lipstream(f).arg("detect").arg(file));
+        assert!(code == 3 && stderr.contains(text), "{code} {stderr}");
+    }
+    let output = lipstream(f).args(["detect", "--json"]).arg(&empty).output().unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&said["verdict"], &said["reason"]), (&"cannot-tell".into(), &"no face in the whole file".into()));
+    assert_eq!((&said["false_alarm"], &said["seconds"]), (&1.0.into(), &1.0.into()), "{said}");
 }

@@ -301,7 +301,7 @@ async fn an_avatar_speaks_falls_silent_when_interrupted_and_idles() {
     };
     assert!(denoised(&during) > 0.0, "the mouth is generated: {during:?}");
     let stages: Vec<&str> = during.stages.iter().map(|stage| stage.name.as_str()).collect();
-    assert_eq!(stages, ["track", "encode", "gather", "prepare", "wait", "denoise", "render", "blend", "check"]);
+    assert_eq!(stages, ["track", "encode", "gather", "prepare", "wait", "denoise", "render", "blend", "mark", "check"]);
     let step = during.engine_stages.iter().find(|stage| stage.name == "step").expect("compact denoises");
     assert!(step.batches > 0 && step.items >= step.batches && step.p50_ms > 0.0, "{step:?}");
     assert!(during.face, "{during:?}");

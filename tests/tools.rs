@@ -166,7 +166,10 @@ fn streams_say_that_a_machine_made_a_part_of_them() {
         String::from_utf8_lossy(&succeed(&mut command).stderr).into_owned()
     };
     let marked = service::Service::start("");
-    assert_eq!(marked.session("demo")["marks"], serde_json::json!(["h264-sei", "rtmp-metadata", "whep-header"]));
+    assert_eq!(
+        marked.session("demo")["marks"],
+        serde_json::json!(["h264-sei", "rtmp-metadata", "whep-header", "watermark"])
+    );
     let said = read(&marked);
     let metadata = said.lines().find(|line| line.trim_start().starts_with("digitalsourcetype"));
     assert!(metadata.is_some_and(|line| line.contains(source)), "{said}");
@@ -183,7 +186,8 @@ fn streams_say_that_a_machine_made_a_part_of_them() {
     assert!(marked.session("demo")["marks"].as_array().unwrap().contains(&"label".into()), "{text}");
     drop(marked);
 
-    let plain = service::Service::start_with("", &[("LIPSTREAM_MARKS_STREAMS", "false")]);
+    let off = [("LIPSTREAM_MARKS_STREAMS", "false"), ("LIPSTREAM_MARKS_WATERMARK", "false")];
+    let plain = service::Service::start_with("", &off);
     assert_eq!(plain.session("demo")["marks"], serde_json::json!([]));
     let said = read(&plain);
     assert!(said.contains("frame=") && !said.contains("a963d8d7") && !said.contains(source), "{said}");

@@ -8,6 +8,7 @@
 //! 4. [`engine`] makes the mouth, in batches shared by all streams: `compact` turns noise into the latent of a mouth in a
 //!    few steps of a [`schedule`], and renders it as an [`engine::Patch`].
 //! 5. [`image::paste`] blends the patch into the frame, behind what [`occlusion`] has found before the face, and [`enhance`] may finish the face.
+//!    [`watermark`] marks what was pasted.
 //!
 //! [`manifest`] says what a model is, [`runtime`] runs it, [`quality`] measures what came out.
 
@@ -31,5 +32,6 @@ pub mod schedule;
 pub mod stats;
 pub mod tensor;
 pub mod tracker;
+pub mod watermark;
 
 pub use error::{Error, Result};

@@ -32,7 +32,14 @@ fn a_patch(info: &VideoInfo, x: f32, y: f32) -> Patch {
     }
 }
 
+/// One that pastes and does not mark.
 fn harness(info: &VideoInfo) -> Harness {
+    let h = marking(info);
+    h.element().unwrap().set_property("watermark", false);
+    h
+}
+
+fn marking(info: &VideoInfo) -> Harness {
     init();
     let mut h = Harness::new("lipblend");
     h.set_src_caps(info.to_caps().unwrap());
@@ -198,5 +205,76 @@ fn a_label_is_in_its_corner_of_every_frame_and_can_change() {
         let (moved, _) = labelled(Some("AI voice"), "bottom-left");
         assert!(!moved.is_empty() && moved.iter().all(|(x, y)| *x < 161 && *y > 180), "{format}");
         assert!(labelled(Some(""), "bottom-left").0.is_empty() && labelled(None, "top-left").0.is_empty(), "{format}");
+    }
+}
+
+/// The first component of every pixel.
+fn values(info: &VideoInfo, buffer: &gst::BufferRef) -> Vec<i32> {
+    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).unwrap();
+    let (step, stride) = (frame.comp_pstride(0) as usize, frame.plane_stride()[0] as usize);
+    let data = frame.plane_data(0).unwrap();
+    (0..info.height() as usize)
+        .flat_map(|y| {
+            data[y * stride..]
+                .iter()
+                .step_by(step)
+                .take(info.width() as usize)
+                .map(|v| i32::from(*v))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_pasted_is_marked_a_little_in_every_format_turns_with_time_and_can_be_left_alone() {
+    for format in FORMATS {
+        let info = video_info(format, 322, 242);
+        let (mut marking, mut plain) = (marking(&info), harness(&info));
+        let make = |pts, front: Option<Front>| {
+            let face = lipstream_engines::tracker::Face { front, ..a_face(3, 30.0, -30.0, 220.0) };
+            let mut buffer = frame_with(&info, pts, &[a_face(2, 250.0, 20.0, 60.0), face]);
+            PatchMeta::add(buffer.get_mut().unwrap(), a_patch(&info, 100.0, 90.0), 322, 242);
+            buffer
+        };
+        let mut mark = |pts, front: Option<Front>| {
+            let without = values(&info, &plain.push_and_pull(make(pts, front.clone())).unwrap());
+            let with = values(&info, &marking.push_and_pull(make(pts, front)).unwrap());
+            with.iter().zip(&without).map(|(a, b)| a - b).collect::<Vec<i32>>()
+        };
+        let first = mark(ms(120), None);
+        let squares: i32 = first.iter().map(|d| d * d).sum();
+        let noise = f64::from(squares) / f64::from(72 * 72);
+        let psnr = 10.0 * (255.0f64.powi(2) / noise).log10();
+        assert!((42.0..52.0).contains(&psnr), "{format}: {psnr} dB");
+        let touched =
+            |mark: &[i32]| -> Vec<usize> { (0..mark.len()).filter(|i| mark[*i] != 0).map(|i| i % 322).collect() };
+        let outside = (0..first.len()).filter(|i| !(106..174).contains(&(i % 322)) || !(96..164).contains(&(i / 322)));
+        assert!(outside.into_iter().all(|i| first[i] == 0), "{format}: beside the patch");
+        // The same signs until the chip ends, other ones after some chips, the same again after 63.
+        let product =
+            |other: &[i32]| f64::from(first.iter().zip(other).map(|(a, b)| a * b).sum::<i32>()) / f64::from(squares);
+        assert!(product(&mark(ms(158), None)) > 0.95, "{format}");
+        assert!((1..6).any(|chip| product(&mark(ms(120 + 160 * chip), None)) < 0.3), "{format}");
+        assert!(product(&mark(ms(120 + 63 * 160), None)) > 0.95, "{format}");
+        // What is before the face is not marked.
+        let side = occlusion::SIDE;
+        let left = |i: usize| if i % side < side / 2 { 255 } else { 0 };
+        let behind = mark(ms(120), Front::new((0..side * side).map(left).collect()));
+        assert!(touched(&behind).iter().all(|x| *x >= 138) && !touched(&behind).is_empty(), "{format}");
+    }
+}
+
+#[test]
+fn a_face_that_is_too_small_or_beyond_the_edge_is_pasted_all_the_same() {
+    let info = video_info(VideoFormat::Nv12, 320, 240);
+    for (x, y, side) in [(100.0, 60.0, 60.0), (-190.0, 150.0, 300.0), (1e7, 0.0, 200.0)] {
+        let pushed = |h: &mut Harness| {
+            let mut buffer = frame_with(&info, ms(0), &[a_face(1, x, y, side)]);
+            PatchMeta::add(buffer.get_mut().unwrap(), a_patch(&info, -30.0, 200.0), 320, 240);
+            h.push_and_pull(buffer).unwrap()
+        };
+        let (with, without) = (pushed(&mut marking(&info)), pushed(&mut harness(&info)));
+        let far = changed(&info, &with, &without).iter().any(|(x, y)| *x >= 44 || *y < 206);
+        assert!(!far && !changed(&info, &frame(&info, ms(0)), &with).is_empty(), "{side}");
     }
 }

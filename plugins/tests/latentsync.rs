@@ -55,8 +55,12 @@ impl Offline {
     fn new(info: &VideoInfo, engine: &Path, properties: &[(&str, &str)]) -> Self {
         common::init();
         let (video, voice) = sources(info, false);
-        let bin =
-            gst::ElementFactory::make("lipsync").property("engine", engine.display().to_string()).build().unwrap();
+        let bin = gst::ElementFactory::make("lipsync")
+            .property("engine", engine.display().to_string())
+            // What is compared is the engine's.
+            .property("watermark", false)
+            .build()
+            .unwrap();
         let own = [("device", "cpu"), ("idle", "own"), ("fade", "0"), ("inference-interval", "1")];
         own.iter().chain(properties).for_each(|(name, value)| bin.set_property_from_str(name, value));
         let seen = Arc::new(Mutex::new(Vec::new()));

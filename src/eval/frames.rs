@@ -33,7 +33,7 @@ pub const MOST: usize = 90_000;
 
 /// The frames of a file on the grid, by their running time: of those that share a place the first, and where there is none
 /// the one before.
-struct Grid {
+pub(crate) struct Grid {
     reader: Reader,
     count: u32,
     /// Running time of the first frame in seconds.
@@ -45,7 +45,7 @@ struct Grid {
 }
 
 impl Grid {
-    fn open(path: &Path, notices: &Notices) -> Result<Self> {
+    pub fn open(path: &Path, notices: &Notices) -> Result<Self> {
         let reader = Reader::open(path, Media::Video, notices)?;
         let mut grid = Self { reader, count: 0, start: 0.0, place: 0, shown: None, next: None };
         if let Some(sample) = grid.reader.next_sample()? {
@@ -62,7 +62,7 @@ impl Grid {
     }
 
     /// What is shown at the next place, and whether it is another frame than before.
-    fn next(&mut self) -> Result<Option<(gst::Sample, bool)>> {
+    pub fn next(&mut self) -> Result<Option<(gst::Sample, bool)>> {
         let fresh = self.next.as_ref().is_some_and(|(place, _)| *place <= self.place);
         if fresh {
             self.shown = self.next.take().map(|(_, sample)| sample);

@@ -40,6 +40,8 @@ pub struct Settings {
     pub runtime: runtime::Options,
     /// Who signs the manifests of results in MP4; `None`: they get none.
     pub signer: Option<Identity>,
+    /// Whether the generated part of the picture is marked.
+    pub watermark: bool,
 }
 
 impl Default for Settings {
@@ -53,6 +55,7 @@ impl Default for Settings {
             engine: crate::render::DEFAULT_ENGINE.into(),
             runtime: runtime::Options::default(),
             signer: None,
+            watermark: true,
         }
     }
 }

@@ -77,6 +77,7 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
         ("precision", settings.runtime.precision.to_string()),
         ("model-instance-id", INSTANCE.to_owned()),
     ];
+    properties.extend((!settings.watermark).then(|| ("watermark", "false".to_owned())));
     properties.extend(asked.motion_gain.map(|gain| ("motion-gain", gain.to_string())));
     properties.extend(asked.label.clone().map(|label| ("label", label)));
     properties.extend(asked.label_corner.map(|corner| ("label-corner", corner.to_string())));

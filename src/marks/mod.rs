@@ -32,6 +32,8 @@ pub enum Mark {
     RtmpMetadata,
     /// A header of the answer, for WHEP.
     WhepHeader,
+    /// A pattern in the generated part of the picture that nobody sees and `lipstream detect` finds.
+    Watermark,
     /// Text in the picture for all to see.
     Label,
 }

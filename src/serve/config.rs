@@ -168,6 +168,8 @@ section! {
         streams: bool = true, any;
         /// Offline renders in MP4: a signed C2PA manifest.
         files: bool = true, any;
+        /// Streams and renders: a pattern in the generated part of the picture that nobody sees and `lipstream detect` finds.
+        watermark: bool = true, any;
         /// Certificate chain in PEM that signs them, the signer's first; "" is one that is made here and says so.
         certificate: Option<PathBuf> = None, any;
         /// Its private key in PEM.
@@ -461,6 +463,7 @@ impl Config {
             device: sessions.device.clone(),
             fallbacks: sessions.fallbacks.iter().map(|chain| chain_of(chain)).collect(),
             marks: self.marks.streams,
+            watermark: self.marks.watermark,
         }
     }
 
@@ -500,6 +503,7 @@ impl Config {
                 ..runtime::Options::default()
             },
             signer: self.signer()?,
+            watermark: self.marks.watermark,
             ..jobs::Settings::default()
         })
     }

@@ -76,6 +76,8 @@ pub struct Settings {
     pub fallbacks: Vec<Vec<String>>,
     /// Whether streams say that a machine made a part of them.
     pub marks: bool,
+    /// Whether the generated part of the picture is marked.
+    pub watermark: bool,
 }
 
 /// What becomes of a publisher to a name that no session has.
@@ -110,6 +112,7 @@ impl Default for Settings {
             device: "auto".into(),
             fallbacks: Vec::new(),
             marks: false,
+            watermark: true,
         }
     }
 }

@@ -369,6 +369,10 @@ impl Session {
         };
         let settings = self.manager.upgrade().map(|manager| manager.settings().clone()).unwrap_or_default();
         let graph = RunningGraph::start(launch, &self.outlet, |lipsync| {
+            // A graph of the user's may have turned it off as well.
+            if !settings.watermark {
+                lipsync.set_property("watermark", false);
+            }
             lipsync.set_property("sync-check", settings.sync_check.as_millis() as u32);
             lipsync.set_property("sync-correct", settings.sync_correct.as_secs() as u32);
             lipsync.set_property_from_value("fallback-engine", &fallback.to_value());
@@ -566,6 +570,13 @@ impl Session {
                 None
             }
         };
+        let marked = match &graph {
+            Some(graph) => graph.lipsync.property("watermark"),
+            None => self.manager.upgrade().is_some_and(|manager| manager.settings().watermark),
+        };
+        if marked {
+            status.marks.push(Mark::Watermark);
+        }
         if let Some(graph) = graph {
             status.face = graph.meter.face();
             status.fps = graph.meter.fps(clock::now());

@@ -369,7 +369,8 @@ pub(crate) struct Walker {
 }
 
 impl Walker {
-    fn new(map: Similarity, low: Point, high: Point, (width, height): (usize, usize)) -> Self {
+    /// `map` goes from pixels of the plane, of `width` x `height`, to those of the crop, in which the box is.
+    pub fn new(map: Similarity, low: Point, high: Point, (width, height): (usize, usize)) -> Self {
         let nowhere = Self { map, low, high, rows: 0..0, width, centre: Point::default(), unit: 0.0 };
         let Some(back) = map.inverse() else { return nowhere };
         let corners = [low, Point::new(high.x, low.y), Point::new(low.x, high.y), high].map(|p| back.apply(p));
@@ -391,9 +392,14 @@ impl Walker {
         (self.area() / ENOUGH).isqrt().max(1)
     }
 
+    /// In the crop, from one pixel of a line to the next.
+    pub fn step(&self) -> Point {
+        Point::new(self.map.a, self.map.b)
+    }
+
     /// Through a cut from the crop's point `start` on.
     pub fn walk(&self, cut: &Cut, start: Point) -> Walk {
-        cut.walk(start, Point::new(self.map.a, self.map.b))
+        cut.walk(start, self.step())
     }
 
     /// Where a pixel is, about -1..1 over the box.

@@ -6,9 +6,11 @@ use gst_base::{
     subclass::{base_transform::GenerateOutputSuccess, prelude::*},
 };
 use lipstream_engines::{
-    image::{Label, paste_behind},
+    image::{Label, Patch, paste_behind},
     occlusion::Front,
     stats::Timer,
+    tracker::Face,
+    watermark::{self, Embedder},
 };
 use parking_lot::Mutex;
 
@@ -23,6 +25,9 @@ use crate::{
 static CAT: LazyLock<gst::DebugCategory> =
     LazyLock::new(|| gst::DebugCategory::new("lipblend", gst::DebugColorFlags::empty(), Some("Lipstream blender")));
 
+/// From one frame to the next where the stream does not say, as far as the mark is concerned.
+const MARK_STEP: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+
 /// Properties.
 #[derive(Clone, Debug)]
 struct Settings {
@@ -31,11 +36,13 @@ struct Settings {
     /// What is written into every frame; `None`: nothing.
     label: Option<String>,
     corner: Corner,
+    /// Whether what is pasted is marked.
+    watermark: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { enabled: true, label: None, corner: Corner::default() }
+        Self { enabled: true, label: None, corner: Corner::default(), watermark: true }
     }
 }
 
@@ -60,9 +67,15 @@ pub(crate) fn properties() -> Vec<glib::ParamSpec> {
             .blurb("Where the label is")
             .mutable_playing()
             .build(),
+        glib::ParamSpecBoolean::builder("watermark")
+            .nick("Watermark")
+            .blurb("Mark what is pasted, invisibly, as made by a machine; `lipstream detect` finds it")
+            .default_value(true)
+            .mutable_playing()
+            .build(),
         stats::property(
             "Frames in, out, passed through (no patch), dropped (a patch of another picture shape) and late; times of \
-             pasting a patch as blend-p50, -p95, -p99, -sum (microseconds), -count and -buckets",
+             pasting a patch as blend-p50, -p95, -p99, -sum (microseconds), -count and -buckets, of marking it as mark-p50 and so on",
         ),
     ]
 }
@@ -72,6 +85,10 @@ pub(crate) fn properties() -> Vec<glib::ParamSpec> {
 struct State {
     /// Set by caps, cleared by `stop`.
     info: Option<gst_video::VideoInfo>,
+    /// Made for the first frame that is marked.
+    embedder: Option<Embedder>,
+    /// Of the last frame that was marked.
+    time: Option<gst::ClockTime>,
 }
 
 pub struct LipBlend {
@@ -81,6 +98,7 @@ pub struct LipBlend {
     label: Mutex<Option<Label>>,
     counters: Counters,
     time: Timer,
+    marking: Timer,
 }
 
 #[glib::object_subclass]
@@ -96,6 +114,7 @@ impl ObjectSubclass for LipBlend {
             label: Mutex::default(),
             counters: Counters::default(),
             time: Timer::default(),
+            marking: Timer::default(),
         }
     }
 }
@@ -111,6 +130,10 @@ impl ObjectImpl for LipBlend {
         match pspec.name() {
             "enabled" => {
                 settings.enabled = value.get().expect("type checked upstream");
+                return;
+            }
+            "watermark" => {
+                settings.watermark = value.get().expect("type checked upstream");
                 return;
             }
             "label" => settings.label = options::string(value),
@@ -133,6 +156,7 @@ impl ObjectImpl for LipBlend {
             "enabled" => self.settings.lock().enabled.to_value(),
             "label" => self.settings.lock().label.to_value(),
             "label-corner" => self.settings.lock().corner.to_value(),
+            "watermark" => self.settings.lock().watermark.to_value(),
             "stats" => self.statistics().to_structure().to_value(),
             name => unreachable!("property {name}"),
         }
@@ -172,6 +196,7 @@ impl BaseTransformImpl for LipBlend {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         self.counters.reset();
         self.time.reset();
+        self.marking.reset();
         Ok(())
     }
 
@@ -204,15 +229,18 @@ impl BaseTransformImpl for LipBlend {
 
 impl LipBlend {
     pub(crate) fn statistics(&self) -> super::BlendStats {
-        super::BlendStats { frames: self.counters.read(), blend: (&self.time).into() }
+        super::BlendStats { frames: self.counters.read(), blend: (&self.time).into(), mark: (&self.marking).into() }
     }
 
     fn blend(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::FlowError> {
-        let enabled = self.settings.lock().enabled;
+        let (enabled, marked) = {
+            let settings = self.settings.lock();
+            (settings.enabled, settings.watermark)
+        };
         let Some(info) = self.state.lock().info.clone() else { return Err(gst::FlowError::NotNegotiated) };
         let to = (info.width(), info.height());
         let mut pasted = false;
-        let faces = face::faces_behind(buffer, to.0, to.1);
+        let faces = if marked { face::faces(buffer, to.0, to.1) } else { face::faces_behind(buffer, to.0, to.1) };
         while let Some((made, width, height)) = PatchMeta::take(buffer) {
             if !enabled {
                 continue;
@@ -230,18 +258,49 @@ impl LipBlend {
             };
             // What is put pixel by pixel is put as a published program does.
             let seen = || if made.hard { None } else { Front::before(&faces, &made) };
-            let paste =
-                |buffer| video::with_frame(buffer, &info, |frame| paste_behind(frame, &made, seen().as_deref()));
-            self.time.time(|| paste(&mut *buffer)).map_err(|e| {
+            let paste = |buffer| {
+                video::with_frame(buffer, &info, |frame| {
+                    let seen = seen();
+                    paste_behind(frame, &made, seen.as_deref()).map(|_| seen)
+                })
+            };
+            let seen = self.time.time(|| paste(&mut *buffer)).map_err(|e| {
                 gst::element_imp_error!(self, gst::StreamError::Failed, ("The patch could not be pasted: {e}"));
                 gst::FlowError::Error
             })?;
+            if marked {
+                self.marking.time(|| self.mark(buffer, &info, (&faces, &made, seen.as_deref())))?;
+            }
             pasted = true;
         }
         if !pasted {
             count(&self.counters.passed_through);
         }
         Ok(())
+    }
+
+    /// Marks what the patch has covered.
+    fn mark(
+        &self,
+        buffer: &mut gst::BufferRef,
+        info: &gst_video::VideoInfo,
+        (faces, made, seen): (&[Face], &Patch, Option<&[u8]>),
+    ) -> Result<(), gst::FlowError> {
+        let Some(place) = watermark::place_under(faces, &made.to_frame) else { return Ok(()) };
+        let mut state = self.state.lock();
+        // Without a timestamp the frame comes a step after the one before.
+        let next = || state.time.map_or(gst::ClockTime::ZERO, |time| time + MARK_STEP);
+        let time = buffer.pts().unwrap_or_else(next);
+        state.time = Some(time);
+        let embedder = state.embedder.get_or_insert_default();
+        let marked = video::with_frame(buffer, info, |frame| {
+            embedder.mark(frame, made, seen, &place, time.into());
+            Ok(())
+        });
+        marked.map_err(|e| {
+            gst::element_imp_error!(self, gst::StreamError::Failed, ("The picture could not be marked: {e}"));
+            gst::FlowError::Error
+        })
     }
 
     fn write_label(&self, buffer: &mut gst::Buffer) -> Result<(), gst::FlowError> {

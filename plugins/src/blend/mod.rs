@@ -4,6 +4,9 @@
 //! frame without a patch leaves as it came, not even made writable, unless a `label` is to be written into all. What the
 //! [face meta](crate::meta::face) says is before the face stays there.
 //!
+//! What is pasted is marked, invisibly, as made by a machine ([`lipstream_engines::watermark`]) unless `watermark` is off. The chips of the mark
+//! follow the buffers' timestamps, its place the face meta; a patch without a face is marked as if its crop were the tracker's.
+//!
 //! ```text
 //! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin3 ! videoconvert ! lipfacetrack ! ld.sink \
 //!   filesrc location=speech.wav ! decodebin3 ! audioconvert ! audioresample ! lipaudioenc ! ld.features \
@@ -53,6 +56,8 @@ statistics! {
     pub struct BlendStats = "lipblend-stats" {
         pub frames: Frames,
         pub blend: Times,
+        /// Marking what was pasted.
+        pub mark: Times,
     }
 }
 

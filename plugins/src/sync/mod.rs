@@ -60,7 +60,7 @@ statistics! {
 
 impl LipSyncStats {
     /// How long each piece of work of the elements takes, by element and name, in the order of the way.
-    pub fn times(&self) -> [(&'static str, &'static str, &Times); 9] {
+    pub fn times(&self) -> [(&'static str, &'static str, &Times); 10] {
         let denoise = &self.denoise;
         [
             ("facetrack", "track", &self.facetrack.track),
@@ -71,6 +71,7 @@ impl LipSyncStats {
             ("denoise", "denoise", &denoise.denoise),
             ("denoise", "render", &denoise.render),
             ("blend", "blend", &self.blend.blend),
+            ("blend", "mark", &self.blend.mark),
             ("check", "check", &self.check.check),
         ]
     }
@@ -134,7 +135,7 @@ mod tests {
                 latents_a_batch: 1.5,
                 stages: EngineStages(vec![stage("step"), stage("refine")]),
             },
-            blend: BlendStats { frames: frames(500), blend: times(24) },
+            blend: BlendStats { frames: frames(500), blend: times(24), mark: times(26) },
             check: SyncStats {
                 sync: Lag { offset: Some(-2), confidence: Some(0.25) },
                 source: Lag { offset: None, confidence: Some(0.125) },

@@ -50,6 +50,7 @@ pub fn targets(name: &str) -> &'static [(Inner, &'static str)] {
         "feature-shift" => &[(Denoise, "feature-shift")],
         "enabled" => &[(Blend, "enabled")],
         "label" => &[(Blend, "label")],
+        "watermark" => &[(Blend, "watermark")],
         "label-corner" => &[(Blend, "label-corner")],
         _ => &[],
     }

@@ -355,7 +355,7 @@ export interface LiveAvatarTokenData {
 export type MadeKey = Key & { key: string };
 
 /** A mark that a stream carries. */
-export type Mark = "h264-sei" | "rtmp-metadata" | "whep-header" | "label";
+export type Mark = "h264-sei" | "rtmp-metadata" | "whep-header" | "watermark" | "label";
 
 /** A key that is wanted. */
 export interface NewKey {
