@@ -122,7 +122,8 @@ def main():
     (asked.work / "watermark.json").write_text(json.dumps(found, indent=1))
     print(f"unmarked: {len(plain)} files, {seconds:.0f} s, false alarms {found['false_alarms']}, best score {max((f['score'] for f in plain), default=0):.2f}")
     if len(others):
-        print(f"other keys: {len(others)} files x keys, {sum(f["face_seconds"] * len(f["other_keys"]) for f in plain):.0f} s x keys, best score {others.max():.2f}")
+        tried = sum(f["face_seconds"] * len(f["other_keys"]) for f in plain)
+        print(f"other keys: {len(others)} files x keys, {tried:.0f} s x keys, best score {others.max():.2f}")
     print("\n| chain | files | found | least score of a file | stretches | " + " | ".join(f"score >= {t}" for t in (5, 6, 7, 8)) + " |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, chain in found["chains"].items():
