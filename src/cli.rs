@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
+use gstlipstream::selector::Selector;
 use lipstream_engines::{
     enhance::Filter,
     import::onnx,
@@ -208,6 +209,16 @@ struct Render {
     /// How far the mouth moves, 1 being as learnt
     #[arg(long, value_parser = gain)]
     motion_gain: Option<f64>,
+    /// Which of several faces speak: largest, all, auto (the one whose own lips follow the sound), left, right, or track:N
+    #[arg(long, value_name = "FACE")]
+    speaker: Option<Selector>,
+    /// A second voice, mixed with the first and cut to its length: of the faces that the first does not move it moves those that
+    /// --speaker-b names
+    #[arg(long, value_name = "FILE")]
+    audio_b: Option<PathBuf>,
+    /// Which faces the second voice moves, as --speaker [default: largest]
+    #[arg(long, value_name = "FACE", requires = "audio_b")]
+    speaker_b: Option<Selector>,
     /// End with the video where the audio is longer, in place of playing it backward and forward again
     #[arg(long)]
     no_loop: bool,
@@ -481,6 +492,8 @@ impl Render {
         set("guided", self.guided.map(|guided| guided.name().to_owned()));
         set("inference-interval", self.inference_interval.map(|n| n.to_string()));
         set("motion-gain", self.motion_gain.map(|g| g.to_string()));
+        set("speaker", self.speaker.map(|selector| selector.to_string()));
+        set("speaker-b", self.speaker_b.map(|selector| selector.to_string()));
         set("reference-gap", self.reference_gap.map(|ms| ms.to_string()));
         set("label", self.label.clone());
         set("label-corner", self.label.is_some().then(|| self.label_corner.to_string()));
@@ -495,6 +508,7 @@ impl Render {
             video: self.video,
             audio: self.audio,
             audio_track: self.audio_track.unwrap_or_default(),
+            second_audio: self.audio_b,
             output: self.output,
             properties,
             engine: self.engine,

@@ -90,6 +90,36 @@ fn an_enhanced_face_is_crisper_and_the_rest_stays() {
     assert!(corner < 0.5, "the corner changed by {corner}");
 }
 
+#[test]
+fn two_voices_move_two_faces_and_are_heard_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    let (video, speech, silence) = (f.join("video.mp4"), f.join("speech.wav"), f.join("silence.wav"));
+    let beside = "-an -t 1.6 -vf scale=640:-2,split[a][b];[a][b]hstack -c:v libx264 -preset ultrafast -crf 10";
+    ffmpeg(&format!("-i {} {beside}", demo_video().display()), &video);
+    ffmpeg(&format!("-i {} -t 2.5 -ar 44100", demo_audio().display()), &speech);
+    ffmpeg("-f lavfi -i anullsrc=r=16000:cl=mono -t 1.6", &silence);
+    let out = f.join("out.mp4");
+    let rendered = |second: &Path| {
+        let second = second.display().to_string();
+        let voices = ["--speaker", "left", "--audio-b", second.as_str(), "--speaker-b", "right", "--crf", "10"];
+        let summary = render(f, &video, &silence, &out, &voices);
+        assert_eq!((&summary["frames"], &summary["audio_rate"]), (&Value::from(40), &Value::from(16_000)), "{summary}");
+        starts_and_ends_together(&out, FRAME);
+        let loudest =
+            samples_by_ffmpeg(&out, f).chunks_exact(2).map(|s| i16::from_le_bytes([s[0], s[1]]).unsigned_abs()).max();
+        (Luma::of(&out, f), loudest.unwrap_or(0))
+    };
+    let ((spoken, loud), (silent, quiet)) = (rendered(&speech), rendered(&silence));
+    assert!(loud > 1000 && quiet < 10, "the second voice is heard: {loud}, {quiet}");
+    let most = |x: f64| {
+        let mouth = |i| spoken.difference(i, &silent, i, (x + 0.22, 0.5, 0.06, 0.1));
+        (10..40).map(mouth).fold(0.0, f64::max)
+    };
+    let (left, right) = (most(0.0), most(0.5));
+    assert!(right > 3.0 && left < 1.0, "the second voice moves the right mouth: {left}, {right}");
+}
+
 /// Largest mean difference of any block of 1/20 of the width within the middle of the picture.
 fn largest_block_difference(a: &Luma, b: &Luma, frame: usize) -> f64 {
     let mut largest: f64 = 0.0;

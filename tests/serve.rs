@@ -197,6 +197,7 @@ fn sessions_are_created_changed_and_deleted() {
         json!({"id": "../x", "graph": "relay"}),
         json!({"id": "", "graph": "relay"}),
         json!({"id": "b", "graph": "relay", "unknown": 1}),
+        json!({"id": "b", "graph": "relay", "speaker": "middle"}),
         json!({"id": "b", "graph": "avatar", "avatar": "nobody"}),
         json!([]),
     ] {
@@ -205,6 +206,10 @@ fn sessions_are_created_changed_and_deleted() {
     let gain = json!({"params": {"motion-gain": "1.5"}});
     server.json("PATCH", "/api/v1/sessions/stage", Some(json!({"clip": "wave"})), 409);
     server.json("PATCH", "/api/v1/sessions/nobody", Some(gain), 404);
+    let changed = server.json("PATCH", "/api/v1/sessions/stage", Some(json!({"speaker": "right"})), 200);
+    assert_eq!((&changed["params"]["speaker"], &changed["speaker_track"]), (&json!("right"), &Value::Null));
+    let wrong = server.json("PATCH", "/api/v1/sessions/stage", Some(json!({"speaker": "track:left"})), 422);
+    assert!(wrong["detail"].as_str().is_some_and(|detail| detail.contains("track:N")), "{wrong}");
     server.json("DELETE", "/api/v1/sessions/stage", None, 204);
     server.json("DELETE", "/api/v1/sessions/stage", None, 404);
     for path in ["/api/v1/engines", "/api/v1/graphs", "/api/v1/capacity", "/api/v1/server", "/api/v1/uploads"] {

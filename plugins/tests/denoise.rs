@@ -602,3 +602,85 @@ fn wrong_paths_are_named_in_the_error() {
     let text = error_of(&make().property("model", "tracker").build().unwrap());
     assert!(text.contains("tracker") && text.contains("compact"), "{text}");
 }
+
+/// The faces that have a patch, and how opaque it is.
+fn mouths(buffer: &gst::BufferRef) -> Vec<(u64, f32)> {
+    buffer.iter_meta::<PatchMeta>().map(|m| (m.track().expect("of a face"), m.patch().opacity)).collect()
+}
+
+/// Two faces beside each other, 3 on the left and 4, which is larger, on the right.
+fn two() -> [Face; 2] {
+    [a_face(3, 20.0, 60.0, 110.0), a_face(4, 170.0, 50.0, 130.0)]
+}
+
+#[test]
+fn another_face_is_taken_up_as_the_first_fades_out() {
+    let mut b = Bench::new(&[("fade", "200"), ("speaker", "left")]);
+    b.hear(0, 4000);
+    assert_eq!(mouths(&b.show(0, &two())), [(3, 1.0)], "the first mouth of a stream needs no fade");
+    b.element().set_property("speaker", "right");
+    let way: Vec<Vec<(u64, f32)>> = (1..7).map(|i| mouths(&b.show(40 * i, &two()))).collect();
+    let level = |frame: &[(u64, f32)], face| frame.iter().find(|(track, _)| *track == face).map_or(0.0, |(_, l)| *l);
+    for (i, frame) in way.iter().enumerate() {
+        let come = (0.2 * (i + 1) as f32).min(1.0);
+        assert!((level(frame, 4) - come).abs() < 0.01 && (level(frame, 3) - (1.0 - come)).abs() < 0.01, "{way:?}");
+    }
+    assert_eq!(way[5], [(4, 1.0)], "nothing is made for a face that is silent");
+    assert_eq!(stat(&b.element(), "speaker-track"), 4);
+    b.element().set_property("speaker", "all");
+    (7..13).for_each(|i| drop(b.show(40 * i, &two())));
+    assert_eq!(mouths(&b.show(520, &two())), [(4, 1.0), (3, 1.0)]);
+    b.element().set_property("speaker", "track:9");
+    (14..19).for_each(|i| drop(b.show(40 * i, &two())));
+    assert_eq!(mouths(&b.show(760, &two())), []);
+    // A word that is none changes nothing.
+    b.element().set_property("speaker", "everybody");
+    assert_eq!(b.element().property::<String>("speaker"), "track:9");
+}
+
+#[test]
+fn a_lost_face_does_not_hold_the_others_up() {
+    let mut b = Bench::new(&[("speaker", "left")]);
+    b.hear(0, 2000);
+    let [left, right] = two();
+    b.show(0, &[left.clone(), right.clone()]);
+    assert_eq!(mouths(&b.show(40, std::slice::from_ref(&right))), [], "the one beside is not the left one");
+    assert_eq!(mouths(&b.show(80, &[])), []);
+    b.element().set_property("speaker", "all");
+    assert_eq!(mouths(&b.show(120, &[right]))[0].0, 4);
+    assert_eq!(stat(&b.element(), "frames-out"), 4);
+}
+
+#[test]
+fn a_second_denoiser_leaves_the_faces_of_the_first_to_it() {
+    let mut first = Bench::new(&[("speaker", "largest")]);
+    let mut second = Bench::new(&[("speaker", "largest")]);
+    first.hear(0, 400);
+    second.hear(0, 400);
+    let spoken = first.show(0, &two());
+    let spoken = second.video.push_and_pull(spoken).unwrap();
+    assert_eq!(mouths(&spoken), [(4, 1.0), (3, 1.0)]);
+}
+
+#[test]
+fn a_head_that_turns_far_has_its_own_mouth_until_it_is_well_back() {
+    let mut b = Bench::new(&[("fade", "100"), ("max-yaw", "40")]);
+    b.hear(0, 4000);
+    let turned = |yaw: f32| Face { yaw, confidence: 1.0, ..someone() };
+    let mut at = 0;
+    let mut levels = |yaw: f32, frames: u64| -> Vec<f32> {
+        let shown = (0..frames).map(|i| opacity(&b.show(at + 40 * i, &[turned(yaw)])).unwrap_or(0.0)).collect();
+        at += 40 * frames;
+        shown
+    };
+    assert_eq!(levels(0.0, 2), [1.0, 1.0]);
+    assert_eq!(levels(39.0, 2), [1.0, 1.0]);
+    let goes = levels(-41.0, 4);
+    assert!((goes[0] - 0.6).abs() < 0.01 && (goes[1] - 0.2).abs() < 0.01 && goes[3] == 0.0, "{goes:?}");
+    assert_eq!(levels(-29.0, 4), [0.0; 4], "not back by twelve degrees");
+    let comes = levels(27.0, 4);
+    assert!((comes[0] - 0.4).abs() < 0.01 && comes[3] == 1.0, "{comes:?}");
+    assert_eq!(levels(39.0, 2), [1.0, 1.0]);
+    let untouched = b.element().property::<gst::Structure>("stats").get::<gst::Structure>("untouched").unwrap();
+    assert_eq!(untouched.get::<u64>("turned-away"), Ok(6));
+}

@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use common::{init, ms, person};
+use common::{decoded, init, ms, person, video_info};
 use gst::prelude::*;
 
 /// Runs a pipeline to its end and gives it back; an error or a minute without an end fails.
@@ -253,4 +253,148 @@ fn a_person_speaks_and_a_flushing_seek_goes_on() {
     assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
     assert!(stats(&pipeline).get::<u64>("frames-out").unwrap() > out, "frames came after the seek");
     stop(&pipeline);
+}
+
+const PERSON: (u32, u32) = (640, 360);
+
+/// The first frames of a person, in the planes of an I420 picture of [`PERSON`].
+fn frames_of(path: &std::path::Path, count: u64) -> Vec<Vec<u8>> {
+    let info = video_info(gst_video::VideoFormat::I420, PERSON.0, PERSON.1);
+    decoded(path, &info, count).iter().map(|frame| frame.map_readable().unwrap().to_vec()).collect()
+}
+
+/// Two pictures beside each other.
+fn beside(left: &[u8], right: &[u8]) -> Vec<u8> {
+    let width = PERSON.0 as usize;
+    let mut both = Vec::with_capacity(left.len() * 2);
+    let luma = width * PERSON.1 as usize;
+    for (plane, width) in [(0..luma, width), (luma..left.len(), width / 2)] {
+        for (l, r) in left[plane.clone()].chunks(width).zip(right[plane].chunks(width)) {
+            both.extend_from_slice(l);
+            both.extend_from_slice(r);
+        }
+    }
+    both
+}
+
+/// Whether the left and the right half differ between two pictures of two people.
+fn changed(before: &[u8], after: &[u8]) -> (bool, bool) {
+    let width = PERSON.0 as usize;
+    let luma = 2 * width * PERSON.1 as usize;
+    let halves = || before[..luma].chunks(width).zip(after[..luma].chunks(width));
+    let differs = |half| halves().skip(half).step_by(2).any(|(a, b)| a != b);
+    (differs(0), differs(1))
+}
+
+/// The demo's speech.
+fn speech() -> String {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("demo/speech.flac");
+    format!(
+        "filesrc location=\"{}\" ! decodebin ! audioconvert ! audioresample ! audio/x-raw,rate=16000",
+        file.display()
+    )
+}
+
+/// What becomes of frames of 25 a second and `width` pixels in the bin of a line, while it hears what the line says: at frames,
+/// `speaker` is set.
+fn spoken(frames: &[Vec<u8>], width: u32, line: &str, speakers: &[(u64, &str)]) -> Vec<Vec<u8>> {
+    let line = format!(
+        "{line} appsrc name=seen format=time max-bytes=0 ! ls.video_sink ls.video_src ! fakesink name=shown sync=false"
+    );
+    let mut shown = None;
+    let pipeline = run(&line, |pipeline| {
+        let seen = pipeline.by_name("seen").and_downcast::<gst_app::AppSrc>().unwrap();
+        seen.set_caps(Some(&video_info(gst_video::VideoFormat::I420, width, PERSON.1).to_caps().unwrap()));
+        for (i, frame) in frames.iter().enumerate() {
+            let mut buffer = gst::Buffer::from_slice(frame.clone());
+            let own = buffer.get_mut().unwrap();
+            own.set_pts(ms(40 * i as u64));
+            own.set_duration(ms(40));
+            seen.push_buffer(buffer).unwrap();
+        }
+        seen.end_of_stream().unwrap();
+        let ls = pipeline.by_name("ls").unwrap();
+        let mut set: Vec<(u64, String)> =
+            speakers.iter().map(|(frame, word)| (40 * frame, (*word).to_owned())).collect();
+        if set.first().is_some_and(|(at, _)| *at == 0) {
+            ls.set_property("speaker", set.remove(0).1);
+        }
+        let denoise = ls.downcast_ref::<gst::Bin>().unwrap().by_name("denoise").unwrap();
+        // Where a frame is about to be looked at.
+        let pad = denoise.static_pad("sink").unwrap();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let pts = info.buffer().and_then(|buffer| buffer.pts()).unwrap();
+            if let Some((_, word)) = set.iter().find(|(at, _)| ms(*at) == pts) {
+                ls.set_property("speaker", word);
+            }
+            gst::PadProbeReturn::Ok
+        })
+        .unwrap();
+        shown = Some(recorded(pipeline, "shown", "sink"));
+    });
+    stop(&pipeline);
+    let bytes = shown.unwrap().lock().unwrap().clone();
+    bytes.chunks(frames[0].len()).map(<[u8]>::to_vec).collect()
+}
+
+#[test]
+fn the_face_that_is_asked_for_speaks_and_the_others_pass_to_the_bit() {
+    let Some(path) = person() else { return };
+    let one = frames_of(&path, 100);
+    let both: Vec<Vec<u8>> = one.iter().map(|frame| beside(frame, frame)).collect();
+    let speakers = [(0, "left"), (25, "right"), (50, "all"), (75, "track:99")];
+    let line = format!("lipsync name=ls {} ! ls.audio_sink", speech());
+    let shown = spoken(&both, 2 * PERSON.0, &line, &speakers);
+    assert_eq!(shown.len(), both.len(), "no frame is lost");
+    // The mouth of the one before fades out over 200 ms.
+    for (from, expected) in [(2, (true, false)), (32, (false, true)), (57, (true, true)), (82, (false, false))] {
+        for i in from..from + 17 {
+            assert_eq!(changed(&both[i], &shown[i]), expected, "frame {i}");
+        }
+    }
+    let fades = changed(&both[27], &shown[27]);
+    assert_eq!(fades, (true, true), "one mouth goes while the other comes");
+}
+
+#[test]
+fn each_of_two_voices_moves_its_own_face() {
+    let Some(path) = person() else { return };
+    let both: Vec<Vec<u8>> = frames_of(&path, 50).iter().map(|frame| beside(frame, frame)).collect();
+    let silence = "audiotestsrc wave=silence num-buffers=100 samplesperbuffer=320 ! audio/x-raw,rate=16000".to_owned();
+    for (a, b, expected) in [
+        (speech(), silence.clone(), (true, false)),
+        (silence, speech(), (false, true)),
+        (speech(), speech(), (true, true)),
+    ] {
+        let line =
+            format!("lipsync name=ls idle=own speaker=left speaker-b=right {a} ! ls.audio_sink {b} ! ls.audio_sink_b");
+        let shown = spoken(&both, 2 * PERSON.0, &line, &[]);
+        assert_eq!(shown.len(), both.len());
+        for i in 20..45 {
+            assert_eq!(changed(&both[i], &shown[i]), expected, "frame {i}");
+        }
+    }
+}
+
+#[test]
+fn the_one_whose_lips_follow_the_sound_speaks() {
+    let Some(path) = person() else { return };
+    // The mouth of the demo's person is shut from its seventh second on: forward and backward again.
+    let frames = frames_of(&path, 195);
+    let silent: Vec<Vec<u8>> = (0..250).map(|i: usize| frames[194 - (i % 60).abs_diff(30)].clone()).collect();
+    let line = format!("lipsync name=ls {} ! ls.audio_sink", speech());
+    let talking = spoken(&silent, PERSON.0, &line, &[]);
+    // Half of the time it is the right one that talks, then the left one.
+    let turn = |i: usize| i >= 125;
+    let both: Vec<Vec<u8>> = (0..250)
+        .map(|i| if turn(i) { beside(&talking[i], &silent[i]) } else { beside(&silent[i], &talking[i]) })
+        .collect();
+    let shown = spoken(&both, 2 * PERSON.0, &line, &[(0, "auto")]);
+    let chosen: Vec<(bool, bool)> = both.iter().zip(&shown).map(|(before, after)| changed(before, after)).collect();
+    let share = |from: usize, to: usize, expected: (bool, bool)| {
+        chosen[from..to].iter().filter(|found| **found == expected).count() as f64 / (to - from) as f64
+    };
+    // After two seconds of either turn.
+    let shares = [share(50, 125, (false, true)), share(175, 250, (true, false))];
+    assert!(shares.iter().all(|share| *share >= 0.9), "{shares:?}");
 }

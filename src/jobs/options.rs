@@ -1,3 +1,4 @@
+use gstlipstream::selector::Selector;
 use lipstream_engines::enhance::Filter;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -92,6 +93,8 @@ pub struct Options {
     /// How much of the mouth is kept from the enhancement; 0.8 where it is left out.
     #[schema(minimum = 0, maximum = 1)]
     pub mouth_protection: Option<f64>,
+    /// Which of several faces speak: `largest`, `all`, `auto`, `left`, `right` or `track:N`; the largest where it is left out.
+    pub speaker: Option<String>,
     /// Text in every picture for all to see: at most 100 Latin, Greek or Cyrillic characters.
     #[schema(max_length = 100)]
     pub label: Option<String>,
@@ -114,6 +117,7 @@ impl Default for Options {
             enhance: None,
             enhance_strength: None,
             mouth_protection: None,
+            speaker: None,
             label: None,
             label_corner: None,
             crf: 18,
@@ -133,6 +137,9 @@ impl Options {
             if let Some(part) = part.filter(|part| !(0.0..=1.0).contains(part)) {
                 return Err(Refusal::Invalid(format!("{name}: {part} is not in 0 to 1")));
             }
+        }
+        if let Some(cause) = self.speaker.as_deref().and_then(|word| word.parse::<Selector>().err()) {
+            return Err(Refusal::Invalid(format!("speaker: {cause}")));
         }
         if let Some(cause) = self.label.as_deref().and_then(|label| marks::check_label(label).err()) {
             return Err(Refusal::Invalid(format!("label: {cause}")));
@@ -158,6 +165,7 @@ mod tests {
         for (text, says) in [
             ("{\"motion_gain\": 9}", "0 to 4"),
             ("{\"crf\": 51}", "0 to 50"),
+            ("{\"speaker\": \"middle\"}", "speaker: `middle` is none of largest, all"),
             ("{\"enhance\": \"detail\", \"mouth_protection\": 1.5}", "mouth_protection: 1.5 is not in 0 to 1"),
             ("{\"enhance_strength\": -1}", "0 to 1"),
             ("{\"label\": \"a\\nb\"}", "label: must be one line"),

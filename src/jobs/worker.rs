@@ -79,6 +79,7 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
     ];
     properties.extend((!settings.watermark).then(|| ("watermark", "false".to_owned())));
     properties.extend(asked.motion_gain.map(|gain| ("motion-gain", gain.to_string())));
+    properties.extend(asked.speaker.clone().map(|speaker| ("speaker", speaker)));
     properties.extend(asked.label.clone().map(|label| ("label", label)));
     properties.extend(asked.label_corner.map(|corner| ("label-corner", corner.to_string())));
     // The bank of an avatar is of the default engine.
@@ -87,6 +88,7 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
         video: job.folder.join("video"),
         audio: job.folder.join("audio"),
         audio_track: Track::Default,
+        second_audio: None,
         output: job.result(),
         properties,
         engine: Some(engine),

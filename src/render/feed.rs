@@ -3,7 +3,8 @@
 //! Both streams start at zero and end together. Which one decides the end is a matter of looping: looped, the video
 //! lasts as long as the audio; not looped, the shorter one ends both. Each thread publishes how far its file is known
 //! to reach before it pushes, and neither pushes past what the other one is not yet known to reach. The threads cannot
-//! wait for each other both at once: whichever is behind has already published.
+//! wait for each other both at once: whichever is behind has already published. A second voice follows the first: it is silent after its
+//! own end and cut off at that of the first.
 
 use std::{
     sync::Arc,
@@ -67,11 +68,12 @@ impl Shared {
     }
 }
 
-/// The two threads.
+/// The threads.
 pub struct Feed {
     shared: Arc<Shared>,
     video: JoinHandle<Result<ClockTime>>,
     audio: JoinHandle<Result<Length>>,
+    second: Option<JoinHandle<Result<()>>>,
 }
 
 impl Feed {
@@ -80,6 +82,7 @@ impl Feed {
         let (for_video, for_audio) = (shared.clone(), shared.clone());
         Self {
             shared,
+            second: None,
             video: thread::spawn(move || {
                 let fed = feed_video(frames, base, &video, &for_video);
                 for_video.update(|e| e.failed |= fed.is_err());
@@ -91,6 +94,17 @@ impl Feed {
                 fed
             }),
         }
+    }
+
+    /// Feeds a second voice as well, as far as the first one reaches.
+    pub fn with_second(mut self, speech: Sound, out: AppSrc) -> Self {
+        let shared = self.shared.clone();
+        self.second = Some(thread::spawn(move || {
+            let fed = feed_second(speech, &out, &shared);
+            shared.update(|e| e.failed |= fed.is_err());
+            fed
+        }));
+        self
     }
 
     /// Whether a thread gave up, after which the graph will not end by itself.
@@ -108,7 +122,13 @@ impl Feed {
         let stopped = |_| Failure::run("a feeding thread panicked");
         let video = self.video.join().map_err(stopped)?;
         let audio = self.audio.join().map_err(stopped)?;
+        let second = self.second.map_or(Ok(Ok(())), JoinHandle::join).map_err(stopped)?;
         // One thread's failure interrupts the other: the cause is the one that is no interruption.
+        let audio = match (audio, second) {
+            (Ok(length), second) => second.map(|()| length),
+            (Err(failure), Err(second)) if failure.kind == Kind::Interrupted => Err(second),
+            (Err(failure), _) => Err(failure),
+        };
         match (video, audio) {
             (Ok(pictures), Ok(length)) => Ok(Length { pictures, ..length }),
             (Err(a), Err(b)) => Err(if a.kind == Kind::Interrupted { b } else { a }),
@@ -207,6 +227,34 @@ fn feed_audio(mut speech: Sound, out: &AppSrc, shared: &Shared, looped: bool) ->
     // As for the video.
     let _ = out.end_of_stream();
     Ok(fed)
+}
+
+/// Feeds a voice beside the one that says how long all of it is.
+fn feed_second(mut speech: Sound, out: &AppSrc, shared: &Shared) -> Result<()> {
+    let mut fed = 0;
+    while let Some(sample) = speech.next_sample()? {
+        let format = Format::of(&sample)?;
+        let Some(buffer) = sample.buffer() else { continue };
+        let count = buffer.size() / format.frame_bytes;
+        let (start, end) = (time(fed, format.rate), time(fed + count as u64, format.rate));
+        let heard = shared.wait(|e| (e.audio >= end || e.audio_ended).then_some(e.audio))?;
+        let count = count.min(samples(heard, format.rate).saturating_sub(fed) as usize);
+        if count == 0 {
+            break;
+        }
+        let mut part = buffer.copy_region(gst::BufferCopyFlags::MEMORY, ..count * format.frame_bytes)?;
+        fed += count as u64;
+        let header = part.make_mut();
+        header.set_pts(start);
+        header.set_duration(time(fed, format.rate) - start);
+        let part = gst::Sample::builder().buffer(&part).caps_if_some(sample.caps_owned().as_ref()).build();
+        if out.push_sample(&part).is_err() {
+            break;
+        }
+    }
+    // As for the first.
+    let _ = out.end_of_stream();
+    Ok(())
 }
 
 struct Format {

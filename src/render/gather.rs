@@ -39,10 +39,15 @@ const SEARCH_STEP: u64 = 5;
 /// Time between tracked frames, as far as the tracker is concerned; it sees a jump in the file as one step.
 const STEP: Duration = Duration::from_millis(40);
 
-/// The bank of the person in `video`, from the cache where it is there; `None` where there is no single person.
+/// Faces that are followed where others than the largest may speak.
+const SEVERAL: usize = 4;
+
+/// The bank of the person in `video`, from the cache where it is there; `None` where there is no single person: of `several` faces at
+/// a time, or of the largest of each moment.
 pub fn bank(
     video: &Path,
     engine: &Package,
+    several: bool,
     options: runtime::Options,
     quiet: bool,
     watch: &Watch,
@@ -51,12 +56,13 @@ pub fn bank(
     let config = config(engine);
     let folder = runtime::cache_dir("banks")
         .ok_or_else(|| Failure::run("the cache folder cannot be made: set XDG_CACHE_HOME, or use --no-gather"))?;
-    let path = folder.join(file_name(video, engine)?);
+    let max_faces = if several { SEVERAL } else { TrackerConfig::default().max_faces };
+    let path = folder.join(file_name(video, engine, max_faces)?);
     if ReferenceBank::load(&path).and_then(|bank| bank.check(&config)).is_ok() {
         tracing::info!("reference bank from the cache: {}", path.display());
         return Ok(Some(path));
     }
-    let mut gathering = Gathering::new(video, config, options, quiet, watch, notices)?;
+    let mut gathering = Gathering::new(video, config, (options, max_faces), quiet, watch, notices)?;
     gathering.sample()?;
     if gathering.banks.is_empty() {
         gathering.search()?;
@@ -80,13 +86,16 @@ pub fn bank(
 }
 
 /// Changes when the file, the engine, the tracker or this program does.
-fn file_name(video: &Path, engine: &Package) -> Result<String> {
+fn file_name(video: &Path, engine: &Package, max_faces: usize) -> Result<String> {
     let failure = |e: std::io::Error| Failure::input(format!("{}: {e}", video.display()));
     let path = video.canonicalize().map_err(failure)?;
     let meta = path.metadata().map_err(failure)?;
     let mut key = Key::default();
     key.add(path.as_os_str().as_encoded_bytes());
     key.add(format!("{} {} {}", meta.len(), meta.mtime(), meta.mtime_nsec()).as_bytes());
+    if max_faces != TrackerConfig::default().max_faces {
+        key.add(format!("{max_faces} faces").as_bytes());
+    }
     key.add_makers(engine)?;
     Ok(format!("{}.safetensors", key.name()))
 }
@@ -179,12 +188,12 @@ impl Gathering {
     fn new(
         video: &Path,
         config: BankConfig,
-        options: runtime::Options,
+        (options, max_faces): (runtime::Options, usize),
         quiet: bool,
         watch: &Watch,
         notices: &Notices,
     ) -> Result<Self> {
-        let watcher = Watcher::new(options, TrackerConfig::default().max_faces)?;
+        let watcher = Watcher::new(options, max_faces)?;
         let reader = Reader::open(video, Media::Video, notices)?;
         let total = watch.report().map(|_| FRAMES);
         let progress = Progress::start("look at the person", total, quiet, watch, 0.0..LOOKING);

@@ -94,6 +94,8 @@ pub struct Options {
     pub video: PathBuf,
     pub audio: PathBuf,
     pub audio_track: Track,
+    /// A second voice, for the faces that the property `speaker-b` names.
+    pub second_audio: Option<PathBuf>,
     pub output: PathBuf,
     /// Properties of `lipsync` by name, as text; absent ones keep their defaults.
     pub properties: Vec<(&'static str, String)>,
@@ -169,6 +171,8 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let codec = container.choose(options.audio_codec)?;
     refuse_overwriting_inputs(&options)?;
     let mut speech = Sound::open(&options.audio, &options.audio_track, &options.notices)?;
+    let second =
+        options.second_audio.as_ref().map(|path| Sound::open(path, &Track::Default, &options.notices)).transpose()?;
     let frames = Frames::open(&options.video, options.looped, &options.notices)?;
     let base = base(&frames, &speech, &options.notices);
     speech.begin_at(base.sound);
@@ -191,8 +195,17 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let gathering = Instant::now();
     // An adapted engine brings its own.
     if options.reference_bank.is_none() && options.gather && !engine.is_adapted() && engine.gathers() {
-        options.reference_bank =
-            gather::bank(&options.video, &engine, options.runtime, options.quiet, &options.watch, &options.notices)?;
+        let several =
+            second.is_some() || options.properties.iter().any(|(name, word)| *name == "speaker" && word != "largest");
+        options.reference_bank = gather::bank(
+            &options.video,
+            &engine,
+            several,
+            options.runtime,
+            options.quiet,
+            &options.watch,
+            &options.notices,
+        )?;
     }
     let gather_seconds = gathering.elapsed().as_secs_f64();
     if let Some(bank) = &options.reference_bank {
@@ -201,9 +214,10 @@ pub fn render(mut options: Options) -> Result<Summary> {
 
     let caps = frames.reader().caps().unwrap_or_else(gst::Caps::new_any);
     let expected = expected_frames(&caps, &frames, &speech, options.looped);
-    let graph = Pipeline::build(&options, container, codec, &caps, unfinished.path())?;
+    let rate = second.as_ref().map(|_| speech.reader().caps().as_ref().and_then(rate).unwrap_or(RATE));
+    let graph = Pipeline::build(&options, container, codec, &caps, rate, unfinished.path())?;
     let started = Instant::now();
-    let length = run(&graph, (frames, speech, base), expected, &options)?;
+    let length = run(&graph, (frames, speech, base), second, expected, &options)?;
     let wall_seconds = started.elapsed().as_secs_f64();
     let stats = stats::of(&graph.lipsync);
     let untouched =
@@ -251,6 +265,7 @@ pub(crate) const DEFAULT_ENGINE: &str = "compact";
 fn run(
     graph: &Pipeline,
     (frames, speech, base): (Frames, Sound, Base),
+    second: Option<Sound>,
     expected: Option<u64>,
     options: &Options,
 ) -> Result<Length> {
@@ -261,6 +276,10 @@ fn run(
         return Err(Failure::run("the graph refused to start"));
     }
     let feed = Feed::start(frames, base, speech, graph.video.clone(), graph.audio.clone(), options.looped);
+    let feed = match (second, &graph.second) {
+        (Some(speech), Some(out)) => feed.with_second(speech, out.clone()),
+        _ => feed,
+    };
     let mut progress = Progress::start("render", expected, options.quiet, &options.watch, LOOKING..1.0);
     let ended = loop {
         match media::check(&bus, POLL, Kind::Run) {
@@ -284,6 +303,13 @@ fn run(
     }
     let fed = feed.join();
     ended.and(fed)
+}
+
+/// Sampling rate of a sound that does not say its own.
+const RATE: u32 = 48_000;
+
+fn rate(caps: &gst::Caps) -> Option<u32> {
+    caps.structure(0)?.get::<i32>("rate").ok().and_then(|rate| u32::try_from(rate).ok())
 }
 
 /// Two streams of one file keep their places; two files begin together.
@@ -316,7 +342,8 @@ fn device_taken(asked: &runtime::Options, engine: &Package) -> Device {
 fn refuse_overwriting_inputs(options: &Options) -> Result<()> {
     let Ok(output) = options.output.canonicalize() else { return Ok(()) };
     let same = |input: &Path| input.canonicalize().is_ok_and(|input| input == output);
-    if same(&options.video) || same(&options.audio) {
+    let second = options.second_audio.as_deref().is_some_and(same);
+    if same(&options.video) || same(&options.audio) || second {
         return Err(Failure::usage(format!("{}: the output is one of the inputs", options.output.display())));
     }
     Ok(())

@@ -32,26 +32,39 @@ pub struct Pipeline {
     pub pipeline: gst::Pipeline,
     pub video: AppSrc,
     pub audio: AppSrc,
+    /// Of a second voice, where there is one.
+    pub second: Option<AppSrc>,
     pub lipsync: gst::Element,
     frames: Arc<AtomicU64>,
     first: Arc<OnceLock<Instant>>,
 }
 
 impl Pipeline {
+    /// `second` is the sampling rate of what is heard, where there is a second voice.
     pub fn build(
         options: &Options,
         container: Container,
         codec: AudioCodec,
         video_caps: &gst::Caps,
+        second: Option<u32>,
         file: &Path,
     ) -> Result<Self> {
+        // Two voices are heard together, at the rate of the first.
+        let second = second.map_or_else(String::new, |rate| {
+            format!(
+                "appsrc name=audio-b-in ! tee name=second second. ! queue max-size-buffers=0 max-size-bytes=67108864 max-size-time=0 \
+                 ! lipsync.audio_sink_b second. ! queue max-size-buffers=0 max-size-bytes=67108864 max-size-time=0 ! audioconvert \
+                 ! audioresample ! mix. audiomixer name=mix ! audio/x-raw,rate={rate} ! "
+            )
+        });
+        let heard = if second.is_empty() { "" } else { "audioconvert ! audioresample ! mix. " };
         let description = format!(
             "appsrc name=video-in ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 ! lipsync.video_sink \
              appsrc name=audio-in ! lipsync.audio_sink \
              lipsync name=lipsync \
              lipsync.video_src ! queue max-size-buffers=4 max-size-bytes=0 max-size-time=0 ! {enhance}{even}videoconvert \
                  ! {video} ! mux. \
-             lipsync.audio_src ! queue max-size-buffers=0 max-size-bytes=67108864 max-size-time=0 ! {audio} ! mux. \
+             lipsync.audio_src ! queue max-size-buffers=0 max-size-bytes=67108864 max-size-time=0 ! {heard}{second}{audio} ! mux. \
              {mux} ! filesink name=file-out",
             enhance = options.enhance.as_ref().map_or_else(String::new, enhancer),
             even = even(video_caps),
@@ -87,7 +100,8 @@ impl Pipeline {
         });
 
         let (video, audio) = (source("video-in")?, source("audio-in")?);
-        for appsrc in [&video, &audio] {
+        let second = if second.is_empty() { None } else { Some(source("audio-b-in")?) };
+        for appsrc in [&video, &audio].into_iter().chain(&second) {
             appsrc.set_format(gst::Format::Time);
             appsrc.set_block(true);
             appsrc.set_max_bytes(0);
@@ -95,7 +109,7 @@ impl Pipeline {
         }
         // Time alone would let a second of 4K frames pile up.
         video.set_max_buffers(30);
-        Ok(Self { pipeline, video, audio, lipsync, frames, first })
+        Ok(Self { pipeline, video, audio, second, lipsync, frames, first })
     }
 
     /// Frames that have left the bin.

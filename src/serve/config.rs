@@ -222,11 +222,12 @@ impl PartialEq for Specs {
 }
 
 /// Keys of a `[[session]]`.
-const SESSION_KEYS: [&str; 14] = [
+const SESSION_KEYS: [&str; 15] = [
     "id",
     "graph",
     "engine",
     "look_ahead_ms",
+    "speaker",
     "label",
     "label_corner",
     "params",

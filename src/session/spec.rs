@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use gstlipstream::selector::Selector;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -72,6 +73,10 @@ pub struct SessionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(maximum = 10_000)]
     pub look_ahead_ms: Option<u32>,
+    /// Which of several faces speak, as the graph's parameter `speaker`: `largest`, `all`, `auto`, `left`, `right` or `track:N`; the
+    /// largest where nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speaker: Option<String>,
     /// Text in every picture for all to see, as the graph's parameter `label`: at most 100 Latin, Greek or Cyrillic characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
@@ -117,6 +122,7 @@ impl SessionSpec {
             graph: graph.to_owned(),
             engine: None,
             look_ahead_ms: None,
+            speaker: None,
             label: None,
             label_corner: None,
             params: BTreeMap::new(),
@@ -146,6 +152,10 @@ impl SessionSpec {
         let labels = [self.label.as_ref(), self.params.get("label")];
         if let Some(cause) = labels.into_iter().flatten().find_map(|label| marks::check_label(label).err()) {
             return invalid("label", &cause);
+        }
+        let speakers = [self.speaker.as_ref(), self.params.get("speaker")];
+        if let Some(cause) = speakers.into_iter().flatten().find_map(|word| word.parse::<Selector>().err()) {
+            return invalid("speaker", &cause.to_string());
         }
         if self.push.len() > MAX_PUSHES {
             return invalid("push", &format!("{} URLs, and {MAX_PUSHES} are allowed", self.push.len()));
@@ -199,7 +209,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         type Break = fn(&mut SessionSpec);
-        let cases: [(Break, &str); 10] = [
+        let cases: [(Break, &str); 11] = [
             (|s| s.id = "../etc".into(), "id: "),
             (|s| s.id = "-x".into(), "id: "),
             (|s| s.id = "x".repeat(65), "id: "),
@@ -208,6 +218,7 @@ mod tests {
             (|s| s.pull = Some("nonsense".into()), "pull: must be a URL"),
             (|s| s.stream_key = Some("short".into()), "stream_key: "),
             (|s| s.idle_seconds = Some(u32::MAX), "idle_seconds: "),
+            (|s| s.speaker = Some("track:x".into()), "speaker: "),
             (|s| s.label = Some("x".repeat(101)), "label: is longer than 100"),
             (
                 |s| drop(s.params.insert("label".into(), "\u{5b57}".into())),

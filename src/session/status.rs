@@ -90,6 +90,10 @@ pub struct Status {
     /// nothing is done. Null where its voice is not the one that is heard.
     pub source_sync_offset: Option<i64>,
     pub source_sync_confidence: Option<f64>,
+    /// The number of the face whose mouth is made, for `track:N`; of the largest where several are. Null where there is none.
+    pub speaker_track: Option<u64>,
+    /// With the speaker `auto`, by how much its lips follow the sound better than those of the next face, 0..1; null before that is known.
+    pub speaker_confidence: Option<f64>,
     /// Times that the mouth was off for long and was corrected, and by how much later features are taken for that.
     pub sync_corrections: u64,
     pub sync_shift_ms: f64,
@@ -231,6 +235,7 @@ pub(super) fn read_stats(status: &mut Status, stats: &LipSyncStats) {
     untouched::add(&mut status.frames_untouched, untouched::of(&stats.untouched));
     let check = &stats.check;
     (status.sync_offset, status.sync_confidence) = (check.sync.offset, check.sync.confidence);
+    (status.speaker_track, status.speaker_confidence) = (stats.denoise.speaker.track, stats.denoise.speaker.confidence);
     (status.source_sync_offset, status.source_sync_confidence) = (check.source.offset, check.source.confidence);
     status.sync_corrections += check.corrections;
     status.sync_shift_ms = check.shift as f64;

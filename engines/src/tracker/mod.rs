@@ -207,6 +207,15 @@ impl Tracker {
         self.since_detection = None;
     }
 
+    /// Follows so many faces at most from the next frame on; of more that are followed now the surest and largest stay.
+    pub fn set_max_faces(&mut self, max_faces: usize) {
+        if self.config.max_faces != max_faces {
+            self.config.max_faces = max_faces;
+            self.tracks.sort_by(|a, b| b.rank().total_cmp(&a.rank()));
+            self.tracks.truncate(max_faces);
+        }
+    }
+
     /// The faces in the next frame of the stream, largest first. `time` is the frame's, of any origin; without it
     /// 25 frames a second are assumed.
     pub fn process(&mut self, frame: &FrameView, time: Option<Duration>) -> Result<Vec<Face>> {

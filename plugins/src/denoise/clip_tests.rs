@@ -19,7 +19,7 @@ use lipstream_engines::{
 use parking_lot::Mutex;
 
 use super::{
-    frame::{Finished, Frame, Left, Plan, RenderSettings},
+    frame::{Finished, Frame, Left, Mouth, Plan, RenderSettings},
     properties::Settings,
     speaker::{Loaded, Said, Speaker},
     stats::DenoiseCounters,
@@ -177,20 +177,23 @@ impl Rig {
 
     /// A frame of the face `track_id` that says `value`.
     fn frame(&mut self, track_id: u64, value: f32) -> Frame {
-        let face = self.speaker.choose(vec![self.face(track_id)]);
+        let face = self.face(track_id);
+        self.speaker.take_up(track_id);
         let (info, interrupts) = (self.info.clone(), self.speaker.interrupts);
         let buffer = gst::Buffer::with_size(info.size()).unwrap();
         let identity: Identity = Arc::new(());
-        let said = Said { face: face.as_ref().unwrap(), later: Vec::new(), identity, features: &[value] };
+        let said = Said { face: &face, later: Vec::new(), identity, features: &[value] };
         let plan = self.speaker.submit(&buffer, &info, said, None).unwrap();
         self.frames += 1;
         let time = Some(gst::ClockTime::from_mseconds(40 * self.frames));
-        Frame { buffer, time, face, cut: false, presence: 1.0, plan, heard: None, interrupts }
+        let mouth = Mouth { speaker: 0, face, wanted: true, since: None, cut: false, turned: false, plan };
+        Frame { buffer, time, presence: 1.0, heard: None, interrupts, mouths: vec![mouth], why: None }
     }
 
     fn finish(&mut self, mut frame: Frame) -> Result<Finished> {
         let render = RenderSettings { gain: 1.0, gap: Duration::ZERO };
-        self.speaker.finish(&mut frame, None, render, &DenoiseCounters::default())
+        let mut mouth = frame.mouths.remove(0);
+        self.speaker.finish(&mut mouth, &frame, None, render, &DenoiseCounters::default())
     }
 
     /// What a frame shows.
@@ -203,7 +206,7 @@ impl Rig {
 fn frames_of_a_clip_leave_one_by_one_and_the_next_clip_continues_it() {
     let mut rig = Rig::new();
     let frames: Vec<Frame> = (1..=7).map(|v| rig.frame(1, v as f32)).collect();
-    assert_eq!(frames.iter().filter(|f| matches!(f.plan, Plan::Made { .. })).count(), 7);
+    assert_eq!(frames.iter().filter(|f| matches!(f.mouths[0].plan, Plan::Made { .. })).count(), 7);
     let shown: Vec<_> = frames.into_iter().map(|frame| rig.shows(frame)).collect();
     assert_eq!(shown, (101..=107).map(Some).collect::<Vec<_>>());
     // The last one waited for no others: nothing comes after it.

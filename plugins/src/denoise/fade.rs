@@ -20,6 +20,11 @@ impl Fade {
         (self.level, self.last) = (1.0, None);
     }
 
+    /// The level of the last move.
+    pub fn level(&self) -> f32 {
+        self.level
+    }
+
     /// The mouth is gone at `time`; it will come back from nothing.
     pub fn vanish(&mut self, time: gst::ClockTime) {
         (self.level, self.last) = (0.0, Some(time));

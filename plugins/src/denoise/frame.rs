@@ -31,16 +31,32 @@ pub struct Frame {
     pub buffer: gst::Buffer,
     /// Running time; `None` outside the segment.
     pub time: Option<gst::ClockTime>,
-    pub face: Option<Face>,
-    /// The picture's edge cuts off the mouth, or so much of the face that where it is cannot be told.
-    pub cut: bool,
-    /// How visible the mouth is for what is being said, 0..1.
+    /// How visible the mouths are for what is being said, 0..1.
     pub presence: f32,
-    pub plan: Plan,
     /// Its features, kept where another engine may have to make it.
     pub heard: Option<Vec<f32>>,
     /// Interrupts that had been heeded when it came.
     pub interrupts: u64,
+    /// What is to be done for the faces that speak in it, largest first,
+    pub mouths: Vec<Mouth>,
+    /// and why it is left as it is where there is none of them, although one was wanted.
+    pub why: Option<Why>,
+}
+
+/// A face that speaks in a frame, or did so until a moment ago.
+pub struct Mouth {
+    /// Whose place it is in the stream's list of speakers.
+    pub speaker: usize,
+    pub face: Face,
+    /// It is to speak; otherwise it fades out.
+    pub wanted: bool,
+    /// Its own mouth was seen in the frame of this running time: that of the speaker fades in from there.
+    pub since: Option<gst::ClockTime>,
+    /// The picture's edge cuts off the mouth, or so much of the face that where it is cannot be told.
+    pub cut: bool,
+    /// The head is turned further than a mouth can be made for.
+    pub turned: bool,
+    pub plan: Plan,
 }
 
 /// A frame on its way out.

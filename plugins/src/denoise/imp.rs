@@ -1,5 +1,5 @@
 use std::{
-    sync::{Arc, LazyLock, atomic::Ordering::Relaxed},
+    sync::{Arc, LazyLock, OnceLock, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -17,8 +17,10 @@ use super::{
     wait::Gate,
 };
 use crate::{
+    ear::Ear,
     features::{self, FeaturesInfo},
     interrupt,
+    selector::{self, Selector},
     stats::count,
     video,
 };
@@ -67,6 +69,8 @@ pub struct LipDenoise {
     pub(super) state: Mutex<State>,
     pub(super) gate: Gate,
     pub(super) counters: DenoiseCounters,
+    /// Of who holds the element, where somebody lets it hear the sound.
+    pub(super) ear: OnceLock<Arc<Ear>>,
 }
 
 #[glib::object_subclass]
@@ -133,6 +137,7 @@ impl ObjectSubclass for LipDenoise {
             state: Mutex::default(),
             gate: Gate::default(),
             counters: DenoiseCounters::default(),
+            ear: OnceLock::new(),
         }
     }
 }
@@ -160,6 +165,16 @@ impl ObjectImpl for LipDenoise {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if pspec.name() == "speaker" {
+            match selector::read(value) {
+                Ok(selector) => {
+                    self.settings.lock().speaker = selector;
+                    self.listen();
+                }
+                Err(error) => selector::refuse(&*self.obj(), &error),
+            }
+            return;
+        }
         let shift = |this: &Self| this.settings.lock().shift_latency();
         let before = shift(self);
         self.settings.lock().set(pspec.name(), value);
@@ -314,6 +329,29 @@ impl LipDenoise {
     pub(crate) fn statistics(&self) -> DenoiseStats {
         let stream = self.state.lock().stream.clone();
         self.counters.read(&stream.map(|stream| stream.worker().stats()).unwrap_or_default())
+    }
+
+    /// Which faces are to speak.
+    pub(super) fn selector(&self) -> Selector {
+        self.settings.lock().speaker
+    }
+
+    /// Lets the element hear the sound, for `speaker=auto`.
+    pub(crate) fn set_ear(&self, ear: Arc<Ear>) {
+        if self.ear.set(ear).is_ok() {
+            self.listen();
+        }
+    }
+
+    /// The face whose mouth is made.
+    pub(crate) fn speaks(&self) -> Option<u64> {
+        self.counters.speaks().track
+    }
+
+    fn listen(&self) {
+        if let Some(ear) = self.ear.get() {
+            ear.listen(self.selector() == Selector::Auto);
+        }
     }
 
     fn video_chain(&self, buffer: gst::Buffer) -> Flow {

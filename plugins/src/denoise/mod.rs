@@ -53,6 +53,7 @@ mod frame;
 mod idle;
 pub(crate) mod imp;
 mod listen;
+mod listener;
 pub(crate) mod properties;
 mod shared_work;
 mod speaker;
@@ -67,7 +68,7 @@ pub use banks::CAPACITY;
 pub use idle::Idle;
 pub use properties::SchedulingPolicy;
 pub use speaker::QUEUE;
-pub use stats::{DenoiseStats, EngineStage, EngineStages};
+pub use stats::{DenoiseStats, EngineStage, EngineStages, Speaks};
 
 glib::wrapper! {
     pub struct LipDenoise(ObjectSubclass<imp::LipDenoise>) @extends gst::Element, gst::Object;

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     options::{self, Options},
+    selector::{self, Selector},
     stats,
 };
 
@@ -28,6 +29,11 @@ pub enum SchedulingPolicy {
     )]
     Throughput,
 }
+
+/// Degrees, as the tracker measures them, beyond which a head may be turned further than a mouth can be made for. Of a rendered head that
+/// turns from 0 to 78 degrees it measures what is true up to 20, at most 24 between 25 and 30, and less again beyond; what is made for it
+/// looks well up to 30, has a lighter patch around it from 40 and is beside its place from 50 on.
+pub const MAX_YAW: f64 = 22.0;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -66,6 +72,10 @@ pub struct Settings {
     /// Milliseconds by which windows of features are taken later, both together. May change while the element runs.
     pub feature_shift: i32,
     pub correction: i32,
+    /// May change while the element runs, as may `max_yaw`.
+    pub speaker: Selector,
+    /// Degrees.
+    pub max_yaw: f64,
 }
 
 impl Default for Settings {
@@ -94,6 +104,8 @@ impl Default for Settings {
             seed: 0,
             feature_shift: 0,
             correction: 0,
+            speaker: Selector::default(),
+            max_yaw: MAX_YAW,
         }
     }
 }
@@ -150,6 +162,7 @@ impl Settings {
                 self.idle_after = gst::ClockTime::from_mseconds(value.get::<u32>().expect(checked).into());
             }
             "seed" => self.seed = value.get().expect(checked),
+            "max-yaw" => self.max_yaw = value.get().expect(checked),
             "feature-shift" => self.feature_shift = value.get().expect(checked),
             name => self.options.set(name, value),
         }
@@ -178,6 +191,8 @@ impl Settings {
             "idle-after" => (self.idle_after.mseconds() as u32).to_value(),
             "seed" => self.seed.to_value(),
             "feature-shift" => self.feature_shift.to_value(),
+            "max-yaw" => self.max_yaw.to_value(),
+            "speaker" => self.speaker.to_string().to_value(),
             name => self.options.get(name),
         }
     }
@@ -324,6 +339,18 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .default_value(defaults.feature_shift)
             .mutable_playing()
             .build(),
+        selector::property(),
+        glib::ParamSpecDouble::builder("max-yaw")
+            .nick("Max yaw")
+            .blurb(
+                "Degrees by which a head may be turned to a side: beyond them the mouth fades to the frame's own, and it returns when the \
+                 head is back by 12 degrees (90 = never)",
+            )
+            .minimum(0.0)
+            .maximum(90.0)
+            .default_value(defaults.max_yaw)
+            .mutable_playing()
+            .build(),
         stats::property(
             "Frames in, out, passed through (no patch), dropped and late; untouched: a structure that counts those that keep their own \
              mouth although another was wanted, by no-face, cut-off (by the picture's edge), too-small, turned-away, covered, \
@@ -331,7 +358,8 @@ pub fn list() -> Vec<glib::ParamSpec> {
              and -sum, with <stage>-count and <stage>-buckets (counts of times up to 0.25 0.5 1 2 5 10 20 40 80 160 ms and of \
              all), for gather (looking for references), prepare (the person), wait (for features), denoise (all steps of a \
              frame) and render; flush-time (of the last flush, from its start to nothing left), interrupt-time (of the last \
-             interrupt, from the signal to the push of a frame at rest), references (in the bank), batches, steps and \
+             interrupt, from the signal to the push of a frame at rest), references (in the bank), speaker-track (whose mouth is made) and \
+             speaker-confidence (0..1, where speaker=auto has heard enough), batches, steps and \
              latents-a-batch (of the model, all streams)",
         ),
     ];

@@ -21,18 +21,22 @@ use super::{
     banks::{Banks, Known},
     ease::Ease,
     fade::Fade,
-    frame::{Finished, Frame, Left, Plan, RenderSettings},
-    idle::{IdleSettings, Presence},
+    frame::{Finished, Frame, Left, Mouth, Plan, RenderSettings},
     properties::Settings,
     shared_work::{Missing, SharedWork},
     stats::DenoiseCounters,
 };
-use crate::{meta::face::Chosen, options, untouched::Why, video};
+use crate::{options, untouched::Why, video};
 
 /// Frames of all streams that may wait for one engine.
 pub const QUEUE: usize = 256;
 /// A mouth that has stood still for want of features this long is taken away.
 const STALE: gst::ClockTime = gst::ClockTime::from_mseconds(500);
+
+/// Degrees by which a head must be back before its mouth returns: of one in profile less is measured than of one on the way there.
+const BACK: f32 = 12.0;
+/// The tracker is surer of a face that it sees from the front.
+const SURE: f32 = 0.98;
 
 /// What a frame is to say.
 pub struct Said<'a> {
@@ -91,6 +95,16 @@ impl Loaded {
     }
 }
 
+/// How a face is seen in a frame.
+struct Seen<'a> {
+    face: &'a Face,
+    time: gst::ClockTime,
+    /// How visible the mouth is for what is being said, 0..1.
+    presence: f32,
+    /// It can be shown, and is to be.
+    visible: bool,
+}
+
 pub struct Speaker {
     loaded: Loaded,
     stream: Arc<Stream>,
@@ -99,9 +113,10 @@ pub struct Speaker {
     /// and the one that was sent last.
     sent: Option<SharedWork>,
     fade: Fade,
-    pub presence: Presence,
     /// Whose mouth is driven.
-    chosen: Chosen,
+    track: Option<u64>,
+    /// Its head is turned too far.
+    turned: bool,
     /// Running time of the patch before.
     shown: Option<gst::ClockTime>,
     /// Interrupts heeded so far,
@@ -114,14 +129,30 @@ pub struct Speaker {
 
 impl Speaker {
     pub fn new(loaded: Loaded, settings: &Settings) -> Self {
+        let stream = Arc::new(loaded.worker.stream());
+        Self::on(stream, loaded, settings)
+    }
+
+    /// One more on the stream of `self`, for another face.
+    pub fn beside(&self, settings: &Settings) -> Result<Self> {
+        let loaded = self.alike(settings)?;
+        Ok(Self { interrupts: self.interrupts, ..Self::on(self.stream.clone(), loaded, settings) })
+    }
+
+    /// The engine in use once more.
+    fn alike(&self, settings: &Settings) -> Result<Loaded> {
+        Loaded::with(self.loaded.worker.clone(), settings)
+    }
+
+    fn on(stream: Arc<Stream>, loaded: Loaded, settings: &Settings) -> Self {
         Self {
-            stream: Arc::new(loaded.worker.stream()),
+            stream,
             loaded,
             gathering: None,
             sent: None,
             fade: Fade::new(settings.fade),
-            presence: Presence::default(),
-            chosen: Chosen::default(),
+            track: None,
+            turned: false,
             shown: None,
             interrupts: 0,
             ease: None,
@@ -130,25 +161,32 @@ impl Speaker {
     }
 
     /// Goes on with another engine, which learns the persons that are known. Gives back what it had.
-    pub fn change(&mut self, mut loaded: Loaded) -> Result<Loaded, (Error, Loaded)> {
+    pub fn change(&mut self, mut loaded: Loaded) -> Result<Loaded, Box<(Error, Loaded)>> {
         if let Err(error) = loaded.learn(self.known()) {
-            return Err((error, loaded));
+            return Err(Box::new((error, loaded)));
         }
+        let stream = Arc::new(loaded.worker.stream());
+        Ok(self.go_on(loaded, stream))
+    }
+
+    /// Goes on with the engine that `first` has changed to, on its stream. Gives back what it had.
+    pub fn follow(&mut self, first: &Self, settings: &Settings) -> Result<Loaded> {
+        let mut loaded = first.alike(settings)?;
+        loaded.learn(self.known())?;
+        Ok(self.go_on(loaded, first.stream.clone()))
+    }
+
+    fn go_on(&mut self, loaded: Loaded, stream: Arc<Stream>) -> Loaded {
         self.give_up(Missing::Flushed);
         self.sent = None;
         self.forget();
-        self.stream = Arc::new(loaded.worker.stream());
-        Ok(std::mem::replace(&mut self.loaded, loaded))
+        self.stream = stream;
+        std::mem::replace(&mut self.loaded, loaded)
     }
 
     /// The persons that are known.
     pub fn known(&self) -> Known {
         self.loaded.banks.known()
-    }
-
-    /// Whether another engine may be taken before the frame at `time`: nobody has spoken for a while.
-    pub fn pauses(&self, time: gst::ClockTime, idle_settings: &IdleSettings) -> bool {
-        self.ease.is_none() && self.presence.pauses(time, idle_settings)
     }
 
     pub fn stream(&self) -> &Arc<Stream> {
@@ -181,7 +219,6 @@ impl Speaker {
         self.forget();
         self.late_since = None;
         self.fade.restart();
-        self.presence = Presence::default();
     }
 
     /// Forgets the mouth that was shown last.
@@ -191,19 +228,20 @@ impl Speaker {
         self.ease = None;
     }
 
-    /// Heeds the interrupts there have been, `interrupts` in all: the mouth begins to ease to rest.
-    pub fn heed(&mut self, interrupts: u64) {
+    /// Heeds the interrupts there have been, `interrupts` in all: the mouth begins to ease to rest. Returns the running time of what
+    /// it said last, where it was saying something.
+    pub fn heed(&mut self, interrupts: u64) -> Option<gst::ClockTime> {
         if self.interrupts == interrupts {
-            return;
+            return None;
         }
         self.interrupts = interrupts;
         self.give_up(Missing::Interrupted);
-        let Some(time) = self.shown else { return };
-        self.presence.hush(time);
+        let time = self.shown?;
         if self.ease.is_none() && self.loaded.actor.settle() {
             self.shown = None;
             self.ease = Some(Ease::new(time));
         }
+        Some(time)
     }
 
     /// Whether the mouth is on its way to rest.
@@ -211,15 +249,38 @@ impl Speaker {
         self.ease.is_some()
     }
 
-    /// The face that speaks: the one that did, else the largest.
-    pub fn choose(&mut self, faces: Vec<Face>) -> Option<Face> {
-        let (chosen, other) = self.chosen.choose(faces)?;
-        if other {
+    /// The number of the face that it drives.
+    pub fn track(&self) -> Option<u64> {
+        self.track
+    }
+
+    /// Drives the face with this number from now on.
+    pub fn take_up(&mut self, track: u64) {
+        if self.track.replace(track) != Some(track) {
             // Another person: nothing of the last one's motion or pixels.
             self.close();
             self.forget();
+            self.turned = false;
         }
-        Some(chosen)
+    }
+
+    /// Whether a head is turned further than `most` degrees, or has not come back from there.
+    pub fn turns(&mut self, face: &Face, most: f32) -> bool {
+        let yaw = face.yaw.abs();
+        let turned = if self.turned { yaw > most - BACK || face.confidence < SURE } else { yaw > most };
+        self.turned = turned && most < 90.0 && !self.spec().exact;
+        self.turned
+    }
+
+    /// Whether anything of its mouth is to be seen.
+    pub fn is_visible(&self) -> bool {
+        self.fade.level() > 0.0
+    }
+
+    /// Its face is not in the frame of this running time, or has its own mouth there.
+    pub fn rest(&mut self, time: gst::ClockTime) {
+        self.fade.vanish(time);
+        self.forget();
     }
 
     /// Whether the edge of a picture of this size cuts off the mouth of `face`, or what it is aligned by.
@@ -298,28 +359,30 @@ impl Speaker {
         }
     }
 
-    /// What a frame leaves with. Waits for its latent, for ever or for as long as `patience` says.
+    /// What a face of a frame leaves with. Waits for its latent, for ever or for as long as `patience` says.
     pub fn finish(
         &mut self,
-        frame: &mut Frame,
+        mouth: &mut Mouth,
+        frame: &Frame,
         patience: Option<Duration>,
         render_settings: RenderSettings,
         counters: &DenoiseCounters,
     ) -> Result<Finished> {
         let time = frame.time.unwrap_or_default();
-        let mut plan = std::mem::replace(&mut frame.plan, Plan::Pass(None));
+        let mut plan = std::mem::replace(&mut mouth.plan, Plan::Pass(None));
+        if let Some(since) = mouth.since.take() {
+            self.fade.vanish(since);
+        }
         // It may have to be made by another engine.
-        let Some(face) = frame.face.clone() else {
-            self.fade.vanish(time);
-            self.forget();
-            let why = if let Plan::Pass(why) = plan { why } else { None };
-            return Ok(Finished::untouched(why));
-        };
+        let Mouth { face, wanted, cut, turned, .. } = &*mouth;
+        let (wanted, cut, turned) = (*wanted, *cut, *turned);
+        let visible = wanted && !face.occluded && !cut && !turned;
+        let seen = Seen { face, time, presence: frame.presence, visible };
         if self.ease.is_some() && frame.interrupts != self.interrupts {
             // It was on its way when the interrupt came.
             plan = match plan {
                 Plan::Made { identity, .. } => Plan::Ease { identity },
-                Plan::Hold => self.loaded.banks.identity(&face)?.map_or(Plan::Hold, |identity| Plan::Ease { identity }),
+                Plan::Hold => self.loaded.banks.identity(face)?.map_or(Plan::Hold, |identity| Plan::Ease { identity }),
                 other => other,
             };
         }
@@ -327,17 +390,19 @@ impl Speaker {
             // Sent on before it is finished.
             Plan::Due { .. } => return Ok(Finished::untouched(None)),
             Plan::Pass(why) => {
-                self.fade.vanish(time);
-                self.forget();
+                self.rest(time);
                 return Ok(Finished::untouched(why));
             }
             Plan::Idle => {
+                if !wanted {
+                    self.fade.vanish(time);
+                }
                 // What is said next begins with a mouth of its own.
                 self.forget();
                 self.late_since = None;
                 return Ok(Finished::untouched(None));
             }
-            Plan::Hold => return Ok(Finished::new(self.hold(&face, frame, time), Left::Late)),
+            Plan::Hold => return Ok(Finished::new(self.hold(&seen), Left::Late)),
             Plan::Ease { identity } => {
                 let (work, at_rest) = self.eased(time);
                 let Some(work) = work else { return Ok(Finished::untouched(None)) };
@@ -351,7 +416,7 @@ impl Speaker {
                 shared.collect(patience, &mut *self.loaded.actor)?;
                 let made = match shared.take(place) {
                     Ok(made) => made,
-                    Err(why) => return self.unmade(why, &face, frame, time),
+                    Err(why) => return self.unmade(why, &seen),
                 };
                 counters.denoise.record(since.elapsed());
                 // Without a way to rest, the first frame that hears the silence is the one.
@@ -359,7 +424,7 @@ impl Speaker {
             }
         };
         let scene = Scene {
-            face: &face,
+            face,
             identity: &identity,
             gain: render_settings.gain,
             time: frame.buffer.pts().map(Into::into),
@@ -372,13 +437,13 @@ impl Speaker {
                 // A picture that is half drawn is finished: it is late by less than one that is thrown away and held.
                 Ok(ticket) => ticket.wait(None),
                 Err(SubmitError::QueueFull(_)) => {
-                    return Ok(Finished::new(self.hold(&face, frame, time), Left::Late));
+                    return Ok(Finished::new(self.hold(&seen), Left::Late));
                 }
                 Err(error) => return Err(Error::invalid(error.to_string())),
             };
             shown = match made {
                 Ok(made) => self.loaded.actor.show(made, &scene)?,
-                Err(error) => return self.unmade(error.into(), &face, frame, time),
+                Err(error) => return self.unmade(error.into(), &seen),
             };
         }
         counters.render.record(since.elapsed());
@@ -390,9 +455,17 @@ impl Speaker {
         self.shown = Some(time);
         let opacity = match self.spec().exact {
             true => 1.0,
-            false => self.fade.towards(!face.occluded && !frame.cut, time) * frame.presence,
+            false => self.fade.towards(seen.visible, time) * seen.presence,
         };
-        let why = if face.occluded { Some(Why::Covered) } else { frame.cut.then_some(Why::CutOff) };
+        let why = if !wanted {
+            None
+        } else if face.occluded {
+            Some(Why::Covered)
+        } else if turned {
+            Some(Why::TurnedAway)
+        } else {
+            cut.then_some(Why::CutOff)
+        };
         Ok(match faded(patch, opacity) {
             Some(patch) => Finished { patch: Some(patch), left: Left::Spoken, at_rest },
             // Without a reason it is on its way there or away.
@@ -410,21 +483,21 @@ impl Speaker {
     }
 
     /// What a frame leaves with whose work was not finished.
-    fn unmade(&mut self, why: Missing, face: &Face, frame: &Frame, time: gst::ClockTime) -> Result<Finished> {
+    fn unmade(&mut self, why: Missing, seen: &Seen) -> Result<Finished> {
         match why {
-            Missing::Late => Ok(Finished::new(self.hold(face, frame, time), Left::Late)),
+            Missing::Late => Ok(Finished::new(self.hold(seen), Left::Late)),
             // The mouth stays until the voice that follows moves it.
-            Missing::Interrupted => Ok(Finished::new(self.hold(face, frame, time), Left::Untouched(None))),
+            Missing::Interrupted => Ok(Finished::new(self.hold(seen), Left::Untouched(None))),
             Missing::Flushed => Ok(Finished::untouched(None)),
             Missing::Failed(cause) => Err(Error::invalid(cause)),
         }
     }
 
     /// The last patch where the face is now.
-    fn hold(&mut self, face: &Face, frame: &Frame, time: gst::ClockTime) -> Option<Patch> {
-        let since = *self.late_since.get_or_insert(time);
-        let opacity = self.fade.towards(!face.occluded && !frame.cut && time.saturating_sub(since) < STALE, time);
-        faded(self.loaded.actor.hold(face)?, opacity * frame.presence)
+    fn hold(&mut self, seen: &Seen) -> Option<Patch> {
+        let since = *self.late_since.get_or_insert(seen.time);
+        let opacity = self.fade.towards(seen.visible && seen.time.saturating_sub(since) < STALE, seen.time);
+        faded(self.loaded.actor.hold(seen.face)?, opacity * seen.presence)
     }
 }
 

@@ -9,6 +9,7 @@ use lipstream_engines::{
     engine::WorkerStats,
     stats::{Percentiles, Timer},
 };
+use parking_lot::Mutex;
 
 use crate::{
     stats::{Counters, Field, Frames, Times, read, statistics},
@@ -36,11 +37,36 @@ statistics! {
         pub interrupt_time: u64,
         /// References in the bank that was used last.
         pub references: u64,
+        /// Whose mouth is made.
+        pub speaker: Speaks,
         /// Of the engine's first stage, as in `stages`.
         pub batches: u64,
         pub steps: u64,
         pub latents_a_batch: f64,
         pub stages: EngineStages,
+    }
+}
+
+/// Who speaks, in the structure as `speaker-track` (guint64, of the largest where several do) and, where `speaker=auto` has heard enough
+/// to judge, `speaker-confidence` (gdouble, 0..1: by how much its lips follow the sound better than the next one's).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Speaks {
+    pub track: Option<u64>,
+    pub confidence: Option<f64>,
+}
+
+impl Field for Speaks {
+    fn write(&self, name: &str, s: &mut gst::StructureRef) {
+        if let Some(track) = self.track {
+            s.set(format!("{name}-track"), track);
+        }
+        if let Some(confidence) = self.confidence {
+            s.set(format!("{name}-confidence"), confidence);
+        }
+    }
+
+    fn read(name: &str, s: &gst::StructureRef) -> Self {
+        Self { track: s.get(format!("{name}-track")).ok(), confidence: s.get(format!("{name}-confidence")).ok() }
     }
 }
 
@@ -101,6 +127,7 @@ pub(super) struct DenoiseCounters {
     flush_time: AtomicU64,
     interrupt_time: AtomicU64,
     references: AtomicU64,
+    speaks: Mutex<Speaks>,
 }
 
 impl DenoiseCounters {
@@ -112,6 +139,7 @@ impl DenoiseCounters {
         }
         self.untouched.reset();
         self.set_references(0);
+        self.set_speaks(None, None);
     }
 
     pub fn flushed(&self, time: Duration) {
@@ -127,6 +155,14 @@ impl DenoiseCounters {
 
     pub fn set_references(&self, references: usize) {
         self.references.store(references as u64, Relaxed);
+    }
+
+    pub fn set_speaks(&self, track: Option<u64>, confidence: Option<f64>) {
+        *self.speaks.lock() = Speaks { track, confidence };
+    }
+
+    pub fn speaks(&self) -> Speaks {
+        *self.speaks.lock()
     }
 
     /// With what the engine's worker has counted.
@@ -148,6 +184,7 @@ impl DenoiseCounters {
             flush_time: self.flush_time.load(Relaxed),
             interrupt_time: self.interrupt_time.load(Relaxed),
             references: self.references.load(Relaxed),
+            speaker: self.speaks(),
             batches,
             steps: items,
             latents_a_batch: if batches > 0 { items as f64 / batches as f64 } else { 0.0 },

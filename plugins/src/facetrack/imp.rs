@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::{
     meta::face,
     options::{self, Options},
+    selector::{self, Selector},
     stats::{self, Counters, count},
     video,
 };
@@ -30,7 +31,10 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 /// which the tracker follows the face.
 const JUMP: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
-/// Properties; fixed while the element runs.
+/// Faces that are followed where others than the largest may speak.
+const SEVERAL: u32 = 4;
+
+/// Properties; all but `speaker` are fixed while the element runs.
 #[derive(Clone, Debug)]
 struct Settings {
     inference_interval: u32,
@@ -41,7 +45,15 @@ struct Settings {
     smoothing: f64,
     /// What says what is before a face; `None`: nobody looks.
     occlusion_model: Option<String>,
+    speaker: Selector,
     options: Options,
+}
+
+impl Settings {
+    fn faces(&self) -> usize {
+        let least = if self.speaker.needs_several() { SEVERAL } else { 1 };
+        self.max_faces.max(least) as usize
+    }
 }
 
 impl Default for Settings {
@@ -53,6 +65,7 @@ impl Default for Settings {
             model: None,
             smoothing: 1.0,
             occlusion_model: None,
+            speaker: Selector::default(),
             options: Options::default(),
         }
     }
@@ -72,7 +85,7 @@ pub(crate) fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecUInt::builder("max-faces")
             .nick("Max faces")
-            .blurb("Most faces that are followed at a time")
+            .blurb("Most faces that are followed at a time; four where it is less and speaker is not largest")
             .minimum(1)
             .maximum(16)
             .default_value(defaults.max_faces)
@@ -107,6 +120,7 @@ pub(crate) fn properties() -> Vec<glib::ParamSpec> {
             )
             .mutable_ready()
             .build(),
+        selector::property(),
         stats::property(
             "Frames in, out, passed through (no face), dropped and late; faces in the last frame; times of tracking a frame as track-p50, \
              -p95, -p99, -sum (microseconds), -count and -buckets, and as occlusion-... of looking for what is before the faces, a part of \
@@ -187,6 +201,13 @@ impl ObjectImpl for LipFaceTrack {
             "model" => s.model = options::string(value),
             "smoothing" => s.smoothing = value.get().expect(checked),
             "occlusion-model" => s.occlusion_model = options::string(value),
+            "speaker" => match selector::read(value) {
+                Ok(selector) => s.speaker = selector,
+                Err(error) => {
+                    drop(s);
+                    selector::refuse(&*self.obj(), &error);
+                }
+            },
             name => s.options.set(name, value),
         }
     }
@@ -200,6 +221,7 @@ impl ObjectImpl for LipFaceTrack {
             "model" => s.model.to_value(),
             "smoothing" => s.smoothing.to_value(),
             "occlusion-model" => s.occlusion_model.to_value(),
+            "speaker" => s.speaker.to_string().to_value(),
             "stats" => self.statistics().to_structure().to_value(),
             name => s.options.get(name),
         }
@@ -337,6 +359,7 @@ impl LipFaceTrack {
 
     /// The faces, or what there is in their place, and the frame's size.
     fn track(&self, buffer: &gst::BufferRef) -> Result<(std::result::Result<Vec<Face>, Unseen>, u32, u32)> {
+        let max_faces = self.settings.lock().faces();
         let mut guard = self.state.lock();
         let pts = buffer.pts();
         if buffer.flags().contains(gst::BufferFlags::DISCONT) {
@@ -350,6 +373,7 @@ impl LipFaceTrack {
         let State { tracker: Some(tracker), info: Some(info), .. } = &mut *guard else {
             return Err(lipstream_engines::Error::invalid("a frame came before the caps"));
         };
+        tracker.set_max_faces(max_faces);
         let faces = video::with_view(buffer, info, |view| tracker.process(view, pts.map(Into::into)))?;
         if let Some(looked) = tracker.looked() {
             self.occlusion_time.record(looked);
@@ -363,7 +387,7 @@ fn load(settings: &Settings) -> Result<Tracker> {
     Tracker::new(TrackerConfig {
         options: settings.options.parse()?,
         inference_interval: settings.inference_interval,
-        max_faces: settings.max_faces as usize,
+        max_faces: settings.faces(),
         min_confidence: settings.min_confidence as f32,
         detector: settings.model.as_ref().map(PathBuf::from),
         smoothing: settings.smoothing as f32,

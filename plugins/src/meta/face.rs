@@ -124,26 +124,6 @@ pub fn faces_behind(buffer: &gst::BufferRef, width: u32, height: u32) -> Vec<Fac
     if buffer.iter_meta::<gst::Meta>().any(behind) { faces(buffer, width, height) } else { Vec::new() }
 }
 
-/// Which of several faces speaks: the one that did, else the largest.
-#[derive(Debug, Default)]
-pub(crate) struct Chosen {
-    track: Option<u64>,
-}
-
-impl Chosen {
-    /// The face that speaks, and whether it is another than before.
-    pub fn choose(&mut self, mut faces: Vec<Face>) -> Option<(Face, bool)> {
-        let same = faces.iter().position(|f| Some(f.track_id) == self.track);
-        let largest = || {
-            let by_area = |(_, a): &(usize, &Face), (_, b): &(usize, &Face)| a.rect.area().total_cmp(&b.rect.area());
-            faces.iter().enumerate().max_by(by_area).map(|(i, _)| i)
-        };
-        let chosen = faces.swap_remove(same.or_else(largest)?);
-        let other = self.track.replace(chosen.track_id) != Some(chosen.track_id);
-        Some((chosen, other))
-    }
-}
-
 /// Takes every face and its region of interest off `buffer`, and what says that there is none.
 pub fn remove(buffer: &mut gst::BufferRef) {
     buffer.foreach_meta_mut(|mut meta| {

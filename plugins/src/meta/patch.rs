@@ -16,7 +16,7 @@ const ASPECT_TOLERANCE: f32 = 0.02;
 #[repr(transparent)]
 pub struct PatchMeta(imp::PatchMeta);
 
-// SAFETY: the content is a `Patch`, which is Send and Sync, and two integers.
+// SAFETY: the content is a `Patch`, which is Send and Sync, and three integers.
 unsafe impl Send for PatchMeta {}
 // SAFETY: as above; a shared reference gives read access only.
 unsafe impl Sync for PatchMeta {}
@@ -24,7 +24,17 @@ unsafe impl Sync for PatchMeta {}
 impl PatchMeta {
     /// Hangs `patch`, whose transform ends in pixels of a frame of `width` x `height`, on `buffer`.
     pub fn add(buffer: &mut gst::BufferRef, patch: Patch, width: u32, height: u32) {
-        imp::add(buffer, Box::new(imp::Content { patch, width, height }));
+        imp::add(buffer, Box::new(imp::Content { patch, track: None, width, height }));
+    }
+
+    /// As [`add`](Self::add), for the face of number `track`.
+    pub fn add_for(buffer: &mut gst::BufferRef, track: u64, patch: Patch, width: u32, height: u32) {
+        imp::add(buffer, Box::new(imp::Content { patch, track: Some(track), width, height }));
+    }
+
+    /// The faces for which patches hang on `buffer`, in the order in which they were added.
+    pub fn tracks(buffer: &gst::BufferRef) -> impl Iterator<Item = u64> {
+        buffer.iter_meta::<Self>().filter_map(|meta| meta.track())
     }
 
     /// Takes the first patch off `buffer`.
@@ -39,6 +49,11 @@ impl PatchMeta {
     /// The patch as it was made, for frames of [`PatchMeta::size`].
     pub fn patch(&self) -> &Patch {
         &self.content().patch
+    }
+
+    /// The number of the face that it was made for, where that is known.
+    pub fn track(&self) -> Option<u64> {
+        self.content().track
     }
 
     /// Width and height in pixels of the frame that the patch was made for.
@@ -103,6 +118,7 @@ mod imp {
 
     pub struct Content {
         pub patch: Patch,
+        pub track: Option<u64>,
         pub width: u32,
         pub height: u32,
     }
@@ -187,10 +203,7 @@ mod imp {
                 return glib::ffi::GFALSE;
             }
             let Some(content) = &(*meta.cast::<PatchMeta>()).content else { return glib::ffi::GFALSE };
-            add(
-                gst::BufferRef::from_mut_ptr(dest),
-                Box::new(Content { patch: content.patch.clone(), width: content.width, height: content.height }),
-            );
+            add(gst::BufferRef::from_mut_ptr(dest), Box::new(Content { patch: content.patch.clone(), ..**content }));
         }
         glib::ffi::GTRUE
     }

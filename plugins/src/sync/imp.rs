@@ -13,12 +13,15 @@ use parking_lot::Mutex;
 use super::{
     LipSyncStats,
     properties::{self, Inner},
+    second::{self, Second},
 };
 use crate::{
     audioenc::LipAudioEnc,
     blend::LipBlend,
     denoise::LipDenoise,
+    ear::Ear,
     facetrack::LipFaceTrack,
+    selector::{self, Selector},
     stats::Frames,
     synccheck::{self, Actions, SyncCheck},
     video,
@@ -28,14 +31,14 @@ static CAT: LazyLock<gst::DebugCategory> =
     LazyLock::new(|| gst::DebugCategory::new("lipsync", gst::DebugColorFlags::empty(), Some("Lipstream lip-sync bin")));
 
 /// Frames between two stages, each in its own thread.
-const FRAMES: u32 = 3;
+pub(super) const FRAMES: u32 = 3;
 /// What frames may wait for their audio: two seconds, or 96 MiB, which is eight frames of 4K.
 const WAITING: gst::ClockTime = gst::ClockTime::from_seconds(2);
 const WAITING_BYTES: u32 = 96 << 20;
 /// What audio may wait for its video. By bytes and not by time, because encoders hold back video by frames (x264enc 60 of
 /// them and more) and muxers take audio only with video: at 5 fps that is 12 s. 64 MiB are 5 minutes of 48 kHz stereo in
 /// 16 bits and a second and a half of 64 channels in 96 kHz floats.
-const AUDIO_BYTES: u32 = 64 << 20;
+pub(super) const AUDIO_BYTES: u32 = 64 << 20;
 
 /// The elements inside.
 struct Parts {
@@ -48,6 +51,8 @@ struct Parts {
     speech: gst::Element,
     /// Head of the way to `audio_src`.
     audio: gst::Element,
+    /// What frames go to from the last denoiser.
+    patches: gst::Element,
 }
 
 /// Where the sync check looks.
@@ -76,12 +81,18 @@ pub struct LipSync {
     /// Made in `constructed`, or what is missing for it.
     parts: OnceLock<Result<Parts, String>>,
     branches: Mutex<Branches>,
+    /// Once its pad has been asked for.
+    second: OnceLock<Second>,
+    /// The faces that it speaks, as `speaker-b` says.
+    second_speaker: Mutex<String>,
     /// Running time in ns at which the audio that has entered ends.
     heard: AtomicU64,
     /// Milliseconds from one check of the sync to the next, 0: none.
     sync_check: AtomicU64,
     /// Seconds.
     sync_correct: Arc<AtomicU64>,
+    /// What the denoiser hears of the voice.
+    ear: Arc<Ear>,
     /// There between READY to PAUSED and back, where the sync is checked.
     check: Mutex<Option<Arc<SyncCheck>>>,
 }
@@ -104,9 +115,12 @@ impl ObjectSubclass for LipSync {
             audio_src: ghost("audio_src"),
             parts: OnceLock::new(),
             branches: Mutex::default(),
+            second: OnceLock::new(),
+            second_speaker: Mutex::new(Selector::default().to_string()),
             heard: AtomicU64::new(0),
             sync_check: AtomicU64::new(0),
             sync_correct: Arc::new(AtomicU64::new(60)),
+            ear: Arc::default(),
             check: Mutex::default(),
         }
     }
@@ -139,11 +153,22 @@ impl ObjectImpl for LipSync {
         match pspec.name() {
             "sync-check" => self.sync_check.store(number(), Relaxed),
             "sync-correct" => self.sync_correct.store(number(), Relaxed),
+            "speaker-b" => return self.set_second_speaker(value),
             _ => {}
         }
         for (inner, name) in properties::targets(pspec.name()) {
+            let own = *name == "speaker";
+            // Two voices have two faces, whichever they are.
+            if own && *inner == Inner::FaceTrack && self.second.get().is_some() {
+                continue;
+            }
             if let Some(element) = self.inner(*inner) {
                 element.set_property_from_value(name, value);
+            }
+            match (self.second.get(), inner) {
+                (Some(second), Inner::Denoise) if !own => second.denoise.set_property_from_value(name, value),
+                (Some(second), Inner::AudioEnc) => second.audioenc.set_property_from_value(name, value),
+                _ => {}
             }
         }
         if let ("exact", Ok(exact), Some(Ok(parts))) = (pspec.name(), value.get::<bool>(), self.parts.get()) {
@@ -157,6 +182,7 @@ impl ObjectImpl for LipSync {
             "stats" => return self.statistics().to_structure().to_value(),
             "sync-check" => return (self.sync_check.load(Relaxed) as u32).to_value(),
             "sync-correct" => return (self.sync_correct.load(Relaxed) as u32).to_value(),
+            "speaker-b" => return self.second_speaker.lock().to_value(),
             _ => {}
         }
         let target = properties::targets(pspec.name()).first();
@@ -213,16 +239,40 @@ impl ElementImpl for LipSync {
             [
                 ("video_sink", gst::PadDirection::Sink, video::caps()),
                 ("audio_sink", gst::PadDirection::Sink, audio.clone()),
+                (second::PAD, gst::PadDirection::Sink, audio.clone()),
                 ("video_src", gst::PadDirection::Src, video::caps()),
                 ("audio_src", gst::PadDirection::Src, audio),
             ]
             .into_iter()
             .map(|(name, direction, caps)| {
-                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).expect("a valid template")
+                let presence = if name == second::PAD { gst::PadPresence::Request } else { gst::PadPresence::Always };
+                gst::PadTemplate::new(name, direction, presence, &caps).expect("a valid template")
             })
             .collect()
         });
         &TEMPLATES
+    }
+
+    fn request_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        _name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst::Pad> {
+        let added = self.add_voice(template);
+        if let Err(error) = &added {
+            gst::error!(CAT, imp = self, "{error}");
+        }
+        added.ok().map(|pad| pad.upcast())
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        // Without a voice frames pass its denoiser.
+        if let Some(second) = self.second.get() {
+            second.audioenc.unlink_pads("src", &second.denoise, "features");
+        }
+        let _ = pad.set_active(false);
+        let _ = self.obj().remove_pad(pad);
     }
 
     fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
@@ -262,6 +312,7 @@ impl LipSync {
         let audioenc: LipAudioEnc = glib::Object::builder().property("name", "audioenc").build();
         let denoise: LipDenoise = glib::Object::builder().property("name", "denoise").build();
         let blend: LipBlend = glib::Object::builder().property("name", "blend").build();
+        denoise.imp().set_ear(self.ear.clone());
 
         let frames = |name: &str| {
             gst::ElementFactory::make("queue")
@@ -312,7 +363,39 @@ impl LipSync {
         self.video_src.set_target(Some(&pad(blend.upcast_ref(), "src")?))?;
         self.audio_sink.set_target(Some(&pad(&tee, "sink")?))?;
         self.audio_src.set_target(Some(&pad(&audio, "src")?))?;
-        Ok(Parts { facetrack, audioenc, denoise, blend, tee, speech, audio })
+        Ok(Parts { facetrack, audioenc, denoise, blend, tee, speech, audio, patches })
+    }
+
+    /// Makes what a second voice needs, and its pad.
+    fn add_voice(&self, template: &gst::PadTemplate) -> Result<gst::GhostPad, glib::BoolError> {
+        let obj = self.obj();
+        let Some(Ok(parts)) = self.parts.get() else { return Err(glib::bool_error!("the bin is not built")) };
+        if self.second.get().is_some() || obj.current_state() > gst::State::Ready {
+            return Err(glib::bool_error!("a second voice is added once, before the bin runs"));
+        }
+        let second = Second::build(obj.upcast_ref(), (&parts.denoise, &parts.audioenc), &parts.patches)?;
+        second.denoise.set_property("speaker", &*self.second_speaker.lock());
+        let head = second.speech.static_pad("sink").ok_or_else(|| glib::bool_error!("a queue without a sink"))?;
+        let pad = gst::GhostPad::builder_from_template_with_target(template, &head)?.name(second::PAD).build();
+        pad.set_active(true)?;
+        obj.add_pad(&pad)?;
+        if self.second.set(second).is_err() {
+            return Err(glib::bool_error!("a second voice is added once"));
+        }
+        parts.facetrack.set_property("speaker", Selector::All.to_string());
+        Ok(pad)
+    }
+
+    fn set_second_speaker(&self, value: &glib::Value) {
+        match selector::read(value) {
+            Ok(selector) => {
+                *self.second_speaker.lock() = selector.to_string();
+                if let Some(second) = self.second.get() {
+                    second.denoise.set_property("speaker", selector.to_string());
+                }
+            }
+            Err(error) => selector::refuse(&*self.obj(), &error),
+        }
     }
 
     /// Connects what has somebody at its ends. A queue without anybody behind it would fill up, and a denoiser whose
@@ -370,17 +453,27 @@ impl LipSync {
     }
 
     fn passes(&self, watched: Watched, pad: &gst::Pad, info: &gst::PadProbeInfo) {
+        if let (Watched::Voice, Some(gst::PadProbeData::Buffer(buffer))) = (watched, &info.data) {
+            self.ear.hear(pad, buffer);
+        }
         let check = self.check.lock().clone();
         let Some(check) = check else { return };
         match &info.data {
             Some(gst::PadProbeData::Buffer(buffer)) => match watched {
-                Watched::Before => check.before(buffer, self.pastes()),
+                Watched::Before => check.before(buffer, self.pastes(), self.first_speaks()),
                 Watched::After => check.after(pad, buffer),
                 Watched::Voice => check.hear(pad, buffer),
             },
             Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::FlushStop => check.flush(),
             _ => {}
         }
+    }
+
+    /// The face of the first of two voices.
+    fn first_speaks(&self) -> Option<u64> {
+        self.second.get()?;
+        let Some(Ok(parts)) = self.parts.get() else { return None };
+        parts.denoise.imp().speaks()
     }
 
     fn pastes(&self) -> bool {
@@ -481,6 +574,7 @@ impl LipSync {
                 dropped: facetrack.frames.dropped + denoise.frames.dropped + blend.frames.dropped,
                 late: denoise.frames.late,
             },
+            denoise_b: self.second.get().map(|second| second.denoise.imp().statistics()).unwrap_or_default(),
             untouched: denoise.untouched,
             interrupt_time: denoise.interrupt_time,
             facetrack,

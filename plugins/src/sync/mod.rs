@@ -10,6 +10,11 @@
 //! Audio leaves `audio_src` bit for bit as it came, at the running time at which it came. `video_src` without audio gives
 //! the video as it is; so does `audio_src` without video.
 //!
+//! Where a picture shows several faces, `speaker` says which of them the voice moves; the others pass as they are. A second voice has a pad
+//! `audio_sink_b`, asked for before the bin runs, and moves the faces that `speaker-b` names, but none that the first one moves: frames
+//! pass a second `lipdenoise` behind the first. It is heard and not passed on. The signal `interrupt` is the first one's; an event in the
+//! audio interrupts either.
+//!
 //! With `sync-check` the bin judges [its own sync](crate::synccheck) as it runs.
 //!
 //! The action signal `interrupt` takes back what has been said so far, see [`crate::interrupt`].
@@ -25,6 +30,7 @@
 
 mod imp;
 mod properties;
+mod second;
 
 use gst::{glib, prelude::*};
 
@@ -53,6 +59,8 @@ statistics! {
         pub facetrack: FaceTrackStats,
         pub audioenc: AudioEncStats,
         pub denoise: DenoiseStats,
+        /// Of a second voice, empty where there is none.
+        pub denoise_b: DenoiseStats,
         pub blend: BlendStats,
         pub check: SyncStats,
     }
@@ -87,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        denoise::{EngineStage, EngineStages},
+        denoise::{EngineStage, EngineStages, Speaks},
         synccheck::Lag,
     };
 
@@ -130,11 +138,13 @@ mod tests {
                 flush_time: 19,
                 interrupt_time: 20,
                 references: 21,
+                speaker: Speaks { track: Some(29), confidence: Some(0.75) },
                 batches: 22,
                 steps: 23,
                 latents_a_batch: 1.5,
                 stages: EngineStages(vec![stage("step"), stage("refine")]),
             },
+            denoise_b: DenoiseStats { references: 30, ..DenoiseStats::default() },
             blend: BlendStats { frames: frames(500), blend: times(24), mark: times(26) },
             check: SyncStats {
                 sync: Lag { offset: Some(-2), confidence: Some(0.25) },

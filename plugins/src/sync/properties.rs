@@ -48,6 +48,8 @@ pub fn targets(name: &str) -> &'static [(Inner, &'static str)] {
         "idle-after" => &[(Denoise, "idle-after")],
         "seed" => &[(Denoise, "seed")],
         "feature-shift" => &[(Denoise, "feature-shift")],
+        "speaker" => &[(Denoise, "speaker"), (FaceTrack, "speaker")],
+        "max-yaw" => &[(Denoise, "max-yaw")],
         "enabled" => &[(Blend, "enabled")],
         "label" => &[(Blend, "label")],
         "watermark" => &[(Blend, "watermark")],
@@ -83,11 +85,19 @@ pub fn list() -> Vec<glib::ParamSpec> {
             "Frames in, out, passed through, dropped and late of the bin; untouched (those that keep their own mouth although \
              another was wanted, by reason, as lipdenoise counts them); interrupt-time (of the last interrupt, from the signal \
              to a frame at rest, in microseconds); the stats of the elements inside as facetrack, \
-             audioenc, denoise and blend; what the sync check has found as check: sync-offset (frames of 40 ms by which the mouth \
+             audioenc, denoise and blend, and denoise-b of a second voice; what the sync check has found as check: sync-offset (frames of 40 ms by which the mouth \
              that is made is late) and sync-confidence, source-offset and source-confidence (of the source's own lips), corrections, \
              shift (of the features, in milliseconds), missed, and the times of a check",
         ),
     ];
+    list.push(
+        glib::ParamSpecString::builder("speaker-b")
+            .nick("Speaker of the second voice")
+            .blurb("Which of several faces the voice of audio_sink_b moves, of those that the first one does not: as speaker")
+            .default_value(Some("largest"))
+            .mutable_playing()
+            .build(),
+    );
     list.extend(synccheck::properties());
     // Those that are called here as they are there.
     let own = |spec: &glib::ParamSpec| targets(spec.name()).iter().any(|(_, inner)| *inner == spec.name());

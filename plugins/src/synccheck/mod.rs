@@ -27,10 +27,7 @@ mod judge;
 mod stats;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -47,10 +44,9 @@ pub use self::stats::{Lag, SyncStats};
 pub use self::{cost::cost, drift::Change};
 use self::{inbox::Inbox, judge::Judge};
 use crate::{
-    meta::{
-        PatchMeta,
-        face::{self, Chosen},
-    },
+    ear,
+    meta::{PatchMeta, face},
+    selector::{Selection, Selector},
     video,
 };
 
@@ -76,15 +72,17 @@ pub struct SyncCheck {
     inbox: Arc<Inbox>,
     reader: Arc<LipReader>,
     judge: Judge,
-    /// Whether a mouth was made for the frame that is being blended.
-    made: AtomicBool,
     eye: Mutex<Eye>,
     ear: Mutex<Mono>,
 }
 
 #[derive(Default)]
 struct Eye {
-    chosen: Chosen,
+    /// The face whose mouth was made in the frame that is being blended,
+    made: Option<u64>,
+    /// and the last of them.
+    driven: Option<u64>,
+    selection: Selection,
     /// Running time of the last window.
     cut: Option<Duration>,
 }
@@ -95,14 +93,7 @@ impl SyncCheck {
         let (expert, reader) = judge::networks()?;
         let inbox = Arc::new(Inbox::new(interval));
         let judge = Judge::start(inbox.clone(), (expert, reader.clone()), interval, actions)?;
-        Ok(Self {
-            inbox,
-            reader,
-            judge,
-            made: AtomicBool::new(false),
-            eye: Mutex::default(),
-            ear: Mutex::new(Mono::new(SAMPLE_RATE)),
-        })
+        Ok(Self { inbox, reader, judge, eye: Mutex::default(), ear: Mutex::new(Mono::new(SAMPLE_RATE)) })
     }
 
     pub fn statistics(&self) -> SyncStats {
@@ -114,10 +105,13 @@ impl SyncCheck {
         self.inbox.flush();
     }
 
-    /// A frame comes to where its mouth is pasted, if `pasting`.
-    pub fn before(&self, buffer: &gst::BufferRef, pasting: bool) {
-        let patch = buffer.meta::<PatchMeta>();
-        self.made.store(pasting && patch.is_some_and(|patch| patch.patch().opacity >= MADE), Relaxed);
+    /// A frame comes to where its mouth is pasted, if `pasting`: of several that of the face `track`, where that is said.
+    pub fn before(&self, buffer: &gst::BufferRef, pasting: bool, track: Option<u64>) {
+        let of = |patch: &gst::MetaRef<PatchMeta>| track.is_none() || patch.track() == track;
+        let patch = buffer.iter_meta::<PatchMeta>().find(of).filter(|patch| pasting && patch.patch().opacity >= MADE);
+        let mut eye = self.eye.lock();
+        eye.made = patch.and_then(|patch| patch.track());
+        eye.driven = eye.made.or(eye.driven);
     }
 
     /// The same frame leaves.
@@ -126,9 +120,12 @@ impl SyncCheck {
         let info = pad.current_caps().and_then(|caps| gst_video::VideoInfo::from_caps(&caps).ok());
         let Some(info) = info else { return };
         let mut eye = self.eye.lock();
-        let face = eye.chosen.choose(face::faces(buffer, info.width(), info.height())).map(|(face, _)| face);
+        let faces = face::faces(buffer, info.width(), info.height());
+        let (driven, now) = (eye.driven, time.try_into().unwrap_or_default());
+        let chosen = eye.selection.choose(&faces, Selector::Auto, driven, now).first().copied();
+        let face = chosen.and_then(|place| faces.into_iter().nth(place));
         let mouth = match &face {
-            Some(face) if self.made.load(Relaxed) => {
+            Some(face) if eye.made == Some(face.track_id) => {
                 let due = eye.cut.is_none_or(|cut| time < cut || time - cut >= APART);
                 let cut = || video::with_view(buffer, &info, |frame| Ok(self.reader.window(frame, &face.points)));
                 // A frame that cannot be looked at is one that is not read.
@@ -147,14 +144,7 @@ impl SyncCheck {
 
     /// A piece of the voice, as the front-end hears it.
     pub fn hear(&self, pad: &gst::Pad, buffer: &gst::BufferRef) {
-        let Some(time) = buffer.pts().and_then(|pts| running_time(pad, pts)) else { return };
-        let info = pad.current_caps().and_then(|caps| gst_audio::AudioInfo::from_caps(&caps).ok());
-        let Some(info) = info.filter(|info| info.format() == gst_audio::AudioFormat::F32le) else { return };
-        let Ok(map) = buffer.map_readable() else { return };
-        let gap = buffer.flags().contains(gst::BufferFlags::GAP);
-        let sample = |b: &[u8; 4]| if gap { 0.0 } else { f32::from_le_bytes(*b) };
-        let samples = map.as_chunks::<4>().0.iter().map(sample).collect();
-        let samples = self.ear.lock().mix(samples, info.channels() as usize);
+        let Some((time, samples)) = ear::piece(pad, buffer, &self.ear) else { return };
         self.inbox.hear(time, samples);
     }
 }

@@ -128,6 +128,8 @@ export interface Change {
   clip?: string | null;
   /** Parameters of the graph that can change while it runs, such as `motion-gain`. */
   params?: Record<string, string>;
+  /** Which of several faces speak: `largest`, `all`, `auto`, `left`, `right` or `track:N`. */
+  speaker?: string | null;
 }
 
 /** The clip to show. */
@@ -396,6 +398,8 @@ export interface Options {
   /** How much of the mouth is kept from the enhancement; 0.8 where it is left out. */
   mouth_protection?: number | null;
   quality?: Quality | null;
+  /** Which of several faces speak: `largest`, `all`, `auto`, `left`, `right` or `track:N`; the largest where it is left out. */
+  speaker?: string | null;
 }
 
 /** A parameter as the API describes it. */
@@ -554,6 +558,8 @@ export interface Spec {
   pull?: string | null;
   /** RTMP, SRT and WHIP URLs (`whip://` is by HTTP, `whips://` by HTTPS) to which the output is pushed while the session runs. */
   push?: string[];
+  /** Which of several faces speak, as the graph's parameter `speaker`: `largest`, `all`, `auto`, `left`, `right` or `track:N`; the largest where nobody says. */
+  speaker?: string | null;
   /** Secret that an RTMP publisher must add to the URL as `?key=`. */
   stream_key?: string | null;
 }
@@ -628,6 +634,10 @@ export interface Status {
   source_sync_confidence?: number | null;
   /** The same of the source's own lips: more than one frame means that its picture and sound are apart, about which nothing is done. */
   source_sync_offset?: number | null;
+  /** With the speaker `auto`, by how much its lips follow the sound better than those of the next face, 0..1; null before that is known. */
+  speaker_confidence?: number | null;
+  /** The number of the face whose mouth is made, for `track:N`; of the largest where several are. */
+  speaker_track?: number | null;
   speaking: boolean;
   speech_queued_ms: number;
   /** Stages of the graph with the 50th, 95th and 99th percentile of their time a frame. */

@@ -86,6 +86,8 @@ pub async fn get(
 pub struct Change {
     /// One of the session's `clips`, shown from the next frame on where the two fit together.
     clip: Option<String>,
+    /// Which of several faces speak: `largest`, `all`, `auto`, `left`, `right` or `track:N`.
+    speaker: Option<String>,
     /// Parameters of the graph that can change while it runs, such as `motion-gain`.
     #[serde(default)]
     params: BTreeMap<String, String>,
@@ -101,12 +103,14 @@ pub async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     extract::Path(id): extract::Path<String>,
-    extract::Json(Change { clip, params }): extract::Json<Change>,
+    extract::Json(Change { clip, speaker, params }): extract::Json<Change>,
 ) -> Result<Json<Status>, Problem> {
     let session = find(&app, &caller, &id)?;
     let own = session.clone();
     blocking(move || {
-        params.iter().try_for_each(|(name, value)| own.set(name, value))?;
+        let speaker = speaker.iter().map(|speaker| ("speaker", speaker));
+        let params = params.iter().map(|(name, value)| (name.as_str(), value));
+        params.chain(speaker).try_for_each(|(name, value)| own.set(name, value))?;
         clip.map_or(Ok(()), |clip| own.play_clip(&clip))
     })
     .await?;

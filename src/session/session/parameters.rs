@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use gst::prelude::*;
+use gstlipstream::selector::Selector;
 use lipstream_engines::manifest::Package;
 
 use super::{
     super::{
-        Refusal,
+        Refusal, Voice,
         capacity::{self, Demand},
     },
     Session,
@@ -16,6 +17,8 @@ use crate::{live::Picture, marks};
 
 /// The graph's parameter for a look-ahead.
 const LOOK_AHEAD: &str = "look-ahead";
+/// That for the faces that speak.
+pub(in crate::session) const SPEAKER: &str = "speaker";
 /// Those for the visible label.
 pub(super) const LABEL: &str = "label";
 const LABEL_CORNER: &str = "label-corner";
@@ -24,18 +27,22 @@ impl Session {
     /// Changes a parameter of the graph while it runs, and for its next starts. Only those that need no new graph.
     pub fn set(&self, name: &str, value: &str) -> Result<(), Refusal> {
         let element = match name {
-            "motion-gain" | "idle" | LABEL | LABEL_CORNER => "ls",
+            "motion-gain" | "idle" | SPEAKER | LABEL | LABEL_CORNER => "ls",
             "bitrate" => "h264-encoder",
             "enhance" | "enhance-strength" | "mouth-protection" => "enhance",
             _ => {
                 return Err(Refusal::Invalid(format!(
-                    "{name}: cannot be changed while the session runs; motion-gain, idle, bitrate, enhance, enhance-strength, \
-                     mouth-protection, label and label-corner can"
+                    "{name}: cannot be changed while the session runs; motion-gain, idle, speaker, bitrate, enhance, \
+                     enhance-strength, mouth-protection, label and label-corner can"
                 )));
             }
         };
         if name == LABEL {
             marks::check_label(value).map_err(|cause| Refusal::Invalid(format!("label: {cause}")))?;
+        }
+        if name == SPEAKER {
+            let checked = value.parse::<Selector>().map(drop);
+            checked.map_err(|cause| Refusal::Invalid(format!("speaker: {cause}")))?;
         }
         // The graph file says what is allowed.
         self.launch(&[(name.to_owned(), value.to_owned())], "auto")?;
@@ -47,7 +54,7 @@ impl Session {
         let spec = element.as_ref().and_then(|element| element.find_property(name));
         match (element, spec.map(|spec| spec.value_type())) {
             // From a string it would be unquoted.
-            (Some(element), Some(gst::glib::Type::STRING)) => element.set_property(name, value),
+            (Some(element), Some(gst::glib::Type::STRING)) => element.set_property(name, self.told(name, value)),
             (Some(element), Some(_)) => element.set_property_from_str(name, value),
             _ => {}
         }
@@ -96,8 +103,16 @@ impl Session {
         if self.graph.has_param("device") {
             params.entry("device".to_owned()).or_insert_with(|| device.to_owned());
         }
-        let settings: Vec<String> = params.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let settings: Vec<String> =
+            params.iter().map(|(name, value)| format!("{name}={}", self.told(name, value))).collect();
         self.graph.launch(&settings).map_err(|e| Refusal::Invalid(format!("params: {e}")))
+    }
+
+    /// What the graph is told for the value of a parameter: where the voice is not the source's own, nobody's lips follow it, and the
+    /// largest face speaks.
+    fn told<'a>(&self, name: &str, value: &'a str) -> &'a str {
+        let strange = self.voice() != Voice::Source;
+        if name == SPEAKER && value == "auto" && strange { "largest" } else { value }
     }
 
     /// Parameters that are set, with the version of the engine that it has.
@@ -117,6 +132,7 @@ impl Session {
         }
         params.extend(self.spec.engine.clone().map(|engine| ("engine".to_owned(), engine)));
         params.extend(self.spec.look_ahead_ms.map(|ms| (LOOK_AHEAD.to_owned(), ms.to_string())));
+        params.extend(self.spec.speaker.clone().map(|speaker| (SPEAKER.to_owned(), speaker)));
         params.extend(self.spec.label.clone().map(|label| (LABEL.to_owned(), label)));
         params.extend(self.spec.label_corner.map(|corner| (LABEL_CORNER.to_owned(), corner.to_string())));
         params.extend(self.spec.params.clone());

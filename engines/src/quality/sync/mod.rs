@@ -11,10 +11,14 @@
 mod agreement;
 mod lane;
 mod sound;
+mod turns;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-pub use self::agreement::{Agreement, REACH, Verdict};
+pub use self::{
+    agreement::{Agreement, REACH, Verdict},
+    turns::{Turn, Turns},
+};
 use self::{
     lane::Lane,
     sound::{Sound, voiced},

@@ -32,11 +32,15 @@ class Session:
         answer: SessionStatus = (await self.server.request("GET", self._path(routes.SESSION))).json()
         return answer
 
-    async def change(self, *, clip: str | None = None, params: dict[str, str] | None = None) -> SessionStatus:
-        """Shows another clip of the avatar, or sets parameters of the graph such as ``{"motion-gain": "1.2"}``."""
+    async def change(
+        self, *, clip: str | None = None, speaker: str | None = None, params: dict[str, str] | None = None
+    ) -> SessionStatus:
+        """Shows another clip, lets another face speak, or sets parameters of the graph such as ``{"motion-gain": "1.2"}``."""
         body = SessionChange()
         if clip is not None:
             body["clip"] = clip
+        if speaker is not None:
+            body["speaker"] = speaker
         if params is not None:
             body["params"] = params
         answer: SessionStatus = (await self.server.request("PATCH", self._path(routes.SESSION), json=body)).json()

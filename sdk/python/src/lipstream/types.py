@@ -15,6 +15,8 @@ class SessionSpec(TypedDict, total=False):
     params: dict[str, str]
     #: Sound after a frame that its mouth may hear, in milliseconds: one of the engine's ``look_aheads_ms``.
     look_ahead_ms: int
+    #: Which of several faces speak: ``largest``, ``all``, ``auto``, ``left``, ``right`` or ``track:N``.
+    speaker: str
     #: Text in every picture for all to see, and where it is.
     label: str
     label_corner: Literal["top-left", "top-right", "bottom-left", "bottom-right"]
@@ -32,6 +34,8 @@ class SessionSpec(TypedDict, total=False):
 
 class SessionChange(TypedDict, total=False):
     clip: str
+    #: Which of several faces speak.
+    speaker: str
     params: dict[str, str]
 
 
@@ -58,6 +62,9 @@ class SessionStatus(TypedDict, total=False):
     frames: int
     frames_late: int
     latency_ms: float
+    #: The number of the face whose mouth is made, and how sure ``auto`` is of it, 0 to 1.
+    speaker_track: int | None
+    speaker_confidence: float | None
     speaking: bool
     speech_queued_ms: float
     flush_ms: float | None
@@ -89,6 +96,8 @@ class RenderOptions(TypedDict, total=False):
     mouth_protection: float
     #: In place of ``crf``: visually lossless.
     quality: Literal["high"]
+    #: Which of several faces speak, as of a session.
+    speaker: str
 
 
 class RenderStatus(TypedDict, total=False):
