@@ -83,6 +83,8 @@ pub struct VersionReport {
 struct Rollout {
     versions: Versions,
     aliases: Aliases,
+    /// The stable version where no alias says: a newer one that comes into the folder is none before somebody asks for it.
+    unnamed: Option<String>,
     /// What was stable before, until what is stable now is proven.
     previous: Option<String>,
     rolled_back: Option<RolledBack>,
@@ -95,10 +97,11 @@ struct Rollout {
 
 impl Rollout {
     fn new(versions: Versions) -> Self {
-        let aliases = versions.aliases().clone();
+        let (aliases, unnamed) = (versions.aliases().clone(), versions.unnamed().map(str::to_owned));
         Self {
             versions,
             aliases,
+            unnamed,
             previous: None,
             rolled_back: None,
             rollbacks: 0,
@@ -110,7 +113,7 @@ impl Rollout {
     /// The version that the name alone stands for.
     fn stable(&self) -> Option<String> {
         let named = self.aliases.get(STABLE).map(str::to_owned);
-        named.or_else(|| self.versions.unnamed().map(str::to_owned))
+        named.or_else(|| self.unnamed.clone())
     }
 
     /// The canary, where it is another version than the stable one.
@@ -280,8 +283,8 @@ impl Rollouts {
         }
         let proven = stable.as_ref().is_some_and(|stable| next.health(stable).is_proven());
         let before = if stable == was { previous } else { was };
-        let there = |version: &String| next.versions.versions().any(|known| known == version);
-        next.previous = before.filter(|version| !proven && there(version) && Some(version) != stable.as_ref());
+        let sound = |version: &String| next.health(version).failures == 0 && next.versions.open(Some(version)).is_ok();
+        next.previous = before.filter(|version| !proven && Some(version) != stable.as_ref() && sound(version));
         next.rollbacks = rollbacks;
         keep(name, &next.aliases);
         tracing::info!("engine `{name}`: {:?}, share {} %", next.aliases.aliases, next.aliases.share);

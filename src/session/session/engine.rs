@@ -259,6 +259,10 @@ impl Session {
                 tracing::warn!("session `{id}`: engine `{model}` is not taken: {cause}");
                 let used = {
                     let mut engines = self.engines.lock();
+                    if engines.told.as_ref().is_none_or(|told| told.model != model) {
+                        // It was to stand ready beside the one in use.
+                        return;
+                    }
                     engines.reason = Some(cause);
                     engines.model.clone()
                 };
