@@ -217,7 +217,9 @@ async fn roll(manager: Arc<Manager>) {
     // Loads, makes the frames of the measurement, and breaks when somebody speaks.
     change(aliases("1", Some("3"), 100)).await.unwrap();
     await_engines(&sessions, ["anna@3"; 3]).await;
-    sessions.iter().for_each(|session| drop(session.speech().writer("voice").unwrap().add(&speech(6))));
+    for session in &sessions {
+        session.speech().writer("voice").unwrap().add(&speech(6)).unwrap();
+    }
     await_engines(&sessions, ["anna@1"; 3]).await;
     let found = report();
     let taken_back = found.rolled_back.unwrap();
