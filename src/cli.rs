@@ -8,6 +8,7 @@ use lipstream_engines::{
     enhance::Filter,
     import::onnx,
     manifest::{Family, Features},
+    occlusion::Masks,
     runtime::{Device, Precision},
     schedule,
 };
@@ -203,6 +204,10 @@ struct Render {
     /// longest that the engine has]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     look_ahead: Option<u32>,
+    /// What stays before the mouth, such as a hand, a microphone or hair: auto by the network that is built in, off nothing, or an
+    /// ONNX file as engines/train/occlusion exports it
+    #[arg(long, default_value = "auto", value_name = "auto|off|FILE.onnx")]
+    occlusion: Masks,
     /// Look for faces every so many frames; they are followed in between
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "FRAMES")]
     inference_interval: Option<u32>,
@@ -513,6 +518,7 @@ impl Render {
             properties,
             engine: self.engine,
             exact: self.exact,
+            occlusion: self.occlusion,
             look_ahead: self.look_ahead,
             runtime: lipstream_engines::runtime::Options {
                 device: self.device,

@@ -21,6 +21,7 @@ pub mod marks;
 pub mod media;
 pub mod memory;
 pub mod metrics;
+pub mod occlusion;
 pub mod process;
 pub mod pull;
 pub mod push;

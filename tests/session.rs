@@ -15,6 +15,7 @@ use gst::prelude::*;
 use lipstream::{
     avatar,
     live::{CHANNELS, Codec, Inlet, Packet, Picture, RATE, Slot},
+    occlusion::Occlusion,
     session::{Manager, Phase, Refusal, SessionSpec, Settings},
     speech::{Cause, Event},
 };
@@ -301,7 +302,10 @@ async fn an_avatar_speaks_falls_silent_when_interrupted_and_idles() {
     };
     assert!(denoised(&during) > 0.0, "the mouth is generated: {during:?}");
     let stages: Vec<&str> = during.stages.iter().map(|stage| stage.name.as_str()).collect();
-    assert_eq!(stages, ["track", "encode", "gather", "prepare", "wait", "denoise", "render", "blend", "mark", "check"]);
+    assert_eq!(
+        stages,
+        ["track", "occlusion", "encode", "gather", "prepare", "wait", "denoise", "render", "blend", "mark", "check"]
+    );
     let step = during.engine_stages.iter().find(|stage| stage.name == "step").expect("compact denoises");
     assert!(step.batches > 0 && step.items >= step.batches && step.p50_ms > 0.0, "{step:?}");
     assert!(during.face, "{during:?}");
@@ -446,11 +450,17 @@ fn sessions_that_are_wrong_are_refused_with_what_is_wrong() {
     let refusal = manager.create(spec.clone()).err().unwrap().to_string();
     assert!(refusal.contains("look_ahead_ms") && refusal.contains("it has 80 ms"), "{refusal}");
     spec.look_ahead_ms = Some(80);
+    spec.occlusion = Some(Occlusion::Off);
     manager.create(spec.clone()).unwrap();
     assert_eq!(manager.get("x").unwrap().status().params["look-ahead"], "80");
     assert!(matches!(manager.create(spec).err().unwrap(), Refusal::Conflict(_)));
     let session = manager.get("x").unwrap();
     assert!(session.publish(Slot::Main, "a test").is_err(), "an avatar takes no video");
+    assert_eq!(session.status().params["occlusion"], "off");
+    session.set("occlusion", "auto").unwrap();
+    assert_eq!(session.status().params["occlusion"], "auto");
+    let refusal = session.set("occlusion", "/etc/mask.onnx").unwrap_err().to_string();
+    assert!(refusal.contains("occlusion: must be auto or off"), "{refusal}");
     assert!(session.set("motion-gain", "9").unwrap_err().to_string().contains("4"));
     assert!(session.set("enhance", "blur").unwrap_err().to_string().contains("sharpen, clahe, detail, combined"));
     assert!(session.set("mouth-protection", "2").unwrap_err().to_string().contains("1"));

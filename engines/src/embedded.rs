@@ -24,7 +24,7 @@ macro_rules! bundle {
 
 static COMPACT: Files = files!("compact", "audio.onnx", "motion.onnx", "basis.safetensors", "refine.onnx");
 
-pub static BUNDLES: [Bundle; 5] = [
+pub static BUNDLES: [Bundle; 6] = [
     bundle!("compact", COMPACT),
     // The same weights, larger crops.
     bundle!("compact-hd", COMPACT),
@@ -42,5 +42,6 @@ pub static BUNDLES: [Bundle; 5] = [
         )
     ),
     bundle!("expert", files!("expert", "lips.onnx", "voice.onnx")),
+    bundle!("occlusion", files!("occlusion", "mask.onnx")),
     bundle!("tracker", files!("tracker", "detector.onnx", "landmarks.onnx", "lips.onnx")),
 ];

@@ -9,6 +9,7 @@ use lipstream_engines::{
     bank::{BankConfig, ReferenceBank, Refusal, SHAPES},
     geometry::{Alignment, Point, Rect, landmarks},
     image::{ColorSpace, Format},
+    occlusion::{self, Front},
     tracker::Face,
 };
 
@@ -189,6 +190,21 @@ fn faces_without_a_chin_are_taken_until_a_whole_one_comes() {
     assert!(bank.observe(&picture.view(), &face(0.0, 0.0), None).unwrap());
     assert_eq!(bank.references().len(), 1, "those that are cut off have gone");
     assert!(!bank.observe(&picture.view(), &moved(below, 0.03), None).unwrap(), "and none comes any more");
+}
+
+#[test]
+fn faces_that_something_is_before_are_taken_until_one_is_seen_without() {
+    let mut bank = ReferenceBank::new(config(8));
+    let picture = sharp();
+    let front = Front::new(vec![255; occlusion::SIDE * occlusion::SIDE].into());
+    let before = |open: f32| Face { front: front.clone(), ..face(open, 0.0) };
+    for i in 0..3 {
+        assert!(bank.observe(&picture.view(), &before(0.01 * i as f32), None).unwrap(), "{i}");
+    }
+    assert_eq!(bank.references().len(), 3);
+    assert!(bank.observe(&picture.view(), &face(0.03, 0.0), None).unwrap());
+    assert_eq!(bank.references().len(), 1, "those with something before them have gone");
+    assert!(!bank.observe(&picture.view(), &before(0.05), None).unwrap(), "and none comes any more");
 }
 
 #[test]

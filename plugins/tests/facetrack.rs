@@ -12,6 +12,7 @@ use lipstream_engines::{
     geometry::{Alignment, Point, landmarks},
     image::{ColorSpace, Crop},
     manifest::Package,
+    occlusion,
     tracker::Face,
 };
 
@@ -248,7 +249,7 @@ fn stick(at: Point, half: f32) -> impl Fn(f32, f32) -> Option<[u8; 3]> {
 fn what_moves_over_a_mouth_keeps_its_pixels_and_the_mouth_behind_it_moves() {
     let Some(path) = person() else { return };
     let frames = decoded(&path, &square(), 24);
-    let mut track = harness(&square(), &[("occlusion-model", BLUE)]);
+    let mut track = harness(&square(), &[("occlusion", BLUE)]);
     let mut blend = Harness::new("lipblend");
     blend.set_src_caps(square().to_caps().unwrap());
     let (mut kept, mut seen) = (Vec::new(), 0);
@@ -302,12 +303,11 @@ fn track_of(h: &mut Harness, frame: &gst::Buffer) -> gst::Buffer {
 }
 
 #[test]
-fn a_mouth_behind_a_mask_is_occluded_until_it_is_seen_again_and_without_a_model_nobody_looks() {
+fn a_mouth_behind_a_mask_is_occluded_until_it_is_seen_again_and_where_it_is_off_nobody_looks() {
     let Some(path) = person() else { return };
     let frames = decoded(&path, &square(), 30);
-    for model in [Some(BLUE), None] {
-        let properties = model.map(|file| ("occlusion-model", file));
-        let mut track = harness(&square(), properties.as_slice());
+    for masks in [BLUE, "off"] {
+        let mut track = harness(&square(), &[("occlusion", masks)]);
         let (mut hidden, mut fronts) = (Vec::new(), 0);
         for (i, frame) in frames.iter().enumerate() {
             let tracked = track_of(&mut track, frame);
@@ -324,7 +324,7 @@ fn a_mouth_behind_a_mask_is_occluded_until_it_is_seen_again_and_without_a_model_
             hidden.push(seen.is_empty() || seen[0].occluded);
         }
         let element = track.element().unwrap();
-        if model.is_none() {
+        if masks == "off" {
             assert_eq!((fronts, stat(&element, "occlusion-count"), stat(&element, "covered")), (0, 0, 0));
             continue;
         }
@@ -334,11 +334,52 @@ fn a_mouth_behind_a_mask_is_occluded_until_it_is_seen_again_and_without_a_model_
 }
 
 #[test]
+fn the_network_that_is_built_in_sees_a_stick_and_no_more_and_can_be_turned_off_while_it_runs() {
+    let Some(path) = person() else { return };
+    let frames = decoded(&path, &square(), 20);
+    let mut track = harness(&square(), &[]);
+    let element = track.element().unwrap();
+    assert_eq!(element.property::<String>("occlusion"), "auto");
+    for (i, frame) in frames.iter().enumerate() {
+        match i {
+            12 => element.set_property("occlusion", "off"),
+            16 => element.set_property("occlusion", "auto"),
+            // It goes on as it was.
+            18 => element.set_property("occlusion", "no-such.onnx"),
+            _ => {}
+        }
+        let known = face::faces(&track_of(&mut track, frame), SIDE, SIDE);
+        let place = alignment().fit(&known[0].points).unwrap();
+        if i < 8 {
+            assert!(known[0].front.is_none(), "frame {i}: nothing is before the face");
+            continue;
+        }
+        let stick = |x: f32, y: f32| {
+            let p = place.apply(Point::new(x, y));
+            ((p.x - 0.6).abs() < 0.05 && p.y > 0.5)
+                .then(|| [20, 60, 200].map(|v| v - ((p.x - 0.6).abs() * 300.0) as u8))
+        };
+        let seen = face::faces(&track_of(&mut track, &painted(frame, stick)), SIDE, SIDE);
+        if (12..16).contains(&i) {
+            assert!(seen[0].front.is_none(), "frame {i}: nobody looks");
+            continue;
+        }
+        let front = seen[0].front.as_ref().unwrap_or_else(|| panic!("frame {i}: the stick is not seen"));
+        let side = occlusion::SIDE;
+        let at = |x: f32, y: f32| front.chance()[(y * side as f32) as usize * side + (x * side as f32) as usize];
+        assert!(at(0.6, 0.65) > 200 && at(0.6, 0.75) > 200, "frame {i}: {} {}", at(0.6, 0.65), at(0.6, 0.75));
+        assert!(at(0.4, 0.65) < 60 && at(0.5, 0.5) < 60, "frame {i}: {} {}", at(0.4, 0.65), at(0.5, 0.5));
+        assert!(!seen[0].occluded);
+    }
+    assert_eq!(element.property::<String>("occlusion"), "auto");
+}
+
+#[test]
 fn a_file_that_is_no_mask_is_told_of_at_the_start() {
     init();
     for (file, says) in [("no-such.onnx", "no-such.onnx"), (LANDMARKS, "crop [batch, 3, 96, 96]")] {
-        let element = gst::ElementFactory::make("lipfacetrack").property("occlusion-model", file).build().unwrap();
+        let element = gst::ElementFactory::make("lipfacetrack").property("occlusion", file).build().unwrap();
         let error = error_of(&element);
-        assert!(error.contains(says) && error.contains("occlusion-model"), "{error}");
+        assert!(error.contains(says) && error.contains("occlusion"), "{error}");
     }
 }

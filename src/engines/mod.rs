@@ -137,6 +137,7 @@ fn print(row: &Row) {
     let role = match () {
         () if row.family == Family::Tracker.to_string() => " (used by every engine)",
         () if row.family == Family::Expert.to_string() => " (used by `lipstream eval`)",
+        () if row.family == Family::Occlusion.to_string() => " (used by every engine)",
         () => "",
     };
     println!("{} {}{role}", row.name, row.version);

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use crate::{
     engines,
     marks::{self, Corner},
+    occlusion::Occlusion,
     session::Refusal,
 };
 
@@ -95,6 +96,8 @@ pub struct Options {
     pub mouth_protection: Option<f64>,
     /// Which of several faces speak: `largest`, `all`, `auto`, `left`, `right` or `track:N`; the largest where it is left out.
     pub speaker: Option<String>,
+    /// Whether what is before the face stays before its mouth; the server's where it is left out.
+    pub occlusion: Option<Occlusion>,
     /// Text in every picture for all to see: at most 100 Latin, Greek or Cyrillic characters.
     #[schema(max_length = 100)]
     pub label: Option<String>,
@@ -118,6 +121,7 @@ impl Default for Options {
             enhance_strength: None,
             mouth_protection: None,
             speaker: None,
+            occlusion: None,
             label: None,
             label_corner: None,
             crf: 18,

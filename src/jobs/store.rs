@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use lipstream_engines::runtime;
+use lipstream_engines::{occlusion::Masks, runtime};
 use parking_lot::{Condvar, Mutex};
 
 use super::{Options, Phase, Status, status::now, worker};
@@ -38,6 +38,8 @@ pub struct Settings {
     /// Engine and device where a job does not say.
     pub engine: String,
     pub runtime: runtime::Options,
+    /// What looks for what is before faces, where a job does not say.
+    pub occlusion: Masks,
     /// Who signs the manifests of results in MP4; `None`: they get none.
     pub signer: Option<Identity>,
     /// Whether the generated part of the picture is marked.
@@ -54,6 +56,7 @@ impl Default for Settings {
             longest: Duration::from_secs(2 * 3600),
             engine: crate::render::DEFAULT_ENGINE.into(),
             runtime: runtime::Options::default(),
+            occlusion: Masks::Auto,
             signer: None,
             watermark: true,
         }

@@ -93,6 +93,7 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
         properties,
         engine: Some(engine),
         exact: false,
+        occlusion: asked.occlusion.map_or_else(|| settings.occlusion.clone(), |o| o.masks(&settings.occlusion)),
         look_ahead: None,
         runtime: settings.runtime,
         reference_bank,

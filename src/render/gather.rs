@@ -16,6 +16,7 @@ use lipstream_engines::{
     digest,
     image::FrameView,
     manifest::Package,
+    occlusion::Masks,
     runtime,
     tracker::{Face, Tracker, TrackerConfig},
 };
@@ -48,7 +49,7 @@ pub fn bank(
     video: &Path,
     engine: &Package,
     several: bool,
-    options: runtime::Options,
+    (options, masks): (runtime::Options, &Masks),
     quiet: bool,
     watch: &Watch,
     notices: &Notices,
@@ -57,12 +58,13 @@ pub fn bank(
     let folder = runtime::cache_dir("banks")
         .ok_or_else(|| Failure::run("the cache folder cannot be made: set XDG_CACHE_HOME, or use --no-gather"))?;
     let max_faces = if several { SEVERAL } else { TrackerConfig::default().max_faces };
-    let path = folder.join(file_name(video, engine, max_faces)?);
+    let path = folder.join(file_name(video, engine, max_faces, masks)?);
     if ReferenceBank::load(&path).and_then(|bank| bank.check(&config)).is_ok() {
         tracing::info!("reference bank from the cache: {}", path.display());
         return Ok(Some(path));
     }
-    let mut gathering = Gathering::new(video, config, (options, max_faces), quiet, watch, notices)?;
+    let watcher = Watcher::looking(options, max_faces, masks)?;
+    let mut gathering = Gathering::new(video, config, watcher, quiet, watch, notices)?;
     gathering.sample()?;
     if gathering.banks.is_empty() {
         gathering.search()?;
@@ -85,8 +87,8 @@ pub fn bank(
     Ok(Some(path))
 }
 
-/// Changes when the file, the engine, the tracker or this program does.
-fn file_name(video: &Path, engine: &Package, max_faces: usize) -> Result<String> {
+/// Changes when the file, the engine, the tracker, what looks for what is before faces or this program does.
+fn file_name(video: &Path, engine: &Package, max_faces: usize, masks: &Masks) -> Result<String> {
     let failure = |e: std::io::Error| Failure::input(format!("{}: {e}", video.display()));
     let path = video.canonicalize().map_err(failure)?;
     let meta = path.metadata().map_err(failure)?;
@@ -97,6 +99,9 @@ fn file_name(video: &Path, engine: &Package, max_faces: usize) -> Result<String>
         key.add(format!("{max_faces} faces").as_bytes());
     }
     key.add_makers(engine)?;
+    if *masks != Masks::Off {
+        key.add(format!("{masks} {}", Package::find("occlusion")?.digest("mask")).as_bytes());
+    }
     Ok(format!("{}.safetensors", key.name()))
 }
 
@@ -145,7 +150,13 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     pub fn new(options: runtime::Options, max_faces: usize) -> Result<Self> {
-        let tracker = Tracker::new(TrackerConfig { options, max_faces, ..TrackerConfig::default() })?;
+        Self::looking(options, max_faces, &Masks::Off)
+    }
+
+    /// The same, and what is before the faces by `masks`.
+    fn looking(options: runtime::Options, max_faces: usize, masks: &Masks) -> Result<Self> {
+        let occlusion = masks.clone();
+        let tracker = Tracker::new(TrackerConfig { options, max_faces, occlusion, ..TrackerConfig::default() })?;
         Ok(Self { tracker, watched: 0 })
     }
 
@@ -188,12 +199,11 @@ impl Gathering {
     fn new(
         video: &Path,
         config: BankConfig,
-        (options, max_faces): (runtime::Options, usize),
+        watcher: Watcher,
         quiet: bool,
         watch: &Watch,
         notices: &Notices,
     ) -> Result<Self> {
-        let watcher = Watcher::new(options, max_faces)?;
         let reader = Reader::open(video, Media::Video, notices)?;
         let total = watch.report().map(|_| FRAMES);
         let progress = Progress::start("look at the person", total, quiet, watch, 0.0..LOOKING);

@@ -27,6 +27,7 @@ use gstlipstream::sync::LipSyncStats;
 use lipstream_engines::{
     enhance::Filter,
     manifest::Package,
+    occlusion::Masks,
     runtime::{self, Device},
 };
 use serde::Serialize;
@@ -102,6 +103,8 @@ pub struct Options {
     pub engine: Option<String>,
     /// As the published program of the engine does it.
     pub exact: bool,
+    /// What looks for what is before the face; nothing does with `exact`.
+    pub occlusion: Masks,
     /// In milliseconds; `None`: the longest that the engine has, since nobody waits for a file.
     pub look_ahead: Option<u32>,
     pub runtime: runtime::Options,
@@ -180,6 +183,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let look_ahead = options.look_ahead.or_else(|| engine.look_aheads().max()).unwrap_or(0);
     let engine = engine.with_look_ahead(look_ahead)?;
     options.properties.push(("look-ahead", look_ahead.to_string()));
+    options.properties.push(("occlusion", options.occlusion.to_string()));
     let engine = if options.exact { engine.exact()? } else { engine };
     if engine.hears_whole() && !options.looped {
         return Err(Failure::usage(format!(
@@ -194,18 +198,12 @@ pub fn render(mut options: Options) -> Result<Summary> {
 
     let gathering = Instant::now();
     // An adapted engine brings its own.
+    let looking = (options.runtime, &options.occlusion);
     if options.reference_bank.is_none() && options.gather && !engine.is_adapted() && engine.gathers() {
         let several =
             second.is_some() || options.properties.iter().any(|(name, word)| *name == "speaker" && word != "largest");
-        options.reference_bank = gather::bank(
-            &options.video,
-            &engine,
-            several,
-            options.runtime,
-            options.quiet,
-            &options.watch,
-            &options.notices,
-        )?;
+        options.reference_bank =
+            gather::bank(&options.video, &engine, several, looking, options.quiet, &options.watch, &options.notices)?;
     }
     let gather_seconds = gathering.elapsed().as_secs_f64();
     if let Some(bank) = &options.reference_bank {

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, net::IpAddr, path::Path, path::PathBuf, time::Duration};
 
 use etcetera::BaseStrategy;
-use lipstream_engines::runtime;
+use lipstream_engines::{occlusion::Masks, runtime};
 use url::Url;
 
 use super::{
@@ -98,6 +98,9 @@ section! {
         device: String = "auto".into(), device;
         /// Engines that go on where one fails or cannot be loaded: "latentsync15 -> compact", each chain an entry of the list.
         fallbacks: Vec<String> = Vec::new(), chains;
+        /// What is before a face stays before its mouth: auto, by the network that is built in; off, not; or an ONNX file that knows
+        /// what is. A session or a render may choose between auto and off.
+        occlusion: String = "auto".into(), any;
         /// Folder with graph files of your own, looked at before those that are built in; "" is none.
         graphs: Option<PathBuf> = None, any;
         /// Seconds without viewers after which a session's graph stops.
@@ -222,12 +225,13 @@ impl PartialEq for Specs {
 }
 
 /// Keys of a `[[session]]`.
-const SESSION_KEYS: [&str; 15] = [
+const SESSION_KEYS: [&str; 16] = [
     "id",
     "graph",
     "engine",
     "look_ahead_ms",
     "speaker",
+    "occlusion",
     "label",
     "label_corner",
     "params",
@@ -463,6 +467,7 @@ impl Config {
             engine: sessions.engine.clone(),
             device: sessions.device.clone(),
             fallbacks: sessions.fallbacks.iter().map(|chain| chain_of(chain)).collect(),
+            occlusion: self.masks(),
             marks: self.marks.streams,
             watermark: self.marks.watermark,
         }
@@ -491,6 +496,12 @@ impl Config {
         }
     }
 
+    /// What looks for what is before faces.
+    fn masks(&self) -> Masks {
+        let Ok(masks) = self.sessions.occlusion.parse();
+        masks
+    }
+
     /// What offline renders are told.
     pub fn renders(&self) -> Result<jobs::Settings> {
         let device = self.sessions.device.parse();
@@ -503,6 +514,7 @@ impl Config {
                 device: device.map_err(|e| Failure::usage(format!("sessions.device: {e}")))?,
                 ..runtime::Options::default()
             },
+            occlusion: self.masks(),
             signer: self.signer()?,
             watermark: self.marks.watermark,
             ..jobs::Settings::default()

@@ -14,6 +14,7 @@ use gstlipstream::denoise;
 use lipstream_engines::{
     engine::{self, Worker, WorkerConfig},
     manifest::{Aliases, Package},
+    occlusion::Masks,
     runtime,
 };
 use parking_lot::Mutex;
@@ -74,6 +75,8 @@ pub struct Settings {
     pub device: String,
     /// Chains of engines: where one fails or cannot be loaded, the next of its chain goes on.
     pub fallbacks: Vec<Vec<String>>,
+    /// What looks for what is before faces, where a session does not say.
+    pub occlusion: Masks,
     /// Whether streams say that a machine made a part of them.
     pub marks: bool,
     /// Whether the generated part of the picture is marked.
@@ -111,6 +114,7 @@ impl Default for Settings {
             engine: "compact".into(),
             device: "auto".into(),
             fallbacks: Vec::new(),
+            occlusion: Masks::Auto,
             marks: false,
             watermark: true,
         }

@@ -10,6 +10,7 @@ use super::Refusal;
 use crate::{
     graph::Service,
     marks::{self, Corner},
+    occlusion::Occlusion,
     pull, push,
 };
 
@@ -77,6 +78,9 @@ pub struct SessionSpec {
     /// largest where nobody says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speaker: Option<String>,
+    /// Whether what is before the face stays before its mouth, as the graph's parameter `occlusion`; the server's where nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub occlusion: Option<Occlusion>,
     /// Text in every picture for all to see, as the graph's parameter `label`: at most 100 Latin, Greek or Cyrillic characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
@@ -123,6 +127,7 @@ impl SessionSpec {
             engine: None,
             look_ahead_ms: None,
             speaker: None,
+            occlusion: None,
             label: None,
             label_corner: None,
             params: BTreeMap::new(),
@@ -156,6 +161,9 @@ impl SessionSpec {
         let speakers = [self.speaker.as_ref(), self.params.get("speaker")];
         if let Some(cause) = speakers.into_iter().flatten().find_map(|word| word.parse::<Selector>().err()) {
             return invalid("speaker", &cause.to_string());
+        }
+        if let Some(cause) = self.params.get("occlusion").and_then(|asked| Occlusion::parse(asked).err()) {
+            return invalid("occlusion", &cause);
         }
         if self.push.len() > MAX_PUSHES {
             return invalid("push", &format!("{} URLs, and {MAX_PUSHES} are allowed", self.push.len()));
@@ -209,7 +217,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         type Break = fn(&mut SessionSpec);
-        let cases: [(Break, &str); 11] = [
+        let cases: [(Break, &str); 12] = [
             (|s| s.id = "../etc".into(), "id: "),
             (|s| s.id = "-x".into(), "id: "),
             (|s| s.id = "x".repeat(65), "id: "),
@@ -220,6 +228,10 @@ mod tests {
             (|s| s.idle_seconds = Some(u32::MAX), "idle_seconds: "),
             (|s| s.speaker = Some("track:x".into()), "speaker: "),
             (|s| s.label = Some("x".repeat(101)), "label: is longer than 100"),
+            (
+                |s| drop(s.params.insert("occlusion".into(), "mask.onnx".into())),
+                "occlusion: must be auto or off, not `mask.onnx`",
+            ),
             (
                 |s| drop(s.params.insert("label".into(), "\u{5b57}".into())),
                 "label: has characters that cannot be shown",

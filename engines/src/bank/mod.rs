@@ -104,8 +104,8 @@ pub struct ReferenceBank {
     last: Option<Vec<Point>>,
     /// Why nothing could be learnt from the frame that was looked at last.
     refusal: Option<Refusal>,
-    /// The references show faces that the frame's edge cuts; they go when a whole one comes.
-    cut: bool,
+    /// The references show faces that the frame's edge cuts or something is before; they go when a whole one comes.
+    partial: bool,
     version: u64,
 }
 
@@ -134,7 +134,7 @@ impl ReferenceBank {
             shapes,
             last: None,
             refusal: None,
-            cut: false,
+            partial: false,
             version: 0,
         }
     }
@@ -192,8 +192,8 @@ impl ReferenceBank {
     }
 
     /// Looks at a frame; true when it became a reference. Faces of another track, turned, covered, uncertain or with lips, eyes or
-    /// nose outside of the frame are passed over; those whose chin or cheeks the frame's edge cuts off are taken as long as no
-    /// whole one has been seen. `time` is where in the video the frame stands, if that is known. Errors: a face without its
+    /// nose outside of the frame are passed over; those whose chin or cheeks the frame's edge cuts off, and those that something is before, are taken as
+    /// long as no whole one has been seen. `time` is where in the video the frame stands, if that is known. Errors: a face without its
     /// 111 landmarks.
     pub fn observe(&mut self, frame: &FrameView, face: &Face, time: Option<Duration>) -> Result<bool> {
         if face.points.len() != landmarks::COUNT {
@@ -210,8 +210,8 @@ impl ReferenceBank {
         if self.refusal.is_some() {
             return Ok(false);
         }
-        let cut = !face.points[landmarks::LOWER].iter().all(|p| inside(p, width, height));
-        if cut && !self.cut && !self.references.is_empty() {
+        let partial = face.front.is_some() || !face.points[landmarks::LOWER].iter().all(|p| inside(p, width, height));
+        if partial && !self.partial && !self.references.is_empty() {
             return Ok(false);
         }
         let Some(to_crop) = self.config.alignment.fit(&face.points) else { return Ok(false) };
@@ -228,12 +228,12 @@ impl ReferenceBank {
         if self.shapes.push(&points) {
             self.version += 1;
         }
-        if self.cut && !cut {
-            // Warped onto a whole face they would smear the frame's edge over it.
+        if self.partial && !partial {
+            // Warped onto a whole face they would smear the frame's edge, or what was before them, over it.
             self.references.clear();
             self.version += 1;
         }
-        self.cut = cut;
+        self.partial = partial;
         let zoom = zoom(self.config.side, to_crop.scale());
         if self.references.is_empty() {
             self.zoom = zoom;
@@ -336,7 +336,7 @@ pub fn shows_mouth(face: &Face) -> bool {
 fn refusal(face: &Face) -> Option<Refusal> {
     if face.yaw.abs() > MAX_YAW {
         Some(Refusal::TurnedAway)
-    } else if face.occluded || face.front.is_some() {
+    } else if face.occluded {
         Some(Refusal::Covered)
     } else {
         (face.confidence < MIN_CONFIDENCE).then_some(Refusal::Unclear)

@@ -291,6 +291,7 @@ pub fn load_within(package: &Package, options: &Options, free: Option<u64>) -> R
         Family::LatentSync => Ok(Arc::new(latent::LatentSync::load(package, options)?)),
         Family::Tracker => other("follows faces"),
         Family::Expert => other("judges sync"),
+        Family::Occlusion => other("says what is before a face"),
     }
 }
 
@@ -299,7 +300,7 @@ pub fn clip(manifest: &Manifest) -> Option<Clip> {
     match manifest.family {
         Family::Compact | Family::Wav2Lip | Family::SyncTalk2d | Family::MuseTalk => Some(Clip::SINGLE),
         Family::LatentSync => manifest.latentsync.as_ref().map(|section| Clip::live(&section.live)),
-        Family::Tracker | Family::Expert => None,
+        Family::Tracker | Family::Expert | Family::Occlusion => None,
     }
 }
 
@@ -309,7 +310,7 @@ pub fn look_ahead(manifest: &Manifest) -> Option<Duration> {
         Family::Compact => manifest.audio.as_ref().map(AudioSection::look_ahead),
         Family::Wav2Lip | Family::SyncTalk2d => Some(pixel::look_ahead(manifest)),
         Family::LatentSync | Family::MuseTalk => whisper::engine::look_ahead(manifest),
-        Family::Tracker | Family::Expert => None,
+        Family::Tracker | Family::Expert | Family::Occlusion => None,
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Family {
     Compact,
     /// Which mouths and which sounds belong together.
     Expert,
+    /// What is before a face.
+    Occlusion,
     /// The lower half of a face from speech and the face itself (Prajwal et al. 2020, arXiv 2008.10010).
     Wav2Lip,
     /// SyncTalk_2D and Ultralight-Digital-Human: one person's mouth from speech and the masked face.
@@ -31,6 +33,7 @@ impl std::fmt::Display for Family {
             Self::Tracker => "tracker",
             Self::Compact => "compact",
             Self::Expert => "expert",
+            Self::Occlusion => "occlusion",
             Self::Wav2Lip => "wav2lip",
             Self::SyncTalk2d => "synctalk2d",
             Self::LatentSync => "latentsync",
@@ -304,6 +307,7 @@ impl Manifest {
             Family::Tracker => &["detector", "landmarks"],
             Family::Compact => &["audio", "motion", "basis"],
             Family::Expert => &["lips", "voice"],
+            Family::Occlusion => &["mask"],
             Family::Wav2Lip => &["generator"],
             Family::SyncTalk2d => &["unet"],
             Family::LatentSync | Family::MuseTalk => &["whisper", "encoder", "unet", "decoder"],
@@ -337,7 +341,7 @@ impl Manifest {
         let missing = |key: &str| (key.to_owned(), format!("is missing: the family `{}` needs it", self.family));
         match self.family {
             Family::Compact => (),
-            Family::Tracker | Family::Expert => return Ok(()),
+            Family::Tracker | Family::Expert | Family::Occlusion => return Ok(()),
             Family::Wav2Lip => {
                 let section = self.wav2lip.as_ref().ok_or_else(|| missing("wav2lip"))?;
                 check_sides(section.side, &[96, 256], &section.batch_sizes)

@@ -10,7 +10,7 @@ mod network;
 mod watch;
 
 pub use front::Front;
-pub use network::Network;
+pub use network::{Masks, Network};
 pub use watch::{Cover, Watch};
 
 /// Side in pixels of what the network looks at and of what it answers.

@@ -1,6 +1,9 @@
 use std::{
     collections::VecDeque,
-    path::{Path, PathBuf},
+    convert::Infallible,
+    fmt,
+    path::PathBuf,
+    str::FromStr,
     sync::{Arc, LazyLock, Weak},
 };
 
@@ -18,6 +21,40 @@ use crate::{
 /// Crops in one run at most.
 const MOST: usize = 16;
 const PIXELS: usize = SIDE * SIDE;
+
+/// What looks for what is before faces: `auto`, `off`, or the path of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Masks {
+    /// The network that is built in.
+    Auto,
+    /// Nobody does.
+    #[default]
+    Off,
+    /// An ONNX file, as [`Network::open`] takes it.
+    File(PathBuf),
+}
+
+impl FromStr for Masks {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Infallible> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "off" => Self::Off,
+            file => Self::File(file.into()),
+        })
+    }
+}
+
+impl fmt::Display for Masks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Off => f.write_str("off"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
 
 /// The mask network, which all streams of a process share: what waits while it runs goes together in the next run.
 pub struct Network {
@@ -38,25 +75,32 @@ struct Request {
 type Answer = std::result::Result<Vec<f32>, String>;
 
 impl Network {
-    /// An ONNX file whose input `crop` [batch, 3, 96, 96] is RGB 0..1 of the tracker's aligned crop and whose output `covered`
-    /// [batch, 1, 96, 96] the chance that a pixel is covered, as `engines/train/occlusion` exports them. Loaded once for all who name it
-    /// with these options. Errors: a file that does not load or has other ports.
-    pub fn open(path: &Path, options: &Options) -> Result<Arc<Self>> {
-        /// Networks in use, by file and options.
-        type Shared = Vec<((PathBuf, String), Weak<Network>)>;
+    /// The network that is built in, or an ONNX file whose input `crop` [batch, 3, 96, 96] is RGB 0..1 of the tracker's aligned crop and
+    /// whose output `covered` [batch, 1, 96, 96] the chance that a pixel is covered, as `engines/train/occlusion` exports them. Loaded
+    /// once for all who name it with these options; `None` where nobody looks. Errors: a file that does not load or has other ports.
+    pub fn open(masks: &Masks, options: &Options) -> Result<Option<Arc<Self>>> {
+        /// Networks in use, by what was named and options.
+        type Shared = Vec<((Masks, String), Weak<Network>)>;
         static SHARED: LazyLock<Mutex<Shared>> = LazyLock::new(Mutex::default);
-        let key = (path.to_owned(), format!("{options:?}"));
+        if *masks == Masks::Off {
+            return Ok(None);
+        }
+        let key = (masks.clone(), format!("{options:?}"));
         // Held while it loads: who asks for the same meanwhile waits for it.
         let mut shared = SHARED.lock();
         shared.retain(|(_, network)| network.strong_count() > 0);
         if let Some(network) = shared.iter().find(|(known, _)| *known == key).and_then(|(_, network)| network.upgrade())
         {
-            return Ok(network);
+            return Ok(Some(network));
         }
+        let model = match masks {
+            Masks::File(path) => Model::open(path, options)?,
+            Masks::Auto | Masks::Off => Package::find("occlusion")?.network("mask", options)?,
+        };
         let alignment = Package::find("tracker")?.manifest().geometry.alignment.clone();
-        let network = Arc::new(Self::new(Model::open(path, options)?, alignment)?);
+        let network = Arc::new(Self::new(model, alignment)?);
         shared.push((key, Arc::downgrade(&network)));
-        Ok(network)
+        Ok(Some(network))
     }
 
     fn new(model: Arc<Model>, alignment: Alignment) -> Result<Self> {

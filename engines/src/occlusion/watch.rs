@@ -11,6 +11,8 @@ use crate::{
 const INTERVAL: u32 = 5;
 /// Where less of the lower face is covered nothing is before it, 0..1; and where something was, this.
 const LITTLE: [f32; 2] = [0.012, 0.006];
+/// From this chance on a pixel counts as covered; where something was, this: a network that takes a shaded cheek for a thing is rarely sure.
+const SURE: [f32; 2] = [0.8, 0.5];
 /// So much of the mouth must be covered that all of it counts as hidden; and where it was, this.
 const HIDDEN: [f32; 2] = [0.85, 0.65];
 /// Codes by which a place that stands still changes at most, and from which it has moved altogether.
@@ -96,24 +98,25 @@ fn lower_face(points: &[Point]) -> Vec<Point> {
     landmarks::OUTLINE_JAW.chain(landmarks::OUTLINE_OVER).map(|i| points[i]).collect()
 }
 
-/// The mean chance within an outline, and the share that is rather covered than not.
-fn within(chance: &[f32], outline: &[Point]) -> (f32, f32) {
+/// The mean chance within an outline, and the share whose chance is above `sure`.
+fn within(chance: &[f32], outline: &[Point], sure: f32) -> (f32, f32) {
     let inside = covered(SIDE, outline, 1, Feather::Across, Inside::Odd);
     let (mut all, mut sum, mut share) = (0.0_f32, 0.0, 0.0);
     for (v, _) in chance.iter().zip(&inside).filter(|(_, inside)| **inside > 127) {
         all += 1.0;
         sum += v;
-        share += f32::from(u8::from(*v > 0.5));
+        share += f32::from(u8::from(*v > sure));
     }
     (sum / all.max(1.0), share / all.max(1.0))
 }
 
 fn judged(chance: &[f32], unit: &[Point], before: &Cover) -> Cover {
-    let (_, share) = within(chance, &lower_face(unit));
-    if share < LITTLE[usize::from(before.front.is_some())] {
+    let was = usize::from(before.front.is_some());
+    let (_, share) = within(chance, &lower_face(unit), SURE[was]);
+    if share < LITTLE[was] {
         return Cover::default();
     }
-    let (mouth, _) = within(chance, &unit[landmarks::LIPS_OUTER]);
+    let (mouth, _) = within(chance, &unit[landmarks::LIPS_OUTER], SURE[was]);
     Cover { front: Some(Front::of(chance)), hidden: mouth > HIDDEN[usize::from(before.hidden)] }
 }
 
@@ -150,7 +153,10 @@ mod tests {
         assert_eq!(judge(&painted(|_, _| false), &Cover::default()), Cover::default());
         assert_eq!(judge(&painted(|x, y| (x - 0.5).hypot(y - 0.7) < 0.02), &Cover::default()), Cover::default());
         assert_eq!(judge(&painted(|_, y| y < 0.3), &Cover::default()), Cover::default(), "the eyes are not asked for");
+        let doubt: Vec<f32> = painted(|x, _| x < 0.5).iter().map(|v| 0.7 * v).collect();
+        assert_eq!(judge(&doubt, &Cover::default()), Cover::default(), "nothing comes of a doubt");
         let hand = judge(&painted(|x, _| x < 0.5), &Cover::default());
+        assert!(judge(&doubt, &hand).front.is_some(), "what was there is there while it may be");
         assert!(hand.front.is_some() && !hand.hidden);
         let mask = judge(&painted(|_, y| y > 0.5), &hand);
         assert!(mask.front.is_some() && mask.hidden);

@@ -34,7 +34,7 @@ use crate::{
     geometry::{Point, Rect, landmarks::LIPS},
     image::FrameView,
     manifest::Package,
-    occlusion::{self, Front},
+    occlusion::{self, Front, Masks},
     runtime::{Model, Options},
 };
 use decode::Detection;
@@ -125,8 +125,8 @@ pub struct TrackerConfig {
     pub detector: Option<PathBuf>,
     /// Strength of the smoothing of all points but the lips: 0 none, 1 as a rule.
     pub smoothing: f32,
-    /// An ONNX file that says what is before a face, see [`occlusion::Network::open`]; `None`: nobody looks.
-    pub occlusion: Option<PathBuf>,
+    /// What looks for what is before the faces.
+    pub occlusion: Masks,
 }
 
 impl Default for TrackerConfig {
@@ -138,7 +138,7 @@ impl Default for TrackerConfig {
             min_confidence: 0.5,
             detector: None,
             smoothing: 1.0,
-            occlusion: None,
+            occlusion: Masks::Off,
         }
     }
 }
@@ -180,8 +180,7 @@ impl Tracker {
             false => None,
         };
         let network = Network::new(shared("landmarks")?, lips)?;
-        let open = |path: &PathBuf| occlusion::Network::open(path, &config.options);
-        let masks = config.occlusion.as_ref().map(open).transpose()?;
+        let masks = occlusion::Network::open(&config.occlusion, &config.options)?;
         Ok(Self {
             config,
             detector,
@@ -196,6 +195,15 @@ impl Tracker {
             since_detection: None,
             next_id: 0,
         })
+    }
+
+    /// Looks from the next frame on by other `masks` for what is before the faces; by none where that is `None`.
+    pub fn look_by(&mut self, masks: Option<Arc<occlusion::Network>>) {
+        self.masks = masks;
+        self.tracks
+            .iter_mut()
+            .chain(self.lost.iter_mut().map(|(track, _)| track))
+            .for_each(|track| track.watched = None);
     }
 
     /// Forgets all faces, as a seek demands; numbers go on.

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from common import augment, mesh
-from common.geometry import cv_matrix, transform
+from common.geometry import cv_matrix, transform, umeyama
 
 from . import occluders
 from .data import to_packed
@@ -28,6 +28,32 @@ def view(packed, points, rng, jitter):
     matrix = np.hstack([linear, (unit[:, 2] * VIEW - linear @ place[:, 2])[:, None]])
     image = cv2.warpAffine(packed, cv_matrix(matrix), (VIEW, VIEW), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return image, transform(unit, points) * VIEW
+
+
+def aside(packed, points, rng):
+    """A head that is turned aside, about: one half of the face wider, the other narrower, aligned as that would be."""
+    much = rng.uniform(0.3, 1.0) * rng.choice([-1, 1])
+    side = packed.shape[1]
+    place = to_packed()
+    middle = transform(place, points[[94, 97]]).mean(0)[0]
+
+    def moved(x):
+        t = (x - middle) / (0.45 * side)
+        return middle + (t + 0.5 * much * (np.clip(t, -1, 1) ** 2 - np.clip(np.abs(t) - 1, 0, None))) * 0.45 * side
+
+    # Where each column comes from: the map rises, so it is turned round by looking up.
+    grid = np.arange(-side, 2 * side, dtype=np.float64)
+    back = np.interp(np.arange(side), np.maximum.accumulate(moved(grid)), grid).astype(np.float32)
+    x, y = np.broadcast_to(back, (side, side)).copy(), np.repeat(np.arange(side, dtype=np.float32)[:, None], side, 1)
+    image = cv2.remap(packed, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    at = transform(place, points)
+    at[:, 0] = moved(at[:, 0])
+    back = np.linalg.inv(place[:, :2])
+    unit = (at - place[:, 2]) @ back.T
+    again = umeyama(unit[mesh.ANCHORS], points[mesh.ANCHORS])
+    linear = place[:, :2] @ again[:, :2] @ back
+    matrix = np.hstack([linear, (place[:, :2] @ again[:, 2] + place[:, 2] - linear @ place[:, 2])[:, None]])
+    return cv2.warpAffine(image, cv_matrix(matrix), (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), transform(again, unit)
 
 
 def lower_face(points, grow=1.0):
@@ -150,6 +176,8 @@ def sample(packed, points, rng, hands, patches, jitter=1.0, kinds=None, clean=0.
     points = points.astype(np.float64)
     if rng.random() < 0.5:
         packed, points = cv2.flip(packed, 1), points[mesh.FLIP] * [-1, 1] + [1, 0]
+    if rng.random() < 0.15:
+        packed, points = aside(packed, points, rng)
     image, own = view(packed, points, rng, jitter)
     if rng.random() < 0.3:
         image, own = augment.bend(image, own / VIEW, rng)

@@ -12,7 +12,7 @@ from common.layers import Average, export, flops
 from common.runs import Log, seed_all
 from common.training import Loop, along_cosine
 
-from . import compose, data
+from . import compose
 from .hand import Hand
 from .net import Occlusion
 
@@ -32,9 +32,7 @@ def hands(args, split, count):
 class Samples:
     def __init__(self, args, split):
         z = np.load(args.cache / "occlusion" / f"{split}.npz")
-        names = json.loads(str(z["names"]))
-        open_ = ~np.isin(z["group"], [k for k, name in enumerate(names) if name in data.COVERED])
-        self.images, self.points, self.group = z["images"][open_], z["points"][open_], z["group"][open_]
+        self.images, self.points, self.group = z["images"], z["points"], z["group"]
         self.patches = z["patches"]
         # Everybody counts by the square root of their pictures.
         weight = 1 / np.sqrt(np.bincount(self.group)[self.group])
@@ -67,15 +65,18 @@ def loss_of(logits, cover, face):
 
 
 def figures(predicted, covers, faces):
-    """IoU of the visible face and of what is covered, over the lower face; of the latter where it is 3 % of it or more. And what is taken
-    from faces that nothing covers: the mean, and the share of pixels above a half."""
+    """IoU of the visible face and of what is covered, over the lower face, means over the pictures; of the latter where it is 3 % of it or
+    more. `all` are the same of the pixels of all pictures together. And what is taken from faces that nothing covers: the mean, and the
+    share of pixels above a half."""
     inside = faces > 0.5
     seen, covered, false = [], [], []
+    pixels = np.zeros(4)
     for p, c, at in zip(predicted, covers, inside):
         p, c = p[at], c[at]
         if not at.any():
             continue
         guess, truth = p > 0.5, c > 0.5
+        pixels += [(~guess & ~truth).sum(), (~guess | ~truth).sum(), (guess & truth).sum(), (guess | truth).sum()]
         if (~truth).any():
             seen.append((~guess & ~truth).sum() / max((~guess | ~truth).sum(), 1))
         if truth.mean() >= 0.03:
@@ -85,6 +86,7 @@ def figures(predicted, covers, faces):
     false = np.array(false) if false else np.zeros((1, 2))
     mean = lambda found: round(float(np.mean(found)), 4) if found else None
     return {"visible": mean(seen), "covered": mean(covered),
+            "visible_all": round(float(pixels[0] / max(pixels[1], 1)), 4), "covered_all": round(float(pixels[2] / max(pixels[3], 1)), 4),
             "clean_mean": round(float(false[:, 0].mean()), 5), "clean_share": round(float(false[:, 1].mean()), 5)}
 
 

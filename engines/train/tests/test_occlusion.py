@@ -67,6 +67,24 @@ def test_mirrored_views_move_the_cover_with_the_face():
         assert abs(int(view[48, 40, 0]) - 60) <= 1 and abs(int(view[48, 56, 0]) - 128) <= 1
 
 
+def test_a_head_is_turned_aside_with_its_points():
+    image, points = face()
+    at = points[mesh.RANGES["lips_outer"]].mean(0)
+    image[:] = 128
+    place = data.to_packed()
+    corner = (place[:, :2] @ points[0] + place[:, 2]).astype(int)
+    image[corner[1] - 4 : corner[1] + 5, corner[0] - 4 : corner[0] + 5] = 255
+    points[[94, 97]] = [(0.25, 0.13), (0.75, 0.13)]
+    points[mesh.ANCHORS] = [(0.25, 0.13), (0.4, 0.14), (0.6, 0.14), (0.75, 0.13), (0.5, 0.4), (0.4, 0.39), (0.6, 0.39)]
+    for seed in range(4):
+        turned, own = compose.aside(image, points.astype(float), np.random.default_rng(seed))
+        x, y = np.round(place[:, :2] @ own[0] + place[:, 2]).astype(int)
+        assert turned[y, x, 0] > 200, "the mark at the corner of the mouth goes along"
+        assert abs(own[mesh.RANGES["lips_outer"]].mean(0) - at).max() < 0.2
+        left, right = own[94] - own[90], own[97] - own[91]
+        assert abs(abs(left[0]) - abs(right[0])) > 0.015, "one half is wider"
+
+
 def test_figures_are_those_of_the_lower_face():
     pytest.importorskip("torch", reason="torch is not installed: the occlusion network is not tested")
     from occlusion.train import figures
@@ -77,7 +95,7 @@ def test_figures_are_those_of_the_lower_face():
     truth[:, 40:90, 20:45] = 1
     outside = np.ones((1, 96, 96), np.float32) * (1 - lower) + truth * lower
     perfect = figures(outside, truth, lower)
-    assert perfect["visible"] == 1 and perfect["covered"] == 1
+    assert perfect["visible"] == 1 and perfect["covered"] == 1 and perfect["covered_all"] == 1
     half = np.zeros_like(truth)
     half[:, 40:65, 20:45] = 1
     found = figures(half, truth, lower)

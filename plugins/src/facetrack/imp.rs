@@ -10,6 +10,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::{prelude::*, subclass::prelude::*};
 use lipstream_engines::{
     Result,
+    occlusion::{Masks, Network},
     stats::Timer,
     tracker::{Face, Tracker, TrackerConfig, Unseen},
 };
@@ -34,7 +35,7 @@ const JUMP: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 /// Faces that are followed where others than the largest may speak.
 const SEVERAL: u32 = 4;
 
-/// Properties; all but `speaker` are fixed while the element runs.
+/// Properties; all but `speaker` and `occlusion` are fixed while the element runs.
 #[derive(Clone, Debug)]
 struct Settings {
     inference_interval: u32,
@@ -43,9 +44,11 @@ struct Settings {
     /// The user's own detector; `None` for the embedded one.
     model: Option<String>,
     smoothing: f64,
-    /// What says what is before a face; `None`: nobody looks.
-    occlusion_model: Option<String>,
     speaker: Selector,
+    /// What looks for what is before the faces; may change while the element runs.
+    occlusion: Masks,
+    /// The engine runs as its published program does, which looks for nothing before a face; the bin says so.
+    exact: bool,
     options: Options,
 }
 
@@ -53,6 +56,10 @@ impl Settings {
     fn faces(&self) -> usize {
         let least = if self.speaker.needs_several() { SEVERAL } else { 1 };
         self.max_faces.max(least) as usize
+    }
+
+    fn masks(&self) -> &Masks {
+        if self.exact { &Masks::Off } else { &self.occlusion }
     }
 }
 
@@ -64,8 +71,9 @@ impl Default for Settings {
             min_confidence: 0.6,
             model: None,
             smoothing: 1.0,
-            occlusion_model: None,
             speaker: Selector::default(),
+            occlusion: Masks::Auto,
+            exact: false,
             options: Options::default(),
         }
     }
@@ -112,13 +120,14 @@ pub(crate) fn properties() -> Vec<glib::ParamSpec> {
             .default_value(defaults.smoothing)
             .mutable_ready()
             .build(),
-        glib::ParamSpecString::builder("occlusion-model")
-            .nick("Occlusion model")
+        glib::ParamSpecString::builder("occlusion")
+            .nick("Occlusion")
             .blurb(
-                "Path of an ONNX file that says what is before the lower face (hands, microphones, cups, hair), as engines/train/occlusion \
-                 exports it: it stays there; unset = the mouth is pasted over it",
+                "What is before the lower face (hands, microphones, cups, hair) stays there: auto by the network that is built in, off not \
+                 at all, else the path of an ONNX file as engines/train/occlusion exports it",
             )
-            .mutable_ready()
+            .default_value(Some("auto"))
+            .mutable_playing()
             .build(),
         selector::property(),
         stats::property(
@@ -200,7 +209,6 @@ impl ObjectImpl for LipFaceTrack {
             "min-confidence" => s.min_confidence = value.get().expect(checked),
             "model" => s.model = options::string(value),
             "smoothing" => s.smoothing = value.get().expect(checked),
-            "occlusion-model" => s.occlusion_model = options::string(value),
             "speaker" => match selector::read(value) {
                 Ok(selector) => s.speaker = selector,
                 Err(error) => {
@@ -208,6 +216,19 @@ impl ObjectImpl for LipFaceTrack {
                     selector::refuse(&*self.obj(), &error);
                 }
             },
+            "occlusion" => {
+                let before = std::mem::replace(&mut s.occlusion, masks(options::string(value)));
+                drop(s);
+                if let Err(e) = self.look_anew() {
+                    gst::element_imp_warning!(
+                        self,
+                        gst::ResourceError::Settings,
+                        ("What is before faces is looked for as it was: {e}"),
+                        ["occlusion must be auto, off or a file as engines/train/occlusion exports it"]
+                    );
+                    self.settings.lock().occlusion = before;
+                }
+            }
             name => s.options.set(name, value),
         }
     }
@@ -220,8 +241,8 @@ impl ObjectImpl for LipFaceTrack {
             "min-confidence" => s.min_confidence.to_value(),
             "model" => s.model.to_value(),
             "smoothing" => s.smoothing.to_value(),
-            "occlusion-model" => s.occlusion_model.to_value(),
             "speaker" => s.speaker.to_string().to_value(),
+            "occlusion" => s.occlusion.to_string().to_value(),
             "stats" => self.statistics().to_structure().to_value(),
             name => s.options.get(name),
         }
@@ -265,7 +286,7 @@ impl BaseTransformImpl for LipFaceTrack {
             gst::error_msg!(
                 gst::LibraryError::Init,
                 ("The face tracker cannot start: {e}"),
-                ["check the properties model, occlusion-model, device and precision; model={:?}", settings.model]
+                ["check the properties model, occlusion, device and precision; model={:?}", settings.model]
             )
         })?;
         self.counters.reset();
@@ -347,6 +368,25 @@ impl BaseTransformImpl for LipFaceTrack {
 }
 
 impl LipFaceTrack {
+    /// Whether the engine behind it runs as its published program does; heeded at the next start.
+    pub(crate) fn set_exact(&self, exact: bool) {
+        self.settings.lock().exact = exact;
+    }
+
+    /// Looks by what the settings say from the next frame on, where it runs.
+    fn look_anew(&self) -> Result<()> {
+        if self.state.lock().tracker.is_none() {
+            return Ok(());
+        }
+        let settings = self.settings.lock().clone();
+        // Frames go on while it loads.
+        let network = Network::open(settings.masks(), &settings.options.parse()?)?;
+        if let Some(tracker) = &mut self.state.lock().tracker {
+            tracker.look_by(network);
+        }
+        Ok(())
+    }
+
     pub(crate) fn statistics(&self) -> super::FaceTrackStats {
         super::FaceTrackStats {
             frames: self.counters.read(),
@@ -383,6 +423,11 @@ impl LipFaceTrack {
     }
 }
 
+/// `auto` where nothing is said.
+fn masks(value: Option<String>) -> Masks {
+    value.and_then(|text| text.parse().ok()).unwrap_or(Masks::Auto)
+}
+
 fn load(settings: &Settings) -> Result<Tracker> {
     Tracker::new(TrackerConfig {
         options: settings.options.parse()?,
@@ -391,6 +436,6 @@ fn load(settings: &Settings) -> Result<Tracker> {
         min_confidence: settings.min_confidence as f32,
         detector: settings.model.as_ref().map(PathBuf::from),
         smoothing: settings.smoothing as f32,
-        occlusion: settings.occlusion_model.as_ref().map(PathBuf::from),
+        occlusion: settings.masks().clone(),
     })
 }

@@ -1,8 +1,8 @@
 //! `lipfacetrack` finds and follows faces in video.
 //!
 //! Each face becomes a [face meta](crate::meta::face) with 111 landmarks in sub-pixels, and a region of interest of
-//! type `face`. Pixels are neither changed nor copied, and no frame is dropped. With `occlusion-model` it says as well what is before
-//! the lower face, which `lipblend` leaves there.
+//! type `face`. Pixels are neither changed nor copied, and no frame is dropped. It says as well what is before the
+//! lower face, unless `occlusion` is `off`; `lipblend` leaves that there.
 //!
 //! ```text
 //! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin3 ! videoconvert ! lipfacetrack ! fakesink silent=false -v

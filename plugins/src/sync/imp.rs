@@ -174,6 +174,7 @@ impl ObjectImpl for LipSync {
         if let ("exact", Ok(exact), Some(Ok(parts))) = (pspec.name(), value.get::<bool>(), self.parts.get()) {
             // Of a recording that is heard as a whole, all of the sound waits for the first frame.
             parts.audio.set_property("max-size-bytes", if exact { 0 } else { AUDIO_BYTES });
+            parts.facetrack.imp().set_exact(exact);
         }
     }
 

@@ -67,11 +67,12 @@ statistics! {
 }
 
 impl LipSyncStats {
-    /// How long each piece of work of the elements takes, by element and name, in the order of the way.
-    pub fn times(&self) -> [(&'static str, &'static str, &Times); 10] {
+    /// How long each piece of work of the elements takes, by element and name, in the order of the way; `occlusion` is a part of `track`.
+    pub fn times(&self) -> [(&'static str, &'static str, &Times); 11] {
         let denoise = &self.denoise;
         [
             ("facetrack", "track", &self.facetrack.track),
+            ("facetrack", "occlusion", &self.facetrack.occlusion),
             ("audioenc", "encode", &self.audioenc.encode),
             ("denoise", "gather", &denoise.gather),
             ("denoise", "prepare", &denoise.prepare),

@@ -30,7 +30,7 @@ pub fn targets(name: &str) -> &'static [(Inner, &'static str)] {
         "max-faces" => &[(FaceTrack, "max-faces")],
         "min-confidence" => &[(FaceTrack, "min-confidence")],
         "smoothing" => &[(FaceTrack, "smoothing")],
-        "occlusion-model" => &[(FaceTrack, "occlusion-model")],
+        "occlusion" => &[(FaceTrack, "occlusion")],
         "steps" => &[(Denoise, "steps")],
         "sampler" => &[(Denoise, "sampler")],
         "guidance" => &[(Denoise, "guidance")],

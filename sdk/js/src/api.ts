@@ -378,6 +378,9 @@ export interface Notice {
   warning: boolean;
 }
 
+/** Whether what is before a face stays before its mouth. */
+export type Occlusion = "auto" | "off";
+
 /** How to render. */
 export interface Options {
   container?: Container;
@@ -397,6 +400,7 @@ export interface Options {
   motion_gain?: number | null;
   /** How much of the mouth is kept from the enhancement; 0.8 where it is left out. */
   mouth_protection?: number | null;
+  occlusion?: Occlusion | null;
   quality?: Quality | null;
   /** Which of several faces speak: `largest`, `all`, `auto`, `left`, `right` or `track:N`; the largest where it is left out. */
   speaker?: string | null;
@@ -550,6 +554,7 @@ export interface Spec {
   label_corner?: LabelCorner | null;
   /** Sound after a frame that its mouth may hear, in milliseconds, as the graph's parameter `look-ahead`: one of the engine's `look_aheads_ms`. */
   look_ahead_ms?: number | null;
+  occlusion?: Occlusion | null;
   /** Parameters of the graph, as its file lists them. */
   params?: Record<string, string>;
   /** Name under which RTMP clients play it, besides `KEY/synced`. */

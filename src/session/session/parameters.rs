@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gst::prelude::*;
 use gstlipstream::selector::Selector;
-use lipstream_engines::manifest::Package;
+use lipstream_engines::{manifest::Package, occlusion::Masks};
 
 use super::{
     super::{
@@ -13,7 +13,7 @@ use super::{
     },
     Session,
 };
-use crate::{live::Picture, marks};
+use crate::{live::Picture, marks, occlusion::Occlusion};
 
 /// The graph's parameter for a look-ahead.
 const LOOK_AHEAD: &str = "look-ahead";
@@ -22,18 +22,20 @@ pub(in crate::session) const SPEAKER: &str = "speaker";
 /// Those for the visible label.
 pub(super) const LABEL: &str = "label";
 const LABEL_CORNER: &str = "label-corner";
+/// That for what is before a face.
+const OCCLUSION: &str = "occlusion";
 
 impl Session {
     /// Changes a parameter of the graph while it runs, and for its next starts. Only those that need no new graph.
     pub fn set(&self, name: &str, value: &str) -> Result<(), Refusal> {
         let element = match name {
-            "motion-gain" | "idle" | SPEAKER | LABEL | LABEL_CORNER => "ls",
+            "motion-gain" | "idle" | SPEAKER | LABEL | LABEL_CORNER | OCCLUSION => "ls",
             "bitrate" => "h264-encoder",
             "enhance" | "enhance-strength" | "mouth-protection" => "enhance",
             _ => {
                 return Err(Refusal::Invalid(format!(
                     "{name}: cannot be changed while the session runs; motion-gain, idle, speaker, bitrate, enhance, \
-                     enhance-strength, mouth-protection, label and label-corner can"
+                     enhance-strength, mouth-protection, label, label-corner and occlusion can"
                 )));
             }
         };
@@ -44,6 +46,9 @@ impl Session {
             let checked = value.parse::<Selector>().map(drop);
             checked.map_err(|cause| Refusal::Invalid(format!("speaker: {cause}")))?;
         }
+        if name == OCCLUSION {
+            Occlusion::parse(value).map_err(|cause| Refusal::Invalid(format!("occlusion: {cause}")))?;
+        }
         // The graph file says what is allowed.
         self.launch(&[(name.to_owned(), value.to_owned())], "auto")?;
         let mut state = self.state.lock();
@@ -51,6 +56,7 @@ impl Session {
         state.changed.push((name.to_owned(), value.to_owned()));
         let element = state.running.as_ref().and_then(|running| running.graph.pipeline.by_name(element));
         drop(state);
+        let value = &self.params(&[(name.to_owned(), value.to_owned())]).remove(name).unwrap_or_default();
         let spec = element.as_ref().and_then(|element| element.find_property(name));
         match (element, spec.map(|spec| spec.value_type())) {
             // From a string it would be unquoted.
@@ -131,12 +137,23 @@ impl Session {
             params.insert("engine".to_owned(), manager.settings().engine.clone());
         }
         params.extend(self.spec.engine.clone().map(|engine| ("engine".to_owned(), engine)));
+        let masks = self.manager.upgrade().map_or(Masks::Auto, |manager| manager.settings().occlusion.clone());
+        if self.graph.has_param(OCCLUSION) {
+            params.insert(OCCLUSION.to_owned(), masks.to_string());
+        }
+        params.extend(self.spec.occlusion.map(|asked| (OCCLUSION.to_owned(), asked.masks(&masks).to_string())));
         params.extend(self.spec.look_ahead_ms.map(|ms| (LOOK_AHEAD.to_owned(), ms.to_string())));
         params.extend(self.spec.speaker.clone().map(|speaker| (SPEAKER.to_owned(), speaker)));
         params.extend(self.spec.label.clone().map(|label| (LABEL.to_owned(), label)));
         params.extend(self.spec.label_corner.map(|corner| (LABEL_CORNER.to_owned(), corner.to_string())));
         params.extend(self.spec.params.clone());
         params.extend(changed.iter().cloned());
+        // By which network is the server's to say.
+        if let Some(asked) = params.get_mut(OCCLUSION)
+            && let Ok(known) = Occlusion::parse(asked)
+        {
+            *asked = known.masks(&masks).to_string();
+        }
         params
     }
 }

@@ -17,6 +17,8 @@ class SessionSpec(TypedDict, total=False):
     look_ahead_ms: int
     #: Which of several faces speak: ``largest``, ``all``, ``auto``, ``left``, ``right`` or ``track:N``.
     speaker: str
+    #: Whether what is before the face stays before its mouth.
+    occlusion: Literal["auto", "off"]
     #: Text in every picture for all to see, and where it is.
     label: str
     label_corner: Literal["top-left", "top-right", "bottom-left", "bottom-right"]
@@ -94,6 +96,8 @@ class RenderOptions(TypedDict, total=False):
     motion_gain: float
     #: How much of the mouth is kept from the enhancement, 0 to 1.
     mouth_protection: float
+    #: Whether what is before the face stays before its mouth.
+    occlusion: Literal["auto", "off"]
     #: In place of ``crf``: visually lossless.
     quality: Literal["high"]
     #: Which of several faces speak, as of a session.
