@@ -36,7 +36,7 @@ const STALE: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 /// Degrees by which a head must be back before its mouth returns: of one in profile less is measured than of one on the way there.
 const BACK: f32 = 12.0;
 /// The tracker is surer of a face that it sees from the front.
-const SURE: f32 = 0.98;
+const SURE: f32 = 0.9;
 
 /// What a frame is to say.
 pub struct Said<'a> {
@@ -257,10 +257,9 @@ impl Speaker {
     /// Drives the face with this number from now on.
     pub fn take_up(&mut self, track: u64) {
         if self.track.replace(track) != Some(track) {
-            // Another person: nothing of the last one's motion or pixels.
+            // Another person: nothing of the last one's motion or pixels. A head in profile may come back under another number.
             self.close();
             self.forget();
-            self.turned = false;
         }
     }
 
