@@ -377,7 +377,7 @@ fn a_file_says_how_it_was_made_and_that_it_is_unchanged() {
         let source = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia";
         assert_eq!((&created["action"], &created["digitalSourceType"]), (&"c2pa.created".into(), &source.into()));
         let made = assertion("lipstream.render");
-        assert_eq!(made["engine"], "compact");
+        assert_eq!(made["engine"], "compact-words");
         for (i, input) in [&video, &speech].into_iter().enumerate() {
             let sum = succeed(Command::new("sha256sum").arg(input)).stdout;
             let hash = String::from_utf8(sum).unwrap()[..64].to_owned();

@@ -548,7 +548,7 @@ fn metrics_are_what_prometheus_reads() {
     assert_eq!(value("lipstream_session_running{session=\"demo\"}"), 1.0);
     assert!(value("lipstream_stage_duration_seconds_count{session=\"demo\",stage=\"track\"}") > 1.0);
     assert!(value("lipstream_stage_duration_seconds_count{session=\"demo\",stage=\"prepare\"}") >= 0.0);
-    assert!(value("lipstream_engine_stage_items_total{engine=\"compact\",stage=\"step\"}") >= 0.0);
+    assert!(value("lipstream_engine_stage_items_total{engine=\"compact-words\",stage=\"step\"}") >= 0.0);
     assert_eq!(value("lipstream_rtmp_connections"), 0.0);
     assert!(value("process_resident_memory_bytes") > 1e6);
     assert!(value("process_threads") > 1.0);

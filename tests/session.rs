@@ -448,7 +448,7 @@ fn sessions_that_are_wrong_are_refused_with_what_is_wrong() {
     spec.params.clear();
     spec.look_ahead_ms = Some(70);
     let refusal = manager.create(spec.clone()).err().unwrap().to_string();
-    assert!(refusal.contains("look_ahead_ms") && refusal.contains("it has 80 ms"), "{refusal}");
+    assert!(refusal.contains("look_ahead_ms") && refusal.contains("it has 120, 160 and 80 ms"), "{refusal}");
     spec.look_ahead_ms = Some(80);
     spec.occlusion = Some(Occlusion::Off);
     manager.create(spec.clone()).unwrap();

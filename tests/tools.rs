@@ -29,6 +29,7 @@ fn doctor_finds_everything_after_set_up() {
         "ONNX Runtime",
         "device cpu",
         "engine compact",
+        "engine compact-words",
         "engine expert",
         "engine tracker",
     ] {
@@ -178,7 +179,11 @@ fn streams_say_that_a_machine_made_a_part_of_them() {
     let hex: String = data.chars().take_while(char::is_ascii_hexdigit).collect();
     let bytes: Vec<u8> = (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
     let stated: Value = serde_json::from_slice(&bytes).unwrap();
-    assert_eq!((&stated["engine"], &stated["digital_source_type"]), (&"compact".into(), &source.into()), "{stated}");
+    assert_eq!(
+        (&stated["engine"], &stated["digital_source_type"]),
+        (&"compact-words".into(), &source.into()),
+        "{stated}"
+    );
     assert!(stated["generator"].as_str().unwrap().starts_with("lipstream "), "{stated}");
     let label = br#"{"params": {"label": "Made by a machine", "label-corner": "top-left"}}"#;
     let (status, text) = marked.send("PATCH", "/api/v1/sessions/demo", "application/json", label);

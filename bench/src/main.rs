@@ -24,7 +24,7 @@ struct Arguments {
     #[arg(long, default_value = "demo/speech.flac")]
     audio: PathBuf,
     /// Engine by name or folder
-    #[arg(long, default_value = "compact")]
+    #[arg(long, default_value = "compact-words")]
     engine: String,
     /// Devices to measure [default: each that works here]
     #[arg(long, value_delimiter = ',')]

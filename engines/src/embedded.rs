@@ -34,7 +34,7 @@ pub static BUNDLES: [Bundle; 6] = [
         files!(
             "compact-words",
             "audio.onnx",
-            "motion.onnx",
+            "motion-160.onnx",
             "motion-120.onnx",
             "motion-80.onnx",
             "basis.safetensors",

@@ -58,17 +58,17 @@ fn the_engine_for_large_faces_is_the_other_one_with_larger_crops() {
 #[test]
 fn an_engine_may_have_several_look_aheads_each_with_its_own_motion() {
     let of = |ms: u32| Package::find("compact-words").unwrap().with_look_ahead(ms);
-    let [own, middle, low] = [0, 120, 80].map(|ms| of(ms).unwrap());
+    let [own, long, low] = [0, 160, 80].map(|ms| of(ms).unwrap());
     let taps = |package: &Package| package.manifest().audio.as_ref().unwrap().taps_ms.last().copied();
-    assert_eq!([&own, &middle, &low].map(taps), [Some(120), Some(80), Some(40)]);
+    assert_eq!([&own, &long, &low].map(taps), [Some(80), Some(120), Some(40)]);
     assert_ne!(own.file("motion").unwrap(), low.file("motion").unwrap());
-    assert_eq!(middle.file("motion").unwrap(), own.file("motion-120").unwrap());
+    assert_eq!(long.file("motion").unwrap(), own.file("motion-160").unwrap());
     assert_eq!(low.file("motion").unwrap(), own.file("motion-80").unwrap());
     // Two tokens go together: a frame waits for the second of them.
     let ahead = |package: &Package| engine::look_ahead(package.manifest()).unwrap().as_millis();
-    assert_eq!([&own, &middle, &low].map(ahead), [180, 140, 100]);
+    assert_eq!([&own, &long, &low].map(ahead), [140, 180, 100]);
     let error = of(100).unwrap_err().to_string();
-    assert!(error.contains("`compact-words` has no look-ahead of 100 ms: it has 160, 120 and 80 ms"), "{error}");
+    assert!(error.contains("`compact-words` has no look-ahead of 100 ms: it has 120, 160 and 80 ms"), "{error}");
 }
 
 #[test]

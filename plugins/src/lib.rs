@@ -32,6 +32,8 @@ pub mod synccheck;
 pub mod untouched;
 pub mod video;
 
+pub use options::DEFAULT_ENGINE;
+
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     // SAFETY: plugins are loaded before there are pipelines, whose threads would read the environment.
     unsafe { lipstream_engines::runtime::library::send_nothing() };

@@ -3,6 +3,9 @@
 use gst::{glib, prelude::*};
 use lipstream_engines::{Error, Result, manifest::Package, runtime};
 
+/// The engine that is taken where none is named.
+pub const DEFAULT_ENGINE: &str = "compact-words";
+
 /// Where and how the networks of an element run.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -12,7 +12,8 @@ const S16: &str = "audio/x-raw,format=S16LE,rate=16000,channels=1,layout=interle
 
 fn harness(caps: &str) -> Harness {
     init();
-    let mut h = Harness::new("lipaudioenc");
+    let element = gst::ElementFactory::make("lipaudioenc").property("engine", "compact").build().unwrap();
+    let mut h = Harness::with_element(&element, Some("sink"), Some("src"));
     h.set_src_caps_str(caps);
     h
 }

@@ -23,6 +23,7 @@ use std::{
 };
 
 use gst::{glib, prelude::*};
+pub(crate) use gstlipstream::DEFAULT_ENGINE;
 use gstlipstream::sync::LipSyncStats;
 use lipstream_engines::{
     enhance::Filter,
@@ -255,9 +256,6 @@ pub fn render(mut options: Options) -> Result<Summary> {
         stats,
     })
 }
-
-/// The engine that the elements take when they are told none.
-pub(crate) const DEFAULT_ENGINE: &str = "compact";
 
 /// Runs the graph to its end; an error of the graph or of a file ends it early.
 fn run(

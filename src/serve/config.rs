@@ -93,7 +93,7 @@ section! {
         /// A session `demo` with the demo avatar that always runs.
         demo: bool = true, any;
         /// Engine where a session does not say; `lipstream engines` lists them.
-        engine: String = "compact".into(), engine;
+        engine: String = crate::render::DEFAULT_ENGINE.into(), engine;
         /// Device of the engine: auto, cpu, openvino, cuda[:n], tensorrt[:n].
         device: String = "auto".into(), device;
         /// Engines that go on where one fails or cannot be loaded: "latentsync15 -> compact", each chain an entry of the list.

@@ -30,6 +30,7 @@ use crate::{
     avatar,
     graph::{Graph, Service},
     memory,
+    render::DEFAULT_ENGINE,
     tenants::{Caller, Tenants},
 };
 
@@ -111,7 +112,7 @@ impl Default for Settings {
             private_addresses: false,
             files: false,
             on_publish: OnPublish::Refuse,
-            engine: "compact".into(),
+            engine: DEFAULT_ENGINE.into(),
             device: "auto".into(),
             fallbacks: Vec::new(),
             occlusion: Masks::Auto,

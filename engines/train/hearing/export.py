@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write audio.onnx, motion.onnx and motion-80.onnx (and one for each other look-ahead that a run has), basis.safetensors, hearing.json and golden vectors, and check
+"""Write audio.onnx, motion-160.onnx and motion-80.onnx (and one for each other look-ahead that a run has), basis.safetensors, hearing.json and golden vectors, and check
 them against torch.
 
     python -m hearing export --cache CACHE [--run DIR] --out FOLDER      without a run: an untrained head, for those who build on the files
@@ -137,15 +137,13 @@ def write(encoder, model, basis, folder, gain=1.0, facts=()):
     model = model.eval()
     onnx.save(graph.made(encoder, model.head), str(folder / "audio.onnx"))
     for look, motion in model.motions.items():
-        write_motion(motion, folder / ("motion.onnx" if look == "160" else f"motion-{look}.onnx"))
+        write_motion(motion, folder / f"motion-{look}.onnx")
     keys = ("basis", "pose", "rest", "range", "project", "spread")
     save(folder / "basis.safetensors", {k: basis[k] for k in keys} | {"silence": silence_feature(encoder, model)})
     run = session(folder / "audio.onnx")
     facts = {"features": model.head.features, "state": model.head.state_size, "layers": encoder.layers, "width": encoder.width, "past": whisper.PAST,
              "turn": whisper.TURN, "token_ms": 20, "overhang_ms": whisper.TOKEN_END_MS,
-             "settings": {"default": {"file": "motion.onnx", "look_ahead_ms": 160, "taps_ms": TAPS[160]},
-                          "low": {"file": "motion-80.onnx", "look_ahead_ms": 80, "taps_ms": TAPS[80]}}
-             | ({"middle": {"file": "motion-120.onnx", "look_ahead_ms": 120, "taps_ms": TAPS[120]}} if "120" in model.motions else {}),
+             "settings": {look: {"file": f"motion-{look}.onnx", "taps_ms": TAPS[int(look)]} for look in model.motions},
              "mel": {"top": front.TOP, "fall_a_frame": front.FALL, "range": front.RANGE, "silence": front.SILENCE,
                      "rule": "M_i = max(top, max of y_i, M_(i-1) - fall); mel_i = (max(y_i, M_i - range) + 4) / 4; M before the stream = top"},
              "bytes": {p.name: p.stat().st_size for p in sorted(folder.glob("*.onnx"))},

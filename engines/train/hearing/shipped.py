@@ -107,8 +107,8 @@ def load(folder, opening, looks=(160, 120, 80), dropout=0.0):
     # The exporter folds the softmax: its logarithm is one of the weights that give it.
     model.head.load_state_dict(head | {"weights": torch.from_numpy(np.log(shares))})
     for look in looks:
-        path = folder / ("motion.onnx" if look == 160 else f"motion-{look}.onnx")
-        own, gain = motion(path if path.exists() else folder / "motion.onnx")
+        path = folder / f"motion-{look}.onnx"
+        own, gain = motion(path if path.exists() else folder / "motion-160.onnx")
         if not path.exists():
             own = shorter(own, features, (160, look))
         taken: Regression = model.motions[str(look)]

@@ -247,7 +247,7 @@ def test_shipped_weights_come_back_as_the_network_that_was_exported():
         want = model.features(net.whole(frames))[0, : len(got)]
         # The runtime rounds what the weights are multiplied by to 8 bits; a wrong scale or order would be off by the size of features.
         assert np.sqrt(np.square(got - want.numpy()).mean()) < 0.03 * want.std()
-        for look, name in ((160, "motion.onnx"), (120, "motion-120.onnx"), (80, "motion-80.onnx")):
+        for look, name in ((160, "motion-160.onnx"), (120, "motion-120.onnx"), (80, "motion-80.onnx")):
             motion = model.motions[str(look)]
             cond = torch.randn(5, motion.conditions)
             run = ort.InferenceSession(str(folder / name), providers=["CPUExecutionProvider"])

@@ -12,7 +12,7 @@ use super::hops::Hops;
 use crate::{
     features::{self, FeaturesInfo},
     interrupt,
-    options::{self, Options},
+    options::{self, DEFAULT_ENGINE, Options},
     stats::{self, Counters, count},
 };
 
@@ -33,7 +33,7 @@ struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { engine: "compact".into(), exact: false, options: Options::default() }
+        Self { engine: DEFAULT_ENGINE.into(), exact: false, options: Options::default() }
     }
 }
 
@@ -108,7 +108,7 @@ impl ObjectImpl for LipAudioEnc {
                 glib::ParamSpecString::builder("engine")
                     .nick("Engine")
                     .blurb("Engine whose audio encoder runs: its name, its folder or the path of its engine.toml")
-                    .default_value(Some("compact"))
+                    .default_value(Some(DEFAULT_ENGINE))
                     .mutable_ready()
                     .build(),
                 options::exact(),
@@ -126,7 +126,7 @@ impl ObjectImpl for LipAudioEnc {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let mut s = self.settings.lock();
         match pspec.name() {
-            "engine" => s.engine = options::string(value).unwrap_or_else(|| "compact".into()),
+            "engine" => s.engine = options::string(value).unwrap_or_else(|| DEFAULT_ENGINE.into()),
             "exact" => s.exact = value.get().expect("type checked upstream"),
             name => s.options.set(name, value),
         }

@@ -11,7 +11,7 @@ use super::{
     idle::{Idle, IdleSettings},
 };
 use crate::{
-    options::{self, Options},
+    options::{self, DEFAULT_ENGINE, Options},
     selector::{self, Selector},
     stats,
 };
@@ -81,7 +81,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            model: "compact".into(),
+            model: DEFAULT_ENGINE.into(),
             fallback: None,
             exact: false,
             look_ahead: 0,
@@ -140,7 +140,7 @@ impl Settings {
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         let checked = "type checked upstream";
         match name {
-            "model" => self.model = options::string(value).unwrap_or_else(|| "compact".into()),
+            "model" => self.model = options::string(value).unwrap_or_else(|| DEFAULT_ENGINE.into()),
             "fallback-model" => self.fallback = options::string(value),
             "exact" => self.exact = value.get().expect(checked),
             "look-ahead" => self.look_ahead = value.get().expect(checked),
@@ -212,7 +212,7 @@ pub fn list() -> Vec<glib::ParamSpec> {
                 "Engine: its name, which may say a version of it, its folder or the path of its engine.toml; changed while the element \
                  runs, it is loaded beside the one in use and taken at the next pause of speech",
             )
-            .default_value(Some("compact"))
+            .default_value(Some(DEFAULT_ENGINE))
             .mutable_playing()
             .build(),
         change::property("fallback-model"),

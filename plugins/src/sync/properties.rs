@@ -2,7 +2,11 @@
 
 use gst::{glib, prelude::*};
 
-use crate::{blend, denoise, facetrack, options, stats, synccheck};
+use crate::{
+    blend, denoise, facetrack,
+    options::{self, DEFAULT_ENGINE},
+    stats, synccheck,
+};
 
 /// The elements inside that have properties of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +70,7 @@ pub fn list() -> Vec<glib::ParamSpec> {
                 "Engine: its name, which may say a version of it, its folder or the path of its engine.toml; changed while the bin runs, \
                  one of the same front-end is loaded beside the one in use and taken at the next pause of speech",
             )
-            .default_value(Some("compact"))
+            .default_value(Some(DEFAULT_ENGINE))
             .mutable_playing()
             .build(),
         denoise::change::property("fallback-engine"),

@@ -41,11 +41,11 @@ pub fn video_info(format: VideoFormat, width: u32, height: u32) -> VideoInfo {
     VideoInfo::builder(format, width, height).fps(gst::Fraction::new(25, 1)).build().expect("a valid format")
 }
 
-/// Harnesses of a `lipdenoise`, of its frames and of its features. It is not live: frames have all the time that this machine
-/// needs.
+/// Harnesses of a `lipdenoise` of `compact` unless `properties` say otherwise, of its frames and of its features. It is not live:
+/// frames have all the time that this machine needs.
 pub fn denoiser(info: &VideoInfo, heard: &FeaturesInfo, properties: &[(&str, &str)]) -> (Harness, Harness) {
     init();
-    let element = gst::ElementFactory::make("lipdenoise").build().expect("the element");
+    let element = gst::ElementFactory::make("lipdenoise").property("model", "compact").build().expect("the element");
     properties.iter().for_each(|(name, value)| element.set_property_from_str(name, value));
     let mut features = Harness::with_element(&element, Some("features"), None);
     let mut video = Harness::with_element(&element, Some("sink"), Some("src"));
@@ -128,7 +128,7 @@ pub fn frame_with(info: &VideoInfo, pts: gst::ClockTime, faces: &[Face]) -> gst:
     buffer
 }
 
-/// What the features of the embedded engine look like.
+/// What the features of `compact` look like, whose times tests are written for.
 pub fn features_info() -> FeaturesInfo {
     static INFO: OnceLock<FeaturesInfo> = OnceLock::new();
     INFO.get_or_init(|| features_of("compact")).clone()
