@@ -114,7 +114,7 @@ pub fn detect(options: &Options) -> Result<Finding> {
     let numbers = std::iter::once(Key::PUBLISHED).chain((0..options.other_keys).map(|i| OTHERS + u64::from(i)));
     let keys: Vec<Key> = numbers.map(Key::new).collect();
     let fresh = Reader::new(&keys);
-    let mut watcher = Watcher::new(options.runtime.clone(), FACES)?;
+    let mut watcher = Watcher::new(options.runtime, FACES)?;
     let mut grid = Grid::open(&options.video, &options.notices)?;
     let mut faces: BTreeMap<u64, Followed> = BTreeMap::new();
     let (mut step, mut seen, mut small) = (0, false, false);
