@@ -12,7 +12,7 @@ const INTERVAL: u32 = 5;
 /// Where less of the lower face is covered nothing is before it, 0..1; and where something was, this.
 const LITTLE: [f32; 2] = [0.012, 0.006];
 /// From this chance on a pixel counts as covered; where something was, this: a network that takes a shaded cheek for a thing is rarely sure.
-const SURE: [f32; 2] = [0.8, 0.5];
+const SURE: [f32; 2] = [0.95, 0.5];
 /// So much of the mouth must be covered that all of it counts as hidden; and where it was, this.
 const HIDDEN: [f32; 2] = [0.85, 0.65];
 /// Codes by which a place that stands still changes at most, and from which it has moved altogether.
