@@ -117,7 +117,8 @@ fn two_voices_move_two_faces_and_are_heard_together() {
         (10..40).map(mouth).fold(0.0, f64::max)
     };
     let (left, right) = (most(0.0), most(0.5));
-    assert!(right > 3.0 && left < 1.0, "the second voice moves the right mouth: {left}, {right}");
+    // The codec leaves a code or so on the left.
+    assert!(right > 6.0 && left < 2.0, "the second voice moves the right mouth: {left}, {right}");
 }
 
 /// Largest mean difference of any block of 1/20 of the width within the middle of the picture.
