@@ -293,13 +293,28 @@ struct Filled {
 /// Free sizes of pictures, and of sequences: what the demo avatar's are near.
 const PICTURE: usize = 128;
 const SEQUENCE: usize = 32;
+/// Tokens of a call of the streaming front-end, and those that it keeps: as a live stream calls it.
+const TOKENS: usize = 2;
+const KEPT: usize = 100;
+
+/// What a free size of a port is here; `axis` is not the batch.
+fn free(port: &Port, axis: usize) -> usize {
+    match (port.name.as_str(), axis) {
+        ("mel", _) => 2 * TOKENS + 3,
+        ("mask", 2) => KEPT + TOKENS,
+        ("mask" | "position", _) => TOKENS,
+        _ if port.shape.len() == 4 => PICTURE,
+        _ => SEQUENCE,
+    }
+}
 
 impl Filled {
     /// Seeded by the port's name: waves and noise in 0..1 for pictures and times, normal numbers for the rest.
     fn of(port: &Port, batch: usize) -> Self {
-        let free = if port.shape.len() == 4 { PICTURE } else { SEQUENCE };
-        let sizes = port.shape.iter().enumerate();
-        let shape: Vec<usize> = sizes.map(|(i, d)| d.unwrap_or(if i == 0 { batch } else { free })).collect();
+        let size = |(axis, size): (usize, &Option<usize>)| {
+            size.unwrap_or_else(|| if axis == 0 { batch } else { free(port, axis) })
+        };
+        let shape: Vec<usize> = port.shape.iter().enumerate().map(size).collect();
         let width = *shape.last().unwrap_or(&1);
         let count: usize = shape.iter().product();
         let mut state = port
