@@ -33,7 +33,7 @@ pub enum SchedulingPolicy {
 /// Degrees, as the tracker measures them, beyond which a head may be turned further than a mouth can be made for. Of a rendered head that
 /// turns from 0 to 78 degrees it measures what is true up to 20, at most 24 between 25 and 30, and less again beyond; what is made for it
 /// looks well up to 30, has a lighter patch around it from 40 and is beside its place from 50 on.
-pub const MAX_YAW: f64 = 22.0;
+pub const MAX_YAW: f64 = 23.0;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -344,7 +344,7 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .nick("Max yaw")
             .blurb(
                 "Degrees by which a head may be turned to a side: beyond them the mouth fades to the frame's own, and it returns when the \
-                 head is back by 12 degrees (90 = never)",
+                 head is back by 4 degrees, or by 12 where the tracker is not sure of it (90 = never)",
             )
             .minimum(0.0)
             .maximum(90.0)

@@ -33,9 +33,9 @@ pub const QUEUE: usize = 256;
 /// A mouth that has stood still for want of features this long is taken away.
 const STALE: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
-/// Degrees by which a head must be back before its mouth returns: of one in profile less is measured than of one on the way there.
-const BACK: f32 = 12.0;
-/// The tracker is surer of a face that it sees from the front.
+/// Degrees by which a head must be back before its mouth returns, one that the tracker is sure of and another: of one in profile less is
+/// measured than of one on the way there, and the tracker is less sure of it than of a face that it sees from the front.
+const BACK: [f32; 2] = [4.0, 12.0];
 const SURE: f32 = 0.9;
 
 /// What a frame is to say.
@@ -266,7 +266,8 @@ impl Speaker {
     /// Whether a head is turned further than `most` degrees, or has not come back from there.
     pub fn turns(&mut self, face: &Face, most: f32) -> bool {
         let yaw = face.yaw.abs();
-        let turned = if self.turned { yaw > most - BACK || face.confidence < SURE } else { yaw > most };
+        let back = if self.turned { BACK[usize::from(face.confidence < SURE)] } else { 0.0 };
+        let turned = yaw > most - back;
         self.turned = turned && most < 90.0 && !self.spec().exact;
         self.turned
     }
