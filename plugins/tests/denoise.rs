@@ -680,13 +680,16 @@ fn a_head_that_turns_far_has_its_own_mouth_until_it_is_well_back() {
     let goes = levels(-41.0, 4);
     assert!((goes[0] - 0.6).abs() < 0.01 && (goes[1] - 0.2).abs() < 0.01 && goes[3] == 0.0, "{goes:?}");
     assert_eq!(levels(-37.0, 4), [0.0; 4], "not back by four degrees");
+    assert_eq!(levels(35.0, 12), [0.0; 12], "not for half a second");
+    assert_eq!(levels(-37.0, 1), [0.0], "not for half a second on end");
+    assert_eq!(levels(35.0, 13), [0.0; 13]);
     let comes = levels(35.0, 4);
     assert!((comes[0] - 0.4).abs() < 0.01 && comes[3] == 1.0, "{comes:?}");
     assert_eq!(levels(39.0, 2), [1.0, 1.0]);
     // One that the tracker is less sure of may be in profile.
     assert_eq!(levels(41.0, 4)[3], 0.0);
     assert_eq!(seen(29.0, 0.8, 4), [0.0; 4], "not back by twelve degrees");
-    assert_eq!(seen(27.0, 0.8, 4)[3], 1.0);
+    assert_eq!(seen(27.0, 0.8, 17)[16], 1.0);
     let untouched = b.element().property::<gst::Structure>("stats").get::<gst::Structure>("untouched").unwrap();
-    assert_eq!(untouched.get::<u64>("turned-away"), Ok(12));
+    assert_eq!(untouched.get::<u64>("turned-away"), Ok(51));
 }

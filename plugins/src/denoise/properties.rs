@@ -344,7 +344,7 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .nick("Max yaw")
             .blurb(
                 "Degrees by which a head may be turned to a side: beyond them the mouth fades to the frame's own, and it returns when the \
-                 head is back by 4 degrees, or by 12 where the tracker is not sure of it (90 = never)",
+                 head is back by 4 degrees, or by 12 where the tracker is not sure of it, for half a second (90 = never)",
             )
             .minimum(0.0)
             .maximum(90.0)

@@ -36,6 +36,8 @@ const STALE: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 /// Degrees by which a head must be back before its mouth returns, one that the tracker is sure of and another: of one in profile less is
 /// measured than of one on the way there, and the tracker is less sure of it than of a face that it sees from the front.
 const BACK: [f32; 2] = [4.0, 12.0];
+/// For so long.
+const BACK_FOR: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 const SURE: f32 = 0.9;
 
 /// What a frame is to say.
@@ -115,8 +117,9 @@ pub struct Speaker {
     fade: Fade,
     /// Whose mouth is driven.
     track: Option<u64>,
-    /// Its head is turned too far.
+    /// Its head is turned too far, and since when it is back.
     turned: bool,
+    back: Option<gst::ClockTime>,
     /// Running time of the patch before.
     shown: Option<gst::ClockTime>,
     /// Interrupts heeded so far,
@@ -153,6 +156,7 @@ impl Speaker {
             fade: Fade::new(settings.fade),
             track: None,
             turned: false,
+            back: None,
             shown: None,
             interrupts: 0,
             ease: None,
@@ -263,12 +267,21 @@ impl Speaker {
         }
     }
 
-    /// Whether a head is turned further than `most` degrees, or has not come back from there.
-    pub fn turns(&mut self, face: &Face, most: f32) -> bool {
+    /// Whether a head is turned further than `most` degrees in the frame of running time `time`, or is not long back from there.
+    pub fn turns(&mut self, face: &Face, most: f32, time: gst::ClockTime) -> bool {
         let yaw = face.yaw.abs();
-        let back = if self.turned { BACK[usize::from(face.confidence < SURE)] } else { 0.0 };
-        let turned = yaw > most - back;
+        let turned = if self.turned {
+            let back = yaw <= most - BACK[usize::from(face.confidence < SURE)];
+            let since = self.back.filter(|since| back && *since <= time).unwrap_or(time);
+            self.back = back.then_some(since);
+            !back || time - since < BACK_FOR
+        } else {
+            yaw > most
+        };
         self.turned = turned && most < 90.0 && !self.spec().exact;
+        if !self.turned {
+            self.back = None;
+        }
         self.turned
     }
 

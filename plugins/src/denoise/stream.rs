@@ -255,7 +255,7 @@ impl VideoStream {
         let mouth = |(place, speaker, wanted, since): (usize, usize, bool, Option<gst::ClockTime>)| {
             let face = faces[place].take()?;
             let cut = self.speakers[speaker].cut(&face, info);
-            let turned = self.speakers[speaker].turns(&face, max_yaw);
+            let turned = self.speakers[speaker].turns(&face, max_yaw, time);
             Some(Mouth { speaker, face, wanted, since, cut, turned, plan: Plan::Pass(None) })
         };
         Ok(mouths.into_iter().filter_map(mouth).collect())
