@@ -27,6 +27,7 @@ pub mod kernels;
 pub mod manifest;
 pub mod occlusion;
 pub mod quality;
+mod random;
 pub mod runtime;
 pub mod schedule;
 pub mod stats;

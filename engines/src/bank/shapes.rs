@@ -1,4 +1,7 @@
-use crate::geometry::{Point, landmarks};
+use crate::{
+    geometry::{Point, landmarks},
+    random::{STEP, mixed},
+};
 
 /// Shapes in the sample.
 pub const SHAPES: usize = 512;
@@ -37,7 +40,7 @@ impl Shapes {
         if self.points.len() < SHAPES * landmarks::COUNT {
             self.points.extend_from_slice(shape);
         } else {
-            let place = (mix(self.observed) % self.observed) as usize;
+            let place = (mixed(self.observed.wrapping_mul(STEP)) % self.observed) as usize;
             if place < SHAPES {
                 self.points[place * landmarks::COUNT..][..landmarks::COUNT].copy_from_slice(shape);
             }
@@ -48,14 +51,6 @@ impl Shapes {
         }
         grown
     }
-}
-
-/// The output function of SplitMix64 (G. Steele, D. Lea, C. Flood, OOPSLA 2014).
-fn mix(n: u64) -> u64 {
-    let z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-/// From one state of SplitMix64 to the next.
-const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+use crate::random::{self, STEP};
 
 /// Gaussian noise of one stream: reproducible by seed and, from one latent to the next, an AR(1) process, so that
 /// successive frames start from neighbouring noise and do not jitter.
@@ -64,13 +63,8 @@ impl Noise {
         before
     }
 
-    /// 0..1 from SplitMix64 (G. Steele, D. Lea, C. Flood, 2014).
     fn uniform(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(STEP);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        random::uniform(&mut self.state)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
         Point,
         landmarks::{EYE_LEFT, EYE_RIGHT, FOREHEAD, JAW, LIPS_OUTER},
     },
+    image::smooth_step,
     tracker::Face,
 };
 
@@ -81,8 +82,7 @@ impl Ellipse {
 
 /// 1 up to `edge[0]`, 0 from `edge[1]` on, smooth in between.
 fn fade(square: f32, edge: [f32; 2]) -> f32 {
-    let t = ((edge[1] - square.sqrt()) / (edge[1] - edge[0])).clamp(0.0, 1.0);
-    t * t * (3.0 - 2.0 * t)
+    smooth_step((edge[1] - square.sqrt()) / (edge[1] - edge[0]))
 }
 
 /// Where the mouth is, and how much of it is kept.

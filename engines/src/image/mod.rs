@@ -39,7 +39,7 @@ pub(crate) use pixels::take;
 pub(crate) use raster::{Texture, Walk};
 pub(crate) use resize::{Interpolation, resize};
 pub(crate) use sharpen::sharpen;
-pub(crate) use soft::{SoftMask, gaussian, gaussian_of_bytes};
+pub(crate) use soft::{SoftMask, gaussian, gaussian_of_bytes, smooth_step};
 pub(crate) use steady::steady;
 pub use tone::{ToneMap, Transfer};
 pub use warp::Lattice;

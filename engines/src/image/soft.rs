@@ -1,5 +1,11 @@
 //! Masks: erosion and blur of one plane, as OpenCV and kornia have them.
 
+/// From 0 at 0 to 1 at 1 without a corner, `3 t^2 - 2 t^3`; 0 before and 1 after.
+pub(crate) fn smooth_step(t: f32) -> f32 {
+    let t = t.clamp(0.0, 1.0);
+    t * t * (3.0 - 2.0 * t)
+}
+
 /// One plane of numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SoftMask {

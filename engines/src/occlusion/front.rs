@@ -1,11 +1,10 @@
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use super::SIDE;
 use crate::{
-    geometry::{Alignment, Point, Similarity},
-    image::{Patch, paste::scaled},
-    manifest::Package,
-    tracker::Face,
+    geometry::{Point, Similarity},
+    image::{Patch, paste::scaled, smooth_step},
+    tracker::{self, Face},
 };
 
 /// Below the first a pixel is the face's, above the second it is not: a pixel that is doubtful is rather left as it is than painted over.
@@ -18,13 +17,6 @@ pub struct Front {
     chance: Arc<[u8]>,
 }
 
-/// Of the crop that the network looks at.
-static ALIGNMENT: LazyLock<Option<Alignment>> =
-    LazyLock::new(|| Some(Package::find("tracker").ok()?.manifest().geometry.alignment.clone()));
-
-/// Where a patch of a face has its middle, about, in the face's unit crop.
-const MIDDLE: Point = Point { x: 0.5, y: 0.5 };
-
 impl Front {
     /// How much of each pixel of `patch` is seen, as [`seen`](Self::seen) says, of those of `faces` (pixels of the frame) the one that
     /// the patch lies on. `None` where all of it is.
@@ -32,11 +24,7 @@ impl Front {
         if faces.iter().all(|face| face.front.is_none()) {
             return None;
         }
-        let middle = patch.to_frame.apply(MIDDLE);
-        let place = |face: &Face| ALIGNMENT.as_ref()?.fit(&face.points);
-        let away = |(_, place): &(&Face, Similarity)| place.apply(middle).distance(MIDDLE);
-        let placed = faces.iter().filter_map(|face| Some((face, place(face)?)));
-        let (face, place) = placed.min_by(|a, b| away(a).total_cmp(&away(b))).filter(|face| away(face) < 0.5)?;
+        let (face, place) = tracker::under(faces, &patch.to_frame)?;
         face.front.as_ref()?.seen(&patch.mask, patch.pixels.side(), &patch.to_frame, &place)
     }
 
@@ -104,8 +92,7 @@ impl Front {
 
 /// How much of a pixel is covered, 0..255, that is covered by this chance.
 fn covering(chance: f32) -> u8 {
-    let t = ((chance - EDGE[0]) / (EDGE[1] - EDGE[0])).clamp(0.0, 1.0);
-    (t * t * (3.0 - 2.0 * t) * 255.0 + 0.5) as u8
+    (smooth_step((chance - EDGE[0]) / (EDGE[1] - EDGE[0])) * 255.0 + 0.5) as u8
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::SIDE;
 use crate::{
     Error, Result,
-    geometry::{Alignment, Point, Similarity},
+    geometry::Similarity,
     image::{Crop, FrameView},
     manifest::Package,
     runtime::{Input, Model, Options, Port},
@@ -59,7 +59,6 @@ impl fmt::Display for Masks {
 /// The mask network, which all streams of a process share: what waits while it runs goes together in the next run.
 pub struct Network {
     model: Arc<Model>,
-    alignment: Alignment,
     /// Taken alone; never while `running` is awaited.
     waiting: Mutex<VecDeque<Request>>,
     /// Held by whoever runs the network.
@@ -97,13 +96,12 @@ impl Network {
             Masks::File(path) => Model::open(path, options)?,
             Masks::Auto | Masks::Off => Package::find("occlusion")?.network("mask", options)?,
         };
-        let alignment = Package::find("tracker")?.manifest().geometry.alignment.clone();
-        let network = Arc::new(Self::new(model, alignment)?);
+        let network = Arc::new(Self::new(model)?);
         shared.push((key, Arc::downgrade(&network)));
         Ok(Some(network))
     }
 
-    fn new(model: Arc<Model>, alignment: Alignment) -> Result<Self> {
+    fn new(model: Arc<Model>) -> Result<Self> {
         let signature = model.signature();
         let fits = |ports: &[Port], name: &str, channels: usize| {
             matches!(ports, [p] if p.name == name
@@ -120,15 +118,10 @@ impl Network {
                 found: format!("{}, {}", said(&signature.inputs), said(&signature.outputs)),
             });
         }
-        Ok(Self { model, alignment, waiting: Mutex::default(), running: Mutex::default() })
+        Ok(Self { model, waiting: Mutex::default(), running: Mutex::default() })
     }
 
-    /// From pixels of the frame to the unit crop that the network looks at; `None` of a degenerate face.
-    pub fn place(&self, points: &[Point]) -> Option<Similarity> {
-        self.alignment.fit(points)
-    }
-
-    /// What the network looks at; `None` where it cannot be cut out.
+    /// What the network looks at of a face at its [`place`](crate::tracker::place); `None` where it cannot be cut out.
     pub fn crop(&self, frame: &FrameView, place: &Similarity) -> Option<Crop> {
         Crop::take(frame, SIDE, place)
     }

@@ -5,6 +5,7 @@ use crate::{
     Result,
     geometry::{Point, landmarks},
     image::{Feather, FrameView, Inside, covered},
+    tracker,
 };
 
 /// Frames from one look to the next while nothing is before the face.
@@ -52,8 +53,7 @@ impl Watch {
         if !due {
             return Ok((self.cover.clone(), false));
         }
-        let Some((place, crop)) = self.network.place(points).and_then(|p| Some((p, self.network.crop(frame, &p)?)))
-        else {
+        let Some((place, crop)) = tracker::place(points).and_then(|p| Some((p, self.network.crop(frame, &p)?))) else {
             return Ok((self.cover.clone(), false));
         };
         self.since = 0;

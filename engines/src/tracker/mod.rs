@@ -18,6 +18,7 @@ mod decode;
 mod detector;
 mod landmarks;
 mod lips;
+mod place;
 mod pose;
 mod scene;
 mod smooth;
@@ -41,6 +42,7 @@ use decode::Detection;
 use detector::{Detector, InputSize};
 use landmarks::{Network, Reading};
 pub use lips::{LipReader, LipWindow};
+pub use place::{place, under};
 use scene::Thumbnail;
 use track::{Track, Watched, rank};
 

@@ -1,6 +1,7 @@
 use std::{f64::consts::TAU, time::Duration};
 
 use super::{ACROSS, CHIP, CHIPS, DOWN, TILES};
+use crate::{image::smooth_step, random};
 
 /// Plane waves that make the field.
 const WAVES: usize = 64;
@@ -29,40 +30,23 @@ struct Wave {
     phase: f64,
 }
 
-/// SplitMix64 (G. Steele, D. Lea, C. Flood, OOPSLA 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// 0..1.
-    fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
 impl Key {
     /// The one that is embedded and sought.
     pub const PUBLISHED: u64 = 0x6c69_7073_7472_6d31;
 
     /// The key of a number.
     pub fn new(number: u64) -> Self {
-        let mut random = Random(number);
+        let mut state = number;
+        let mut uniform = || random::uniform(&mut state);
         let waves = (0..WAVES)
             .map(|_| {
-                let (turn, cycles) = (random.uniform() * TAU, CYCLES[0] + (CYCLES[1] - CYCLES[0]) * random.uniform());
-                Wave { x: cycles * turn.cos(), y: cycles * turn.sin(), phase: random.uniform() * TAU }
+                let (turn, cycles) = (uniform() * TAU, CYCLES[0] + (CYCLES[1] - CYCLES[0]) * uniform());
+                Wave { x: cycles * turn.cos(), y: cycles * turn.sin(), phase: uniform() * TAU }
             })
             .collect();
-        let mut random = Random(number ^ SIGNS);
-        let sign = |random: &mut Random| if random.next() >> 63 == 0 { 1.0 } else { -1.0 };
-        let signs = (0..CHIPS).map(|_| std::array::from_fn(|_| sign(&mut random))).collect();
+        let mut state = number ^ SIGNS;
+        let mut sign = || if random::next(&mut state) >> 63 == 0 { 1.0 } else { -1.0 };
+        let signs = (0..CHIPS).map(|_| std::array::from_fn(|_| sign())).collect();
         Self { waves, signs }
     }
 
@@ -102,8 +86,7 @@ impl Key {
         let chips = time.as_secs_f64() / CHIP.as_secs_f64();
         let (now, within) = ((chips as u64 % CHIPS as u64) as usize, chips.fract() as f32);
         let before = &self.signs[(now + CHIPS - 1) % CHIPS];
-        let share = (within / RAMP).min(1.0);
-        let share = share * share * (3.0 - 2.0 * share);
+        let share = smooth_step(within / RAMP);
         std::array::from_fn(|k| before[k] + (self.signs[now][k] - before[k]) * share)
     }
 }

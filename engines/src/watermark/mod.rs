@@ -17,7 +17,7 @@ mod judge;
 mod key;
 mod read;
 
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 
 pub use embed::Embedder;
 pub use judge::{Evidence, judge};
@@ -25,9 +25,8 @@ pub use key::Key;
 pub use read::{Reader, Tiles};
 
 use crate::{
-    geometry::{Alignment, Point, Similarity},
-    manifest::Package,
-    tracker::Face,
+    geometry::Similarity,
+    tracker::{self, Face},
 };
 
 /// How long a tile keeps its sign.
@@ -51,22 +50,9 @@ const DOWN: [f32; 2] = [0.38, 0.98];
 /// The smallest side of a face's unit crop, in pixels of the frame, that is marked: below, a wave is shorter than three pixels.
 pub const LEAST_SIDE: f32 = 72.0;
 
-static ALIGNMENT: LazyLock<Option<Alignment>> =
-    LazyLock::new(|| Some(Package::find("tracker").ok()?.manifest().geometry.alignment.clone()));
-
-/// From pixels of the frame to the unit crop of a face with these landmarks.
-pub fn place(points: &[Point]) -> Option<Similarity> {
-    ALIGNMENT.as_ref()?.fit(points)
-}
-
-/// Of `faces` the place of the one that lies under a patch with this transform; where none does, the patch's own crop.
+/// Where a patch with this transform is marked: in the unit crop of the one of `faces` under it, else in its own.
 pub fn place_under(faces: &[Face], to_frame: &Similarity) -> Option<Similarity> {
-    const MIDDLE: Point = Point { x: 0.5, y: 0.5 };
-    let middle = to_frame.apply(MIDDLE);
-    let away = |place: &Similarity| place.apply(middle).distance(MIDDLE);
-    let places = faces.iter().filter_map(|face| place(&face.points));
-    let nearest = places.min_by(|a, b| away(a).total_cmp(&away(b))).filter(|place| away(place) < 0.5);
-    nearest.or_else(|| to_frame.inverse())
+    tracker::under(faces, to_frame).map(|(_, place)| place).or_else(|| to_frame.inverse())
 }
 
 /// Weights of the tiles to the left and to the right of (or above and below) a place, and which the first is.

@@ -1,6 +1,6 @@
 use crate::{
     geometry::Rect,
-    image::{Crop, inset},
+    image::{Crop, inset, smooth_step},
 };
 
 /// How a network is given the face, and which part of its picture is shown.
@@ -77,10 +77,7 @@ impl Layout {
         let (left, right) = (inner.x + left * inner.width, inner.x + right * inner.width);
         let (top, bottom) = (inner.y + top * inner.height, inner.y + bottom * inner.height);
         let feather = FEATHER * inner.width;
-        let ramp = |distance: f32| {
-            let t = (distance / feather).clamp(0.0, 1.0);
-            t * t * (3.0 - 2.0 * t)
-        };
+        let ramp = |distance: f32| smooth_step(distance / feather);
         let unit = 1.0 / crop as f32;
         let along = |from: f32, to: f32| -> Vec<f32> {
             let at = |i: usize| (i as f32 + 0.5) * unit;

@@ -11,7 +11,7 @@
 use crate::{
     engine::latent::blend,
     geometry::{Point, Rect, landmarks},
-    image::{Feather, Inside, PixelBox, covered},
+    image::{Feather, Inside, PixelBox, covered, smooth_step},
     manifest::Mask,
 };
 
@@ -78,10 +78,7 @@ pub(super) fn coverage(
     let feather = FEATHER * inner.height * side as f32;
     let radius = ((feather / 6.0).round() as usize).max(1);
     let mut coverage = covered(side, &outline, radius, Feather::Across, Inside::OneWay);
-    let ramp = |distance: f32| {
-        let t = (distance * side as f32 / (feather / 2.0)).clamp(0.0, 1.0);
-        t * t * (3.0 - 2.0 * t)
-    };
+    let ramp = |distance: f32| smooth_step(distance * side as f32 / (feather / 2.0));
     let along = |from: f32, length: f32| -> Vec<f32> {
         let at = |i: usize| (i as f32 + 0.5) / side as f32 - from;
         (0..side).map(|i| ramp(at(i)) * ramp(length - at(i))).collect()
