@@ -593,7 +593,7 @@ impl Detect {
         } else {
             print!("{found}");
         }
-        match found.why_not() {
+        match found.reason {
             Some(why) => {
                 Err(Failure::input(format!("{}: cannot tell whether it is marked: {why}", self.video.display())))
             }

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use lipstream_engines::{
-    runtime,
+    runtime, tracker,
     watermark::{self, Evidence, Key, Reader},
 };
 use serde::Serialize;
@@ -125,7 +125,7 @@ pub fn detect(options: &Options) -> Result<Finding> {
         }
         watcher.watch(&sample, |frame, found| {
             for face in found {
-                let Some(place) = watermark::place(&face.points) else { continue };
+                let Some(place) = tracker::place(&face.points) else { continue };
                 seen = true;
                 let followed = faces.entry(face.track_id).or_insert_with(|| Followed {
                     reader: fresh.another(),
@@ -208,13 +208,6 @@ fn sum_up(keys: &[Key], faces: &BTreeMap<u64, Followed>, steps: usize) -> Findin
         stretches: stretches.into_iter().map(|(stretch, _)| stretch).collect(),
         other_keys: (1..keys.len()).map(other).collect(),
         notices: Vec::new(),
-    }
-}
-
-impl Finding {
-    /// Why it cannot be told, if so.
-    pub fn why_not(&self) -> Option<&'static str> {
-        self.reason
     }
 }
 

@@ -99,8 +99,13 @@ fn file_name(video: &Path, engine: &Package, max_faces: usize, masks: &Masks) ->
         key.add(format!("{max_faces} faces").as_bytes());
     }
     key.add_makers(engine)?;
-    if *masks != Masks::Off {
-        key.add(format!("{masks} {}", Package::find("occlusion")?.digest("mask")).as_bytes());
+    match masks {
+        Masks::Off => (),
+        Masks::Auto => key.add(Package::find("occlusion")?.digest("mask").as_bytes()),
+        Masks::File(path) => {
+            let failure = |e: std::io::Error| Failure::input(format!("{}: {e}", path.display()));
+            key.add(std::fs::File::open(path).and_then(digest::sha256_of).map_err(failure)?.as_bytes());
+        }
     }
     Ok(format!("{}.safetensors", key.name()))
 }

@@ -131,7 +131,7 @@ impl LipDenoise {
         }
     }
 
-    /// Loads an engine on a thread of its own.
+    /// Loads an engine on a thread of its own. What is to be told is told with the next frame: the lock of the video may be held here.
     fn prepare(&self, role: Role, number: u64, model: String) {
         let weak = self.obj().downgrade();
         let named = model.clone();
@@ -160,7 +160,6 @@ impl LipDenoise {
         if let Err(error) = spawned {
             let cause = format!("no thread to load it: {error}");
             self.changes.lock().news.push(news(&named, "refused", Some(&cause), None));
-            self.tell_news();
         }
     }
 
