@@ -128,7 +128,10 @@ impl Mpv {
         assert!(corrected.abs() < 0.5, "picture and sound were {corrected} s apart in all");
         assert_eq!((self.number("width"), self.number("height")), (Some(1280.0), Some(720.0)));
         let second = self.screenshot("second.png");
-        screen::assert_avatar(&[first, second], self.folder.path());
+        let shown = self.shown();
+        eventually(PATIENCE, "mpv shows some more", || self.shown() > shown + 10);
+        let third = self.screenshot("third.png");
+        screen::assert_avatar(&[first, second, third], self.folder.path());
     }
 
     /// PTS as they were shown, the first near `start`, and each after the one before. A busy machine drops pictures; the

@@ -21,10 +21,11 @@ fn difference(a: &[u8], b: &[u8]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64
 }
 
-/// The pictures are the demo avatar, and it moves from one to the next.
+/// The pictures are the demo avatar, and it moves. It plays forward and backward, so two pictures can show one frame: of
+/// three, the last within a second of the one before, some pair differs.
 #[track_caller]
 pub fn assert_avatar(pictures: &[PathBuf], folder: &Path) {
-    assert!(pictures.len() > 1, "{pictures:?}");
+    assert!(pictures.len() > 2, "{pictures:?}");
     let avatar = thumbnails(&common::demo_video(), folder);
     let nearest = |picture: &PathBuf| {
         let shown = &thumbnails(picture, folder)[0];
@@ -39,5 +40,5 @@ pub fn assert_avatar(pictures: &[PathBuf], folder: &Path) {
         at
     };
     let frames: Vec<usize> = pictures.iter().map(nearest).collect();
-    assert!(frames.windows(2).all(|pair| pair[0] != pair[1]), "the picture stands still: frames {frames:?}");
+    assert!(frames.iter().any(|frame| *frame != frames[0]), "the picture stands still: frames {frames:?}");
 }

@@ -127,6 +127,8 @@ impl Vlc {
         });
         println!("{now:?}");
         self.snapshot();
+        eventually(PATIENCE, "VLC shows some more", || self.stats().displayed > now.displayed + 10);
+        self.snapshot();
         let size = self.ask("info", "+----[ end of stream info").into_iter();
         let size: Vec<String> = size.filter(|line| line.starts_with("| Video resolution")).collect();
         assert_eq!(size, ["| Video resolution: 1280x720"]);
