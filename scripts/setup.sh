@@ -20,7 +20,7 @@ PACKAGES=(
 # What only `make test` needs, to try real peers.
 TEST_PACKAGES=(
     nginx libnginx-mod-rtmp janus chromium firefox-esr mpv vlc-bin vlc-plugin-base
-    gstreamer1.0-nice python3-gi gir1.2-gst-plugins-bad-1.0 python3-venv
+    gstreamer1.0-nice python3-gi gir1.2-gst-plugins-bad-1.0 python3-venv nats-server
 )
 [ "${LIPSTREAM_SETUP_TESTS:-0}" = 0 ] || PACKAGES+=("${TEST_PACKAGES[@]}")
 

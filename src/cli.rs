@@ -320,6 +320,9 @@ struct Serve {
     /// Print a commented configuration with the defaults and end
     #[arg(long, conflicts_with = "config")]
     print_config: bool,
+    /// Share sessions with the other machines of a cluster, which meet at these NATS servers: nats://HOST:4222, separated by commas
+    #[arg(long, value_name = "URL")]
+    cluster: Option<String>,
 }
 
 #[derive(Args)]
@@ -651,7 +654,7 @@ impl Serve {
         if self.print_config {
             print!("{}", serve::Config::template());
         } else {
-            serve::run(self.config.as_deref())?;
+            serve::run(self.config.as_deref(), self.cluster.as_deref())?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -7,6 +7,7 @@ pub mod address;
 pub mod avatar;
 pub mod background;
 pub mod cli;
+pub mod cluster;
 pub mod detect;
 pub mod doctor;
 pub mod engines;

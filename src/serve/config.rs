@@ -8,9 +8,10 @@ use url::Url;
 
 use super::{
     section::{Section, check_known, section, suggest},
-    value::{Secret, StoreUrl, Value, any, within},
+    value::{NatsUrl, Secret, StoreUrl, Value, any, within},
 };
 use crate::{
+    cluster,
     error::{Failure, Result},
     http::IceServer,
     jobs,
@@ -181,6 +182,30 @@ section! {
 }
 
 section! {
+    /// Many machines: nodes that share sessions, and find one another by NATS with JetStream. Every node needs the same keys.
+    Cluster "cluster" {
+        /// NATS servers: "nats://10.0.0.5:4222", or "tls://" for TLS; none is this machine alone. `--cluster` goes before it.
+        url: Vec<NatsUrl> = Vec::new(), any;
+        /// File with a user's JWT and seed, as `nsc` writes it; "" is none. A user and password may stand in the URL.
+        credentials: Option<PathBuf> = None, any;
+        /// Certificates in PEM that the servers' are signed by, beside the well-known ones; "" is none.
+        certificates: Option<PathBuf> = None, any;
+        /// Name of this node, which no other has; "" is that of the machine.
+        node: Option<String> = None, node;
+        /// Where other nodes reach this one by HTTP: "http://10.0.0.7:8080"; "" is the address that it listens on.
+        advertise: Option<Url> = None, node_url;
+        /// Where they reach its RTMP: "10.0.0.7:1935"; "" is the host of the above with its own port.
+        advertise_rtmp: Option<String> = None, any;
+        /// Seconds that sessions have to pause in what they say before they move, when the node is drained or told to end.
+        drain_seconds: u32 = 30, within(0..=3600);
+        /// Servers that keep what JetStream keeps: 1, or up to as many as there are.
+        replicas: u32 = 1, within(1..=5);
+        /// Megabytes of speech that waits to be spoken, of all sessions together, which JetStream keeps.
+        speech_mb: u32 = 256, within(1..=100_000);
+    }
+}
+
+section! {
     /// Bounds on what clients may take.
     Limits "limits" {
         /// HTTP connections at a time.
@@ -209,6 +234,7 @@ pub struct Config {
     pub avatars: Avatars,
     pub renders: Renders,
     pub marks: Marks,
+    pub cluster: Cluster,
     pub limits: Limits,
     /// Sessions that exist from the start.
     pub session: Specs,
@@ -380,7 +406,7 @@ impl Config {
         })
     }
 
-    fn sections(&mut self) -> [&mut dyn Section; 9] {
+    fn sections(&mut self) -> [&mut dyn Section; 10] {
         [
             &mut self.server,
             &mut self.auth,
@@ -390,6 +416,7 @@ impl Config {
             &mut self.avatars,
             &mut self.renders,
             &mut self.marks,
+            &mut self.cluster,
             &mut self.limits,
         ]
     }
@@ -494,6 +521,27 @@ impl Config {
             max_publishers: own.max_publishers as usize,
             ..webrtc::Settings::default()
         }
+    }
+
+    /// The NATS servers of `line`, as the command line has them, in place of those of the file.
+    pub fn set_cluster(&mut self, line: &str) -> Result<()> {
+        self.cluster.url = Value::from_text(line).map_err(|must| Failure::usage(format!("--cluster: {must}")))?;
+        Ok(())
+    }
+
+    /// How the cluster is reached; `None` where this machine is alone.
+    pub fn cluster(&self) -> Result<Option<cluster::Settings>> {
+        let own = &self.cluster;
+        if own.url.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(cluster::Settings {
+            servers: own.url.iter().map(|url| url.0.clone()).collect(),
+            credentials: own.credentials.clone(),
+            certificates: own.certificates.clone(),
+            node: own.node.clone().map_or_else(cluster::host_name, Ok)?,
+            replicas: own.replicas as usize,
+        }))
     }
 
     /// What looks for what is before faces.
@@ -610,6 +658,18 @@ fn chains(chains: &Vec<String>) -> Result<(), String> {
 fn engine(text: &String) -> Result<(), String> {
     let (name, version) = text.split_once('@').unwrap_or((text, "1"));
     path_part(&name.to_owned()).and(path_part(&version.to_owned()))
+}
+
+#[allow(clippy::ref_option, reason = "a check takes the key's own type")]
+fn node(name: &Option<String>) -> Result<(), String> {
+    name.as_ref().map_or(Ok(()), |name| cluster::check_name(name))
+}
+
+#[allow(clippy::ref_option, reason = "a check takes the key's own type")]
+fn node_url(url: &Option<Url>) -> Result<(), String> {
+    let good = |url: &Url| url.scheme() == "http" && url.path() == "/" && url.query().is_none();
+    let must = "must be http://HOST:PORT: nodes talk to one another on a network of their own, without TLS";
+    if url.as_ref().is_none_or(good) { Ok(()) } else { Err(must.into()) }
 }
 
 #[allow(clippy::ptr_arg, reason = "a check takes the key's own type")]

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::config::Config;
 use crate::{
     avatar,
+    cluster::Cluster,
     error::{Failure, Result},
     http, jobs, memory,
     metrics::Metrics,
@@ -40,9 +41,11 @@ const UPLOADS: &str = ".uploads";
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Serves until SIGINT or SIGTERM.
-pub fn run(file: Option<&Path>) -> Result<()> {
+/// `cluster` is where the command line says that the cluster's NATS servers are.
+pub fn run(file: Option<&Path>, cluster: Option<&str>) -> Result<()> {
     let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let config = Config::load(file, environment)?;
+    let mut config = Config::load(file, environment)?;
+    cluster.map_or(Ok(()), |line| config.set_cluster(line))?;
     memory::share_arenas();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -61,6 +64,10 @@ async fn serve(config: Config) -> Result<()> {
     let rtmp = match config.rtmp.enabled {
         true => Some(listen(config.rtmp.bind, config.rtmp.port, "rtmp.port", "LIPSTREAM_RTMP_PORT").await?),
         false => None,
+    };
+    let _cluster = match config.cluster()? {
+        Some(settings) => Some(Cluster::connect(settings).await?),
+        None => None,
     };
     let addresses = banner::Addresses::new(&config, local(&http)?, rtmp.as_ref().map(local).transpose()?);
     let (folder, consent) = (config.avatars_folder()?, config.avatars.require_consent);

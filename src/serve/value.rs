@@ -96,7 +96,7 @@ macro_rules! texts {
     )*};
 }
 
-texts!(String, PathBuf, IpAddr, Url, Secret, StoreUrl);
+texts!(String, PathBuf, IpAddr, Url, Secret, StoreUrl, NatsUrl);
 
 impl Text for String {
     fn parse(text: &str) -> Result<Self, String> {
@@ -175,6 +175,30 @@ impl Text for StoreUrl {
 
     fn show(&self) -> String {
         self.0.clone()
+    }
+}
+
+/// Where a NATS server is. A password in it is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NatsUrl(pub String);
+
+impl Text for NatsUrl {
+    const SECRET: bool = true;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "nats" | "tls") && url.has_host());
+        let must = "must be a URL of a NATS server, nats://HOST:4222, or tls://HOST:4222 for TLS";
+        url.map(|_| Self(text.to_owned())).ok_or_else(|| must.into())
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for NatsUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NatsUrl(…)")
     }
 }
 

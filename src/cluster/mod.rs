@@ -1,0 +1,25 @@
+//! Many machines that share sessions. They meet at NATS servers with JetStream; without `--cluster` nothing here runs.
+//!
+//! - [`connection`]: the way to the NATS servers, which comes back by itself.
+
+mod connection;
+
+pub use self::connection::{Cluster, Settings};
+
+use crate::error::{Failure, Result};
+
+/// Whether `name` can be a node's: a part of subjects, of URLs and of metrics as it is.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let good = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    if good { Ok(()) } else { Err("must be 1 to 64 of a-z A-Z 0-9 _ -".into()) }
+}
+
+/// The machine's name as a node's.
+pub fn host_name() -> Result<String> {
+    let uname = rustix::system::uname();
+    let name: String = uname.nodename().to_string_lossy().chars().map(|c| if c == '.' { '-' } else { c }).collect();
+    let cure =
+        |must| Failure::usage(format!("the machine is called `{name}`, and a node's name {must}: set cluster.node"));
+    check_name(&name).map_err(cure)?;
+    Ok(name)
+}
