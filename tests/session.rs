@@ -2,6 +2,8 @@
 
 #[path = "session/rollout.rs"]
 mod rollout;
+#[path = "session/voices.rs"]
+mod voices;
 
 use std::{
     sync::{

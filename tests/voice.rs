@@ -20,18 +20,23 @@ use lipstream::{
     http::speech_socket,
     jobs,
     media::Notices,
-    session::Session,
+    session::{Session, SessionSpec, VoiceName},
     speech::{self, Queue, decode},
     tenants::Caller,
 };
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
-use websocket::{Client, PATIENCE, pcm, session, take, until};
+use websocket::{Client, PATIENCE, pcm, session, session_of, take, until};
 
 /// A client of the socket `/audio`.
 async fn connect(session: Arc<Session>) -> Client {
-    Client::of(move |upgrade| speech_socket::upgrade(upgrade, session, (), CancellationToken::new())).await
+    connect_as(session, VoiceName::A).await
+}
+
+/// The same of one of its voices.
+async fn connect_as(session: Arc<Session>, voice: VoiceName) -> Client {
+    Client::of(move |upgrade| speech_socket::upgrade(upgrade, (session, voice), (), CancellationToken::new())).await
 }
 
 async fn sound(client: &mut Client, bytes: &[u8], piece: usize) {
@@ -61,6 +66,31 @@ async fn an_agent_speaks_over_the_socket_in_pieces_of_any_size() {
     assert!(heard[0][480..23_000].iter().any(|s| s.abs() > 0.3));
     assert_eq!(heard[0], heard[1]);
     assert_eq!(heard[0], heard[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_of_the_second_voice_speaks_hears_and_cuts_that_one_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = SessionSpec { speaker_b: Some("right".into()), ..SessionSpec::new("a", "relay") };
+    let session = session_of(folder.path(), 60, spec);
+    let queued = |voice| session.speech_of(voice).unwrap().queued();
+    let [mut first, mut second] =
+        [connect_as(session.clone(), VoiceName::A).await, connect_as(session.clone(), VoiceName::B).await];
+    for (client, id) in [(&mut first, "one"), (&mut second, "two")] {
+        client.say(json!({"type": "speak_start", "rate": 16_000, "utterance": id})).await;
+        assert_eq!(client.event().await, json!({"type": "listening", "utterance": id}));
+        sound(client, &pcm(32_000), 16_000).await;
+    }
+    until("the speech", || [VoiceName::A, VoiceName::B].map(queued) == [Duration::from_secs(2); 2]).await;
+    let cut = json!({"type": "ended", "utterance": "two", "spoken_ms": 0.0, "cut": "interrupted"});
+    second.say(json!({"type": "interrupt"})).await;
+    assert_eq!(second.event().await, cut);
+    assert_eq!([second.event().await["type"].clone(), second.event().await["type"].clone()], ["idle", "flushed"]);
+    assert_eq!([VoiceName::A, VoiceName::B].map(queued), [Duration::from_secs(2), Duration::ZERO]);
+    second.say(json!({"type": "interrupt", "all": true})).await;
+    let cut = json!({"type": "ended", "utterance": "one", "spoken_ms": 0.0, "cut": "interrupted"});
+    assert_eq!(first.event().await, cut, "the first voice hears nothing of what the second one says before");
+    assert_eq!(queued(VoiceName::A), Duration::ZERO);
 }
 
 #[tokio::test(flavor = "multi_thread")]

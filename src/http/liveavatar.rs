@@ -173,7 +173,8 @@ impl Grants {
         if let Some(rest) = path.strip_prefix("/whip/") {
             // The voice, and what has been opened: its name is not to be guessed.
             let (id, end) = rest.split_once('/')?;
-            return bearer().filter(|grant| id == grant.id && (end == "voice" || method != Method::POST));
+            return bearer()
+                .filter(|grant| id == grant.id && (matches!(end, "voice" | "voice-b") || method != Method::POST));
         }
         let (id, call) = path.strip_prefix("/api/v1/sessions/")?.split_once('/')?;
         let grant = match (call, method.as_str()) {

@@ -2,13 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-/// Which of a session's two places for a source.
+/// Which of a session's places for a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Slot {
     /// The video and its sound.
     Main,
     /// The voice that a dub follows, instead of the main source's sound.
     Voice,
+    /// The voice of a second face.
+    VoiceB,
 }
 
 /// Rate of all sound inside a session, in Hz.

@@ -35,7 +35,7 @@ const MAX_MOOV: u64 = 1 << 30;
 const PIECE: usize = 1 << 20;
 
 /// How a file was made.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Making<'a> {
     /// Name that the file will have.
     pub title: &'a str,
@@ -43,11 +43,16 @@ pub struct Making<'a> {
     pub engine: &'a str,
     pub video: &'a Path,
     pub audio: &'a Path,
+    /// A second voice.
+    pub second_audio: Option<&'a Path>,
 }
 
 /// Puts a manifest into an MP4 or MOV whose index (`moov`) is its last box, in front of that, so that no media move.
 pub fn embed(path: &Path, making: &Making, identity: &Identity) -> io::Result<()> {
-    let inputs = [("video", file_hash(making.video)?), ("audio", file_hash(making.audio)?)];
+    let mut inputs = vec![("video", file_hash(making.video)?), ("audio", file_hash(making.audio)?)];
+    if let Some(second) = making.second_audio {
+        inputs.push(("second voice", file_hash(second)?));
+    }
     let name = format!("urn:c2pa:{}", uuid());
     let store = |hash: [u8; 32]| store(&name, hash, &inputs, making, identity).map_err(io::Error::other);
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
@@ -121,7 +126,7 @@ fn exclusions() -> Value {
 fn store(
     name: &str,
     hash: [u8; 32],
-    inputs: &[(&str, String); 2],
+    inputs: &[(&str, String)],
     making: &Making,
     identity: &Identity,
 ) -> Result<Vec<u8>, openssl::error::ErrorStack> {
@@ -243,7 +248,7 @@ mod tests {
         let before = [boxed(b"ftyp", b"isom"), boxed(b"mdat", &[7; 5000]), boxed(b"moov", b"index")].concat();
         std::fs::write(&path, &before).unwrap();
         let identity = Identity::self_made_in(None).unwrap();
-        let making = Making { title: "a.mp4", engine: "compact", video: &path, audio: &path };
+        let making = Making { title: "a.mp4", engine: "compact", video: &path, audio: &path, second_audio: None };
         embed(&path, &making, &identity).unwrap();
         let after = std::fs::read(&path).unwrap();
         assert_eq!(after[..5020], before[..5020]);
@@ -255,6 +260,13 @@ mod tests {
         assert!(holds(SOURCE_TYPE.as_bytes()) && holds(video.as_bytes()) && holds(b"for itself"));
         let hash = hash_of(&mut File::open(&path).unwrap()).unwrap();
         assert!(holds(&hash), "the hash of what is there is not the one that is signed");
+
+        let second = folder.path().join("b.wav");
+        std::fs::write(&second, b"another voice").unwrap();
+        embed(&path, &Making { second_audio: Some(&second), ..making }, &identity).unwrap();
+        let after = std::fs::read(&path).unwrap();
+        let holds = |bytes: &[u8]| after.windows(bytes.len()).any(|window| window == bytes);
+        assert!(holds(b"second voice") && holds(digest::sha256(b"another voice").as_bytes()));
 
         std::fs::write(&path, [boxed(b"moov", b""), boxed(b"mdat", b"")].concat()).unwrap();
         assert!(embed(&path, &making, &identity).unwrap_err().to_string().contains("not at its end"));

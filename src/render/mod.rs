@@ -232,7 +232,11 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let title = options.output.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let manifest = options.signer.as_ref().filter(|_| container.holds_manifests()).map(|identity| {
         let engine = engine.manifest().name.as_str();
-        (manifest::Making { title: &title, engine, video: &options.video, audio: &options.audio }, identity)
+        let second_audio = options.second_audio.as_deref();
+        (
+            manifest::Making { title: &title, engine, video: &options.video, audio: &options.audio, second_audio },
+            identity,
+        )
     });
     let marked = manifest.is_some();
     unfinished.finish(container, codec, length, manifest)?;

@@ -49,12 +49,15 @@ fn has_stream_key(session: &Session, name: &Name) -> bool {
 impl Host for Manager {
     fn publish(self: &Arc<Self>, name: &Name, who: &str) -> Result<Guest, Refusal> {
         let (id, place) = name.publishes().ok_or_else(|| {
-            Refusal::Invalid(format!("`{}` cannot be published to: use SESSION or SESSION/voice", name.path))
+            Refusal::Invalid(format!(
+                "`{}` cannot be published to: use SESSION, SESSION/voice or SESSION/voice-b",
+                name.path
+            ))
         })?;
         let matches = |key: &str| name.key.as_ref().is_some_and(|given| given.matches(key));
         let session = match place {
             Slot::Main => self.for_publisher(id, matches)?,
-            Slot::Voice => self.get(id)?,
+            Slot::Voice | Slot::VoiceB => self.get(id)?,
         };
         if session.owner().is_some() {
             // What belongs to a tenant is not there for whoever has no key to it.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `rtmp://host:1935/live/SESSION` | published: the session's video and its sound |
 //! | `rtmp://host:1935/live/SESSION/voice` | published: the voice of a dub |
+//! | `rtmp://host:1935/live/SESSION/voice-b` | published: the second voice of a session that has one |
 //! | `rtmp://host:1935/live/SESSION/synced` | played: the lip-synced output, H.264 and AAC |
 //! | `rtmp://host:1935/live/NAME` | played: the same, under the name that the session's `play` gives |
 //!

@@ -92,11 +92,12 @@ impl Name {
         Ok(Self { path: path.to_owned(), key })
     }
 
-    /// The session and its place that a publisher means: `SESSION` or `SESSION/voice`.
+    /// The session and its place that a publisher means: `SESSION`, `SESSION/voice` or `SESSION/voice-b`.
     pub fn publishes(&self) -> Option<(&str, Slot)> {
         match self.path.split_once('/') {
             None => Some((&self.path, Slot::Main)),
             Some((session, "voice")) => Some((session, Slot::Voice)),
+            Some((session, "voice-b")) => Some((session, Slot::VoiceB)),
             Some(_) => None,
         }
     }
@@ -117,6 +118,7 @@ mod tests {
             let name = Name::new("live", app, stream).unwrap();
             assert_eq!(name.publishes(), Some(("talk", Slot::Voice)), "{app} {stream}");
         }
+        assert_eq!(Name::new("live", "live", "talk/voice-b").unwrap().publishes(), Some(("talk", Slot::VoiceB)));
         assert_eq!(Name::new("live", "live", "talk").unwrap().publishes(), Some(("talk", Slot::Main)));
         assert_eq!(Name::new("live", "live/talk", "synced").unwrap().plays(), Some("talk"));
     }

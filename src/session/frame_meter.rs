@@ -17,7 +17,7 @@ struct State {
     recent: VecDeque<Nanos>,
     intervals: VecDeque<Nanos>,
     latency: f64,
-    face: bool,
+    faces: usize,
 }
 
 /// See the module.
@@ -27,10 +27,10 @@ pub struct FrameMeter {
 }
 
 impl FrameMeter {
-    /// The frame of clock time `at` leaves the lip-sync at `now`; `face` says whether one is tracked in it.
-    pub fn shown(&self, at: Nanos, now: Nanos, face: bool) {
+    /// The frame of clock time `at` leaves the lip-sync at `now`; so many `faces` are tracked in it.
+    pub fn shown(&self, at: Nanos, now: Nanos, faces: usize) {
         let mut state = self.state.lock();
-        state.face = face;
+        state.faces = faces;
         state.frames += 1;
         let latency = (now - at) as f64;
         state.latency = if state.frames == 1 { latency } else { state.latency + (latency - state.latency) * 0.05 };
@@ -52,9 +52,9 @@ impl FrameMeter {
         self.state.lock().last.map(|(at, _)| at)
     }
 
-    /// Whether a face is tracked in the newest frame.
-    pub fn face(&self) -> bool {
-        self.state.lock().face
+    /// How many faces are tracked in the newest frame.
+    pub fn faces(&self) -> usize {
+        self.state.lock().faces
     }
 
     pub fn frames(&self) -> u64 {
@@ -91,7 +91,7 @@ mod tests {
         let meter = FrameMeter::default();
         for n in 0..100 {
             let extra = if n == 50 { 80 * MS } else { 0 };
-            meter.shown(n * 40 * MS, n * 40 * MS + 110 * MS + extra, true);
+            meter.shown(n * 40 * MS, n * 40 * MS + 110 * MS + extra, 1);
         }
         let now = 99 * 40 * MS + 110 * MS;
         assert_eq!(meter.fps(now), 26.0);

@@ -56,6 +56,7 @@ struct State {
     name: String,
     main: Source,
     voice: Source,
+    voice_b: Source,
     picture: Option<Picture>,
     frames: VecDeque<Frame>,
     last_at: Option<Nanos>,
@@ -120,7 +121,7 @@ impl JitterBuffer {
     /// Since when no source holds a place; `None` while one does.
     pub fn unheld(&self) -> Option<Duration> {
         let state = self.state.lock();
-        let held = state.main.id != 0 || state.voice.id != 0;
+        let held = [&state.main, &state.voice, &state.voice_b].iter().any(|source| source.id != 0);
         state.left.filter(|_| !held).map(|left| left.elapsed())
     }
 
@@ -130,8 +131,9 @@ impl JitterBuffer {
         state.playing = playing;
         state.frames.clear();
         state.last_at = None;
-        state.main.sound.clear();
-        state.voice.sound.clear();
+        for place in [Slot::Main, Slot::Voice, Slot::VoiceB] {
+            state.place(place).sound.clear();
+        }
     }
 
     /// The session's picture: what the first frame was, until it is forgotten.
@@ -222,12 +224,13 @@ impl State {
         match place {
             Slot::Main => &mut self.main,
             Slot::Voice => &mut self.voice,
+            Slot::VoiceB => &mut self.voice_b,
         }
     }
 
     /// The source with this id, unless it has ended.
     fn source(&mut self, id: u64) -> Option<&mut Source> {
-        [&mut self.main, &mut self.voice].into_iter().find(|source| source.id == id)
+        [&mut self.main, &mut self.voice, &mut self.voice_b].into_iter().find(|source| source.id == id)
     }
 }
 

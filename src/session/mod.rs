@@ -7,6 +7,7 @@ mod graphs;
 mod jitter_buffer;
 mod links;
 mod manager;
+mod mix;
 mod pacer;
 mod reach;
 mod rollout;
@@ -21,9 +22,9 @@ mod track;
 pub use self::{
     manager::{Manager, OnPublish, Settings},
     rollout::{Report as EngineReport, RolledBack, VersionReport},
-    session::Session,
+    session::{Session, voices::VoiceName},
     spec::{SessionSpec, Video, Voice},
-    status::{Capacity, Phase, Resource, ResourceKind, Status},
+    status::{Capacity, Phase, Resource, ResourceKind, SecondVoice, Status},
 };
 
 use crate::tenants::Exceeded;

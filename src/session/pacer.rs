@@ -40,6 +40,42 @@ pub enum PictureSource {
     Live,
 }
 
+/// What the voices have to say.
+pub struct Spoken {
+    pub first: Arc<speech::Queue>,
+    pub second: Option<Arc<speech::Queue>>,
+}
+
+/// One voice: a source's sound, and speech in its place while there is some.
+struct Speaker {
+    /// Whose sound is heard while nothing is spoken.
+    base: Slot,
+    speech: Arc<speech::Queue>,
+    /// Of the base's sound: it is turned down while something is spoken.
+    gain: f32,
+}
+
+impl Speaker {
+    fn new(base: Slot, speech: Arc<speech::Queue>) -> Self {
+        Self { base, speech, gain: 1.0 }
+    }
+
+    /// What is heard of it from a sample period on.
+    fn stretch(&mut self, jitter_buffer: &JitterBuffer, from: i64) -> Vec<f32> {
+        let mut out = vec![0.0; TICK_FRAMES * CHANNELS];
+        jitter_buffer.sound(self.base, from, &mut out);
+        let mut spoken = [0.0; TICK_FRAMES];
+        let speaking = self.speech.take(&mut spoken) || self.speech.speaking();
+        let (before, after) = (self.gain, if speaking { 0.0 } else { 1.0 });
+        self.gain = after;
+        for (n, (frame, voice)) in out.chunks_exact_mut(CHANNELS).zip(spoken).enumerate() {
+            let gain = before + (after - before) * n as f32 / TICK_FRAMES as f32;
+            frame.iter_mut().for_each(|sample| *sample = *sample * gain + voice);
+        }
+        out
+    }
+}
+
 /// What the pacer says about itself, and is asked.
 #[derive(Default)]
 pub struct PacerControl {
@@ -74,7 +110,7 @@ impl Pacer {
         name: &str,
         graph: Arc<RunningGraph>,
         jitter_buffer: Arc<JitterBuffer>,
-        speech: Arc<speech::Queue>,
+        spoken: Spoken,
         source: PictureSource,
         voice: Voice,
     ) -> Result<Self> {
@@ -83,15 +119,14 @@ impl Pacer {
         let thread = Thread {
             graph,
             jitter_buffer: jitter_buffer.clone(),
-            speech,
+            first: Speaker::new(if voice == Voice::Source { Slot::Main } else { Slot::Voice }, spoken.first),
+            second: spoken.second.map(|speech| Speaker::new(Slot::VoiceB, speech)),
             control: control.clone(),
             source,
-            base: if voice == Voice::Source { Slot::Main } else { Slot::Voice },
             picture: None,
             next_frame: None,
             shown: None,
             next_stretch: None,
-            gain: 1.0,
         };
         let thread = std::thread::Builder::new()
             .name(format!("pace {name}").chars().take(15).collect())
@@ -123,11 +158,10 @@ struct Shown {
 struct Thread {
     graph: Arc<RunningGraph>,
     jitter_buffer: Arc<JitterBuffer>,
-    speech: Arc<speech::Queue>,
+    first: Speaker,
+    second: Option<Speaker>,
     control: Arc<PacerControl>,
     source: PictureSource,
-    /// Whose sound is heard while nothing is spoken.
-    base: Slot,
     /// What the graph was told of live frames.
     picture: Option<Picture>,
     /// An avatar's next frame, decoded ahead: when, what, how long.
@@ -135,8 +169,6 @@ struct Thread {
     shown: Option<Shown>,
     /// First sample period of the next stretch of sound.
     next_stretch: Option<i64>,
-    /// Of the base's sound: it is turned down while something is spoken.
-    gain: f32,
 }
 
 impl Thread {
@@ -247,26 +279,12 @@ impl Thread {
                 from = periods(now - TICK);
                 continue;
             }
-            let stretch = self.stretch(from);
-            if !self.graph.say(&stretch, at) {
+            let first = self.first.stretch(&self.jitter_buffer, from);
+            let second = self.second.as_mut().map(|speaker| speaker.stretch(&self.jitter_buffer, from));
+            if !self.graph.say(&first, second.as_deref(), at) {
                 self.control.unsaid.fetch_add(1, Ordering::Relaxed);
             }
             from += TICK_FRAMES as i64;
         }
-    }
-
-    /// What is heard from a sample period on: what is spoken, else the base's sound.
-    fn stretch(&mut self, from: i64) -> Vec<f32> {
-        let mut out = vec![0.0; TICK_FRAMES * CHANNELS];
-        self.jitter_buffer.sound(self.base, from, &mut out);
-        let mut spoken = [0.0; TICK_FRAMES];
-        let speaking = self.speech.take(&mut spoken) || self.speech.speaking();
-        let (before, after) = (self.gain, if speaking { 0.0 } else { 1.0 });
-        self.gain = after;
-        for (n, (frame, voice)) in out.chunks_exact_mut(CHANNELS).zip(spoken).enumerate() {
-            let gain = before + (after - before) * n as f32 / TICK_FRAMES as f32;
-            frame.iter_mut().for_each(|sample| *sample = *sample * gain + voice);
-        }
-        out
     }
 }

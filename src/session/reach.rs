@@ -122,8 +122,12 @@ mod tests {
         let engine = engine(folder.path(), 40.0, 300.0);
         let reach = Reach::default();
         reach.0.lock().insert("cpu".into(), 9000.0);
-        let demand =
-            |steps, fps| Demand { picture: Picture { width: 640, height: 360, fps }, engine: engine.clone(), steps };
+        let demand = |steps, fps| Demand {
+            picture: Picture { width: 640, height: 360, fps },
+            engine: engine.clone(),
+            steps,
+            mouths: 1,
+        };
         // 40 + 2 x 300 GFLOP, 25 times a second.
         let text = reach.check(&demand(None, (25, 1)), "cpu", true).unwrap_err();
         assert!(matches!(text, Refusal::Full(_)));

@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use super::{
     clock::{self, MS, Nanos},
     frame_meter::FrameMeter,
+    mix::Mix,
 };
 use crate::{
     error::{Failure, Result},
@@ -45,20 +46,48 @@ pub struct RunningGraph {
     pub lipsync: gst::Element,
     video: AppSrc,
     voice: AppSrc,
+    second: Option<SecondVoice>,
     /// Clock time of running time 0.
     epoch: AtomicI64,
     outlet: Arc<Outlet>,
     pub meter: Arc<FrameMeter>,
     failure: Mutex<Option<String>>,
     pub dropped: AtomicU64,
-    /// How often the mouth has come to rest after an interruption.
-    pub rests: AtomicU64,
+    /// How often the mouths of the first and of the second voice have come to rest after an interruption.
+    pub rests: [AtomicU64; 2],
     /// What the sync check has told and nobody has taken.
     pub sync_changes: Mutex<Vec<Change>>,
     /// The same of its engine.
     pub engine_news: Mutex<Vec<EngineNews>>,
     /// Whether what failed first was its engine.
     pub engine_failed: AtomicBool,
+}
+
+/// A second voice: how it enters the lip-sync, and what viewers hear of it.
+struct SecondVoice {
+    source: AppSrc,
+    mix: Arc<Mix>,
+}
+
+impl SecondVoice {
+    /// Name of what makes its mouths, within the lip-sync.
+    const DENOISER: &str = "denoise-b";
+
+    /// Adds one to a pipeline that does not run yet; it moves the faces that `speaker` says.
+    fn add(pipeline: &gst::Pipeline, lipsync: &gst::Element, speaker: &str) -> Result<Self> {
+        let failed = |what: &str| Failure::run(format!("the graph takes no second voice: {what}"));
+        let source = AppSrc::builder().name("voice-b-in").build();
+        pipeline.add(&source).map_err(|error| failed(&error.to_string()))?;
+        lipsync.set_property("speaker-b", speaker);
+        let heard =
+            lipsync.request_pad_simple("audio_sink_b").ok_or_else(|| failed("its lipsync has no pad for it"))?;
+        let given = source.static_pad("src").ok_or_else(|| failed("an appsrc without a pad"))?;
+        given.link(&heard).map_err(|error| failed(&error.to_string()))?;
+        let mix = Arc::new(Mix::default());
+        let sound = lipsync.static_pad("audio_src").ok_or_else(|| failed("its lipsync has no pad `audio_src`"))?;
+        mix.into_sound_of(&sound);
+        Ok(Self { source, mix })
+    }
 }
 
 /// What has become of engines of a graph while it runs.
@@ -154,8 +183,13 @@ impl EncoderStart {
 }
 
 impl RunningGraph {
-    /// Builds and starts a graph; `set` may change elements before it runs.
-    pub fn start(launch: &str, outlet: &Arc<Outlet>, set: impl FnOnce(&gst::Element)) -> Result<Arc<Self>> {
+    /// Builds and starts a graph; `set` may change elements before it runs. With a second voice, `second` says which faces it moves.
+    pub fn start(
+        launch: &str,
+        outlet: &Arc<Outlet>,
+        second: Option<&str>,
+        set: impl FnOnce(&gst::Element),
+    ) -> Result<Arc<Self>> {
         tracing::debug!("{launch}");
         let pipeline = gst::parse::launch(launch)
             .map_err(|e| Failure::run(format!("{}; `lipstream doctor` says what is missing", e.message())))?
@@ -170,14 +204,19 @@ impl RunningGraph {
         let (video, voice) = (source("video-in")?, source("voice-in")?);
         let lipsync = pipeline.by_name("ls").ok_or_else(|| lacks("lipsync `ls`"))?;
         set(&lipsync);
-        for appsrc in [&video, &voice] {
+        let second = second.map(|speaker| SecondVoice::add(&pipeline, &lipsync, speaker)).transpose()?;
+        let voices: Vec<&AppSrc> =
+            std::iter::once(&voice).chain(second.as_ref().map(|second| &second.source)).collect();
+        for appsrc in voices.iter().copied().chain([&video]) {
             appsrc.set_format(gst::Format::Time);
             appsrc.set_is_live(true);
             appsrc.set_max_bytes(0);
         }
-        // A stretch is fed when it is complete, so its first sample is as old as the stretch is long.
-        voice.set_latency(gst::ClockTime::from_nseconds(TICK as u64), gst::ClockTime::NONE);
-        voice.set_caps(Some(&sound_caps()));
+        for voice in voices {
+            // A stretch is fed when it is complete, so its first sample is as old as the stretch is long.
+            voice.set_latency(gst::ClockTime::from_nseconds(TICK as u64), gst::ClockTime::NONE);
+            voice.set_caps(Some(&sound_caps()));
+        }
         video.set_latency(gst::ClockTime::ZERO, gst::ClockTime::NONE);
 
         let graph = Arc::new(Self {
@@ -185,12 +224,13 @@ impl RunningGraph {
             lipsync: lipsync.clone(),
             video,
             voice,
+            second,
             epoch: AtomicI64::new(0),
             outlet: outlet.clone(),
             meter: Arc::default(),
             failure: Mutex::new(None),
             dropped: AtomicU64::new(0),
-            rests: AtomicU64::new(0),
+            rests: Default::default(),
             sync_changes: Mutex::default(),
             engine_news: Mutex::default(),
             engine_failed: AtomicBool::new(false),
@@ -257,11 +297,22 @@ impl RunningGraph {
         self.video.push_buffer(buffer).is_ok()
     }
 
-    /// Feeds a stretch of sound that begins at clock time `at`.
-    pub fn say(&self, samples: &[f32], at: Nanos) -> bool {
-        if self.voice.current_level_buffers() >= 4 * WAITING {
+    /// Feeds a stretch of sound that begins at clock time `at`, with that of the second voice where there is one.
+    pub fn say(&self, samples: &[f32], second: Option<&[f32]>, at: Nanos) -> bool {
+        let full = |voice: &AppSrc| voice.current_level_buffers() >= 4 * WAITING;
+        if full(&self.voice) || self.second.as_ref().is_some_and(|second| full(&second.source)) {
             return false;
         }
+        if let (Some(second), Some(samples)) = (&self.second, second) {
+            second.mix.wait(self.running(at), samples);
+            if second.source.push_buffer(self.sound(samples, at)).is_err() {
+                return false;
+            }
+        }
+        self.voice.push_buffer(self.sound(samples, at)).is_ok()
+    }
+
+    fn sound(&self, samples: &[f32], at: Nanos) -> gst::Buffer {
         let mut bytes = Vec::with_capacity(samples.len() * 4);
         samples.iter().for_each(|s| bytes.extend_from_slice(&s.to_le_bytes()));
         let frames = samples.len() / CHANNELS;
@@ -269,7 +320,7 @@ impl RunningGraph {
         let own = buffer.get_mut().expect("a buffer just made has one owner");
         own.set_pts(self.running(at));
         own.set_duration(gst::ClockTime::from_nseconds(frames as u64 * 1_000_000_000 / RATE as u64));
-        self.voice.push_buffer(buffer).is_ok()
+        buffer
     }
 
     fn running(&self, at: Nanos) -> gst::ClockTime {
@@ -294,7 +345,8 @@ impl RunningGraph {
                     let _ = self.pipeline.recalculate_latency();
                 }
                 gst::MessageView::Element(element) if element.has_name("lipstream-interrupt") => {
-                    self.rests.fetch_add(1, Ordering::Relaxed);
+                    let second = message.src().is_some_and(|src| src.name() == SecondVoice::DENOISER);
+                    self.rests[usize::from(second)].fetch_add(1, Ordering::Relaxed);
                 }
                 gst::MessageView::Element(element) if element.has_name(denoise::change::MESSAGE) => {
                     self.engine_news.lock().extend(element.structure().and_then(EngineNews::read));
@@ -342,9 +394,9 @@ impl RunningGraph {
             if let (Some(buffer), Some(base)) = (info.buffer(), base)
                 && let Some(pts) = buffer.pts()
             {
-                let face =
-                    buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>().any(|roi| roi.roi_type() == "face");
-                meter.shown(base.nseconds() as Nanos + pts.nseconds() as Nanos, clock::now(), face);
+                let regions = buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>();
+                let faces = regions.filter(|roi| roi.roi_type() == "face").count();
+                meter.shown(base.nseconds() as Nanos + pts.nseconds() as Nanos, clock::now(), faces);
             }
             gst::PadProbeReturn::Ok
         });

@@ -1,10 +1,12 @@
 //! One session: what it was asked to be, its graph while one runs, and what outlives the graph.
 //!
-//! - [`parameters`]: what its graph is told, and asks of the machine; [`engine`]: which engine it has; [`usage`]: what is counted for its owner.
+//! - [`parameters`]: what its graph is told, and asks of the machine; [`engine`]: which engine it has; [`usage`]: what is counted for its owner;
+//!   [`voices`]: what it says.
 
 mod engine;
 mod parameters;
 mod usage;
+pub(super) mod voices;
 
 use std::{
     sync::{
@@ -23,7 +25,7 @@ use super::{
     graphs,
     jitter_buffer::JitterBuffer,
     links::Links,
-    pacer::{Pacer, PictureSource},
+    pacer::{self, Pacer, PictureSource},
     running_graph::RunningGraph,
     status,
 };
@@ -48,10 +50,6 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// A graph that has run for so long has recovered: the pause after its next failure is the shortest.
 const HEALTHY: Duration = Duration::from_secs(30);
-/// The mouth is at rest after so much video beyond the frame that was shown last when it was interrupted.
-const CLOSING: Nanos = 80 * MS;
-/// Longest wait for a mouth to come to rest; a graph that is stuck does not hold the caller.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A graph that runs. Fields drop in order: the pacer stops before its graph.
 struct Running {
@@ -79,6 +77,8 @@ struct State {
     running: Option<Running>,
     /// Values of parameters that were changed while it ran.
     changed: Vec<(String, String)>,
+    /// Which faces its second voice moves, where that was changed.
+    second_speaker: Option<String>,
     reason: Option<String>,
     restarts: u64,
     /// Between a failure and the next start.
@@ -94,6 +94,7 @@ impl Default for State {
         Self {
             running: None,
             changed: Vec::new(),
+            second_speaker: None,
             reason: None,
             restarts: 0,
             backoff: Backoff::new(PAUSES, HEALTHY).starting_at(FIRST_PAUSE),
@@ -113,6 +114,8 @@ pub struct Session {
     manager: Weak<Manager>,
     outlet: Arc<Outlet>,
     speech: Arc<speech::Queue>,
+    /// Of its second voice, where it has one.
+    second: Option<Arc<speech::Queue>>,
     jitter_buffer: Arc<JitterBuffer>,
     links: Links,
     /// Held while the graph starts or stops.
@@ -159,6 +162,7 @@ impl Session {
         let session = Arc::new(Self {
             outlet: Outlet::new(BIT_RATE_FLOOR, settings.marks.then(|| Statement::new(engine))),
             speech: speech::Queue::new(settings.speech),
+            second: spec.speaker_b.is_some().then(|| speech::Queue::new(settings.speech)),
             jitter_buffer: Arc::new(JitterBuffer::new(&spec.id)),
             links: Links::new(&spec, manager)?,
             graph,
@@ -205,11 +209,6 @@ impl Session {
         &self.outlet
     }
 
-    /// What it has to say.
-    pub fn speech(&self) -> &Arc<speech::Queue> {
-        &self.speech
-    }
-
     /// Clock time of the newest frame that has left the lip-sync, the least of all where there is none yet; `None` where no
     /// graph runs.
     pub(crate) fn last_shown(&self) -> Option<Nanos> {
@@ -237,25 +236,6 @@ impl Session {
         Ok(viewer)
     }
 
-    /// Takes a place for a live source. `who` names the peer in messages.
-    pub fn publish(&self, place: Slot, who: &str) -> Result<Inlet, Refusal> {
-        let fits = match place {
-            Slot::Main => self.service.video == Video::Publish,
-            Slot::Voice => self.service.voice != Voice::Source,
-        };
-        if !fits {
-            let takes = match (self.service.video, self.service.voice) {
-                (Video::Publish, Voice::Source) => "it takes a video with its sound",
-                (Video::Publish, _) => "it takes a video, and a voice beside it",
-                (_, Voice::Source) => "it reads its own source",
-                _ => "it takes a voice only",
-            };
-            let what = if place == Slot::Main { "a video" } else { "a second voice" };
-            return Err(Refusal::Conflict(format!("session `{}` takes no {what}: {takes}", self.id())));
-        }
-        self.inlet(place, who)
-    }
-
     /// Refuses where its graph does not run and there is no room to start it: a publisher hears of it and not only its
     /// viewers. Blocks for as long as measuring the first price takes.
     pub fn has_room(&self) -> Result<(), Refusal> {
@@ -277,30 +257,6 @@ impl Session {
                 self.id()
             ))),
         }
-    }
-
-    /// Throws away all queued speech and closes the mouth. Returns when it is at rest, with the time that it took.
-    pub async fn interrupt(&self) -> Result<Duration, Refusal> {
-        let began = Instant::now();
-        self.speech.interrupt();
-        let graph = self.state.lock().running.as_ref().map(|running| running.graph.clone());
-        if let Some(graph) = graph {
-            let (shown, rests) = (graph.meter.last_shown(), graph.rests.load(Ordering::Relaxed));
-            graph.lipsync.emit_by_name::<()>("interrupt", &[]);
-            // The bin says when the mouth is at rest; without a face it has nothing to say.
-            let at_rest = || {
-                let moved = |shown| graph.meter.last_shown().is_some_and(|now| now >= shown + CLOSING);
-                let rested = graph.rests.load(Ordering::Relaxed) > rests || shown.is_none_or(moved);
-                rested && !self.speech.fading()
-            };
-            while !at_rest() && began.elapsed() < PATIENCE {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        }
-        let took = began.elapsed();
-        self.state.lock().flush = Some(took);
-        self.speech.tell(speech::Event::Flushed { ms: took.as_secs_f64() * 1e3 });
-        Ok(took)
     }
 
     /// Names of the avatar's clips now: some may be added while it is shown.
@@ -368,7 +324,8 @@ impl Session {
             None => PictureSource::Live,
         };
         let settings = self.manager.upgrade().map(|manager| manager.settings().clone()).unwrap_or_default();
-        let graph = RunningGraph::start(launch, &self.outlet, |lipsync| {
+        let second = self.second_speaker();
+        let graph = RunningGraph::start(launch, &self.outlet, second.as_deref(), |lipsync| {
             // A graph of the user's may have turned it off as well.
             if !settings.watermark {
                 lipsync.set_property("watermark", false);
@@ -382,8 +339,9 @@ impl Session {
                 let most = manager.longest_wait(&engine, own);
                 lipsync.set_property("batch-timeout", most.as_millis() as u32);
             }
-            // A bank belongs to the engine that it was gathered for.
-            let bank = self.avatar.as_ref().and_then(|avatar| avatar.bank_for(&engine));
+            // A bank belongs to the engine that it was gathered for, and to one person.
+            let alone = self.demand().mouths == 1;
+            let bank = self.avatar.as_ref().filter(|_| alone).and_then(|avatar| avatar.bank_for(&engine));
             if let Some(bank) = bank.and_then(|path| path.to_str()) {
                 lipsync.set_property("reference-bank", bank);
             }
@@ -393,7 +351,7 @@ impl Session {
             self.id(),
             graph.clone(),
             self.jitter_buffer.clone(),
-            self.speech.clone(),
+            pacer::Spoken { first: self.speech.clone(), second: self.second.clone() },
             source,
             self.service.voice,
         )
@@ -441,7 +399,7 @@ impl Session {
         self.state.lock().ended = true;
         self.links.close();
         self.outlet.close();
-        self.speech.interrupt();
+        self.queues().for_each(|queue| _ = queue.interrupt());
         self.stop(None);
         self.settle();
         self.place.lock().take();
@@ -486,7 +444,7 @@ impl Session {
         self.follow_engine(&manager);
         let watched = self.outlet.unwatched().is_none();
         if !runs {
-            self.speech.drop_unheard(manager.settings().speech_kept);
+            self.queues().for_each(|queue| queue.drop_unheard(manager.settings().speech_kept));
         }
         let idle = self.spec.idle(manager.settings().idle);
         if runs && !self.spec.always_on && self.outlet.unwatched().is_some_and(|since| since > idle) {
@@ -520,6 +478,7 @@ impl Session {
             marks: if self.outlet.is_marked() { Mark::STATEMENTS.to_vec() } else { Vec::new() },
             speaking: self.speech.speaking(),
             speech_queued_ms: self.speech.queued().as_secs_f64() * 1e3,
+            voice_b: self.second_status(None),
             frames: self.before.frames.load(Ordering::Relaxed),
             frames_held: self.before.held.load(Ordering::Relaxed),
             frames_late: self.before.late.load(Ordering::Relaxed),
@@ -578,14 +537,16 @@ impl Session {
             status.marks.push(Mark::Watermark);
         }
         if let Some(graph) = graph {
-            status.face = graph.meter.face();
+            status.face = graph.meter.faces() > 0;
             status.fps = graph.meter.fps(clock::now());
             status.frames += graph.meter.frames();
             status.frames_dropped += graph.dropped.load(Ordering::Relaxed);
             status.latency_ms = graph.meter.latency().as_secs_f64() * 1e3;
             status.interval_p99_ms = graph.meter.interval_p99().as_secs_f64() * 1e3;
             status.video_bitrate = graph.bit_rate();
-            status::read_stats(&mut status, &graph.stats());
+            let stats = graph.stats();
+            status.voice_b = self.second_status(stats.denoise_b.speaker.track);
+            status::read_stats(&mut status, &stats);
         }
         status
     }

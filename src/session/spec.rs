@@ -78,6 +78,10 @@ pub struct SessionSpec {
     /// largest where nobody says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speaker: Option<String>,
+    /// Gives the session a second voice, voice `b`, and says which faces it moves of those that the first one does not: as `speaker`,
+    /// where `auto` is the largest. Both are heard together. One voice where nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speaker_b: Option<String>,
     /// Whether what is before the face stays before its mouth, as the graph's parameter `occlusion`; the server's where nobody says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub occlusion: Option<Occlusion>,
@@ -127,6 +131,7 @@ impl SessionSpec {
             engine: None,
             look_ahead_ms: None,
             speaker: None,
+            speaker_b: None,
             occlusion: None,
             label: None,
             label_corner: None,
@@ -161,6 +166,9 @@ impl SessionSpec {
         let speakers = [self.speaker.as_ref(), self.params.get("speaker")];
         if let Some(cause) = speakers.into_iter().flatten().find_map(|word| word.parse::<Selector>().err()) {
             return invalid("speaker", &cause.to_string());
+        }
+        if let Some(cause) = self.speaker_b.as_ref().and_then(|word| word.parse::<Selector>().err()) {
+            return invalid("speaker_b", &cause.to_string());
         }
         if let Some(cause) = self.params.get("occlusion").and_then(|asked| Occlusion::parse(asked).err()) {
             return invalid("occlusion", &cause);
@@ -217,7 +225,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         type Break = fn(&mut SessionSpec);
-        let cases: [(Break, &str); 12] = [
+        let cases: [(Break, &str); 13] = [
             (|s| s.id = "../etc".into(), "id: "),
             (|s| s.id = "-x".into(), "id: "),
             (|s| s.id = "x".repeat(65), "id: "),
@@ -227,6 +235,7 @@ mod tests {
             (|s| s.stream_key = Some("short".into()), "stream_key: "),
             (|s| s.idle_seconds = Some(u32::MAX), "idle_seconds: "),
             (|s| s.speaker = Some("track:x".into()), "speaker: "),
+            (|s| s.speaker_b = Some("both".into()), "speaker_b: "),
             (|s| s.label = Some("x".repeat(101)), "label: is longer than 100"),
             (
                 |s| drop(s.params.insert("occlusion".into(), "mask.onnx".into())),

@@ -99,6 +99,8 @@ pub struct Status {
     pub sync_shift_ms: f64,
     pub speaking: bool,
     pub speech_queued_ms: f64,
+    /// Its second voice; null where it has one only.
+    pub voice_b: Option<SecondVoice>,
     /// Of the last interruption: until the mouth was at rest and the queue empty.
     pub flush_ms: Option<f64>,
     pub restarts: u64,
@@ -147,6 +149,20 @@ impl Source {
             seen_ms_ago: sent.seen.map(|seen| (clock::now() - seen) as f64 / MS as f64),
         }
     }
+}
+
+/// A moment of a session's second voice, of which the session's own `speaking`, `speech_queued_ms` and so on do not tell.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct SecondVoice {
+    pub speaking: bool,
+    pub speech_queued_ms: f64,
+    pub publishing: bool,
+    /// Who publishes it, or who did last.
+    pub source: Option<Source>,
+    /// Sample periods of silence, at 48 kHz, because who publishes it sent no sound.
+    pub samples_missing: u64,
+    /// The number of the face whose mouth it moves; null where there is none.
+    pub speaker_track: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, ToSchema)]

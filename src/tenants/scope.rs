@@ -93,7 +93,7 @@ const fn route(method: &'static str, path: &'static str, allow: Allow, object: O
 }
 
 /// All routes of the server.
-pub const ROUTES: [Route; 52] = [
+pub const ROUTES: [Route; 53] = [
     route("GET", "/", Allow::Public, Object::None),
     route("GET", "/web/", Allow::Public, Object::None),
     route("GET", "/healthz", Allow::Public, Object::None),
@@ -144,6 +144,7 @@ pub const ROUTES: [Route; 52] = [
     route("DELETE", "/whep/{session}/{peer}", WATCH, Object::Session),
     route("POST", "/whip/{session}", PUBLISH, Object::Session),
     route("POST", "/whip/{session}/voice", VOICE, Object::Session),
+    route("POST", "/whip/{session}/voice-b", VOICE, Object::Session),
     route("PATCH", "/whip/{session}/{peer}", VOICE, Object::Session),
     route("DELETE", "/whip/{session}/{peer}", VOICE, Object::Session),
 ];

@@ -14,7 +14,7 @@ use axum::{
 use super::{
     Server,
     offer::{Fragment, MAX_FRAGMENT, MAX_OFFER},
-    server::Opened,
+    server::{Opened, Sent},
 };
 use crate::{
     http::{Problem, body, extract::Path},
@@ -36,6 +36,7 @@ impl Server {
             .route("/whep/{session}", entry(post(play)))
             .route("/whip/{session}", entry(post(publish)))
             .route("/whip/{session}/voice", entry(post(publish_voice)))
+            .route("/whip/{session}/voice-b", entry(post(publish_second_voice)))
             .route("/whep/{session}/{peer}", peer())
             .route("/whip/{session}/{peer}", peer())
             .with_state(self.clone())
@@ -86,7 +87,7 @@ async fn publish(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    publish_to(&server, &caller, (&session, false), &given_keys(&uri, &headers), &headers, body).await
+    publish_to(&server, &caller, (&session, Sent::Source), &given_keys(&uri, &headers), &headers, body).await
 }
 
 async fn publish_voice(
@@ -97,19 +98,30 @@ async fn publish_voice(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    publish_to(&server, &caller, (&session, true), &given_keys(&uri, &headers), &headers, body).await
+    publish_to(&server, &caller, (&session, Sent::Voice), &given_keys(&uri, &headers), &headers, body).await
+}
+
+async fn publish_second_voice(
+    State(server): State<Arc<Server>>,
+    caller: Caller,
+    Path(session): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    publish_to(&server, &caller, (&session, Sent::SecondVoice), &given_keys(&uri, &headers), &headers, body).await
 }
 
 async fn publish_to(
     server: &Arc<Server>,
     caller: &Caller,
-    (session, voice): (&str, bool),
+    (session, sent): (&str, Sent),
     keys: &[String],
     headers: &HeaderMap,
     body: Body,
 ) -> Response {
     let opened = match read(headers, body, SDP, MAX_OFFER).await {
-        Ok(offer) => server.publish(caller, (session, voice), keys, &offer).await,
+        Ok(offer) => server.publish(caller, (session, sent), keys, &offer).await,
         Err(problem) => Err(problem),
     };
     created(server, "whip", session, opened)

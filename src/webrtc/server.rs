@@ -33,7 +33,7 @@ use crate::{
     error::Result,
     http::Problem,
     live::{Decoder, Slot},
-    session::{Manager, OnPublish, Session, Video, Voice},
+    session::{Manager, OnPublish, Session, Video, Voice, VoiceName},
     tenants::Caller,
 };
 
@@ -158,12 +158,11 @@ impl Server {
         Ok(begun.map_err(|error| Problem::internal(error.to_string()))??)
     }
 
-    /// WHIP: answers an offer to publish to a session; `voice` for the voice where the session has a video too.
-    /// `keys` is what was given as the session's stream key.
+    /// WHIP: answers an offer to publish to a session what is `sent`. `keys` is what was given as the session's stream key.
     pub(super) async fn publish(
         self: &Arc<Self>,
         caller: &Caller,
-        (session, voice): (&str, bool),
+        (session, sent): (&str, Sent),
         keys: &[String],
         body: &[u8],
     ) -> Result<Opened, Problem> {
@@ -171,12 +170,12 @@ impl Server {
             self.manager.get_for(session, caller)?;
         }
         let offer = Offer::read(body, Want::Publish)?;
-        let session = match voice {
-            true => self.manager.get_for(session, caller)?,
-            false => self.for_publisher(caller, session, keys).await?,
+        let session = match sent {
+            Sent::Source => self.for_publisher(caller, session, keys).await?,
+            Sent::Voice | Sent::SecondVoice => self.manager.get_for(session, caller)?,
         };
         check_key(&session, keys)?;
-        let (place, role) = place(&session, voice)?;
+        let (place, role) = place(&session, sent)?;
         if place == Slot::Main && !offer.video {
             return Err(Problem::invalid(format!(
                 "session `{}` needs video: publish a voice at /whip/{}/voice",
@@ -186,7 +185,7 @@ impl Server {
         }
         let permit = permit(&self.publishers, "publishers", self.settings.max_publishers)?;
         let agreed = negotiate::answer(&self.settings, &self.sockets, &offer, Want::Publish, place == Slot::Main)?;
-        if place == Slot::Voice && agreed.audio.is_none() {
+        if place != Slot::Main && agreed.audio.is_none() {
             return Err(Problem::invalid("a voice needs audio, and the SDP offer sends none as Opus"));
         }
         let taker = session.clone();
@@ -352,17 +351,30 @@ fn check_key(session: &Session, keys: &[String]) -> Result<(), Problem> {
     ))
 }
 
+/// What is published to a session, as the URL says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// Its video, or its voice where it takes no video.
+    Source,
+    /// Its voice, beside a video.
+    Voice,
+    /// Its second voice.
+    SecondVoice,
+}
+
 /// Where a publisher goes in a session.
-fn place(session: &Session, voice: bool) -> Result<(Slot, Role), Problem> {
-    let status = session.status();
+fn place(session: &Session, sent: Sent) -> Result<(Slot, Role), Problem> {
+    let (video, voice) = (session.video(), session.voice());
     let conflict = |what: &str| Err(Problem::conflict(format!("session `{}` {what}", session.id())));
-    match (voice, status.video, status.voice) {
-        (false, Some(Video::Publish), _) => Ok((Slot::Main, Role::Publisher)),
-        (_, _, Some(Voice::Speech | Voice::Second)) => Ok((Slot::Voice, Role::Voice)),
-        (false, Some(Video::Avatar), _) => conflict("shows an avatar and takes no voice"),
-        (false, Some(Video::Pull), _) => conflict("reads its video from a URL and takes no other"),
-        (false, None, _) => Ok((Slot::Main, Role::Publisher)),
-        (true, _, Some(Voice::Source)) => conflict("follows the sound of its own video and takes no voice"),
-        (true, _, None) => Ok((Slot::Voice, Role::Voice)),
+    match (sent, video, voice) {
+        (Sent::SecondVoice, ..) => {
+            session.speech_of(VoiceName::B)?;
+            Ok((Slot::VoiceB, Role::Voice))
+        }
+        (Sent::Source, Video::Publish, _) => Ok((Slot::Main, Role::Publisher)),
+        (_, _, Voice::Speech | Voice::Second) => Ok((Slot::Voice, Role::Voice)),
+        (Sent::Source, Video::Avatar, _) => conflict("shows an avatar and takes no voice"),
+        (Sent::Source, Video::Pull, _) => conflict("reads its video from a URL and takes no other"),
+        (Sent::Voice, _, Voice::Source) => conflict("follows the sound of its own video and takes no voice"),
     }
 }

@@ -14,7 +14,7 @@ pub enum Role {
     Viewer,
     /// Sends the session's video by WHIP.
     Publisher,
-    /// Sends the session's voice by WHIP.
+    /// Sends one of the session's voices by WHIP.
     Voice,
 }
 

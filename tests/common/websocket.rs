@@ -19,11 +19,16 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A session that holds `bound` seconds of speech. Its graph does not run: the test takes the speech in its place.
 pub fn session(folder: &Path, bound: u64) -> Arc<Session> {
+    session_of(folder, bound, SessionSpec::new("a", "relay"))
+}
+
+/// The same as `spec` says.
+pub fn session_of(folder: &Path, bound: u64, spec: SessionSpec) -> Arc<Session> {
     gst::init().unwrap();
     let _ = gstlipstream::plugin_register_static();
     let settings = Settings { speech: Duration::from_secs(bound), ..Settings::default() };
     let manager = Manager::new(settings, avatar::Store::open(folder).unwrap());
-    manager.create(SessionSpec::new("a", "relay")).unwrap()
+    manager.create(spec).unwrap()
 }
 
 /// A WebSocket that carries JSON.

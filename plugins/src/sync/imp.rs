@@ -85,8 +85,8 @@ pub struct LipSync {
     second: OnceLock<Second>,
     /// The faces that it speaks, as `speaker-b` says.
     second_speaker: Mutex<String>,
-    /// Running time in ns at which the audio that has entered ends.
-    heard: AtomicU64,
+    /// Running time in ns at which the audio that has entered ends, of either voice.
+    heard: [AtomicU64; 2],
     /// Milliseconds from one check of the sync to the next, 0: none.
     sync_check: AtomicU64,
     /// Seconds.
@@ -117,7 +117,7 @@ impl ObjectSubclass for LipSync {
             branches: Mutex::default(),
             second: OnceLock::new(),
             second_speaker: Mutex::new(Selector::default().to_string()),
-            heard: AtomicU64::new(0),
+            heard: Default::default(),
             sync_check: AtomicU64::new(0),
             sync_correct: Arc::new(AtomicU64::new(60)),
             ear: Arc::default(),
@@ -140,6 +140,14 @@ impl ObjectImpl for LipSync {
                     .class_handler(|args| {
                         let bin = args[0].get::<super::LipSync>().expect("the bin itself");
                         bin.imp().interrupt();
+                        None
+                    })
+                    .build(),
+                glib::subclass::Signal::builder("interrupt-b")
+                    .action()
+                    .class_handler(|args| {
+                        let bin = args[0].get::<super::LipSync>().expect("the bin itself");
+                        bin.imp().interrupt_second();
                         None
                     })
                     .build(),
@@ -198,15 +206,8 @@ impl ObjectImpl for LipSync {
         let obj = self.obj();
         let parts = self.build().map_err(|e| e.to_string());
         self.parts.set(parts).unwrap_or_else(|_| unreachable!("constructed runs once"));
-        let weak = obj.downgrade();
         self.watch();
-        let passing = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
-        self.audio_sink.add_probe(passing, move |pad, info| {
-            if let Some(obj) = weak.upgrade() {
-                obj.imp().listen(pad, info);
-            }
-            gst::PadProbeReturn::Ok
-        });
+        self.listen_at(&self.audio_sink, 0);
         for pad in [&self.video_sink, &self.audio_sink, &self.video_src, &self.audio_src] {
             obj.add_pad(pad).expect("a pad of its own");
             let weak = obj.downgrade();
@@ -278,7 +279,7 @@ impl ElementImpl for LipSync {
 
     fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         if transition == gst::StateChange::ReadyToPaused {
-            self.heard.store(0, Relaxed);
+            self.heard.iter().for_each(|heard| heard.store(0, Relaxed));
         }
         if let (gst::StateChange::NullToReady, Some(Err(cause))) = (transition, self.parts.get()) {
             gst::element_imp_error!(
@@ -379,6 +380,7 @@ impl LipSync {
         let head = second.speech.static_pad("sink").ok_or_else(|| glib::bool_error!("a queue without a sink"))?;
         let pad = gst::GhostPad::builder_from_template_with_target(template, &head)?.name(second::PAD).build();
         pad.set_active(true)?;
+        self.listen_at(&pad, 1);
         obj.add_pad(&pad)?;
         if self.second.set(second).is_err() {
             return Err(glib::bool_error!("a second voice is added once"));
@@ -525,19 +527,30 @@ impl LipSync {
         Ok(())
     }
 
-    /// Notes how far the audio has come.
-    fn listen(&self, pad: &gst::GhostPad, info: &gst::PadProbeInfo) {
+    /// Has it noted how far the audio of a voice has come, which enters at `pad`.
+    fn listen_at(&self, pad: &gst::GhostPad, voice: usize) {
+        let weak = self.obj().downgrade();
+        let passing = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
+        pad.add_probe(passing, move |pad, info| {
+            if let Some(obj) = weak.upgrade() {
+                obj.imp().listen(pad, info, &obj.imp().heard[voice]);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    fn listen(&self, pad: &gst::GhostPad, info: &gst::PadProbeInfo, heard: &AtomicU64) {
         match &info.data {
             Some(gst::PadProbeData::Buffer(buffer)) => {
                 let segment = pad.sticky_event::<gst::event::Segment>(0);
                 let segment = segment.as_ref().and_then(|e| e.segment().downcast_ref::<gst::ClockTime>());
                 let end = buffer.pts().map(|pts| pts + buffer.duration().unwrap_or_default());
                 if let Some(end) = segment.zip(end).and_then(|(segment, end)| segment.to_running_time(end)) {
-                    self.heard.fetch_max(end.nseconds(), Relaxed);
+                    heard.fetch_max(end.nseconds(), Relaxed);
                 }
             }
             Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::FlushStop => {
-                self.heard.store(0, Relaxed);
+                heard.store(0, Relaxed);
             }
             _ => (),
         }
@@ -546,9 +559,17 @@ impl LipSync {
     /// What has entered counts as said: the parts of it that are still in the queue, too.
     fn interrupt(&self) {
         let Some(Ok(parts)) = self.parts.get() else { return };
-        let until = Some(gst::ClockTime::from_nseconds(self.heard.load(Relaxed)));
+        let until = Some(gst::ClockTime::from_nseconds(self.heard[0].load(Relaxed)));
         parts.audioenc.imp().interrupt(until);
         parts.denoise.imp().interrupt(until);
+    }
+
+    /// The same of the second voice, where there is one.
+    fn interrupt_second(&self) {
+        let Some(second) = self.second.get() else { return };
+        let until = Some(gst::ClockTime::from_nseconds(self.heard[1].load(Relaxed)));
+        second.audioenc.imp().interrupt(until);
+        second.denoise.imp().interrupt(until);
     }
 
     fn inner(&self, inner: Inner) -> Option<&gst::Element> {

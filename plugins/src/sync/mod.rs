@@ -12,8 +12,8 @@
 //!
 //! Where a picture shows several faces, `speaker` says which of them the voice moves; the others pass as they are. A second voice has a pad
 //! `audio_sink_b`, asked for before the bin runs, and moves the faces that `speaker-b` names, but none that the first one moves: frames
-//! pass a second `lipdenoise` behind the first. It is heard and not passed on. The signal `interrupt` is the first one's; an event in the
-//! audio interrupts either.
+//! pass a second `lipdenoise` behind the first. It is heard and not passed on. The signal `interrupt` is the first one's, `interrupt-b`
+//! the second one's; an event in the audio interrupts either.
 //!
 //! With `sync-check` the bin judges [its own sync](crate::synccheck) as it runs.
 //!

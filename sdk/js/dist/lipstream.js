@@ -277,13 +277,18 @@ var Session = class {
     return this.server.call("POST /api/v1/sessions/{id}/speak", this.#parts, {
       body: sound,
       type: type || "application/octet-stream",
-      query: options.utterance ? { utterance: options.utterance } : {},
+      query: {
+        ...options.utterance ? { utterance: options.utterance } : {},
+        ...options.voice ? { voice: options.voice } : {}
+      },
       ...options.signal ? { signal: options.signal } : {}
     });
   }
-  /** Throws away what is queued and closes the mouth; gives the milliseconds until it was at rest. */
-  async interrupt() {
-    const { ms } = await this.server.call("POST /api/v1/sessions/{id}/interrupt", this.#parts);
+  /** Throws away what is queued, or that of one voice, and closes the mouth; gives the milliseconds until it was at rest. */
+  async interrupt(voice) {
+    const { ms } = await this.server.call("POST /api/v1/sessions/{id}/interrupt", this.#parts, {
+      query: voice ? { voice } : {}
+    });
     return ms;
   }
   /** Ends it with its viewers. */

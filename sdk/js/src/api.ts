@@ -130,6 +130,8 @@ export interface Change {
   params?: Record<string, string>;
   /** Which of several faces speak: `largest`, `all`, `auto`, `left`, `right` or `track:N`. */
   speaker?: string | null;
+  /** Which of the others its second voice moves, of a session that has one. */
+  speaker_b?: string | null;
 }
 
 /** The clip to show. */
@@ -504,6 +506,18 @@ export interface Rollout {
 /** What a tenant's key may do with the tenant's own. */
 export type Scope = "operate" | "speak" | "watch" | "publish";
 
+/** A moment of a session's second voice, of which the session's own `speaking`, `speech_queued_ms` and so on do not tell. */
+export interface SecondVoice {
+  publishing: boolean;
+  /** Sample periods of silence, at 48 kHz, because who publishes it sent no sound. */
+  samples_missing: number;
+  source?: Source | null;
+  /** The number of the face whose mouth it moves; null where there is none. */
+  speaker_track?: number | null;
+  speaking: boolean;
+  speech_queued_ms: number;
+}
+
 /** The server itself. */
 export interface Server {
   /** Cores of the machine. */
@@ -565,6 +579,8 @@ export interface Spec {
   push?: string[];
   /** Which of several faces speak, as the graph's parameter `speaker`: `largest`, `all`, `auto`, `left`, `right` or `track:N`; the largest where nobody says. */
   speaker?: string | null;
+  /** Gives the session a second voice, voice `b`, and says which faces it moves of those that the first one does not: as `speaker`, where `auto` is the largest. */
+  speaker_b?: string | null;
   /** Secret that an RTMP publisher must add to the URL as `?key=`. */
   stream_key?: string | null;
 }
@@ -660,6 +676,7 @@ export interface Status {
   video_bitrate: number;
   viewers: number;
   voice?: Voice | null;
+  voice_b?: SecondVoice | null;
   voice_source?: Source | null;
   width: number;
 }

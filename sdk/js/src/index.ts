@@ -4,7 +4,7 @@ export type * as Api from "./api.js";
 export { LipstreamAvatar, type AvatarEvents } from "./element.js";
 export { LipstreamError } from "./errors.js";
 export { Lipstream, type Access, type Request } from "./server.js";
-export { Session } from "./session.js";
+export { Session, type Voice } from "./session.js";
 export { RATE, Speech, type SpeechEvent, type Utterance } from "./speech.js";
 export { Microphone, Player, type PlayerState } from "./webrtc.js";
 

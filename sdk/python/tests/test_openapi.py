@@ -1,7 +1,7 @@
 """Every path and field that the client uses is in the document of the server."""
 
 import json
-from typing import get_args, get_type_hints
+from typing import get_args, get_type_hints, is_typeddict
 
 from lipstream import routes, types
 from support import ROOT
@@ -13,6 +13,7 @@ PAIRS = [
     (types.SessionSpec, "Spec", True),
     (types.SessionChange, "Change", True),
     (types.SessionStatus, "Status", False),
+    (types.SecondVoice, "SecondVoice", False),
     (types.Spoken, "Spoken", False),
     (types.RenderOptions, "Options", True),
     (types.RenderStatus, "Render", False),
@@ -32,6 +33,8 @@ def schema_types(schema):
 def python_types(hint):
     if hint in (str, int, float, bool, type(None)):
         return {{str: "string", int: "integer", float: "number", bool: "boolean"}.get(hint, "null")}
+    if is_typeddict(hint):
+        return {"object"}
     origin = getattr(hint, "__origin__", None)
     if origin in (list, dict):
         return {"array" if origin is list else "object"}

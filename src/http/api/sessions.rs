@@ -9,13 +9,13 @@ use axum::{
     response::IntoResponse,
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{App, Errors};
 use crate::{
     engines,
     http::{Problem, diagram, extract},
-    session::{Refusal, Session, SessionSpec, Status},
+    session::{Refusal, Session, SessionSpec, Status, VoiceName},
     tenants::Caller,
 };
 
@@ -88,6 +88,8 @@ pub struct Change {
     clip: Option<String>,
     /// Which of several faces speak: `largest`, `all`, `auto`, `left`, `right` or `track:N`.
     speaker: Option<String>,
+    /// Which of the others its second voice moves, of a session that has one.
+    speaker_b: Option<String>,
     /// Parameters of the graph that can change while it runs, such as `motion-gain`.
     #[serde(default)]
     params: BTreeMap<String, String>,
@@ -103,12 +105,13 @@ pub async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     extract::Path(id): extract::Path<String>,
-    extract::Json(Change { clip, speaker, params }): extract::Json<Change>,
+    extract::Json(Change { clip, speaker, speaker_b, params }): extract::Json<Change>,
 ) -> Result<Json<Status>, Problem> {
     let session = find(&app, &caller, &id)?;
     let own = session.clone();
     blocking(move || {
         let speaker = speaker.iter().map(|speaker| ("speaker", speaker));
+        let speaker = speaker.chain(speaker_b.iter().map(|speaker| ("speaker-b", speaker)));
         let params = params.iter().map(|(name, value)| (name.as_str(), value));
         params.chain(speaker).try_for_each(|(name, value)| own.set(name, value))?;
         clip.map_or(Ok(()), |clip| own.play_clip(&clip))
@@ -160,18 +163,32 @@ pub struct Interrupted {
     ms: f64,
 }
 
+/// Whose speech is cut short.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Interrupt {
+    /// One of its voices; the other speaks on. All of them where it is missing.
+    #[param(inline)]
+    voice: Option<VoiceName>,
+}
+
 /// Throw away all queued speech and close the mouth.
 #[utoipa::path(
     post, path = "/sessions/{id}/interrupt", tag = "sessions",
-    params(("id" = String, Path, description = "Session")),
+    params(("id" = String, Path, description = "Session"), Interrupt),
     responses((status = 200, body = Interrupted), Errors),
 )]
 pub async fn interrupt(
     State(app): State<Arc<App>>,
     caller: Caller,
     extract::Path(id): extract::Path<String>,
+    extract::Query(Interrupt { voice }): extract::Query<Interrupt>,
 ) -> Result<Json<Interrupted>, Problem> {
-    let took = find(&app, &caller, &id)?.interrupt().await?;
+    let session = find(&app, &caller, &id)?;
+    let took = match voice {
+        Some(voice) => session.interrupt_voice(voice).await?,
+        None => session.interrupt().await?,
+    };
     Ok(Json(Interrupted { ms: took.as_secs_f64() * 1e3 }))
 }
 

@@ -27,6 +27,7 @@ use crate::{
         liveavatar::{self, Grant},
         speech_socket,
     },
+    session::VoiceName,
     speech::decode::{self, Spoken},
     tenants::Caller,
 };
@@ -42,6 +43,20 @@ pub struct Speak {
     /// Name of the utterance in events; made up where it is missing.
     #[param(max_length = 64)]
     utterance: Option<String>,
+    /// The session's second voice says it where this is `b`.
+    #[serde(default)]
+    #[param(inline)]
+    voice: VoiceName,
+}
+
+/// Whose socket it is.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Socket {
+    /// That of the session's second voice where this is `b`.
+    #[serde(default)]
+    #[param(inline)]
+    voice: VoiceName,
 }
 
 /// Speak. The body is WAV, MP3, Ogg Opus or FLAC, or raw samples of the media type `audio/L16;rate=16000;channels=1`.
@@ -59,11 +74,12 @@ pub async fn speak(
     State(app): State<Arc<App>>,
     caller: Caller,
     extract::Path(id): extract::Path<String>,
-    extract::Query(Speak { utterance }): extract::Query<Speak>,
+    extract::Query(Speak { utterance, voice }): extract::Query<Speak>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Spoken>, Problem> {
     let session = find(&app, &caller, &id)?;
+    let speech = session.speech_of(voice)?;
     let limits = app.settings.limits;
     body::check_length(&headers, limits.speak, LIMIT)?;
     let utterance = utterance.unwrap_or_else(made_up);
@@ -81,7 +97,7 @@ pub async fn speak(
             failed = Some(problem.clone());
         }
     });
-    let spoken = decode::stream(&kind, pieces, session.speech(), &utterance).await;
+    let spoken = decode::stream(&kind, pieces, speech, &utterance).await;
     spoken.map(Json).map_err(|error| failed.unwrap_or_else(|| problem(error)))
 }
 
@@ -110,20 +126,22 @@ fn made_up() -> String {
 /// as a second subprotocol: `lipstream, bearer.<key in base64url>`. A session of a token stays while the WebSocket is open.
 #[utoipa::path(
     get, path = "/sessions/{id}/audio", tag = "speech",
-    params(("id" = String, Path, description = "Session")),
+    params(("id" = String, Path, description = "Session"), Socket),
     responses((status = 101, description = "The WebSocket is open"), Errors),
 )]
 pub async fn audio(
     State(app): State<Arc<App>>,
     caller: Caller,
     extract::Path(id): extract::Path<String>,
+    extract::Query(Socket { voice }): extract::Query<Socket>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let session = find(&app, &caller, &id)?;
+    session.speech_of(voice)?;
     let grant = app.grants.offered(&headers).filter(|grant| grant.id == id);
     let (upgrade, place) = socket(&app, upgrade)?;
-    Ok(speech_socket::upgrade(upgrade, session, (place, grant.map(Grant::stay)), caller.until()))
+    Ok(speech_socket::upgrade(upgrade, (session, voice), (place, grant.map(Grant::stay)), caller.until()))
 }
 
 /// Speak and be told over a WebSocket with the words of LiveAvatar's LITE mode: `AgentCommand` goes up, `AgentEvent` comes

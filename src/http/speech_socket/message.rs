@@ -6,9 +6,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum SpeechCommand {
-    SpeakStart { rate: Option<serde_json::Number>, utterance: Option<String> },
+    SpeakStart {
+        rate: Option<serde_json::Number>,
+        utterance: Option<String>,
+    },
     SpeakEnd {},
-    Interrupt {},
+    /// Of this voice; of both with `all`.
+    Interrupt {
+        #[serde(default)]
+        all: bool,
+    },
 }
 
 #[derive(Serialize)]

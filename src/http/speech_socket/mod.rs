@@ -9,8 +9,11 @@
 //! {"type": "interrupt"}
 //! ```
 //!
+//! A socket is one voice's: the first one's, or with `?voice=b` that of a session's second one. `interrupt` cuts that one short, and
+//! with `"all": true` both.
+//!
 //! `rate` is 8000, 11025, 12000, 16000, 22050, 24000 (as a rule), 32000, 44100 or 48000. To the client go what happens to
-//! the session's speech, whoever speaks, in the order that [`Event`] tells, and errors:
+//! the voice's speech, whoever speaks, in the order that [`Event`] tells, and errors:
 //!
 //! ```json
 //! {"type": "listening", "utterance": "answer-7"}
@@ -55,8 +58,8 @@ use self::{
     utterance::{Open, Utterance},
 };
 use crate::{
-    session::Session,
-    speech::{Cut, Event, Pcm, RATES, STUCK, Upsampler},
+    session::{Session, VoiceName},
+    speech::{Cut, Event, Pcm, Queue, RATES, STUCK, Upsampler},
 };
 
 /// Largest message, in bytes: half a minute of speech at 16 kHz.
@@ -91,24 +94,27 @@ struct End {
 /// when `until` is cancelled at the latest.
 pub fn upgrade(
     upgrade: WebSocketUpgrade,
-    session: Arc<Session>,
+    (session, voice): (Arc<Session>, VoiceName),
     place: impl Send + 'static,
     until: CancellationToken,
 ) -> Response {
     upgrade.max_message_size(UNREAD).max_frame_size(UNREAD).on_upgrade(move |connection| async move {
         let _place = place;
         tokio::select! {
-            () = socket(connection, session) => {}
+            () = socket(connection, session, voice) => {}
             () = until.cancelled() => {}
         }
     })
 }
 
 /// Serves one client until it leaves; see the module.
-pub async fn socket(connection: WebSocket, session: Arc<Session>) {
+pub async fn socket(connection: WebSocket, session: Arc<Session>, voice: VoiceName) {
+    // A voice that the session does not have is refused before.
+    let Ok(speech) = session.speech_of(voice).cloned() else { return };
     let (sink, mut messages) = connection.split();
-    let mut events = session.speech().events();
-    let mut client = Client { sink, session, utterance: Utterance::None, errors: 0, pinged: Instant::now() };
+    let mut events = speech.events();
+    let mut client =
+        Client { sink, session, voice, speech, utterance: Utterance::None, errors: 0, pinged: Instant::now() };
     let mut tick = time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
@@ -152,6 +158,9 @@ pub async fn socket(connection: WebSocket, session: Arc<Session>) {
 struct Client {
     sink: SplitSink<WebSocket, Message>,
     session: Arc<Session>,
+    voice: VoiceName,
+    /// What that has to say.
+    speech: Arc<Queue>,
     utterance: Utterance,
     errors: u32,
     pinged: Instant,
@@ -204,12 +213,16 @@ impl Client {
                 Utterance::Cut => Ok(()),
                 Utterance::None => self.error("no utterance is open: send speak_start before speak_end").await,
             },
-            SpeechCommand::Interrupt {} => {
+            SpeechCommand::Interrupt { all } => {
                 if !matches!(self.utterance, Utterance::None) {
                     self.utterance = Utterance::Cut;
                 }
                 // The event `flushed` tells the client.
-                match self.session.interrupt().await {
+                let done = match all {
+                    true => self.session.interrupt().await,
+                    false => self.session.interrupt_voice(self.voice).await,
+                };
+                match done {
                     Ok(_) => Ok(()),
                     Err(refusal) => self.error(&refusal.to_string()).await,
                 }
@@ -239,7 +252,7 @@ impl Client {
         if id.is_empty() || id.len() > MAX_ID || id.chars().any(char::is_control) {
             return self.error(&format!("utterance: an id has 1 to {MAX_ID} bytes and no control characters")).await;
         }
-        match self.session.speech().writer(&id) {
+        match self.speech.writer(&id) {
             Ok(writer) => {
                 self.utterance = Utterance::Open(Box::new(Open {
                     writer,

@@ -65,9 +65,10 @@ impl CapacityMeter {
         let (prices, learnt) = (self.prices.lock(), self.learnt.lock());
         let of = |demand: &Demand| {
             let price = prices.get(&demand.engine)?.card.as_ref().filter(|price| price.card == card)?;
-            let together = sessions.iter().filter(|other| other.engine == demand.engine).count();
+            let alike = sessions.iter().filter(|other| other.engine == demand.engine);
+            let together = alike.map(|other| other.mouths).sum();
             let most = learnt.get(&demand.engine).map_or(&[][..], |learnt| &learnt.most[..]);
-            Some(price.frame(together, demand.steps, most) * demand.fps())
+            Some(price.frame(together, demand.steps, most) * demand.fps() * demand.mouths as f64)
         };
         sessions.iter().filter_map(of).sum::<f64>() + 0.0
     }

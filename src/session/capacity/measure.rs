@@ -6,6 +6,7 @@ use std::{
 };
 
 use gst::prelude::*;
+use gstlipstream::sync::LipSyncStats;
 use lipstream_engines::{
     engine::{self, Worker, WorkerStats},
     manifest::Package,
@@ -37,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(super) struct Measured {
     /// CPU seconds.
     pub frame: f64,
+    /// Those of them that its mouth takes: what is heard of the voice, the engine's work and pasting.
+    pub mouth: f64,
     /// What it takes of the card that it ran on.
     pub card: Option<CardPrice>,
 }
@@ -127,6 +130,7 @@ pub(super) fn measure(
     }
     let (count, began) = *start.lock();
     let now = process::cpu_time();
+    let mouth = mouth(&LipSyncStats::from_structure(&lipsync.property::<gst::Structure>("stats")), count);
     // Before its worker ends with the graph.
     let card = card.map(|card| of_card(card, engine, count, before.map(|memory| memory.free), gauge)).transpose()?;
     drop(stop);
@@ -135,7 +139,8 @@ pub(super) fn measure(
             let others = since.elapsed().as_secs_f64() * beside;
             let own = now.saturating_sub(began).as_secs_f64() - others;
             // What runs beside it may have taken less meanwhile; a frame that costs nothing would let everybody in.
-            Ok(Measured { frame: own.max(others / 10.0).max(1e-3) / (count - WARM_UP) as f64, card })
+            let frame = own.max(others / 10.0).max(1e-3) / (count - WARM_UP) as f64;
+            Ok(Measured { frame, mouth: mouth.min(frame), card })
         }
         _ if begin.elapsed() > PATIENCE => Err(Failure::run(format!(
             "{count} frames in {:.0} s are too few for a live session",
@@ -143,6 +148,14 @@ pub(super) fn measure(
         ))),
         _ => Err(Failure::run("no frame came through")),
     }
+}
+
+/// Seconds that elements took for the mouth of each of `frames`.
+fn mouth(stats: &LipSyncStats, frames: u64) -> f64 {
+    let of_mouth = |name: &str| ["encode", "prepare", "denoise", "render", "blend", "mark"].contains(&name);
+    let times = stats.times();
+    let taken: u64 = times.iter().filter(|(_, name, _)| of_mouth(name)).map(|(_, _, times)| times.totals.sum_us).sum();
+    taken as f64 / 1e6 / frames.max(1) as f64
 }
 
 /// The card that an engine runs on where its device is named so, by CUDA's number; `None` on a processor.

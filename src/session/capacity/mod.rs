@@ -54,12 +54,14 @@ pub struct Demand {
     pub engine: String,
     /// Steps of denoising; the engine's own number where nobody says.
     pub steps: Option<usize>,
+    /// Mouths that are made of a frame: one for each voice, and of `all` faces one for each.
+    pub mouths: usize,
 }
 
 impl Demand {
     /// A session of `engine` with the standard picture.
     pub fn standard(engine: &str) -> Self {
-        Self { picture: STANDARD, engine: engine.to_owned(), steps: None }
+        Self { picture: STANDARD, engine: engine.to_owned(), steps: None, mouths: 1 }
     }
 
     /// Frames a second.
@@ -74,8 +76,10 @@ impl Demand {
 struct Price {
     /// Of the engine, as its manifest has it.
     name: String,
-    /// CPU seconds.
+    /// CPU seconds, with one mouth.
     frame: f64,
+    /// CPU seconds of each mouth more.
+    mouth: f64,
     device: String,
     card: Option<CardPrice>,
     /// Why it is not measured.
@@ -164,14 +168,17 @@ impl CapacityMeter {
             for device in candidates {
                 let beside = self.load.lock().own;
                 match measure::measure(avatars, engine, device, beside, &*self.gauge) {
-                    Ok(measure::Measured { frame, card }) => {
+                    Ok(measure::Measured { frame, mouth, card }) => {
                         tracing::info!(
-                            "a frame of 1280x720 of the engine `{engine}` costs {:.1} ms of CPU time on device {device}",
-                            frame * 1e3
+                            "a frame of 1280x720 of the engine `{engine}` costs {:.1} ms of CPU time on device {device}, {:.1} of them \
+                             its mouth",
+                            frame * 1e3,
+                            mouth * 1e3
                         );
-                        let (frame, device) = (frame * CONTENTION, device.to_owned());
+                        let (frame, mouth, device) = (frame * CONTENTION, mouth * CONTENTION, device.to_owned());
                         if best.as_ref().is_none_or(|best| frame < best.frame) {
-                            best = Some(Price { name: name_of(engine), frame, device, card, failure: None, measured: true });
+                            let name = name_of(engine);
+                            best = Some(Price { name, frame, mouth, device, card, failure: None, measured: true });
                         }
                     }
                     Err(failure) => {
@@ -184,6 +191,7 @@ impl CapacityMeter {
             let price = best.unwrap_or_else(|| Price {
                 name: name_of(engine),
                 frame: self.all(),
+                mouth: self.all(),
                 device: device.to_owned(),
                 card: None,
                 failure: failed,
@@ -230,11 +238,14 @@ impl CapacityMeter {
 
     /// Cores that a session takes.
     pub fn cost(&self, demand: &Demand) -> f64 {
-        let Demand { picture, engine, .. } = demand;
+        let Demand { picture, engine, mouths, .. } = demand;
         let pixels = (picture.width as f64 * picture.height as f64) / (STANDARD.width as f64 * STANDARD.height as f64);
-        let frame = self.prices.lock().get(engine).map_or(self.all(), |price| price.frame);
+        let (frame, mouth) =
+            self.prices.lock().get(engine).map_or((self.all(), 0.0), |price| (price.frame, price.mouth));
         let check = self.check.get().copied().unwrap_or(0.0);
-        (frame * pixels * demand.fps() + check) * self.load.lock().factor
+        // Networks work on crops of one size, whatever the picture's is.
+        let more = mouth * mouths.saturating_sub(1) as f64 * pixels.max(1.0);
+        ((frame * pixels + more) * demand.fps() + check) * self.load.lock().factor
     }
 
     /// Takes what a worker says of the memory of its engine, of which so many sessions run.
@@ -285,7 +296,7 @@ impl CapacityMeter {
         let card = prices.get(engine)?.card.as_ref()?.card;
         let of = |demand: &Demand| {
             let price = prices.get(&demand.engine)?.card.as_ref().filter(|price| price.card == card)?;
-            Some(price.frame(1, demand.steps, &[]) * demand.fps())
+            Some(price.frame(1, demand.steps, &[]) * demand.fps() * demand.mouths as f64)
         };
         Some(running.iter().filter_map(of).sum::<f64>() + 0.0)
     }

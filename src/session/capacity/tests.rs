@@ -18,7 +18,15 @@ fn priced(price: f64) -> CapacityMeter {
     meter.load.lock().factor = 1.0;
     meter.insert(
         "compact",
-        Price { name: "x".into(), frame: price, device: "cpu".into(), card: None, failure: None, measured: true },
+        Price {
+            name: "x".into(),
+            frame: price,
+            mouth: 0.0,
+            device: "cpu".into(),
+            card: None,
+            failure: None,
+            measured: true,
+        },
     );
     meter
 }
@@ -40,12 +48,46 @@ fn engines_have_prices_of_their_own() {
     assert!(meter.admit(&dear, &[demand(STANDARD)]).is_err(), "before it is measured, it costs all there is");
     meter.insert(
         "dear",
-        Price { name: "x".into(), frame: 0.05, device: "cpu".into(), card: None, failure: None, measured: true },
+        Price {
+            name: "x".into(),
+            frame: 0.05,
+            mouth: 0.0,
+            device: "cpu".into(),
+            card: None,
+            failure: None,
+            measured: true,
+        },
     );
     assert_eq!(meter.admit(&dear, &[demand(STANDARD)]).unwrap(), None);
     let refusal = meter.admit(&dear, &[demand(STANDARD), dear.clone()]).unwrap_err().to_string();
     assert!(refusal.contains("2 sessions take 1.50 of 1.70 cores") && refusal.contains("would take 1.25"), "{refusal}");
     assert_eq!(meter.report(&[dear], "compact").sessions_left, 1);
+}
+
+#[test]
+fn a_second_voice_costs_one_mouth_more() {
+    let meter = priced(0.010);
+    let two = Demand { mouths: 2, ..demand(STANDARD) };
+    meter.insert(
+        "compact",
+        Price {
+            name: "x".into(),
+            frame: 0.010,
+            mouth: 0.004,
+            device: "cpu".into(),
+            card: None,
+            failure: None,
+            measured: true,
+        },
+    );
+    assert!((meter.cost(&two) - 0.35).abs() < 1e-9, "{}", meter.cost(&two));
+    // 1.7 cores hold six sessions with one voice, and four with two.
+    let refusal = meter.admit(&two, &vec![two.clone(); 4]).unwrap_err().to_string();
+    assert!(refusal.contains("4 sessions take 1.40 of 1.70 cores") && refusal.contains("would take 0.35"), "{refusal}");
+    assert!(meter.admit(&two, &vec![two.clone(); 3]).is_ok());
+    let small = Picture { width: 640, height: 360, fps: (25, 1) };
+    let more = meter.cost(&Demand { mouths: 2, ..demand(small) }) - meter.cost(&demand(small));
+    assert!((more - 0.1).abs() < 1e-9, "a network works on as much of a small picture: {more}");
 }
 
 #[test]
@@ -66,6 +108,7 @@ fn where_nothing_could_be_measured_one_session_is_tried() {
         Price {
             name: "x".into(),
             frame: meter.all(),
+            mouth: 0.0,
             device: "auto".into(),
             card: None,
             failure: None,
@@ -279,7 +322,15 @@ fn with_card(frame: f64, engine: u64, session: u64) -> (CapacityMeter, Arc<devic
     meter.gauge = Box::new(move |_| Some(gauge.memory()));
     meter.insert(
         "fake",
-        Price { name: "x".into(), frame, device: "cuda:0".into(), card: Some(price), failure: None, measured: true },
+        Price {
+            name: "x".into(),
+            frame,
+            mouth: 0.0,
+            device: "cuda:0".into(),
+            card: Some(price),
+            failure: None,
+            measured: true,
+        },
     );
     (meter, card)
 }

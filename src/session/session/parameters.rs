@@ -12,6 +12,7 @@ use super::{
         capacity::{self, Demand},
     },
     Session,
+    voices::VoiceName,
 };
 use crate::{live::Picture, marks, occlusion::Occlusion};
 
@@ -19,9 +20,13 @@ use crate::{live::Picture, marks, occlusion::Occlusion};
 const LOOK_AHEAD: &str = "look-ahead";
 /// That for the faces that speak.
 pub(in crate::session) const SPEAKER: &str = "speaker";
+/// No parameter of the graph but of the session: that of its second voice.
+const SPEAKER_B: &str = "speaker-b";
 /// Those for the visible label.
 pub(super) const LABEL: &str = "label";
 const LABEL_CORNER: &str = "label-corner";
+/// Most faces that speak at once, as the lip-sync has it.
+const MAX_SPEAKERS: usize = 8;
 /// That for what is before a face.
 const OCCLUSION: &str = "occlusion";
 
@@ -29,6 +34,7 @@ impl Session {
     /// Changes a parameter of the graph while it runs, and for its next starts. Only those that need no new graph.
     pub fn set(&self, name: &str, value: &str) -> Result<(), Refusal> {
         let element = match name {
+            SPEAKER_B => return self.set_second_speaker(value),
             "motion-gain" | "idle" | SPEAKER | LABEL | LABEL_CORNER | OCCLUSION => "ls",
             "bitrate" => "h264-encoder",
             "enhance" | "enhance-strength" | "mouth-protection" => "enhance",
@@ -67,9 +73,32 @@ impl Session {
         Ok(())
     }
 
+    /// Has its second voice move other faces.
+    fn set_second_speaker(&self, value: &str) -> Result<(), Refusal> {
+        self.speech_of(VoiceName::B)?;
+        let checked = value.parse::<Selector>().map(drop);
+        checked.map_err(|cause| Refusal::Invalid(format!("speaker_b: {cause}")))?;
+        let lipsync = {
+            let mut state = self.state.lock();
+            state.second_speaker = Some(value.to_owned());
+            state.running.as_ref().map(|running| running.graph.lipsync.clone())
+        };
+        if let Some(lipsync) = lipsync {
+            lipsync.set_property(SPEAKER_B, heard_elsewhere(value));
+        }
+        Ok(())
+    }
+
+    /// The faces that its second voice moves, as the graph is told; `None` without one.
+    pub(super) fn second_speaker(&self) -> Option<String> {
+        let asked = self.state.lock().second_speaker.clone().or_else(|| self.spec.speaker_b.clone());
+        asked.map(|asked| heard_elsewhere(&asked).to_owned())
+    }
+
     /// What its graph asks of the machine; `None` where none runs.
     pub(in crate::session) fn running(&self) -> Option<Demand> {
-        self.state.lock().running.is_some().then(|| self.demand())
+        let runs = self.state.lock().running.is_some();
+        runs.then(|| self.demand())
     }
 
     /// Refuses a look-ahead that its engine does not have.
@@ -86,7 +115,10 @@ impl Session {
         let mut params = self.params(&[]);
         let engine = params.remove("engine").or_else(servers).unwrap_or_default();
         let steps = params.remove("steps").and_then(|steps| steps.parse().ok()).filter(|steps| *steps > 0);
-        Demand { picture: self.picture(), engine, steps }
+        let speakers = params.remove(SPEAKER).into_iter().chain(self.second_speaker());
+        let seen = self.state.lock().running.as_ref().map(|running| running.graph.meter.faces());
+        let speakers: Vec<String> = speakers.collect();
+        Demand { picture: self.picture(), engine, steps, mouths: mouths(&speakers, seen) }
     }
 
     /// Frames a second of what it shows, where that is known.
@@ -118,7 +150,7 @@ impl Session {
     /// largest face speaks.
     fn told<'a>(&self, name: &str, value: &'a str) -> &'a str {
         let strange = self.voice() != Voice::Source;
-        if name == SPEAKER && value == "auto" && strange { "largest" } else { value }
+        if name == SPEAKER && strange { heard_elsewhere(value) } else { value }
     }
 
     /// Parameters that are set, with the version of the engine that it has.
@@ -155,5 +187,33 @@ impl Session {
             *asked = known.masks(&masks).to_string();
         }
         params
+    }
+}
+
+/// Who speaks where nobody's lips follow the voice.
+fn heard_elsewhere(speaker: &str) -> &str {
+    if speaker == "auto" { "largest" } else { speaker }
+}
+
+/// Mouths of a frame that are made for the voices of these `speakers`, at least one: of `all` as many as faces are `seen` while it
+/// runs, and before that two, since it is for pictures of several.
+fn mouths(speakers: &[String], seen: Option<usize>) -> usize {
+    let all = speakers.iter().any(|speaker| speaker == "all");
+    let seen = if all { seen.unwrap_or(2).min(MAX_SPEAKERS) } else { 0 };
+    speakers.len().max(seen).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mouths;
+
+    #[test]
+    fn a_mouth_counts_for_each_voice_and_for_each_face_that_speaks() {
+        let of = |speakers: &[&str], seen| mouths(&speakers.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>(), seen);
+        assert_eq!((of(&[], None), of(&["left"], Some(5)), of(&["left", "right"], None)), (1, 1, 2));
+        assert_eq!(
+            (of(&["all"], None), of(&["all"], Some(1)), of(&["all"], Some(3)), of(&["all"], Some(50))),
+            (2, 1, 3, 8)
+        );
     }
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import routes
 from .speech import Speech
-from .types import Event, SessionChange, SessionStatus, Spoken
+from .types import Event, SessionChange, SessionStatus, Spoken, Voice
 
 if TYPE_CHECKING:
     from .client import Lipstream
@@ -33,7 +33,12 @@ class Session:
         return answer
 
     async def change(
-        self, *, clip: str | None = None, speaker: str | None = None, params: dict[str, str] | None = None
+        self,
+        *,
+        clip: str | None = None,
+        speaker: str | None = None,
+        speaker_b: str | None = None,
+        params: dict[str, str] | None = None,
     ) -> SessionStatus:
         """Shows another clip, lets another face speak, or sets parameters of the graph such as ``{"motion-gain": "1.2"}``."""
         body = SessionChange()
@@ -41,6 +46,8 @@ class Session:
             body["clip"] = clip
         if speaker is not None:
             body["speaker"] = speaker
+        if speaker_b is not None:
+            body["speaker_b"] = speaker_b
         if params is not None:
             body["params"] = params
         answer: SessionStatus = (await self.server.request("PATCH", self._path(routes.SESSION), json=body)).json()
@@ -51,24 +58,32 @@ class Session:
         await self.server.request("DELETE", self._path(routes.SESSION))
 
     async def speak(
-        self, sound: bytes | AsyncIterator[bytes], content_type: str, *, utterance: str | None = None
+        self,
+        sound: bytes | AsyncIterator[bytes],
+        content_type: str,
+        *,
+        utterance: str | None = None,
+        voice: Voice | None = None,
     ) -> Spoken:
         """Speaks WAV, MP3, Ogg Opus, FLAC, or raw samples as ``audio/L16;rate=24000;channels=1``, while it comes. Returns
-        when all of it is queued."""
+        when all of it is queued. ``voice`` is ``"b"`` for the session's second voice."""
+        params = {"utterance": utterance, "voice": voice}
         answer: Spoken = (
             await self.server.request(
                 "POST",
                 self._path(routes.SPEAK),
                 content=sound,
-                params={} if utterance is None else {"utterance": utterance},
+                params={name: value for name, value in params.items() if value is not None},
                 headers={"Content-Type": content_type},
             )
         ).json()
         return answer
 
-    def speech(self, rate: int = 24_000) -> Speech:
-        """A WebSocket for speech as it is made, and for events; use it with ``async with``."""
+    def speech(self, rate: int = 24_000, *, voice: Voice = "a") -> Speech:
+        """A WebSocket for speech of a voice as it is made, and for its events; use it with ``async with``."""
         url = self.server.url.replace("http", "ws", 1) + self._path(routes.AUDIO)
+        if voice != "a":
+            url += f"?voice={voice}"
         return Speech(url, self.server.headers, rate)
 
     async def events(self) -> AsyncIterator[Event]:
@@ -77,7 +92,8 @@ class Session:
             async for event in speech:
                 yield event
 
-    async def interrupt(self) -> float:
-        """Throws away all queued speech. Returns when the mouth is at rest, with the milliseconds that it took."""
-        answer = await self.server.request("POST", self._path(routes.INTERRUPT))
+    async def interrupt(self, voice: Voice | None = None) -> float:
+        """Throws away all queued speech, or that of one voice. Returns when the mouth is at rest, with the milliseconds that it took."""
+        params = {} if voice is None else {"voice": voice}
+        answer = await self.server.request("POST", self._path(routes.INTERRUPT), params=params)
         return float(answer.json()["ms"])

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict
 
 
+#: One of the two voices that a session may have.
+Voice = Literal["a", "b"]
+
+
 class SessionSpec(TypedDict, total=False):
     """A session as it is created; what is left out has the graph's or the server's default."""
 
@@ -17,6 +21,8 @@ class SessionSpec(TypedDict, total=False):
     look_ahead_ms: int
     #: Which of several faces speak: ``largest``, ``all``, ``auto``, ``left``, ``right`` or ``track:N``.
     speaker: str
+    #: Gives it a second voice, ``b``, which moves these of the other faces.
+    speaker_b: str
     #: Whether what is before the face stays before its mouth.
     occlusion: Literal["auto", "off"]
     #: Text in every picture for all to see, and where it is.
@@ -36,9 +42,19 @@ class SessionSpec(TypedDict, total=False):
 
 class SessionChange(TypedDict, total=False):
     clip: str
-    #: Which of several faces speak.
+    #: Which of several faces speak, and which of the others the second voice moves.
     speaker: str
+    speaker_b: str
     params: dict[str, str]
+
+
+class SecondVoice(TypedDict, total=False):
+    """A moment of a session's second voice."""
+
+    speaking: bool
+    speech_queued_ms: float
+    publishing: bool
+    speaker_track: int | None
 
 
 class SessionStatus(TypedDict, total=False):
@@ -69,6 +85,8 @@ class SessionStatus(TypedDict, total=False):
     speaker_confidence: float | None
     speaking: bool
     speech_queued_ms: float
+    #: ``None`` where it has one voice.
+    voice_b: SecondVoice | None
     flush_ms: float | None
     restarts: int
 
