@@ -2,7 +2,15 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, connection::State, jetstream};
+use async_nats::{
+    Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr,
+    connection::State,
+    jetstream::{
+        self,
+        kv::Store,
+        stream::{self, DiscardPolicy},
+    },
+};
 use tokio::sync::watch;
 
 use crate::error::{Failure, Result};
@@ -111,7 +119,7 @@ impl Cluster {
         })?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(ANSWER);
-        jetstream.query_account().await.map_err(|error| {
+        check_jetstream(&client).await.map_err(|error| {
             Failure::run(format!(
                 "cluster {shown}: the NATS server has no JetStream for this user ({error}): start it with `nats-server -js`, or \
                  allow its account JetStream"
@@ -140,6 +148,26 @@ impl Cluster {
         &self.jetstream
     }
 
+    /// A bucket that keeps the last value of each key, made where there is none; one that is there stays as it is.
+    ///
+    /// The client's own way asks for the account first, of which servers before 2.10 tell less than it reads.
+    pub async fn bucket(&self, name: &str, description: &str) -> Result<Store, String> {
+        let config = stream::Config {
+            name: format!("KV_{name}"),
+            description: Some(description.to_owned()),
+            subjects: vec![format!("$KV.{name}.>")],
+            max_messages_per_subject: 1,
+            discard: DiscardPolicy::New,
+            allow_rollup: true,
+            deny_delete: true,
+            allow_direct: true,
+            num_replicas: self.replicas(),
+            ..stream::Config::default()
+        };
+        self.jetstream.get_or_create_stream(config).await.map_err(|e| e.to_string())?;
+        self.jetstream.get_key_value(name).await.map_err(|e| e.to_string())
+    }
+
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
@@ -148,6 +176,13 @@ impl Cluster {
     pub fn connections(&self) -> watch::Receiver<u64> {
         self.connections.clone()
     }
+}
+
+/// Why there is no JetStream.
+async fn check_jetstream(client: &Client) -> Result<(), String> {
+    let answer = client.request("$JS.API.INFO", "".into()).await.map_err(|e| e.to_string())?;
+    let answer: serde_json::Value = serde_json::from_slice(&answer.payload).map_err(|e| e.to_string())?;
+    answer.get("error").map_or(Ok(()), |error| Err(error["description"].as_str().unwrap_or("no reason").to_owned()))
 }
 
 const START: &str = "start one with `nats-server -js`, or correct cluster.url";
