@@ -5,6 +5,7 @@
     evaluate.py sync --data DATA [--out F.json]
     evaluate.py all --data DATA --out DIR [--only grid_other] [-- RENDER OPTIONS]
     evaluate.py languages --data DATA --video VIDEO --out DIR [--only de fr] [-- RENDER OPTIONS]
+    evaluate.py rest --data DATA --video VIDEO .. --out DIR [-- RENDER OPTIONS]
     evaluate.py still VIDEO .. [--noise 0 6 15]
     evaluate.py plots --logs DIR/log.jsonl .. --out page.html
 
@@ -72,6 +73,12 @@ def languages(args):
     languages.run(args)
 
 
+def rest(args):
+    from quality import rest
+
+    rest.run(args)
+
+
 def still(args):
     from quality import still
 
@@ -113,6 +120,13 @@ def main():
     many.add_argument("--mouth", type=Path, help="program that measures mouths [DATA/../tools/mouth.py]")
     many.add_argument("more", nargs="*", help="options of `lipstream render`, after --")
     many.set_defaults(run=languages)
+    quiet = commands.add_parser("rest", help="what the mouth does under sounds that are no speech")
+    quiet.add_argument("--video", type=Path, nargs="+", dest="videos", required=True, help="who rests")
+    quiet.add_argument("--out", type=Path, required=True, help="where sounds, renders and figures go")
+    quiet.add_argument("--speech", type=Path, help="what is said before [DATA/speech/libri_sample_en.flac]")
+    quiet.add_argument("--mouth", type=Path, help="program that measures mouths [DATA/../tools/mouth.py]")
+    quiet.add_argument("more", nargs="*", help="options of `lipstream render`, after --")
+    quiet.set_defaults(run=rest)
     calm = commands.add_parser("still", help="jitter of the mouth's place on a head that does not move")
     calm.add_argument("videos", type=Path, nargs="+")
     calm.add_argument("--second", type=float, default=1.0, help="which moment is shown")
@@ -123,9 +137,9 @@ def main():
     page.add_argument("--out", type=Path, required=True, help=".html, .png or .svg")
     page.add_argument("--figures", nargs="*", default=(), help="names of the figures, all by default")
     page.set_defaults(run=plots)
-    for each in (one, real, whole, calm, many):
+    for each in (one, real, whole, calm, many, quiet):
         program(each)
-    for each in (real, whole, many):
+    for each in (real, whole, many, quiet):
         data(each)
     args = parser.parse_args()
     args.run(args)

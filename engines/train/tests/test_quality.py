@@ -78,6 +78,26 @@ def test_closures_at_the_words_of_an_alignment():
 
 
 @pytest.mark.skipif(bool(lacks("scipy", "torch")), reason="SciPy or PyTorch is not installed")
+def test_rest_is_told_for_each_sound_after_the_mouth_has_settled():
+    from quality import rest
+
+    rate, rng = rest.RATE, np.random.default_rng(2)
+    voices = [np.sin(np.arange(rate * 4) * f).astype(np.float32) for f in (0.05, 0.08, 0.11)]
+    made = rest.sounds(voices)
+    loud = {name: 20 * np.log10(np.sqrt(np.mean(np.square(x, dtype=np.float64))) + 1e-12) for name, x in made.items()}
+    assert {len(x) for x in made.values()} == {int(rest.STILL * rate)}
+    assert loud["silence"] < -200 and abs(loud["babble"] - rest.VOICE + 20) < 0.1 and abs(loud["hum"] + 40) < 0.1
+    # A mouth that moves half as far in the second sound, and shuts in the first half second of each.
+    per = int(rest.STILL * rest.FPS)
+    speech = np.tile([0.0, 2.0], int(rest.SPEECH * rest.FPS))[: int(rest.SPEECH * rest.FPS)]
+    left = int(round(rest.LEFT * rest.FPS))
+    still = [np.concatenate([np.full(left, 9.0), after]) for after in (np.full(per - left, 1.0), np.tile([0.0, 1.0], per)[: per - left])]
+    found = rest.figures(np.concatenate([speech, *still]), ["a", "b"])
+    assert found["a"] < 1e-9 and abs(found["b"] - 0.5) < 0.02, found
+    assert rest.table([{"video": "v"} | found]).splitlines()[1].split()[0] == "v"
+
+
+@pytest.mark.skipif(bool(lacks("scipy", "torch")), reason="SciPy or PyTorch is not installed")
 def test_languages_are_told_by_their_phones():
     from quality import languages
 
