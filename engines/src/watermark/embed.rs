@@ -24,6 +24,8 @@ const TEXTURED: f32 = 0.1;
 const MOST: f32 = 1.4;
 /// Parts of a code in the map.
 const PARTS: i32 = 64;
+/// Pixels of a row that are computed together, as processors do.
+const BLOCK: usize = 16;
 /// Codes of full range for one of limited range.
 const FULL: f32 = 255.0 / 219.0;
 
@@ -33,8 +35,10 @@ pub struct Embedder {
     key: Key,
     /// `[SIDE * SIDE]`
     field: Vec<f32>,
-    /// What is added to each pixel of the unit crop, in [`PARTS`] of a code.
+    /// What is added to each pixel of the unit crop, in [`PARTS`] of a code,
     map: Vec<i16>,
+    /// and beside it, in the upper half, what is added to the next one: a pixel of the frame lies between two of them.
+    pairs: Vec<u32>,
     /// What a code of the field is worth in the middle of each cell, and of each pixel of the line at hand.
     strengths: Vec<f32>,
     line: Vec<f32>,
@@ -53,6 +57,7 @@ impl Embedder {
         Self {
             field: key.field(SIDE),
             map: vec![0; SIDE * SIDE],
+            pairs: vec![0; SIDE * SIDE],
             strengths: vec![0.0; CELLS * CELLS],
             line: vec![0.0; SIDE],
             between: (0..SIDE).map(|i| between((i as f32 + 0.5) / SIDE as f32)).collect(),
@@ -109,6 +114,10 @@ impl Embedder {
                         (top, bottom) = (top.min(y), y + 1);
                     }
                 }
+            }
+            let (line, pairs) = (&self.map[y * SIDE..(y + 1) * SIDE], &mut self.pairs[y * SIDE..(y + 1) * SIDE]);
+            for (pair, two) in pairs.iter_mut().zip(line.windows(2)) {
+                *pair = u32::from(two[0] as u16) | u32::from(two[1] as u16) << 16;
             }
         }
         if left < right {
@@ -171,36 +180,61 @@ impl Embedder {
             let fixed = |v: f32| (v * 65536.0) as i32;
             let (mut u, mut v) = (fixed(start.x - 0.5), fixed(start.y - 0.5));
             let (du, dv) = (fixed(step.x), fixed(step.y));
-            let mut delta = || {
-                let value = self.between(u, v);
-                (u, v) = (u.wrapping_add(du), v.wrapping_add(dv));
-                value
+            let mut next = || {
+                let changes = self.between((u, v), (du, dv));
+                let block = BLOCK as i32;
+                (u, v) = (u.wrapping_add(du.wrapping_mul(block)), v.wrapping_add(dv.wrapping_mul(block)));
+                changes
             };
             let changed = |code: &mut u8, by: i32| *code = (i32::from(*code) + by).clamp(0, 255) as u8;
             match packing {
-                None => row[columns].iter_mut().for_each(|code| changed(code, delta())),
+                None => {
+                    let (blocks, rest) = row[columns].as_chunks_mut::<BLOCK>();
+                    for block in blocks {
+                        let changes = next();
+                        // By numbers and not pairs: processors do such a loop at once.
+                        (0..BLOCK).for_each(|i| changed(&mut block[i], changes[i]));
+                    }
+                    rest.iter_mut().zip(next()).for_each(|(code, by)| changed(code, by));
+                }
                 Some((offsets, bytes)) => {
-                    for pixel in row[columns.start * bytes..columns.end * bytes].chunks_exact_mut(bytes) {
-                        let by = delta();
-                        offsets.iter().for_each(|offset| changed(&mut pixel[*offset], by));
+                    for block in row[columns.start * bytes..columns.end * bytes].chunks_mut(BLOCK * bytes) {
+                        for (pixel, by) in block.chunks_exact_mut(bytes).zip(next()) {
+                            offsets.iter().for_each(|offset| changed(&mut pixel[*offset], by));
+                        }
                     }
                 }
             }
         }
     }
 
-    /// Whole codes at a place of the map in 16.16 fixed point, 0 at the first pixel's centre.
+    /// Whole codes at places of the map in 16.16 fixed point, 0 at the first pixel's centre: the first, and others a step apart.
     #[inline(always)]
-    fn between(&self, u: i32, v: i32) -> i32 {
-        let last = SIDE as i32 - 2;
-        let (x, y) = ((u >> 16).clamp(0, last) as usize, (v >> 16).clamp(0, last) as usize);
-        let (fx, fy) = ((u >> 8) & 255, (v >> 8) & 255);
-        let at = y * SIDE + x;
-        let (upper, lower) = (&self.map[at..at + 2], &self.map[at + SIDE..at + SIDE + 2]);
-        let line = |line: &[i16]| i32::from(line[0]) * (256 - fx) + i32::from(line[1]) * fx;
-        let value = line(upper) * (256 - fy) + line(lower) * fy;
-        // To the nearest, of both signs alike.
-        (value + (PARTS << 15)) >> 22
+    fn between(&self, (u, v): (i32, i32), (du, dv): (i32, i32)) -> [i32; BLOCK] {
+        const LAST: i32 = SIDE as i32 - 2;
+        let (mut at, mut across, mut down) = ([0u32; BLOCK], [0i32; BLOCK], [0i32; BLOCK]);
+        for i in 0..BLOCK {
+            let (u, v) = (u.wrapping_add(du.wrapping_mul(i as i32)), v.wrapping_add(dv.wrapping_mul(i as i32)));
+            at[i] = ((v >> 16).clamp(0, LAST) * SIDE as i32 + (u >> 16).clamp(0, LAST)) as u32;
+            (across[i], down[i]) = ((u >> 8) & 255, (v >> 8) & 255);
+        }
+        let (mut upper, mut lower) = ([0u32; BLOCK], [0u32; BLOCK]);
+        let pairs = &self.pairs[..SIDE * SIDE];
+        for i in 0..BLOCK {
+            let at = (at[i] as usize).min(SIDE * (SIDE - 1) - 1);
+            (upper[i], lower[i]) = (pairs[at], pairs[at + SIDE]);
+        }
+        let mut changes = [0i32; BLOCK];
+        for i in 0..BLOCK {
+            let line = |pair: u32| {
+                let (left, right) = (i32::from(pair as i16), pair as i32 >> 16);
+                left * 256 + (right - left) * across[i]
+            };
+            let (upper, lower) = (line(upper[i]), line(lower[i]));
+            // To the nearest, of both signs alike.
+            changes[i] = (upper * 256 + (lower - upper) * down[i] + (PARTS << 15)) >> 22;
+        }
+        changes
     }
 }
 
