@@ -17,11 +17,13 @@ use super::{
     SOURCE_TYPE,
     certificate::Identity,
     jumbf::{Kind, cbor_box, encode, map, superbox},
+    parent::Parent,
 };
 use crate::media::boxes::{self, boxed};
 
 /// Type of the box that holds the manifest store.
-const UUID: [u8; 16] = [0xD8, 0xFE, 0xC3, 0xD6, 0x1B, 0x0E, 0x48, 0x3C, 0x92, 0x97, 0x58, 0x28, 0x87, 0x7E, 0xC4, 0x81];
+pub(super) const UUID: [u8; 16] =
+    [0xD8, 0xFE, 0xC3, 0xD6, 0x1B, 0x0E, 0x48, 0x3C, 0x92, 0x97, 0x58, 0x28, 0x87, 0x7E, 0xC4, 0x81];
 const ACTIONS: &str = "c2pa.actions.v2";
 const HASH: &str = "c2pa.hash.bmff.v3";
 const INGREDIENT: &str = "c2pa.ingredient.v3";
@@ -53,8 +55,10 @@ pub fn embed(path: &Path, making: &Making, identity: &Identity) -> io::Result<()
     if let Some(second) = making.second_audio {
         inputs.push(("second voice", file_hash(second)?));
     }
+    let parent = Parent::of(making.video)?;
     let name = format!("urn:c2pa:{}", uuid());
-    let store = |hash: [u8; 32]| store(&name, hash, &inputs, making, identity).map_err(io::Error::other);
+    let store =
+        |hash: [u8; 32]| store(&name, hash, (&inputs, parent.as_ref()), making, identity).map_err(io::Error::other);
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let moov = boxes::top_level(&mut file)?.pop();
     let Some(moov) = moov.filter(|last| last.kind == *b"moov" && last.size <= MAX_MOOV) else {
@@ -126,28 +130,35 @@ fn exclusions() -> Value {
 fn store(
     name: &str,
     hash: [u8; 32],
-    inputs: &[(&str, String)],
+    (inputs, parent): (&[(&str, String)], Option<&Parent>),
     making: &Making,
     identity: &Identity,
 ) -> Result<Vec<u8>, openssl::error::ErrorStack> {
     let software = || map([("name", "lipstream".into()), ("version", env!("CARGO_PKG_VERSION").into())]);
-    let mut actions = vec![map([
-        ("action", "c2pa.created".into()),
+    // What has a manifest of its own was opened and changed; else a new thing was made of the parts.
+    let made = map([
+        ("action", if parent.is_some() { "c2pa.edited" } else { "c2pa.created" }.into()),
         ("digitalSourceType", SOURCE_TYPE.into()),
         ("softwareAgent", software()),
         ("description", format!("The engine {} has made the mouth; the rest is the video's", making.engine).into()),
-    ])];
+    ]);
+    let mut actions = vec![made];
     let mut assertions = Vec::new();
     for (i, (role, hash)) in inputs.iter().enumerate() {
         let label = if i == 0 { INGREDIENT.to_owned() } else { format!("{INGREDIENT}__{i}") };
-        let ingredient = map([
-            ("dc:title", (*role).into()),
-            ("relationship", "componentOf".into()),
-            ("description", format!("SHA-256 {hash}").into()),
-        ]);
-        let made = Assertion::new(label, &ingredient);
+        let parent = parent.filter(|_| i == 0);
+        let mut ingredient = vec![
+            ("dc:title".into(), (*role).into()),
+            ("relationship".into(), if parent.is_some() { "parentOf" } else { "componentOf" }.into()),
+            ("description".into(), format!("SHA-256 {hash}").into()),
+        ];
+        ingredient.extend(parent.into_iter().flat_map(Parent::fields));
+        let made = Assertion::new(label, &Value::Map(ingredient));
         let parameters = map([("ingredients", Value::Array(vec![made.link()]))]);
-        actions.push(map([("action", "c2pa.placed".into()), ("parameters", parameters)]));
+        match parent {
+            Some(_) => actions.insert(0, map([("action", "c2pa.opened".into()), ("parameters", parameters)])),
+            None => actions.push(map([("action", "c2pa.placed".into()), ("parameters", parameters)])),
+        }
         assertions.push(made);
     }
     let hashes = inputs
@@ -185,7 +196,10 @@ fn store(
         cbor_box(Kind::Claim, "c2pa.claim.v2", &claim),
         cbor_box(Kind::Signature, "c2pa.signature", &signature),
     ];
-    let store = superbox(Kind::Store, "c2pa", &superbox(Kind::Manifest, name, &manifest.concat()));
+    let manifest = superbox(Kind::Manifest, name, &manifest.concat());
+    // The last is the file's.
+    let kept = parent.map_or(&[][..], Parent::manifests);
+    let store = superbox(Kind::Store, "c2pa", &[kept, &manifest].concat());
     // Version and flags, the box's purpose, no place of a Merkle tree.
     let head = [UUID.as_slice(), &[0; 4], b"manifest\0", &[0; 8]];
     Ok(boxed(b"uuid", &[head.concat(), store].concat()))
@@ -260,6 +274,21 @@ mod tests {
         assert!(holds(SOURCE_TYPE.as_bytes()) && holds(video.as_bytes()) && holds(b"for itself"));
         let hash = hash_of(&mut File::open(&path).unwrap()).unwrap();
         assert!(holds(&hash), "the hash of what is there is not the one that is signed");
+
+        // What is made of a file with a manifest keeps it, and says so.
+        let next = folder.path().join("next.mp4");
+        std::fs::write(&next, &before).unwrap();
+        embed(&next, &making, &identity).unwrap();
+        let parent = Parent::of(&path).unwrap().unwrap();
+        let made = std::fs::read(&next).unwrap();
+        let found = |bytes: &[u8]| made.windows(bytes.len()).any(|window| window == bytes);
+        assert!(found(parent.manifests()) && found(b"parentOf") && found(b"c2pa.opened") && found(b"c2pa.edited"));
+        assert!(Parent::of(&next).unwrap().unwrap().manifests().len() > 2 * parent.manifests().len());
+        let cut = |end: usize| {
+            std::fs::write(&next, &after[..end]).unwrap();
+            Parent::of(&next).unwrap().is_none()
+        };
+        assert!([0, 7, 5025, 5060, 5100, 6000].into_iter().all(cut), "half a manifest is none");
 
         let second = folder.path().join("b.wav");
         std::fs::write(&second, b"another voice").unwrap();

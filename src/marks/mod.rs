@@ -4,6 +4,7 @@
 mod certificate;
 mod jumbf;
 pub mod manifest;
+mod parent;
 mod sei;
 
 use bytes::Bytes;

@@ -47,26 +47,54 @@ pub struct TopLevel {
     pub size: u64,
 }
 
+/// What `take` makes of the first box of a file, of those that are in no other, that is `wanted` and gives something; at most so many are
+/// looked at, as far as they are sound.
+pub fn first_of<F: Read + Seek, T>(
+    file: &mut F,
+    most: usize,
+    wanted: impl Fn(&TopLevel) -> bool,
+    take: impl Fn(&mut F, &TopLevel) -> io::Result<Option<T>>,
+) -> io::Result<Option<T>> {
+    let end = file.seek(SeekFrom::End(0))?;
+    let mut offset = 0;
+    for _ in 0..most {
+        let Ok(found) = top_level_at(file, offset, end) else { break };
+        if wanted(&found)
+            && let Some(taken) = take(file, &found)?
+        {
+            return Ok(Some(taken));
+        }
+        offset += found.size;
+    }
+    Ok(None)
+}
+
+/// The box of a file of `end` bytes that begins at `offset`.
+fn top_level_at(file: &mut (impl Read + Seek), offset: u64, end: u64) -> io::Result<TopLevel> {
+    file.seek(SeekFrom::Start(offset))?;
+    let mut head = [0; 8];
+    file.read_exact(&mut head)?;
+    let [a, b, c, d, kind @ ..] = head;
+    let mut size = u64::from(u32::from_be_bytes([a, b, c, d]));
+    if size == 1 {
+        let mut long = [0; 8];
+        file.read_exact(&mut long)?;
+        size = u64::from_be_bytes(long);
+    }
+    if size < 8 || size > end.saturating_sub(offset) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "one of its boxes is broken"));
+    }
+    Ok(TopLevel { kind, offset, size })
+}
+
 /// The boxes of a file that are in no other. Errors: what does not end where the file does.
 pub fn top_level(file: &mut (impl Read + Seek)) -> io::Result<Vec<TopLevel>> {
     let end = file.seek(SeekFrom::End(0))?;
     let (mut found, mut offset) = (Vec::new(), 0);
     while offset < end {
-        file.seek(SeekFrom::Start(offset))?;
-        let mut head = [0; 8];
-        file.read_exact(&mut head)?;
-        let [a, b, c, d, kind @ ..] = head;
-        let mut size = u64::from(u32::from_be_bytes([a, b, c, d]));
-        if size == 1 {
-            let mut long = [0; 8];
-            file.read_exact(&mut long)?;
-            size = u64::from_be_bytes(long);
-        }
-        if size < 8 || size > end - offset {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "one of its boxes is broken"));
-        }
-        found.push(TopLevel { kind, offset, size });
-        offset += size;
+        let next = top_level_at(file, offset, end)?;
+        offset += next.size;
+        found.push(next);
     }
     Ok(found)
 }
