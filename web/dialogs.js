@@ -68,7 +68,8 @@ export function setUpDialogs({ tell, choose, refresh }) {
       const options = (name, items) => dialog.querySelector(`[name=${name}]`).replaceChildren(...items);
       options("graph", graphs.map((graph) => new Option(graph.name, graph.name)));
       options("avatar", avatars.map(({ name }) => new Option(name, name, false, name === avatar)));
-      const usable = engines.filter((engine) => engine.family !== "tracker" && !engine.error);
+      // Others track faces, judge sync or work on finished ones.
+      const usable = engines.filter((engine) => engine.look_ahead_ms !== undefined && !engine.error);
       options("engine", [new Option("the server's default", ""), ...usable.map((e) => new Option(e.name, e.name))]);
       showGraph();
       openSession();
