@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 use gstlipstream::selector::Selector;
 use lipstream_engines::{
-    enhance::Filter,
+    enhance::{self, Filter},
     import::onnx,
     manifest::{Family, Features},
     occlusion::Masks,
@@ -77,7 +77,7 @@ struct Json {
 
 #[derive(Args)]
 struct Import {
-    /// wav2lip, synctalk2d, latentsync or musetalk [default: what the files are]
+    /// wav2lip, synctalk2d, latentsync, musetalk, enhancer or occlusion [default: what the files are]
     #[arg(value_parser = family)]
     family: Option<Family>,
     /// A checkpoint as it was published: .pt, .pth, .bin, .safetensors or .onnx, a folder of one, or its .json; once for each
@@ -148,7 +148,11 @@ fn family(text: &str) -> Result<Family, String> {
         "synctalk2d" => Ok(Family::SyncTalk2d),
         "latentsync" => Ok(Family::LatentSync),
         "musetalk" => Ok(Family::MuseTalk),
-        other => Err(format!("`{other}` is no family that can be imported: wav2lip, synctalk2d, latentsync, musetalk")),
+        "enhancer" => Ok(Family::Enhancer),
+        "occlusion" => Ok(Family::Occlusion),
+        other => Err(format!(
+            "`{other}` is no family that can be imported: wav2lip, synctalk2d, latentsync, musetalk, enhancer, occlusion"
+        )),
     }
 }
 
@@ -204,9 +208,9 @@ struct Render {
     /// longest that the engine has]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     look_ahead: Option<u32>,
-    /// What stays before the mouth, such as a hand, a microphone or hair: auto by the network that is built in, off nothing, or an
-    /// ONNX file as engines/train/occlusion exports it
-    #[arg(long, default_value = "auto", value_name = "auto|off|FILE.onnx")]
+    /// What stays before the mouth, such as a hand, a microphone or hair: auto by the network that is built in, off nothing, a masker by
+    /// the name under which it was imported, or an ONNX file: of xseg, of BiSeNet, or as engines/train/occlusion exports it
+    #[arg(long, default_value = "auto", value_name = "auto|off|NAME|FILE.onnx")]
     occlusion: Masks,
     /// Look for faces every so many frames; they are followed in between
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "FRAMES")]
@@ -236,13 +240,19 @@ struct Render {
     /// Do not use reference frames nearer than this to the frame, in milliseconds: hides the true mouth when measuring
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=60_000))]
     reference_gap: Option<u32>,
-    /// Make the face crisper once the mouth is pasted: sharpen, clahe (local contrast), detail (texture), combined, or the ONNX
-    /// file of GFPGAN, CodeFormer or GPEN-BFR
+    /// Make the face crisper once the mouth is pasted: sharpen, clahe (local contrast), detail (texture), combined, or an enhancer by the
+    /// name under which it was imported, or by the ONNX file of GFPGAN, CodeFormer or GPEN-BFR
     #[arg(long, value_parser = enhancer, value_name = "NAME|FILE.onnx")]
     enhance: Option<render::Enhancer>,
     /// CodeFormer's weight, 0 to 1: 0 is the best picture, 1 the most like the face [default: 0.5]
     #[arg(long, value_parser = part, requires = "enhance")]
     fidelity: Option<f64>,
+    /// Frames of a face for one evaluation of an enhancer's network: what it changed follows the face between them [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=8), requires = "enhance")]
+    enhance_every: Option<u8>,
+    /// Enlarge the picture, 1 to 2, and work on the face at that size, in which the output is [default: 1]
+    #[arg(long, value_name = "FACTOR", value_parser = upscale, requires = "enhance")]
+    face_upscale: Option<f64>,
     /// How much of the enhancement is blended in, 0 to 1 [default: 0.8]
     #[arg(long, value_parser = part, requires = "enhance")]
     enhance_strength: Option<f64>,
@@ -410,11 +420,21 @@ struct Adapt {
 }
 
 fn enhancer(text: &str) -> Result<render::Enhancer, String> {
-    if text.to_ascii_lowercase().ends_with(".onnx") {
+    if let Ok(filter) = text.parse() {
+        return Ok(render::Enhancer::Filter(filter));
+    }
+    if enhance::is_file(text) {
         return Ok(render::Enhancer::Network(text.into()));
     }
     let known = Filter::ALL.map(Filter::name).join(", ");
-    text.parse().map(render::Enhancer::Filter).map_err(|_| format!("must be one of {known}, or an .onnx file"))
+    let installed = enhance::installed(text).map(|_| render::Enhancer::Network(text.into()));
+    installed
+        .map_err(|error| format!("must be one of {known}, an enhancer that is installed, or an .onnx file: {error}"))
+}
+
+fn upscale(text: &str) -> Result<f64, String> {
+    let by = text.parse().ok().filter(|by| (1.0..=2.0).contains(by));
+    by.ok_or_else(|| "must be a number from 1 to 2".into())
 }
 
 fn label(text: &str) -> Result<String, String> {
@@ -486,6 +506,8 @@ impl Render {
             strength: self.enhance_strength,
             mouth_protection: self.mouth_protection,
             fidelity: self.fidelity,
+            every: self.enhance_every,
+            upscale: self.face_upscale.filter(|by| *by > 1.0),
         })
     }
 
@@ -680,7 +702,14 @@ mod tests {
                 Err(error) => Err(error.to_string()),
             }
         };
-        let by = |by| render::Enhance { by, strength: None, mouth_protection: None, fidelity: None };
+        let by = |by| render::Enhance {
+            by,
+            strength: None,
+            mouth_protection: None,
+            fidelity: None,
+            every: None,
+            upscale: None,
+        };
         let sharpen = by(render::Enhancer::Filter(Filter::Sharpen));
         assert_eq!(asked("--enhance sharpen"), Ok(Some(sharpen)));
         let network = by(render::Enhancer::Network("codeformer.onnx".into()));
@@ -689,6 +718,7 @@ mod tests {
         let words = "--enhance codeformer.onnx --enhance-strength 0.5 --mouth-protection 0 --fidelity 0.25";
         assert_eq!(asked(words), Ok(Some(network)));
         let refused = asked("--enhance blur").unwrap_err();
-        assert!(refused.contains("sharpen, clahe, detail, combined, or an .onnx file"), "{refused}");
+        let known = "sharpen, clahe, detail, combined, an enhancer that is installed, or an .onnx file: there is no enhancer `blur`";
+        assert!(refused.contains(known), "{refused}");
     }
 }

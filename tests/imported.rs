@@ -12,6 +12,7 @@ use std::{
 };
 
 use common::{service::Service, *};
+use lipstream_engines::import::onnx::{Conv, Dim, Graph, Precision};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
@@ -316,4 +317,156 @@ fn sessions_run_it_and_the_second_loads_nothing() {
     let spec = json!({"id": "x", "graph": "avatar", "engine": "../mouth"});
     let (status, text) = service.send("POST", "/api/v1/sessions", "application/json", spec.to_string().as_bytes());
     assert!(status == 422 && text.contains("there is no `../mouth`"), "{status} {text}");
+}
+
+/// Files of an enhancer that gives each face more red, named as GPEN's, and of a masker that takes all for hair.
+fn finishers(folder: &Path) -> [PathBuf; 2] {
+    let conv = |shape: [usize; 4], weight: Vec<f32>, bias: Vec<f32>| Conv {
+        shape,
+        weight,
+        bias,
+        stride: [1; 2],
+        padding: [0; 2],
+        groups: 1,
+    };
+    let picture = [Dim::Fixed(1), Dim::Fixed(3), Dim::Fixed(256), Dim::Fixed(256)];
+    let mut enhancer = Graph::new("gpen", Precision::Fp32);
+    let x = enhancer.input("input", &picture);
+    let same = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0].to_vec();
+    let y = enhancer.conv(&x, conv([3, 3, 1, 1], same, vec![0.6, 0.0, -0.6])).unwrap();
+    enhancer.output("output", &picture, y);
+    let mut masker = Graph::new("bisenet", Precision::Fp32);
+    let of = |channels| [Dim::Fixed(1), Dim::Fixed(channels), Dim::Fixed(512), Dim::Fixed(512)];
+    let x = masker.input("input", &of(3));
+    let bias = (0..19).map(|class| if class == 17 { 1.0 } else { 0.0 }).collect();
+    let y = masker.conv(&x, conv([19, 3, 1, 1], vec![0.0; 57], bias)).unwrap();
+    masker.output("output", &of(19), y);
+    [("gpen_bfr_256.onnx", enhancer), ("bisenet.onnx", masker)].map(|(name, graph)| {
+        let file = folder.join(name);
+        fs::write(&file, graph.finish()).unwrap();
+        file
+    })
+}
+
+#[test]
+fn an_enhancer_and_a_masker_are_imported_said_to_be_non_commercial_and_used_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    let [enhancer, masker] = finishers(home.path());
+    let output = succeed(program(home.path()).args(["import", "--name", "gpen", "--from"]).arg(&enhancer));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("non-commercial") && said.contains("GPEN"), "{said}");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("gpen: enhancer, "), "{output:?}");
+    let output = succeed(program(home.path()).args(["import", "--name", "parser", "--from"]).arg(&masker));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("parser: occlusion, "), "{output:?}");
+    let listed = json_of(program(home.path()).args(["engines", "--json"]));
+    let row = |name: &str| listed.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap().clone();
+    assert_eq!(
+        (row("gpen")["family"].as_str(), row("parser")["family"].as_str()),
+        (Some("enhancer"), Some("occlusion"))
+    );
+    assert!(row("gpen")["licence"].as_str().unwrap().starts_with("non-commercial"), "{}", row("gpen"));
+    assert!(row("gpen")["description"].as_str().unwrap().contains("GPEN-BFR, 256 pixels"), "{}", row("gpen"));
+    let manifest = fs::read_to_string(home.path().join("data/lipstream/engines/gpen/engine.toml")).unwrap();
+    assert!(manifest.contains("gpen_bfr_256.onnx") && manifest.matches("sha256").count() == 2, "{manifest}");
+    for name in ["gpen", "parser"] {
+        succeed(program(home.path()).args(["engines", "check", name]));
+    }
+
+    let (video, audio) = (home.path().join("person.mp4"), home.path().join("speech.wav"));
+    ffmpeg("-i demo/avatar.mp4 -t 0.8 -an -c:v libx264 -preset ultrafast -crf 10", &video);
+    ffmpeg("-ss 0.8 -i demo/speech.flac -t 0.8", &audio);
+    let render = |name: &str, more: &[&str]| {
+        let out = home.path().join(name);
+        let mut command = program(home.path());
+        command.args(["render", "--no-marks", "--crf", "8", "--video"]).arg(&video).arg("--audio");
+        succeed(command.arg(&audio).arg("-o").arg(&out).args(more));
+        out
+    };
+    // Red and blue of the cheek, and of the coat.
+    let colour = |file: &Path, crop: &str| {
+        let filter = format!("select=eq(n\\,8),crop={crop},scale=1:1:flags=area");
+        let mut command = Command::new("ffmpeg");
+        command.args(["-v", "error", "-i"]).arg(file).args(["-vf", &filter, "-frames:v", "1"]);
+        let bytes = succeed(command.args(["-pix_fmt", "rgb24", "-f", "rawvideo", "-"])).stdout;
+        [i32::from(bytes[0]), i32::from(bytes[2])]
+    };
+    let plain = render("plain.mp4", &[]);
+    let (cheek, coat) = ("20:20:560:330", "200:60:560:620");
+    for more in [&["--enhance", "gpen"][..], &["--enhance", "gpen", "--enhance-every", "4"]] {
+        let redder = render("redder.mp4", more);
+        let [before, after] = [&plain, &redder].map(|file| colour(file, cheek));
+        assert!(after[0] > before[0] + 25 && after[1] < before[1] - 25, "{more:?}: {before:?}, {after:?}");
+        let [before, after] = [&plain, &redder].map(|file| colour(file, coat));
+        assert!((0..2).all(|i| (before[i] - after[i]).abs() <= 2), "{more:?}: the coat: {before:?}, {after:?}");
+    }
+    // Hair before all of the face: its mouth stays the video's own.
+    let covered = render("covered.mp4", &["--occlusion", "parser"]);
+    let mouth = "140:60:570:410";
+    let [own, kept] = [&plain, &covered].map(|file| psnr(&video, file, mouth));
+    assert!(
+        own < 36.0 && kept > own + 4.0,
+        "the mouth is {own} dB from the video's, and {kept} behind what is before it"
+    );
+    for (args, cause) in [
+        (["--enhance", "parser"], "of the family `occlusion`, no enhancer: there are gpen"),
+        (["--enhance", "gfpgan"], "there is no enhancer `gfpgan`: there are gpen"),
+        (["--occlusion", "gpen"], "engine `gpen` is of the family `enhancer` and does not say what is before a face"),
+    ] {
+        let mut command = program(home.path());
+        command.args(["render", "--video"]).arg(&video).arg("--audio").arg(&audio);
+        let (_, text) = fail(command.arg("-o").arg(home.path().join("no.mp4")).args(args));
+        assert!(text.contains(cause), "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn a_session_takes_an_enhancer_by_name_and_while_it_runs_and_no_file() {
+    let home = tempfile::tempdir().unwrap();
+    let [enhancer, masker] = finishers(home.path());
+    for (name, file) in [("gpen", &enhancer), ("parser", &masker)] {
+        succeed(program(home.path()).args(["import", "--name", name, "--from"]).arg(file));
+    }
+    let data = home.path().join("data");
+    let service =
+        Service::start_with("", &[("XDG_DATA_HOME", &data.display().to_string()), ("LIPSTREAM_SESSIONS_LOAD", "50")]);
+    let create = |id: &str, enhance: &str| {
+        let spec = json!({"id": id, "graph": "avatar", "always_on": true, "params": {"enhance": enhance}});
+        let begun = Instant::now();
+        loop {
+            let answer = service.send("POST", "/api/v1/sessions", "application/json", spec.to_string().as_bytes());
+            if answer.0 != 503 || begun.elapsed() > Duration::from_secs(60) {
+                return answer;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    };
+    for (enhance, cause) in [
+        (enhancer.display().to_string(), "is a file"),
+        ("parser".into(), "of the family `occlusion`, no enhancer"),
+        ("blur".into(), "there is no enhancer `blur`: there are gpen"),
+    ] {
+        let (status, text) = create("no", &enhance);
+        assert!(
+            status == 422 && text.contains("enhance: must be off, sharpen") && text.contains(cause),
+            "{status} {text}"
+        );
+    }
+    let (status, text) = create("one", "gpen");
+    assert_eq!(status, 201, "{text}");
+    let change = |params: Value| {
+        let body = json!({ "params": params }).to_string();
+        service.send("PATCH", "/api/v1/sessions/one", "application/json", body.as_bytes())
+    };
+    let (status, text) = change(json!({"enhance": "sharpen", "max-yaw": "40"}));
+    assert!(status == 200 && text.contains("\"enhance\":\"sharpen\""), "{status} {text}");
+    let (status, text) = change(json!({"enhance": "gpen", "enhance-every": "3", "fidelity": "0.7"}));
+    assert!(status == 200 && text.contains("\"enhance-every\":\"3\""), "{status} {text}");
+    let (status, text) = change(json!({"enhance": "/etc/passwd"}));
+    assert!(status == 422 && text.contains("is a file"), "{status} {text}");
+    let (begun, before) = (Instant::now(), service.session("one")["frames"].as_u64().unwrap());
+    while service.session("one")["frames"].as_u64().unwrap() < before + 20 {
+        let state = service.session("one");
+        assert!(state["restarts"] == 0 && begun.elapsed() < Duration::from_secs(60), "{state}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }

@@ -88,6 +88,22 @@ fn an_enhanced_face_is_crisper_and_the_rest_stays() {
     assert!(most > 1.5, "the face is as it was: {most}");
     let corner = sharp.difference(last, &plain, last, (0.0, 0.0, 0.1, 0.1));
     assert!(corner < 0.5, "the corner changed by {corner}");
+
+    // Enlarged, the face is worked on at the size of the output, and the picture is the same.
+    let large = f.join("large.mp4");
+    let more =
+        ["--no-gather", "--crf", "6", "--enhance", "sharpen", "--enhance-strength", "1", "--face-upscale", "1.5"];
+    render(f, &video, &speech, &large, &more);
+    assert_eq!((probe(&large, "v").number("width"), probe(&large, "v").number("height")), (1920.0, 1080.0));
+    let back = f.join("back.mp4");
+    ffmpeg(
+        &format!("-i {} -vf scale=1280:720:flags=area -c:v libx264 -preset ultrafast -crf 6", large.display()),
+        &back,
+    );
+    let back = Luma::of(&back, f);
+    let [corner, most] =
+        [back.difference(last, &plain, last, (0.0, 0.0, 0.1, 0.1)), largest_block_difference(&plain, &back, last)];
+    assert!(corner < 1.5 && most > 1.0, "the corner changed by {corner}, the face by {most}");
 }
 
 #[test]
@@ -386,6 +402,21 @@ fn a_file_says_how_it_was_made_and_that_it_is_unchanged() {
             assert_eq!(manifest["ingredients"][i]["description"], format!("SHA-256 {hash}"));
         }
     }
+    // What is made of a file with a manifest keeps that one, as its parent's.
+    let again = f.join("again.mp4");
+    render(f, &marked, &speech, &again, &["--no-gather"]);
+    let said = json(&again, "video/mp4");
+    assert_eq!(said["validation_state"], "Valid", "{said:#}");
+    let manifests = &said["manifests"];
+    assert_eq!(manifests.as_object().unwrap().len(), 2, "{said:#}");
+    let active = &manifests[said["active_manifest"].as_str().unwrap()];
+    let parent = &active["ingredients"][0];
+    assert_eq!((&parent["relationship"], &parent["title"]), (&"parentOf".into(), &"video".into()), "{active:#}");
+    let before = json(&marked, "video/mp4")["active_manifest"].clone();
+    assert_eq!(parent["active_manifest"], before, "{active:#}");
+    let actions = active["assertions"].as_array().unwrap().iter().find(|a| a["label"] == "c2pa.actions.v2").unwrap();
+    let actions: Vec<_> = actions["data"]["actions"].as_array().unwrap().iter().map(|a| a["action"].clone()).collect();
+    assert_eq!(actions, ["c2pa.opened", "c2pa.edited", "c2pa.placed"]);
     // A byte in the middle, of the media.
     let mut bytes = std::fs::read(&marked).unwrap();
     let middle = bytes.len() / 2;

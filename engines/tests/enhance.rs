@@ -88,7 +88,7 @@ fn crops_are_those_of_the_published_program() {
         let network = Network::open(&folder.join(format!("{file}.onnx")), &cpu()).unwrap();
         let side = network.side();
         let mut frame = golden.picture("frame");
-        let prepared = with_frame(&mut frame, |frame| network.prepare(frame, &golden.points())).unwrap();
+        let prepared = with_frame(&mut frame, |frame| network.prepare(&frame.view(), &golden.points())).unwrap();
         let taken: Vec<u8> = (0..side / step * (side / step))
             .flat_map(|i| {
                 let at = (i / (side / step)) * step * side + (i % (side / step)) * step;

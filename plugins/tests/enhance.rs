@@ -111,14 +111,14 @@ fn it_changes_while_it_runs() {
 fn a_network_is_run_on_the_face_and_one_that_is_missing_is_told_of() {
     init();
     let element = |model: &str| {
-        let properties = [("enhance", "model"), ("device", "cpu"), ("model", model)];
+        let properties = [("enhance", model), ("device", "cpu")];
         let element = gst::ElementFactory::make("lipenhance").build().unwrap();
         for (name, value) in properties {
             gst::prelude::GObjectExtManualGst::set_property_from_str(&element, name, value);
         }
         element
     };
-    assert!(common::error_of(&element("")).contains("GFPGAN, CodeFormer or GPEN-BFR"));
+    assert!(common::error_of(&element("gfpgan")).contains("there is no enhancer `gfpgan`"));
     assert!(common::error_of(&element("/nowhere.onnx")).contains("/nowhere.onnx"));
     let Some(file) = common::shared("golden/enhancers/gpen_bfr_256.onnx") else { return };
     let info = video_info(VideoFormat::I420, 320, 240);

@@ -6,6 +6,7 @@ pub mod import;
 use std::{collections::BTreeMap, process::ExitCode};
 
 use lipstream_engines::{
+    enhance::{self, Filter},
     manifest::{Family, Package, Versions, repository},
     runtime,
 };
@@ -23,6 +24,26 @@ pub fn check_name(name: &str) -> Result<(), Refusal> {
         return Err(Refusal::Invalid(format!("engine: there is no `{name}`; there are {}", names.join(", "))));
     };
     versions.open(wanted).map(drop).map_err(|error| Refusal::Invalid(format!("engine: {error}")))
+}
+
+/// Whether `enhance` of a graph asks for a network.
+pub fn is_enhancer(asked: &str) -> bool {
+    !matches!(asked, "" | "off") && asked.parse::<Filter>().is_err()
+}
+
+/// Refuses what is done to a finished face by neither a filter nor an enhancer that is installed; no file is opened by its path.
+pub fn check_enhancer(asked: &str) -> Result<(), Refusal> {
+    if !is_enhancer(asked) {
+        return Ok(());
+    }
+    let known = Filter::ALL.map(Filter::name).join(", ");
+    let refuse = |cause: &dyn std::fmt::Display| {
+        Refusal::Invalid(format!("enhance: must be off, {known}, or an enhancer that is installed: {cause}"))
+    };
+    if enhance::is_file(asked) {
+        return Err(refuse(&format!("`{asked}` is a file")));
+    }
+    enhance::installed(asked).map(drop).map_err(|error| refuse(&error))
 }
 
 /// An engine that is installed.
@@ -137,7 +158,9 @@ fn print(row: &Row) {
     let role = match () {
         () if row.family == Family::Tracker.to_string() => " (used by every engine)",
         () if row.family == Family::Expert.to_string() => " (used by `lipstream eval`)",
-        () if row.family == Family::Occlusion.to_string() => " (used by every engine)",
+        () if row.family == Family::Occlusion.to_string() && row.location == "embedded" => " (used by every engine)",
+        () if row.family == Family::Occlusion.to_string() => " (for `occlusion`)",
+        () if row.family == Family::Enhancer.to_string() => " (for `enhance`)",
         () => "",
     };
     println!("{} {}{role}", row.name, row.version);

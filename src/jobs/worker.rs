@@ -104,6 +104,8 @@ fn options(job: &Job, shared: &Shared) -> render::Options {
             strength: asked.enhance_strength,
             mouth_protection: asked.mouth_protection,
             fidelity: None,
+            every: None,
+            upscale: None,
         }),
         audio_codec: None,
         quality: match asked.quality {

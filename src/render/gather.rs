@@ -102,10 +102,13 @@ fn file_name(video: &Path, engine: &Package, max_faces: usize, masks: &Masks) ->
     match masks {
         Masks::Off => (),
         Masks::Auto => key.add(Package::find("occlusion")?.digest("mask").as_bytes()),
-        Masks::File(path) => {
-            let failure = |e: std::io::Error| Failure::input(format!("{}: {e}", path.display()));
-            key.add(std::fs::File::open(path).and_then(digest::sha256_of).map_err(failure)?.as_bytes());
-        }
+        Masks::File(path) => match masks.installed() {
+            Some(name) => key.add(Package::named(name)?.digest("mask").as_bytes()),
+            None => {
+                let failure = |e: std::io::Error| Failure::input(format!("{}: {e}", path.display()));
+                key.add(std::fs::File::open(path).and_then(digest::sha256_of).map_err(failure)?.as_bytes());
+            }
+        },
     }
     Ok(format!("{}.safetensors", key.name()))
 }

@@ -70,12 +70,16 @@ pub struct Enhance {
     pub mouth_protection: Option<f64>,
     /// 0..1, for a network.
     pub fidelity: Option<f64>,
+    /// Frames of a face for one evaluation of a network.
+    pub every: Option<u8>,
+    /// By how much the whole picture is enlarged before, 1..2.
+    pub upscale: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Enhancer {
     Filter(Filter),
-    /// The ONNX file of one.
+    /// The name of one that is installed, or its ONNX file.
     Network(String),
 }
 

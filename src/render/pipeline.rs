@@ -58,16 +58,18 @@ impl Pipeline {
             )
         });
         let heard = if second.is_empty() { "" } else { "audioconvert ! audioresample ! mix. " };
+        let upscaled = options.enhance.as_ref().and_then(|enhance| enhance.upscale);
+        let upscaled = upscaled.map_or_else(String::new, |by| self::upscaled(video_caps, by));
         let description = format!(
             "appsrc name=video-in ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 ! lipsync.video_sink \
              appsrc name=audio-in ! lipsync.audio_sink \
              lipsync name=lipsync \
-             lipsync.video_src ! queue max-size-buffers=4 max-size-bytes=0 max-size-time=0 ! {enhance}{even}videoconvert \
+             lipsync.video_src ! queue max-size-buffers=4 max-size-bytes=0 max-size-time=0 ! {upscaled}{enhance}{even}videoconvert \
                  ! {video} ! mux. \
              lipsync.audio_src ! queue max-size-buffers=0 max-size-bytes=67108864 max-size-time=0 ! {heard}{second}{audio} ! mux. \
              {mux} ! filesink name=file-out",
             enhance = options.enhance.as_ref().map_or_else(String::new, enhancer),
-            even = even(video_caps),
+            even = if upscaled.is_empty() { even(video_caps) } else { String::new() },
             video = video_encoder(options, container),
             audio = codec.encoder(),
             mux = container.muxer(),
@@ -81,9 +83,9 @@ impl Pipeline {
         let named = |name: &str| pipeline.by_name(name).ok_or_else(|| Failure::run(format!("no element `{name}`")));
         let source = |name: &str| named(name)?.downcast::<AppSrc>().map_err(|_| Failure::run("no appsrc"));
         named("file-out")?.set_property("location", file);
-        if let Some(Enhance { by: Enhancer::Network(file), .. }) = &options.enhance {
+        if let Some(Enhance { by: Enhancer::Network(name), .. }) = &options.enhance {
             let enhancer = named("enhance")?;
-            enhancer.set_property("model", file);
+            enhancer.set_property("enhance", name);
             enhancer.set_property("device", options.runtime.device.to_string());
         }
         let lipsync = named("lipsync")?;
@@ -139,18 +141,32 @@ fn even(caps: &gst::Caps) -> String {
     }
 }
 
+/// Enlarges pictures of these caps, whose faces' metas stay true; 4:2:0 encoders want even sizes.
+fn upscaled(caps: &gst::Caps, by: f64) -> String {
+    let Some(shape) = caps.structure(0) else { return String::new() };
+    let side = |field| shape.get::<i32>(field).ok().map(|n| ((f64::from(n) * by / 2.0).round() as i32).max(1) * 2);
+    let (Some(width), Some(height)) = (side("width"), side("height")) else { return String::new() };
+    let pixel = shape.get::<gst::Fraction>("pixel-aspect-ratio").unwrap_or(gst::Fraction::new(1, 1));
+    format!(
+        "videoscale method=lanczos add-borders=false n-threads=2 ! video/x-raw,width={width},height={height},pixel-aspect-ratio={}/{} \
+         ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 ! ",
+        pixel.numer(),
+        pixel.denom()
+    )
+}
+
 /// In a thread of its own, beside the bin and the encoder.
 fn enhancer(enhance: &Enhance) -> String {
-    let Enhance { by, strength, mouth_protection, fidelity } = enhance;
+    let Enhance { by, strength, mouth_protection, fidelity, every, upscale: _ } = enhance;
     let name = match by {
-        Enhancer::Filter(filter) => filter.name(),
-        Enhancer::Network(_) => "model",
+        Enhancer::Filter(filter) => format!(" enhance={filter}"),
+        // Its name is set as it is.
+        Enhancer::Network(_) => String::new(),
     };
+    let every = every.map_or_else(String::new, |every| format!(" enhance-every={every}"));
     let parts = [("enhance-strength", strength), ("mouth-protection", mouth_protection), ("fidelity", fidelity)];
     let said = parts.into_iter().filter_map(|(name, part)| Some(format!(" {name}={}", (*part)?))).collect::<String>();
-    format!(
-        "lipenhance name=enhance enhance={name}{said} ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 ! "
-    )
+    format!("lipenhance name=enhance{name}{said}{every} ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 ! ")
 }
 
 fn video_encoder(options: &Options, container: Container) -> String {
@@ -182,11 +198,26 @@ mod tests {
     #[test]
     fn an_enhancer_is_told_what_was_asked_for_and_no_more() {
         let by = Enhancer::Network("a.onnx".into());
-        let asked = Enhance { by, strength: None, mouth_protection: Some(0.0), fidelity: Some(0.25) };
+        let asked = Enhance {
+            by,
+            strength: None,
+            mouth_protection: Some(0.0),
+            fidelity: Some(0.25),
+            every: Some(3),
+            upscale: None,
+        };
         let line = enhancer(&asked);
         assert!(
-            line.starts_with("lipenhance name=enhance enhance=model mouth-protection=0 fidelity=0.25 ! "),
+            line.starts_with("lipenhance name=enhance mouth-protection=0 fidelity=0.25 enhance-every=3 ! "),
             "{line}"
         );
+    }
+
+    #[test]
+    fn pictures_are_enlarged_to_even_sizes_with_pixels_of_their_shape() {
+        gst::init().unwrap();
+        let caps = gst::Caps::builder("video/x-raw").field("width", 331).field("height", 240);
+        let caps = caps.field("pixel-aspect-ratio", gst::Fraction::new(4, 3)).build();
+        assert!(upscaled(&caps, 1.5).contains("video/x-raw,width=496,height=360,pixel-aspect-ratio=4/3 "));
     }
 }

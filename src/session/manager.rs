@@ -190,6 +190,10 @@ impl Manager {
     /// that it cannot hold at all is refused before it is loaded.
     pub(super) fn device(&self, demand: &Demand) -> Result<String, Refusal> {
         self.check_reach(demand)?;
+        demand
+            .enhancer
+            .as_ref()
+            .map_or(Ok(()), |enhancer| self.meter.price_enhancer(enhancer, &self.settings.device))?;
         Ok(self.meter.calibrate(&self.avatars, &demand.engine, &self.settings.device))
     }
 

@@ -76,7 +76,7 @@ mod tests {
         gst::init().unwrap();
         let mix = Mix::default();
         let wait = |at, level| mix.wait(gst::ClockTime::from_mseconds(at), &[level; 8]);
-        (wait(0, 0.5), wait(20, 0.25), wait(40, 0.9));
+        [(0, 0.5), (20, 0.25), (40, 0.9)].into_iter().for_each(|(at, level)| wait(at, level));
         // The first voice has nothing of the first 20 ms, and the third is not there yet when it is heard.
         let mut second = sound(20, 0.5);
         let shared = second.clone();

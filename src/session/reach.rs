@@ -127,6 +127,7 @@ mod tests {
             engine: engine.clone(),
             steps,
             mouths: 1,
+            enhancer: None,
         };
         // 40 + 2 x 300 GFLOP, 25 times a second.
         let text = reach.check(&demand(None, (25, 1)), "cpu", true).unwrap_err();

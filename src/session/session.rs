@@ -531,7 +531,11 @@ impl Session {
         };
         let marked = match &graph {
             Some(graph) => graph.lipsync.property("watermark"),
-            None => self.manager.upgrade().is_some_and(|manager| manager.settings().watermark),
+            None => {
+                let asked =
+                    status.params.get("watermark").is_none_or(|asked| matches!(asked.as_str(), "true" | "yes" | "1"));
+                asked && self.manager.upgrade().is_some_and(|manager| manager.settings().watermark)
+            }
         };
         if marked {
             status.marks.push(Mark::Watermark);

@@ -64,7 +64,7 @@ pub fn front_end(package: &Package, options: &Options) -> Result<Box<dyn FrontEn
             ))),
         },
         Family::LatentSync | Family::MuseTalk => whisper::engine::open(package, options),
-        Family::Tracker | Family::Expert | Family::Occlusion => {
+        Family::Tracker | Family::Expert | Family::Occlusion | Family::Enhancer => {
             Err(Error::invalid(format!("engine `{}` has no audio encoder", manifest.name)))
         }
     }

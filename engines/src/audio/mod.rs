@@ -5,7 +5,6 @@
 
 mod ave;
 mod band;
-mod batches;
 mod encoder;
 mod front_end;
 mod gate;

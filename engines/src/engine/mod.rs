@@ -292,6 +292,7 @@ pub fn load_within(package: &Package, options: &Options, free: Option<u64>) -> R
         Family::Tracker => other("follows faces"),
         Family::Expert => other("judges sync"),
         Family::Occlusion => other("says what is before a face"),
+        Family::Enhancer => other("enhances faces"),
     }
 }
 
@@ -300,7 +301,7 @@ pub fn clip(manifest: &Manifest) -> Option<Clip> {
     match manifest.family {
         Family::Compact | Family::Wav2Lip | Family::SyncTalk2d | Family::MuseTalk => Some(Clip::SINGLE),
         Family::LatentSync => manifest.latentsync.as_ref().map(|section| Clip::live(&section.live)),
-        Family::Tracker | Family::Expert | Family::Occlusion => None,
+        Family::Tracker | Family::Expert | Family::Occlusion | Family::Enhancer => None,
     }
 }
 
@@ -310,7 +311,7 @@ pub fn look_ahead(manifest: &Manifest) -> Option<Duration> {
         Family::Compact => manifest.audio.as_ref().map(AudioSection::look_ahead),
         Family::Wav2Lip | Family::SyncTalk2d => Some(pixel::look_ahead(manifest)),
         Family::LatentSync | Family::MuseTalk => whisper::engine::look_ahead(manifest),
-        Family::Tracker | Family::Expert | Family::Occlusion => None,
+        Family::Tracker | Family::Expert | Family::Occlusion | Family::Enhancer => None,
     }
 }
 

@@ -5,7 +5,8 @@
 //! edge is soft, and their sizes follow the face's, so that a face looks the same at every resolution.
 //!
 //! A pixel becomes `old + strength · w · (1 - protection · m) · (enhanced - old)`: `w` is the face's weight and `m` the mouth's,
-//! 0..1 each. A [`Network`] of a published file restores a face instead.
+//! 0..1 each. A [`Network`] of a published file restores a face instead, by a
+//! [`Restorer`] of each stream.
 
 mod blur;
 mod clahe;
@@ -13,14 +14,16 @@ mod detail;
 mod luma;
 mod network;
 mod region;
+mod restorer;
 mod sharpen;
 
 use std::{fmt, str::FromStr};
 
-pub use self::network::{Network, Prepared};
-use self::{
-    clahe::Clahe,
-    region::{Mouth, Region},
+pub(crate) use self::network::{crop, ffhq, five_of, is_enhancer};
+use self::{clahe::Clahe, region::Region};
+pub use self::{
+    network::{Network, Prepared, SIDES, installed, is_file},
+    restorer::{MOST_FRAMES, Restorer, Restoring, fitting},
 };
 use crate::{Error, Result, image::FrameMut, tracker::Face};
 
@@ -131,27 +134,6 @@ impl Enhancer {
             done += 1;
         }
         done
-    }
-}
-
-impl Network {
-    /// Enhances `faces`, whose points are pixels of `frame`, as [`Enhancer::enhance`] does; returns how many. `weight` is the
-    /// fidelity of a network that has one, 0..1. Blended in is a square around each face that fades to its edge.
-    pub fn enhance_faces(
-        &self,
-        frame: &mut FrameMut,
-        faces: &[Face],
-        (strength, mouth_protection, weight): (f32, f32, f32),
-    ) -> Result<usize> {
-        let mut done = 0;
-        for face in faces.iter().filter(|_| strength > 0.0) {
-            let shown = Region::of(face, (frame.width(), frame.height())).is_some();
-            let Some(points) = network::five(face).filter(|_| shown) else { continue };
-            let mouth = Mouth::of(face, mouth_protection.clamp(0.0, 1.0));
-            let amounts = (strength.min(1.0), weight.clamp(0.0, 1.0));
-            done += usize::from(self.enhance_around(frame, &points, amounts, mouth.as_ref())?);
-        }
-        Ok(done)
     }
 }
 

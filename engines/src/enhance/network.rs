@@ -1,7 +1,12 @@
 //! Face restoration by a published network, fed and pasted as facefusion does (face_helper.py, face_masker.py,
 //! processors/modules/face_enhancer/core.py of facefusion 3.8.1): GFPGAN, CodeFormer, GPEN-BFR 256 and 512.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock, Weak},
+};
+
+use parking_lot::Mutex;
 
 use super::region::Mouth;
 use crate::{
@@ -10,10 +15,18 @@ use crate::{
         Point, Similarity,
         landmarks::{CORNER_LEFT, CORNER_RIGHT, EYE_CORNERS, EYELIDS, NOSE_TIP},
     },
-    image::{ColorSpace, Crop, FrameMut, PlaneMut, resample, rgb_planar},
-    runtime::{Dtype, Input, Model, Options, Port, Precision},
+    image::{ColorSpace, Crop, FrameMut, FrameView, PlaneMut, resample, rgb_planar},
+    manifest::{Family, Package},
+    runtime::{Batches, Dtype, Input, Model, Options, Port, Precision, Signature},
     tracker::Face,
 };
+
+/// Sides of pictures that enhancers make, in pixels.
+pub const SIDES: [usize; 2] = [256, 512];
+/// Most faces in one evaluation, where the file takes more than one.
+const MOST: usize = 8;
+/// What ends so names a file.
+const FILE: &str = ".onnx";
 
 /// Where the eyes' centres, the tip of the nose and the corners of the mouth belong in the crop, over its side: facefusion's
 /// `ffhq_512`,
@@ -25,17 +38,65 @@ const ARCFACE_128: [[f32; 2]; 5] =
 /// `face_mask_blur`.
 const MASK_BLUR: f32 = 0.3;
 
-/// A network that makes a better face of a face.
+/// A network that makes a better face of a face, for all streams of a process: faces that are asked for while it runs go together in
+/// the next evaluation, where its file takes more than one.
 pub struct Network {
-    model: Arc<Model>,
+    name: String,
     /// Pixels of its picture.
     side: usize,
     template: [Point; 5],
-    /// Names of its ports: the picture, and what weighs fidelity to it against quality.
-    input: String,
-    weight: Option<String>,
+    /// Whether it weighs fidelity against quality.
+    weighs: bool,
     /// The box mask along one axis; that of a pixel is the product of both.
     mask: Vec<f32>,
+    batches: Batches<Asked, Vec<f32>>,
+}
+
+/// A face that waits for an evaluation: its picture and its weight of fidelity.
+type Asked = (Vec<f32>, f32);
+
+/// Names of a network's ports: the picture, and what weighs fidelity to it against quality.
+struct Ports {
+    side: usize,
+    input: String,
+    weight: Option<String>,
+    /// Faces in one evaluation are any number.
+    open: bool,
+}
+
+impl Ports {
+    fn of(signature: &Signature) -> Option<Self> {
+        let side_of = |port: &Port| match port.shape[..] {
+            [None | Some(1), Some(3), Some(h), Some(w)] if h == w && SIDES.contains(&h) => Some(h),
+            _ => None,
+        };
+        let picture = signature.inputs.iter().find_map(|port| Some((port, side_of(port)?)));
+        let (input, side) = picture?;
+        let rest: Vec<&Port> = signature.inputs.iter().filter(|port| port.name != input.name).collect();
+        let single = |port: &&Port| port.shape.iter().all(|d| d.unwrap_or(1) == 1) && port.dtype != Dtype::I64;
+        let weight = match rest[..] {
+            [] => None,
+            [port] if single(&port) => Some(port.name.clone()),
+            _ => return None,
+        };
+        // Shapes that the graph does not tell show when it runs.
+        let told = |port: &Port| port.shape.iter().all(Option::is_some);
+        let first = signature.outputs.first()?;
+        if told(first) && side_of(first) != Some(side) {
+            return None;
+        }
+        // An output of other channels is no picture, whatever its size is.
+        if first.shape.get(1).copied().flatten().is_some_and(|channels| channels != 3) {
+            return None;
+        }
+        let open = input.shape.first() == Some(&None) && first.shape.first() == Some(&None);
+        Some(Self { side, input: input.name.clone(), weight, open })
+    }
+}
+
+/// Whether a network of these ports is an enhancer.
+pub(crate) fn is_enhancer(signature: &Signature) -> bool {
+    Ports::of(signature).is_some()
 }
 
 /// A face as a network takes it.
@@ -47,53 +108,58 @@ pub struct Prepared {
 }
 
 impl Network {
-    /// Loads an ONNX file with an input `[1, 3, side, side]`, `side` 256 or 512, and perhaps a `weight` of one number. What it
-    /// computes with is fp32 where nothing is said: fp16 gives solid colours.
+    /// The enhancer that is installed as `name`, by `lipstream import`, or an ONNX file with an input `[1, 3, side, side]`, `side` 256
+    /// or 512, and perhaps a `weight` of one number. Loaded once for all who name it with these options. What it computes with is
+    /// fp32 where nothing is said: fp16 gives solid colours.
+    pub fn find(name: &str, options: &Options) -> Result<Arc<Self>> {
+        /// Networks in use, by name and options.
+        type Shared = Vec<((String, String), Weak<Network>)>;
+        static SHARED: LazyLock<Mutex<Shared>> = LazyLock::new(Mutex::default);
+        let key = (name.to_owned(), format!("{options:?}"));
+        // Held while it loads: who asks for the same meanwhile waits for it.
+        let mut shared = SHARED.lock();
+        shared.retain(|(_, network)| network.strong_count() > 0);
+        if let Some(network) = shared.iter().find(|(known, _)| *known == key).and_then(|(_, network)| network.upgrade())
+        {
+            return Ok(network);
+        }
+        let network = Arc::new(match is_file(name) {
+            true => Self::open(Path::new(name), options)?,
+            false => Self::new(installed(name)?.network("enhance", &exact(name, options)?)?)?,
+        });
+        shared.push((key, Arc::downgrade(&network)));
+        Ok(network)
+    }
+
+    /// An ONNX file, as [`find`](Self::find) takes it.
     pub fn open(path: &Path, options: &Options) -> Result<Self> {
-        let precision = match options.precision {
-            Precision::Auto => Precision::Fp32,
-            Precision::Fp16 | Precision::Bf16 | Precision::Int8 => {
-                let why = "enhancers give solid colours in less than fp32; leave precision at auto";
-                return Err(Error::invalid(format!("{}: {why}", path.display())));
-            }
-            exact => exact,
-        };
-        Self::new(Model::open(path, &Options { precision, ..*options })?)
+        Self::new(Model::open(path, &exact(&path.display().to_string(), options)?)?)
     }
 
     fn new(model: Arc<Model>) -> Result<Self> {
-        let refuse = |found: String| {
-            Error::Mismatch {
-            model: model.name().into(),
-            what: "ports of an enhancer".into(),
-            expected: "an input [1, 3, 512, 512] or [1, 3, 256, 256], where it has one a `weight` of one number, and such an output".into(),
-            found,
-        }
-        };
-        let side_of = |port: &Port| match port.shape[..] {
-            [None | Some(1), Some(3), Some(h), Some(w)] if h == w && [256, 512].contains(&h) => Some(h),
-            _ => None,
-        };
         let signature = model.signature();
-        let words = |ports: &[Port]| ports.iter().map(|p| format!("{} {}", p.name, p.describe())).collect::<Vec<_>>();
-        let found = || [words(&signature.inputs), words(&signature.outputs)].concat().join(", ");
-        let picture = signature.inputs.iter().find_map(|port| Some((port.name.clone(), side_of(port)?)));
-        let (input, side) = picture.ok_or_else(|| refuse(found()))?;
-        let rest: Vec<&Port> = signature.inputs.iter().filter(|port| port.name != input).collect();
-        let single = |port: &&Port| port.shape.iter().all(|d| d.unwrap_or(1) == 1) && port.dtype != Dtype::I64;
-        let weight = match rest[..] {
-            [] => None,
-            [port] if single(&port) => Some(port.name.clone()),
-            _ => return Err(refuse(found())),
-        };
-        // Shapes that the graph does not tell show when it runs.
-        let told = |port: &Port| port.shape.iter().all(Option::is_some);
-        if signature.outputs.first().is_none_or(|port| told(port) && side_of(port) != Some(side)) {
-            return Err(refuse(found()));
-        }
+        let ports = Ports::of(signature).ok_or_else(|| {
+            let words = |ports: &[Port]| ports.iter().map(|p| format!("{} {}", p.name, p.describe())).collect::<Vec<_>>();
+            Error::Mismatch {
+                model: model.name().into(),
+                what: "ports of an enhancer".into(),
+                expected: "an input [1, 3, 512, 512] or [1, 3, 256, 256], where it has one a `weight` of one number, and such an \
+                           output"
+                    .into(),
+                found: [words(&signature.inputs), words(&signature.outputs)].concat().join(", "),
+            }
+        })?;
+        let (side, weighs) = (ports.side, ports.weight.is_some());
         let template = if side == 256 { ARCFACE_128 } else { FFHQ_512 };
         let template = template.map(|[x, y]| Point::new(x * side as f32, y * side as f32));
-        Ok(Self { side, template, input, weight, mask: box_mask(side), model })
+        let name = model.name().to_owned();
+        let most = if ports.open && !model.device().wants_fixed_shapes() { MOST } else { 1 };
+        let lanes = model.at_a_time();
+        let run = move |asked: &[Asked]| evaluate(&model, &ports, asked);
+        // Faces of one weight go together.
+        let batches =
+            Batches::new(&name, lanes, |asked: &Asked| asked.1.to_bits() as usize, Box::new(run)).of_at_most(most);
+        Ok(Self { name, side, template, weighs, mask: box_mask(side), batches })
     }
 
     /// Makes the face with these `points`, as [`prepare`](Self::prepare) has them, better by `strength` 0..1. `weight` as of
@@ -110,11 +176,22 @@ impl Network {
         (strength, weight): (f32, f32),
         mouth: Option<&Mouth>,
     ) -> Result<bool> {
-        let Some(prepared) = self.prepare(frame, points) else { return Ok(false) };
-        let made = self.run(&prepared.pixels, weight)?;
-        let Some(picture) = self.picture(&made, frame.space()) else { return Ok(false) };
-        self.paste(frame, &picture, &prepared.to_crop, (strength, mouth));
-        Ok(true)
+        let Some(prepared) = self.prepare(&frame.view(), points) else { return Ok(false) };
+        let (_, made) = self.run(prepared.pixels, weight)?;
+        Ok(self.put(frame, &made, &prepared.to_crop, (strength, mouth)))
+    }
+
+    /// Puts what it made of a face into the frame; whether that is a picture.
+    pub(super) fn put(
+        &self,
+        frame: &mut FrameMut,
+        made: &[f32],
+        to_crop: &Similarity,
+        amounts: (f32, Option<&Mouth>),
+    ) -> bool {
+        let Some(picture) = self.picture(made, frame.space()) else { return false };
+        self.paste(frame, &picture, to_crop, amounts);
+        true
     }
 
     /// Pixels of the side of its picture.
@@ -124,19 +201,13 @@ impl Network {
 
     /// Whether it has a weight of fidelity.
     pub fn weighs(&self) -> bool {
-        self.weight.is_some()
+        self.weighs
     }
 
     /// The crop of a face. `points`: eyes' centres, tip of the nose, corners of the mouth, from the picture's left to its
     /// right, in places of pixels. `None` for a face without a shape.
-    pub fn prepare(&self, frame: &FrameMut, points: &[Point; 5]) -> Option<Prepared> {
-        let to_crop = Similarity::fit(points, &self.template)?;
-        // From centres of pixels to centres of pixels.
-        let back = to_crop.inverse()?;
-        let half = Point::new(0.5, 0.5);
-        let corner = back.apply(Point::new(-0.5, -0.5)) + half;
-        let back = Similarity { tx: corner.x, ty: corner.y, ..back };
-        let data = resample(&frame.view(), (self.side, self.side), &back)?;
+    pub fn prepare(&self, frame: &FrameView, points: &[Point; 5]) -> Option<Prepared> {
+        let (to_crop, data) = crop(frame, points, &self.template, self.side)?;
         let mut pixels = vec![0.0; data.len()];
         rgb_planar(&data, frame.space(), &mut pixels);
         // Bytes of R, G and B, as a published program has them.
@@ -145,21 +216,12 @@ impl Network {
     }
 
     /// What the network makes of it, R, G, B `[3, side, side]`. `weight`: 0 is the best picture, 1 the most faithful one.
-    pub fn run(&self, pixels: &[f32], weight: f32) -> Result<Vec<f32>> {
-        let picture = [1, 3, self.side, self.side];
-        let mut inputs = vec![Input { name: &self.input, shape: &picture, data: pixels }];
-        let weight = [weight];
-        if let Some(name) = &self.weight {
-            inputs.push(Input { name, shape: &[1], data: &weight });
+    pub fn run(&self, pixels: Vec<f32>, weight: f32) -> Result<(Vec<f32>, Vec<f32>)> {
+        if pixels.len() != 3 * self.side * self.side {
+            return Err(Error::invalid(format!("a picture of {} numbers for {}", pixels.len(), self.name)));
         }
-        let first = self.model.run(&inputs)?.into_iter().next().map(|t| t.data).unwrap_or_default();
-        if first.len() != pixels.len() || first.iter().any(|v| !v.is_finite()) {
-            return Err(Error::invalid(format!(
-                "{} gave a picture that is not finite or of another size; precision=fp32 is what enhancers need",
-                self.model.name()
-            )));
-        }
-        Ok(first)
+        let ((pixels, _), made) = self.batches.ask((pixels, if self.weighs { weight } else { 0.0 }));
+        Ok((pixels, made?))
     }
 
     /// The network's picture as bytes in the colours of `space`.
@@ -212,6 +274,97 @@ impl Network {
     }
 }
 
+/// The crop of `side` pixels in which a face's `points` lie on `template`, in the frame's own colours; and the way to it.
+pub(crate) fn crop(
+    frame: &FrameView,
+    points: &[Point; 5],
+    template: &[Point; 5],
+    side: usize,
+) -> Option<(Similarity, Vec<u8>)> {
+    let to_crop = Similarity::fit(points, template)?;
+    // From centres of pixels to centres of pixels.
+    let back = to_crop.inverse()?;
+    let half = Point::new(0.5, 0.5);
+    let corner = back.apply(Point::new(-0.5, -0.5)) + half;
+    let back = Similarity { tx: corner.x, ty: corner.y, ..back };
+    Some((to_crop, resample(frame, (side, side), &back)?))
+}
+
+/// The template of crops of 512 pixels, which maskers are shown too.
+pub(crate) fn ffhq(side: usize) -> [Point; 5] {
+    FFHQ_512.map(|[x, y]| Point::new(x * side as f32, y * side as f32))
+}
+
+/// Whether what names an enhancer, or a masker, names a file.
+pub fn is_file(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(FILE) || name.contains(['/', '\\'])
+}
+
+/// The enhancer that is installed as `name`.
+///
+/// Errors: there is none, or what is there does something else.
+pub fn installed(name: &str) -> Result<Package> {
+    let is_enhancer = |package: &Package| package.manifest().family == Family::Enhancer;
+    let found = Package::named(name);
+    if let Ok(package) = &found
+        && is_enhancer(package)
+    {
+        return found;
+    }
+    let all = Package::installed();
+    let known: Vec<_> = all.iter().filter(|(_, package)| package.as_ref().is_ok_and(is_enhancer)).collect();
+    let known = match known.is_empty() {
+        true => "none is installed; `lipstream import --from gfpgan_1.4.onnx` installs one".to_owned(),
+        false => format!("there are {}", known.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")),
+    };
+    Err(Error::invalid(match found {
+        Ok(package) => {
+            format!("engine `{name}` is of the family `{}`, no enhancer: {known}", package.manifest().family)
+        }
+        Err(_) => format!("there is no enhancer `{name}`: {known}"),
+    }))
+}
+
+/// Options in a precision that enhancers bear.
+fn exact(name: &str, options: &Options) -> Result<Options> {
+    let precision = match options.precision {
+        Precision::Auto => Precision::Fp32,
+        Precision::Fp16 | Precision::Bf16 | Precision::Int8 => {
+            let why = "enhancers give solid colours in less than fp32; leave precision at auto";
+            return Err(Error::invalid(format!("{name}: {why}")));
+        }
+        exact => exact,
+    };
+    Ok(Options { precision, ..*options })
+}
+
+/// Pictures of faces by one evaluation.
+fn evaluate(model: &Model, ports: &Ports, asked: &[Asked]) -> Result<Vec<Vec<f32>>> {
+    let count = 3 * ports.side * ports.side;
+    let shape = [asked.len(), 3, ports.side, ports.side];
+    let together: Vec<f32>;
+    let data = match asked {
+        [(alone, _)] => alone,
+        _ => {
+            together = asked.iter().flat_map(|(pixels, _)| pixels.iter().copied()).collect();
+            &together
+        }
+    };
+    let mut inputs = vec![Input { name: &ports.input, shape: &shape, data }];
+    let weight = [asked.first().map_or(0.0, |(_, weight)| *weight)];
+    if let Some(name) = &ports.weight {
+        inputs.push(Input { name, shape: &[1], data: &weight });
+    }
+    let first = model.run(&inputs)?.into_iter().next().map(|t| t.data).unwrap_or_default();
+    if first.len() != count * asked.len() || first.iter().any(|v| !v.is_finite()) {
+        return Err(Error::invalid(format!(
+            "{} gave a picture that is not finite or of another size; precision=fp32 is what enhancers need",
+            model.name()
+        )));
+    }
+    Ok(first.chunks_exact(count).map(<[f32]>::to_vec).collect())
+}
+
 /// What is blended in.
 struct Source<'a> {
     crop: &'a Crop,
@@ -259,7 +412,11 @@ impl Source<'_> {
 
 /// Eyes' centres, tip of the nose and corners of the mouth in places of pixels; `None` where landmarks lack.
 pub(super) fn five(face: &Face) -> Option<[Point; 5]> {
-    let points = &face.points;
+    five_of(&face.points)
+}
+
+/// The same of landmarks (`[111]`).
+pub(crate) fn five_of(points: &[Point]) -> Option<[Point; 5]> {
     let middle = |corners: usize, lids: usize| {
         let four = [points.get(corners)?, points.get(corners + 1)?, points.get(lids)?, points.get(lids + 1)?];
         Some(four.into_iter().fold(Point::default(), |sum, p| sum + *p) * 0.25)

@@ -99,6 +99,7 @@ fn of_latentsync(files: Files) -> Result<Parts> {
         networks,
         section: Section::Tables(vec![("scheduler", scheduler), ("latentsync", section)]),
         description: format!("LatentSync of {side} pixels, clips of {frames} frames"),
+        licence: None,
         terms: Some(TERMS),
     })
 }
@@ -123,6 +124,7 @@ fn of_musetalk(files: Files) -> Result<Parts> {
         networks,
         section: Section::Tables(vec![("musetalk", section)]),
         description: format!("MuseTalk of {side} pixels"),
+        licence: None,
         terms: Some(TERMS),
     })
 }

@@ -115,7 +115,7 @@ impl ManifestText {
             name: name.into(),
             family: parts.family.to_string(),
             version: "1".into(),
-            licence: request.licence.unwrap_or("unknown: as the publisher of the files says").into(),
+            licence: request.licence.or(parts.licence).unwrap_or("unknown: as the publisher of the files says").into(),
             description: parts.description.clone(),
             gflop,
             cost: CostText { gflop: costs, fp16: request.precision == Precision::Fp16, held_mb: held(written) },
@@ -141,6 +141,7 @@ fn costs(parts: &Parts, written: &[Written]) -> StageCosts {
             Stage::Forward => &mut costs.forward,
             Stage::Decode => &mut costs.decode,
             Stage::DecodeTiny => &mut costs.decode_tiny,
+            Stage::Refine => &mut costs.refine,
         };
         *place.get_or_insert(0.0) += cost.gflop() * network.runs;
     }

@@ -6,6 +6,7 @@
 //! - `transformer`: linear layers, norms and attention; `unet`, `motion`: the blocks that U-Nets and
 //!   autoencoders share.
 //! - [`wav2lip`], [`synctalk2d`]: the networks of these families.
+//! - `finish`: enhancers and maskers, whose graphs are taken as they are.
 //! - [`latentsync`], [`musetalk`], [`vae`], [`taesd`], [`whisper`]: those of the families that paint in latents of pictures.
 //! - [`recognise`], [`config`]: what a file is, and what lies beside it.
 //! - [`parts`], [`pixel`], [`latent`]: which engine they make; [`network`], [`manifest_text`], [`partial`], [`package`]: its folder.
@@ -15,6 +16,7 @@
 mod check;
 mod config;
 mod faces;
+mod finish;
 mod golden;
 mod golden_latent;
 mod latent;

@@ -36,6 +36,8 @@ pub(super) enum Stage {
     Decode,
     /// Of the tiny autoencoder, in place of the other.
     DecodeTiny,
+    /// Of a finished picture.
+    Refine,
 }
 
 pub(super) enum Origin {

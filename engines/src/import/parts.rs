@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Request, latent,
+    Request, finish, latent,
     network::Network,
     pixel,
     recognise::{Kind, recognise},
@@ -23,6 +23,8 @@ pub(super) struct Parts {
     pub networks: Vec<Network>,
     pub section: Section,
     pub description: String,
+    /// Their licence where the file's own name says whose they are.
+    pub licence: Option<&'static str>,
     /// What its project says of the use of its weights.
     pub terms: Option<&'static str>,
 }
@@ -59,6 +61,10 @@ pub(super) fn parts(request: &Request, files: &[PathBuf]) -> Result<Parts> {
     let mut take = |wanted: Kind| found.iter().position(|(kind, ..)| *kind == wanted).map(|at| found.swap_remove(at));
     let parts = if let Some(generator) = take(Kind::Wav2Lip).or_else(|| take(Kind::Wav2LipGraph)) {
         pixel::of_wav2lip(generator)?
+    } else if let Some(enhancer) = take(Kind::Enhancer) {
+        finish::of_enhancer(enhancer.1)?
+    } else if let Some(masker) = take(Kind::Masker) {
+        finish::of_masker(masker.1)?
     } else if let Some(unet) = take(Kind::SyncTalk2d) {
         pixel::of_synctalk2d(unet, take(Kind::Ave), request.features)?
     } else if let Some(unet) = take(Kind::LatentSync).or_else(|| take(Kind::MuseTalk)) {

@@ -35,6 +35,7 @@ pub(super) fn of_wav2lip((kind, path, weights): Found) -> Result<Parts> {
         networks: vec![Network { part: "generator", from, stage: Stage::Forward, runs: 1.0 }],
         section: Section::Wav2Lip { side, ports, batch_sizes: if fixed { vec![1] } else { BATCH_SIZES.to_vec() } },
         description: format!("Wav2Lip of {side} pixels{published}"),
+        licence: None,
         terms: Some(TERMS),
     })
 }
@@ -92,6 +93,7 @@ pub(super) fn of_synctalk2d(
         networks,
         section: Section::SyncTalk2d { side, features },
         description: format!("SyncTalk_2D of {side} pixels with features of {}; one person's", features.name()),
+        licence: None,
         terms: None,
     })
 }

@@ -1,7 +1,11 @@
 use std::path::Path;
 
 use super::latentsync;
-use crate::{Error, Result, tensor::Weights};
+use crate::{
+    Error, Result, enhance, occlusion,
+    runtime::{Device, Model, Options},
+    tensor::Weights,
+};
 
 /// What a published file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +13,10 @@ pub enum Kind {
     Wav2Lip,
     /// The same as an ONNX graph.
     Wav2LipGraph,
+    /// A graph that makes a better face of a face.
+    Enhancer,
+    /// A graph that says what of a picture is face.
+    Masker,
     SyncTalk2d,
     /// SyncTalk_2D's audio-visual encoder.
     Ave,
@@ -26,6 +34,8 @@ impl Kind {
     pub fn words(self) -> &'static str {
         match self {
             Self::Wav2Lip | Self::Wav2LipGraph => "a generator of Wav2Lip",
+            Self::Enhancer => "an enhancer of faces",
+            Self::Masker => "a masker of faces",
             Self::SyncTalk2d => "a U-Net of SyncTalk_2D or Ultralight",
             Self::Ave => "the audio-visual encoder of SyncTalk_2D",
             Self::LatentSync => "a U-Net of LatentSync",
@@ -52,10 +62,20 @@ const SIGNS: [(&str, Kind); 10] = [
     ("encoder.embed_positions.weight", Kind::Whisper),
 ];
 
+/// What an ONNX graph is, by its ports; a generator of Wav2Lip where it is nothing else, which is told of it.
+fn graph(path: &Path) -> Result<Kind> {
+    let model = Model::open(path, &Options { device: Device::Cpu, ..Options::default() })?;
+    Ok(match model.signature() {
+        ports if occlusion::Ports::of(ports).is_some() => Kind::Masker,
+        ports if enhance::is_enhancer(ports) => Kind::Enhancer,
+        _ => Kind::Wav2LipGraph,
+    })
+}
+
 /// What a file is, and its weights where it has some.
 pub(super) fn recognise(path: &Path) -> Result<(Kind, Option<Weights>)> {
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
-        return Ok((Kind::Wav2LipGraph, None));
+        return Ok((graph(path)?, None));
     }
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
         return Ok((Kind::Config, None));

@@ -17,6 +17,8 @@ pub enum Family {
     Expert,
     /// What is before a face.
     Occlusion,
+    /// Makes a better face of a face.
+    Enhancer,
     /// The lower half of a face from speech and the face itself (Prajwal et al. 2020, arXiv 2008.10010).
     Wav2Lip,
     /// SyncTalk_2D and Ultralight-Digital-Human: one person's mouth from speech and the masked face.
@@ -34,6 +36,7 @@ impl std::fmt::Display for Family {
             Self::Compact => "compact",
             Self::Expert => "expert",
             Self::Occlusion => "occlusion",
+            Self::Enhancer => "enhancer",
             Self::Wav2Lip => "wav2lip",
             Self::SyncTalk2d => "synctalk2d",
             Self::LatentSync => "latentsync",
@@ -308,6 +311,7 @@ impl Manifest {
             Family::Compact => &["audio", "motion", "basis"],
             Family::Expert => &["lips", "voice"],
             Family::Occlusion => &["mask"],
+            Family::Enhancer => &["enhance"],
             Family::Wav2Lip => &["generator"],
             Family::SyncTalk2d => &["unet"],
             Family::LatentSync | Family::MuseTalk => &["whisper", "encoder", "unet", "decoder"],
@@ -341,7 +345,7 @@ impl Manifest {
         let missing = |key: &str| (key.to_owned(), format!("is missing: the family `{}` needs it", self.family));
         match self.family {
             Family::Compact => (),
-            Family::Tracker | Family::Expert | Family::Occlusion => return Ok(()),
+            Family::Tracker | Family::Expert | Family::Occlusion | Family::Enhancer => return Ok(()),
             Family::Wav2Lip => {
                 let section = self.wav2lip.as_ref().ok_or_else(|| missing("wav2lip"))?;
                 check_sides(section.side, &[96, 256], &section.batch_sizes)

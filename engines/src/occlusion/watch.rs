@@ -1,11 +1,10 @@
 use std::sync::Arc;
 
-use super::{Front, Network, SIDE};
+use super::{Front, Look, Network, SIDE};
 use crate::{
     Result,
     geometry::{Point, landmarks},
     image::{Feather, FrameView, Inside, covered},
-    tracker,
 };
 
 /// Frames from one look to the next while nothing is before the face.
@@ -53,12 +52,10 @@ impl Watch {
         if !due {
             return Ok((self.cover.clone(), false));
         }
-        let Some((place, crop)) = tracker::place(points).and_then(|p| Some((p, self.network.crop(frame, &p)?))) else {
+        let Some(Look { place, luma, chance: said }) = self.network.look(frame, points)? else {
             return Ok((self.cover.clone(), false));
         };
         self.since = 0;
-        let said = self.network.ask(&crop)?;
-        let luma = crop.luma();
         let chance = match self.last.take() {
             // Looks that are far apart have nothing to do with each other.
             Some((before, chance)) if self.cover.front.is_some() => steadied(&before, &luma, &chance, &said),

@@ -3,6 +3,7 @@
 //! The library is loaded when the first model is ([`library`] says where from), a [`Model`] runs on one [`Device`] at
 //! one [`Precision`], and nothing outside this module knows what an execution provider is.
 
+mod batches;
 mod bound;
 mod cache;
 pub mod cards;
@@ -18,6 +19,7 @@ mod signature;
 mod source;
 mod tuning;
 
+pub(crate) use batches::Batches;
 pub use bound::Bound;
 pub use cache::cache_dir;
 pub use device::{Device, Options, Precision};

@@ -1,4 +1,10 @@
-use std::{path::Path, sync::LazyLock};
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::{
@@ -7,7 +13,7 @@ use gst_base::{
 };
 use lipstream_engines::{
     Error,
-    enhance::{Enhancer, Network, Settings},
+    enhance::{Enhancer, MOST_FRAMES, Network, Restorer, Restoring, Settings},
     stats::Timer,
 };
 use parking_lot::Mutex;
@@ -29,16 +35,43 @@ struct Wanted {
     enhance: Enhance,
     strength: f64,
     mouth_protection: f64,
-    /// An ONNX file.
-    model: Option<String>,
     fidelity: f64,
+    every: Every,
     options: Options,
+}
+
+/// Frames of a face for one evaluation of a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Every {
+    /// Each frame of what is not live, and as the device keeps up of what is.
+    #[default]
+    Auto,
+    Frames(usize),
+}
+
+impl Every {
+    /// `auto`, or 1 to [`MOST_FRAMES`].
+    fn read(text: Option<&str>) -> Option<Self> {
+        match text {
+            None | Some("auto") => Some(Self::Auto),
+            Some(number) => number.parse().ok().filter(|n| (1..=MOST_FRAMES).contains(n)).map(Self::Frames),
+        }
+    }
+}
+
+impl std::fmt::Display for Every {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Frames(n) => n.fmt(f),
+        }
+    }
 }
 
 /// What is done to a frame.
 enum Work {
     Filter(Settings),
-    Network { model: String, options: Options, strength: f32, mouth_protection: f32, fidelity: f32 },
+    Network { name: String, options: Options, how: Restoring, every: Every },
 }
 
 impl Default for Wanted {
@@ -47,29 +80,29 @@ impl Default for Wanted {
             enhance: Enhance::Off,
             strength: 0.8,
             mouth_protection: 0.8,
-            model: None,
             fidelity: 0.5,
+            every: Every::Auto,
             options: Options::default(),
         }
     }
 }
 
 impl Wanted {
-    /// `None` where frames pass as they are; an error where a network is asked for and none is named.
-    fn work(&self) -> Result<Option<Work>, Error> {
+    /// `None` where frames pass as they are.
+    fn work(&self) -> Option<Work> {
         let (strength, mouth_protection) = (self.strength as f32, self.mouth_protection as f32);
         if strength <= 0.0 {
-            return Ok(None);
+            return None;
         }
-        if self.enhance != Enhance::Model {
-            let filter = self.enhance.filter();
-            return Ok(filter.map(|filter| Work::Filter(Settings { filter, strength, mouth_protection })));
+        match &self.enhance {
+            Enhance::Off => None,
+            Enhance::Filter(filter) => Some(Work::Filter(Settings { filter: *filter, strength, mouth_protection })),
+            Enhance::Network(name) => {
+                let how = Restoring { strength, mouth_protection, weight: self.fidelity as f32, every: 1 };
+                let (name, options) = (name.clone(), self.options.clone());
+                Some(Work::Network { name, options, how, every: self.every })
+            }
         }
-        let model = self.model.clone().ok_or_else(|| {
-            Error::invalid("enhance=model needs the property model, the ONNX file of GFPGAN, CodeFormer or GPEN-BFR")
-        })?;
-        let (options, fidelity) = (self.options.clone(), self.fidelity as f32);
-        Ok(Some(Work::Network { model, options, strength, mouth_protection, fidelity }))
     }
 }
 
@@ -79,18 +112,26 @@ struct State {
     /// Set by caps, cleared by `stop`.
     info: Option<gst_video::VideoInfo>,
     enhancer: Enhancer,
-    /// The network that is loaded, by its file.
-    network: Option<(String, Network)>,
+    /// The network that is loaded, by its name.
+    network: Option<(String, Restorer)>,
+    /// Whether what comes is live; asked for once.
+    live: Option<bool>,
 }
 
 impl State {
-    /// The network of `model`, loaded where another one or none is.
-    fn network(&mut self, model: &str, options: &Options) -> Result<&Network, Error> {
+    /// The network of that name, loaded where another one or none is.
+    fn network(&mut self, name: &str, options: &Options) -> Result<&mut Restorer, Error> {
         let network = match self.network.take() {
-            Some((known, network)) if known == model => network,
-            _ => Network::open(Path::new(model), &options.parse()?)?,
+            Some((known, network)) if known == name => network,
+            _ => Restorer::new(Network::find(name, &options.parse()?)?),
         };
-        Ok(&self.network.insert((model.to_owned(), network)).1)
+        Ok(&mut self.network.insert((name.to_owned(), network)).1)
+    }
+
+    /// Forgets the faces.
+    fn reset(&mut self) {
+        self.enhancer.reset();
+        self.network.iter_mut().for_each(|(_, network)| network.reset());
     }
 }
 
@@ -101,6 +142,8 @@ pub struct LipEnhance {
     state: Mutex<State>,
     counters: Counters,
     time: Timer,
+    /// Frames of a face for one evaluation, of the last frame.
+    every: AtomicU64,
 }
 
 #[glib::object_subclass]
@@ -125,9 +168,14 @@ impl ObjectImpl for LipEnhance {
                     .build()
             };
             let mut list = vec![
-                glib::ParamSpecEnum::builder_with_default("enhance", defaults.enhance)
+                glib::ParamSpecString::builder("enhance")
                     .nick("Enhance")
-                    .blurb("What is done to the brightness of the faces that lipfacetrack has found")
+                    .blurb(
+                        "What is done to the faces that lipfacetrack has found: off; sharpen, clahe, detail or combined, to their \
+                         brightness; the name of an enhancer that `lipstream import` has installed, or the path of an ONNX file of \
+                         GFPGAN, CodeFormer or GPEN-BFR",
+                    )
+                    .default_value(Some(Enhance::OFF))
                     .mutable_playing()
                     .build(),
                 part(
@@ -142,22 +190,24 @@ impl ObjectImpl for LipEnhance {
                     "How much of the mouth is kept from it (0..1; 1 leaves the lips as they are)",
                     defaults.mouth_protection,
                 ),
-                glib::ParamSpecString::builder("model")
-                    .nick("Model")
-                    .blurb(
-                        "Path of the ONNX file of GFPGAN, CodeFormer, GPEN-BFR-256 or GPEN-BFR-512 for enhance=model",
-                    )
-                    .mutable_playing()
-                    .build(),
                 part(
                     "fidelity",
                     "Fidelity",
                     "What CodeFormer calls weight (0..1): 0 is the best picture, 1 the most like the face; others have none",
                     defaults.fidelity,
                 ),
+                glib::ParamSpecString::builder("enhance-every")
+                    .nick("Enhance every")
+                    .blurb(
+                        "Frames of a face for one evaluation of the network, 1 to 8; between them what it changed follows the face. auto: \
+                         1 where the pipeline is not live, else as many as leave the evaluations half of the time between frames",
+                    )
+                    .default_value(Some("auto"))
+                    .mutable_playing()
+                    .build(),
                 stats::property(
                     "Frames in, out and passed through (no face, or nothing to do); times of enhancing a frame as enhance-p50, -p95, \
-                     -p99, -sum (microseconds), -count and -buckets",
+                     -p99, -sum (microseconds), -count and -buckets; every (frames of a face for one evaluation of the network)",
                 ),
             ];
             list.extend(options::properties());
@@ -170,10 +220,18 @@ impl ObjectImpl for LipEnhance {
         let mut wanted = self.settings.lock();
         let checked = "type checked upstream";
         match pspec.name() {
-            "enhance" => wanted.enhance = value.get().expect(checked),
+            "enhance" => wanted.enhance = Enhance::read(options::string(value).as_deref()),
+            "enhance-every" => match Every::read(options::string(value).as_deref()) {
+                Some(every) => wanted.every = every,
+                None => gst::warning!(
+                    CAT,
+                    imp = self,
+                    "enhance-every must be auto or 1 to {MOST_FRAMES}: it stays {}",
+                    wanted.every
+                ),
+            },
             "enhance-strength" => wanted.strength = value.get().expect(checked),
             "mouth-protection" => wanted.mouth_protection = value.get().expect(checked),
-            "model" => wanted.model = options::string(value),
             "fidelity" => wanted.fidelity = value.get().expect(checked),
             name => wanted.options.set(name, value),
         }
@@ -182,10 +240,10 @@ impl ObjectImpl for LipEnhance {
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         let wanted = self.settings.lock();
         match pspec.name() {
-            "enhance" => wanted.enhance.to_value(),
+            "enhance" => wanted.enhance.to_string().to_value(),
+            "enhance-every" => wanted.every.to_string().to_value(),
             "enhance-strength" => wanted.strength.to_value(),
             "mouth-protection" => wanted.mouth_protection.to_value(),
-            "model" => wanted.model.to_value(),
             "fidelity" => wanted.fidelity.to_value(),
             "stats" => self.statistics().to_structure().to_value(),
             name => wanted.options.get(name),
@@ -228,10 +286,11 @@ impl BaseTransformImpl for LipEnhance {
         self.time.reset();
         let mut state = State::default();
         // A file that is no enhancer is told of before the first frame.
-        let loaded = self.settings.lock().work().and_then(|work| match &work {
-            Some(Work::Network { model, options, .. }) => state.network(model, options).map(drop),
+        let work = self.settings.lock().work();
+        let loaded = match &work {
+            Some(Work::Network { name, options, .. }) => state.network(name, options).map(drop),
             _ => Ok(()),
-        });
+        };
         loaded.map_err(|e| gst::error_msg!(gst::LibraryError::Init, ("The enhancer cannot start: {e}")))?;
         *self.state.lock() = state;
         Ok(())
@@ -246,14 +305,14 @@ impl BaseTransformImpl for LipEnhance {
         let info = gst_video::VideoInfo::from_caps(incaps)
             .map_err(|_| gst::loggable_error!(CAT, "cannot read the caps {incaps}"))?;
         let mut state = self.state.lock();
-        state.enhancer.reset();
+        state.reset();
         state.info = Some(info);
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
         if event.type_() == gst::EventType::FlushStop {
-            self.state.lock().enhancer.reset();
+            self.state.lock().reset();
         }
         self.parent_sink_event(event)
     }
@@ -263,7 +322,7 @@ impl BaseTransformImpl for LipEnhance {
         let Some(mut buffer) = self.take_queued_buffer() else { return Ok(GenerateOutputSuccess::NoOutput) };
         count(&self.counters.frames_in);
         let work = self.settings.lock().work();
-        let changed = work.and_then(|work| self.enhance(&mut buffer, work)).map_err(|e| {
+        let changed = self.enhance(&mut buffer, work).map_err(|e| {
             gst::element_imp_error!(self, gst::StreamError::Failed, ("The face could not be enhanced: {e}"));
             gst::FlowError::Error
         })?;
@@ -277,15 +336,24 @@ impl BaseTransformImpl for LipEnhance {
 
 impl LipEnhance {
     pub(crate) fn statistics(&self) -> super::EnhanceStats {
-        super::EnhanceStats { frames: self.counters.read(), enhance: (&self.time).into() }
+        super::EnhanceStats {
+            frames: self.counters.read(),
+            enhance: (&self.time).into(),
+            every: self.every.load(Relaxed),
+        }
     }
 
     /// Whether anything of the frame was changed.
     fn enhance(&self, buffer: &mut gst::Buffer, work: Option<Work>) -> Result<bool, Error> {
+        // Asked without the lock: the answer comes from other elements.
+        let unknown =
+            self.state.lock().live.is_none() && matches!(&work, Some(Work::Network { every: Every::Auto, .. }));
+        let live = unknown.then(|| self.is_live());
         let mut state = self.state.lock();
+        state.live = state.live.or(live);
         let info = state.info.clone().ok_or_else(|| Error::invalid("a frame came before the caps"))?;
         let Some(work) = work else {
-            state.enhancer.reset();
+            state.reset();
             return Ok(false);
         };
         let faces = face::faces(buffer, info.width(), info.height());
@@ -298,15 +366,35 @@ impl LipEnhance {
                     Ok(state.enhancer.enhance(frame, &faces, &settings))
                 })
             }),
-            Work::Network { model, options, strength, mouth_protection, fidelity } => {
-                let network = state.network(&model, &options)?;
+            Work::Network { name, options, how, every } => {
+                let (live, frame) = (state.live == Some(true), time_of(buffer, &info));
+                let network = state.network(&name, &options)?;
+                let every = match every {
+                    Every::Frames(frames) => frames,
+                    Every::Auto if live => network.fitting(faces.len(), frame),
+                    Every::Auto => 1,
+                };
+                self.every.store(every as u64, Relaxed);
                 self.time.time(|| {
                     video::with_frame(buffer.make_mut(), &info, |frame| {
-                        network.enhance_faces(frame, &faces, (strength, mouth_protection, fidelity))
+                        network.restore(frame, &faces, &Restoring { every, ..how })
                     })
                 })
             }
         };
         Ok(done? > 0)
     }
+
+    /// Whether what comes is live.
+    fn is_live(&self) -> bool {
+        let mut query = gst::query::Latency::new();
+        self.obj().sink_pad().peer_query(&mut query) && query.result().0
+    }
+}
+
+/// Time from a frame to the next one.
+fn time_of(buffer: &gst::Buffer, info: &gst_video::VideoInfo) -> Duration {
+    let fps = info.fps();
+    let told = (fps.numer() > 0).then(|| Duration::from_secs_f64(f64::from(fps.denom()) / f64::from(fps.numer())));
+    told.or_else(|| buffer.duration().map(Into::into)).unwrap_or(Duration::from_millis(40))
 }

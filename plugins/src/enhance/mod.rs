@@ -2,8 +2,10 @@
 //!
 //! It reads the [face meta](crate::meta::face) that `lipfacetrack` writes and `lipsync` leaves on its frames; a frame without
 //! one, and every frame while `enhance` is off or the strength 0, leaves as it came, not even made writable. All properties
-//! but where its network runs can change while it runs. The network of `model` is loaded with the first frame that it is asked
-//! for, which takes as long as that; its work is done in the streaming thread, so that a live stream needs a device that keeps up.
+//! but where its network runs can change while it runs. A network, `enhance=NAME` of one that `lipstream import` has installed or
+//! `enhance=FILE.onnx`, is loaded with the first frame that it is asked for, which takes as long as that, once for all elements of a
+//! process, whose faces share its evaluations. Where the device does not keep up with a live stream, `enhance-every` lets a face have an
+//! evaluation every so many frames; what it changed follows the face between them.
 //!
 //! ```text
 //! gst-launch-1.0 filesrc location=talk.mp4 ! decodebin3 ! videoconvert ! lipfacetrack ! \
@@ -18,33 +20,34 @@ use lipstream_engines::enhance::Filter;
 use crate::stats::{Frames, Times, statistics};
 
 /// What is done to the faces.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstLipEnhanceMethod")]
-pub enum Enhance {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Enhance {
     #[default]
-    #[enum_value(name = "Nothing: frames pass as they are", nick = "off")]
     Off,
-    #[enum_value(name = "Unsharp masking", nick = "sharpen")]
-    Sharpen,
-    #[enum_value(name = "Contrast-limited adaptive histogram equalisation", nick = "clahe")]
-    Clahe,
-    #[enum_value(name = "Texture, not edges, by a guided filter", nick = "detail")]
-    Detail,
-    #[enum_value(name = "The three at half their amounts", nick = "combined")]
-    Combined,
-    #[enum_value(name = "The network of the property model", nick = "model")]
-    Model,
+    Filter(Filter),
+    /// The enhancer that is installed by this name, or an ONNX file.
+    Network(String),
 }
 
 impl Enhance {
-    pub(crate) fn filter(self) -> Option<Filter> {
-        match self {
-            Self::Off | Self::Model => None,
-            Self::Sharpen => Some(Filter::Sharpen),
-            Self::Clahe => Some(Filter::Clahe),
-            Self::Detail => Some(Filter::Detail),
-            Self::Combined => Some(Filter::Combined),
+    pub(crate) const OFF: &str = "off";
+
+    /// Reads the property; nothing is off.
+    pub(crate) fn read(text: Option<&str>) -> Self {
+        match text {
+            None | Some("" | Self::OFF) => Self::Off,
+            Some(name) => name.parse().map_or_else(|_| Self::Network(name.to_owned()), Self::Filter),
         }
+    }
+}
+
+impl std::fmt::Display for Enhance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Off => Self::OFF,
+            Self::Filter(filter) => filter.name(),
+            Self::Network(name) => name,
+        })
     }
 }
 
@@ -58,10 +61,11 @@ statistics! {
     pub struct EnhanceStats = "lipenhance-stats" {
         pub frames: Frames,
         pub enhance: Times,
+        /// Frames of a face for one evaluation of the network, as they are now; 0 without one.
+        pub every: u64,
     }
 }
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    Enhance::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     gst::Element::register(Some(plugin), "lipenhance", gst::Rank::NONE, LipEnhance::static_type())
 }

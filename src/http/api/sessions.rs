@@ -60,6 +60,11 @@ pub async fn create(
         // What the operator may set to a path, a client may not.
         let engines = [spec.engine.as_ref(), spec.params.get("engine")];
         engines.into_iter().flatten().try_for_each(|name| engines::check_name(name))?;
+        spec.params.get("enhance").map_or(Ok(()), |asked| engines::check_enhancer(asked))?;
+        let marked = spec.params.get("watermark").is_none_or(|asked| matches!(asked.as_str(), "true" | "yes" | "1"));
+        if caller.tenant().is_some() && !marked {
+            return Err(Refusal::Invalid("watermark: nobody but the operator turns it off".into()));
+        }
         manager.create_for(&caller, spec)
     };
     let session = blocking(create).await?;

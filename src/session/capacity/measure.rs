@@ -9,6 +9,7 @@ use gst::prelude::*;
 use gstlipstream::sync::LipSyncStats;
 use lipstream_engines::{
     engine::{self, Worker, WorkerStats},
+    enhance,
     manifest::Package,
     runtime::{self, Device},
 };
@@ -156,6 +157,21 @@ fn mouth(stats: &LipSyncStats, frames: u64) -> f64 {
     let times = stats.times();
     let taken: u64 = times.iter().filter(|(_, name, _)| of_mouth(name)).map(|(_, _, times)| times.totals.sum_us).sum();
     taken as f64 / 1e6 / frames.max(1) as f64
+}
+
+/// Seconds of a processor and of the clock that an evaluation of an enhancer takes, of which `beside` cores are others'.
+pub(super) fn enhancer(name: &str, device: &str, beside: f64) -> Result<(f64, f64)> {
+    let failed = |error: lipstream_engines::Error| Failure::run(error.to_string());
+    let options = runtime::Options { device: device.parse().map_err(failed)?, ..runtime::Options::default() };
+    let network = enhance::Network::find(name, &options).map_err(failed)?;
+    let picture = || vec![0.0; 3 * network.side() * network.side()];
+    // The first run may compile it.
+    network.run(picture(), 0.5).map_err(failed)?;
+    let (before, begun) = (process::cpu_time(), Instant::now());
+    network.run(picture(), 0.5).map_err(failed)?;
+    let wall = begun.elapsed().as_secs_f64();
+    let cpu = process::cpu_time().zip(before).map_or(wall, |(now, before)| now.saturating_sub(before).as_secs_f64());
+    Ok(((cpu - wall * beside).max(cpu / 10.0), wall))
 }
 
 /// The card that an engine runs on where its device is named so, by CUDA's number; `None` on a processor.

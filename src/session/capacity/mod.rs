@@ -29,6 +29,7 @@ use gstlipstream::synccheck;
 use lipstream_engines::{
     cuda,
     engine::{StageKind, Worker},
+    enhance,
     manifest::Package,
 };
 use parking_lot::Mutex;
@@ -56,12 +57,22 @@ pub struct Demand {
     pub steps: Option<usize>,
     /// Mouths that are made of a frame: one for each voice, and of `all` faces one for each.
     pub mouths: usize,
+    /// What restores its faces.
+    pub enhancer: Option<Enhancing>,
+}
+
+/// The network that restores the faces of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enhancing {
+    pub name: String,
+    /// Frames of a face for one evaluation; as the device keeps up where nobody says.
+    pub every: Option<usize>,
 }
 
 impl Demand {
     /// A session of `engine` with the standard picture.
     pub fn standard(engine: &str) -> Self {
-        Self { picture: STANDARD, engine: engine.to_owned(), steps: None, mouths: 1 }
+        Self { picture: STANDARD, engine: engine.to_owned(), steps: None, mouths: 1, enhancer: None }
     }
 
     /// Frames a second.
@@ -120,6 +131,8 @@ pub struct CapacityMeter {
     check: OnceLock<f64>,
     /// Prices by engine.
     prices: Mutex<HashMap<String, Arc<Price>>>,
+    /// Seconds of a processor and of the clock that an evaluation of an enhancer takes.
+    enhancers: Mutex<HashMap<String, (f64, f64)>>,
     /// Held while one is measured.
     measuring: Mutex<()>,
     load: Mutex<Load>,
@@ -144,6 +157,7 @@ impl CapacityMeter {
             sync_check,
             check: OnceLock::new(),
             prices: Mutex::default(),
+            enhancers: Mutex::default(),
             measuring: Mutex::default(),
             load: Mutex::new(Load { factor: 1.0, ..Load::default() }),
             learnt: Mutex::default(),
@@ -245,7 +259,40 @@ impl CapacityMeter {
         let check = self.check.get().copied().unwrap_or(0.0);
         // Networks work on crops of one size, whatever the picture's is.
         let more = mouth * mouths.saturating_sub(1) as f64 * pixels.max(1.0);
+        let more = more + self.enhancing(demand);
         ((frame * pixels + more) * demand.fps() + check) * self.load.lock().factor
+    }
+
+    /// Measures what an evaluation of an enhancer takes, on the first call.
+    pub fn price_enhancer(&self, enhancer: &Enhancing, device: &str) -> Result<(), Refusal> {
+        let name = &enhancer.name;
+        if self.enhancers.lock().contains_key(name) {
+            return Ok(());
+        }
+        let _measuring = self.measuring.lock();
+        if self.enhancers.lock().contains_key(name) {
+            return Ok(());
+        }
+        let beside = self.load.lock().own;
+        let (cpu, wall) = measure::enhancer(name, device, beside)
+            .map_err(|error| Refusal::Invalid(format!("enhance: `{name}`: {error}")))?;
+        tracing::info!(
+            "an evaluation of the enhancer `{name}` takes {:.0} ms, {:.0} ms of a processor",
+            wall * 1e3,
+            cpu * 1e3
+        );
+        self.enhancers.lock().insert(name.clone(), (cpu * CONTENTION, wall));
+        Ok(())
+    }
+
+    /// CPU seconds a frame that enhancing its faces takes: as many as it has mouths.
+    fn enhancing(&self, demand: &Demand) -> f64 {
+        let Some(enhancer) = &demand.enhancer else { return 0.0 };
+        let Some((cpu, wall)) = self.enhancers.lock().get(&enhancer.name).copied() else { return 0.0 };
+        let faces = demand.mouths.max(1) as f64;
+        let frame = Duration::from_secs_f64(1.0 / demand.fps().max(1.0));
+        let every = enhancer.every.unwrap_or_else(|| enhance::fitting(wall * faces, frame));
+        cpu * faces / every.max(1) as f64
     }
 
     /// Takes what a worker says of the memory of its engine, of which so many sessions run.

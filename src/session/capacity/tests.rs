@@ -8,6 +8,7 @@ fn priced(price: f64) -> CapacityMeter {
         sync_check: Duration::ZERO,
         check: OnceLock::new(),
         prices: Mutex::default(),
+        enhancers: Mutex::default(),
         measuring: Mutex::default(),
         load: Mutex::default(),
         learnt: Mutex::default(),
@@ -88,6 +89,23 @@ fn a_second_voice_costs_one_mouth_more() {
     let small = Picture { width: 640, height: 360, fps: (25, 1) };
     let more = meter.cost(&Demand { mouths: 2, ..demand(small) }) - meter.cost(&demand(small));
     assert!((more - 0.1).abs() < 1e-9, "a network works on as much of a small picture: {more}");
+}
+
+#[test]
+fn an_enhancer_costs_its_evaluations_as_often_as_they_come() {
+    let meter = priced(0.010);
+    meter.enhancers.lock().insert("gfpgan".into(), (0.100, 0.050));
+    let cost = |every, mouths| {
+        let enhancer = Some(Enhancing { name: "gfpgan".into(), every });
+        meter.cost(&Demand { enhancer, mouths, ..demand(STANDARD) }) - meter.cost(&demand(STANDARD))
+    };
+    // At 25 frames a second; by itself every third frame, since 50 ms are more than twice half of 40.
+    for (every, mouths, wanted) in [(Some(1), 1, 2.5), (Some(5), 1, 0.5), (None, 1, 2.5 / 3.0), (Some(1), 2, 5.0)] {
+        assert!((cost(every, mouths) - wanted).abs() < 1e-9, "{every:?} {mouths}: {}", cost(every, mouths));
+    }
+    let enhancer = Some(Enhancing { name: "gfpgan".into(), every: Some(1) });
+    let refusal = meter.admit(&Demand { enhancer, ..demand(STANDARD) }, &[]).unwrap_err().to_string();
+    assert!(refusal.contains("would take 2.75"), "{refusal}");
 }
 
 #[test]

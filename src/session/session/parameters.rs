@@ -9,12 +9,12 @@ use lipstream_engines::{manifest::Package, occlusion::Masks};
 use super::{
     super::{
         Refusal, Voice,
-        capacity::{self, Demand},
+        capacity::{self, Demand, Enhancing},
     },
     Session,
     voices::VoiceName,
 };
-use crate::{live::Picture, marks, occlusion::Occlusion};
+use crate::{engines, live::Picture, marks, occlusion::Occlusion};
 
 /// The graph's parameter for a look-ahead.
 const LOOK_AHEAD: &str = "look-ahead";
@@ -27,6 +27,9 @@ pub(super) const LABEL: &str = "label";
 const LABEL_CORNER: &str = "label-corner";
 /// Most faces that speak at once, as the lip-sync has it.
 const MAX_SPEAKERS: usize = 8;
+/// Those for what is done to a finished face.
+const ENHANCE: &str = "enhance";
+const EVERY: &str = "enhance-every";
 /// That for what is before a face.
 const OCCLUSION: &str = "occlusion";
 
@@ -35,18 +38,21 @@ impl Session {
     pub fn set(&self, name: &str, value: &str) -> Result<(), Refusal> {
         let element = match name {
             SPEAKER_B => return self.set_second_speaker(value),
-            "motion-gain" | "idle" | SPEAKER | LABEL | LABEL_CORNER | OCCLUSION => "ls",
+            "motion-gain" | "idle" | "max-yaw" | SPEAKER | LABEL | LABEL_CORNER | OCCLUSION => "ls",
             "bitrate" => "h264-encoder",
-            "enhance" | "enhance-strength" | "mouth-protection" => "enhance",
+            ENHANCE | EVERY | "enhance-strength" | "mouth-protection" | "fidelity" => "enhance",
             _ => {
                 return Err(Refusal::Invalid(format!(
                     "{name}: cannot be changed while the session runs; motion-gain, idle, speaker, bitrate, enhance, \
-                     enhance-strength, mouth-protection, label, label-corner and occlusion can"
+                     enhance-strength, mouth-protection, fidelity, enhance-every, label, label-corner, occlusion and max-yaw can"
                 )));
             }
         };
         if name == LABEL {
             marks::check_label(value).map_err(|cause| Refusal::Invalid(format!("label: {cause}")))?;
+        }
+        if name == ENHANCE {
+            engines::check_enhancer(value)?;
         }
         if name == SPEAKER {
             let checked = value.parse::<Selector>().map(drop);
@@ -118,7 +124,10 @@ impl Session {
         let speakers = params.remove(SPEAKER).into_iter().chain(self.second_speaker());
         let seen = self.state.lock().running.as_ref().map(|running| running.graph.meter.faces());
         let speakers: Vec<String> = speakers.collect();
-        Demand { picture: self.picture(), engine, steps, mouths: mouths(&speakers, seen) }
+        let enhancer = params.remove(ENHANCE).filter(|name| engines::is_enhancer(name));
+        let every = params.remove(EVERY).and_then(|every| every.parse().ok());
+        let enhancer = enhancer.map(|name| Enhancing { name, every });
+        Demand { picture: self.picture(), engine, steps, mouths: mouths(&speakers, seen), enhancer }
     }
 
     /// Frames a second of what it shows, where that is known.

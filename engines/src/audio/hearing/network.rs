@@ -6,14 +6,14 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    super::{BINS, batches::Batches},
+    super::BINS,
     ring::{PAST, Ring},
     settled::Settled,
 };
 use crate::{
     Error, Result,
     manifest::Package,
-    runtime::{Device, Input, Model, Options, Port, Tensor, taken},
+    runtime::{Batches, Device, Input, Model, Options, Port, Tensor, taken},
 };
 
 /// Mel frames that tokens take besides two for each: those that the convolutions reach over.

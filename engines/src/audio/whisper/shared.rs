@@ -5,10 +5,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::super::{BINS, batches::Batches};
+use super::super::BINS;
 use crate::{
     Error, Result,
-    runtime::{Input, Model},
+    runtime::{Batches, Input, Model},
 };
 
 /// Whisper's encoder for all streams of a process, whose windows go together in [batches](Batches).

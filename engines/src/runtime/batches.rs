@@ -17,7 +17,7 @@ type Run<Q, A> = Box<dyn Fn(&[Q]) -> Result<Vec<A>> + Send + Sync>;
 
 /// One network for the streams of a process. Whoever asks while nothing runs is answered at once; what others ask meanwhile goes
 /// together in the next batch. Where many wait, further runs go beside the first.
-pub(super) struct Batches<Q, A> {
+pub(crate) struct Batches<Q, A> {
     run: Run<Q, A>,
     /// Questions go together where this is the same.
     size: fn(&Q) -> usize,
