@@ -7,6 +7,7 @@ mod chromium;
 mod common;
 mod firefox;
 mod janus;
+mod page;
 mod wire;
 
 use std::sync::{Mutex, PoisonError};
