@@ -31,6 +31,7 @@ pub mod rtmp;
 pub mod serve;
 pub mod session;
 pub mod speech;
+pub mod storage;
 pub mod tenants;
 pub mod termination;
 pub mod untouched;

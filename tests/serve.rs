@@ -1,6 +1,10 @@
 //! `lipstream serve` as its users meet it: the program, its ports, its answers.
 
 mod common;
+#[path = "serve/renders.rs"]
+mod renders;
+#[path = "serve/storage.rs"]
+mod storage;
 #[path = "serve/tenants.rs"]
 mod tenants;
 

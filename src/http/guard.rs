@@ -129,10 +129,7 @@ impl Guard {
                 app.manager.get_for(name, caller).map(drop).map_err(|_| Refusal::Unknown(name.to_owned()).into())
             }
             Object::Upload => app.uploads.get(name, caller).map(drop),
-            Object::Render => match app.renders.caller(name) {
-                Some(owner) if caller.sees_of(owner.tenant()) => Ok(()),
-                _ => Err(api::unknown_render(name)),
-            },
+            Object::Render => app.renders.get_for(name, caller).map(drop).ok_or_else(|| api::unknown_render(name)),
             Object::Avatar | Object::NewAvatar => {
                 let (store, caller, name) = (app.manager.avatars().clone(), caller.clone(), name.to_owned());
                 let new = route.object == Object::NewAvatar;

@@ -85,7 +85,7 @@ pub struct App {
     pub manager: Arc<Manager>,
     pub metrics: Arc<Metrics>,
     pub uploads: Arc<Uploads>,
-    pub renders: Arc<jobs::Store>,
+    pub renders: Arc<jobs::Renders>,
     /// Tokens for single sessions.
     pub grants: Arc<Grants>,
     /// Those who have keys besides the operator; `None` where there is no store of them.

@@ -74,7 +74,7 @@ pub enum Quality {
 }
 
 /// How to render. Everything has a default.
-#[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Engine by name; the server's where it is not said.

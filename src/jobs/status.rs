@@ -1,13 +1,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Container;
 use crate::media::Notice;
 
 /// Where a job is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = RenderState)]
 pub enum Phase {
@@ -26,7 +26,7 @@ impl Phase {
 }
 
 /// What the API says about a job.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Render)]
 pub struct Status {
     pub id: String,
@@ -60,8 +60,31 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// What was chosen, converted or missing in the inputs.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<Notice>,
+}
+
+impl Status {
+    /// Of a job that has just come and waits for `ahead` others.
+    pub fn queued(id: String, container: Container, ahead: usize) -> Self {
+        Self {
+            id,
+            state: Phase::Queued,
+            progress: 0.0,
+            fps: None,
+            seconds_left: None,
+            ahead,
+            error: None,
+            container,
+            created: now(),
+            started: None,
+            finished: None,
+            seconds: None,
+            frames: None,
+            bytes: None,
+            notices: Vec::new(),
+        }
+    }
 }
 
 /// Seconds since 1970.

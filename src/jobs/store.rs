@@ -10,18 +10,18 @@ use std::{
 use lipstream_engines::{occlusion::Masks, runtime};
 use parking_lot::{Condvar, Mutex};
 
-use super::{Options, Phase, Status, status::now, worker};
+use super::{
+    Kept, Options, PREFIX, Phase, Place, Status, number, object_folder, status::now, unique, version, work, worker,
+};
 use crate::{
     avatar,
     error::{Failure, Result},
     marks::Identity,
     render::Watch,
     session::Refusal,
-    tenants::{Caller, Place},
+    storage::Storage,
+    tenants::{self, Caller},
 };
-
-/// Start of the names of jobs' folders.
-const PREFIX: &str = "job-";
 
 /// What holds for all jobs.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ pub struct Settings {
     pub signer: Option<Identity>,
     /// Whether the generated part of the picture is marked.
     pub watermark: bool,
+    /// Where results are kept; `None`: with the jobs.
+    pub storage: Option<Storage>,
 }
 
 impl Default for Settings {
@@ -59,6 +61,7 @@ impl Default for Settings {
             occlusion: Masks::Auto,
             signer: None,
             watermark: true,
+            storage: None,
         }
     }
 }
@@ -82,7 +85,20 @@ pub struct Request {
     /// Whose it is.
     pub caller: Caller,
     /// Places of the files in what the caller's tenant may store.
-    pub stored: Vec<Place>,
+    pub stored: Vec<tenants::Place>,
+}
+
+impl Request {
+    /// The avatar that is to be rendered; `None` where it is a file.
+    pub fn avatar(&self, avatars: &avatar::Store) -> Result<Option<Arc<avatar::Avatar>>, Refusal> {
+        let Video::Avatar(name) = &self.video else { return Ok(None) };
+        let avatar = avatars.get_for(name, &self.caller).ok_or_else(|| {
+            let known = avatars.names_for(&self.caller);
+            Refusal::Invalid(format!("avatar: there is no `{name}`; there are {known}"))
+        })?;
+        avatars.check_use(&avatar).map_err(|e| Refusal::Invalid(format!("avatar: {e}")))?;
+        Ok(Some(avatar))
+    }
 }
 
 /// A job that is known.
@@ -95,12 +111,17 @@ pub struct Job {
     pub watch: Watch,
     pub caller: Caller,
     /// Given back when it is forgotten.
-    pub stored: Vec<Place>,
+    pub stored: Vec<tenants::Place>,
 }
 
 impl Job {
     pub fn result(&self) -> PathBuf {
-        self.folder.join(format!("result.{}", self.options.container.extension()))
+        work::result(&self.folder, &self.options)
+    }
+
+    /// Name of the result where results are kept elsewhere.
+    pub fn kept_as(&self) -> String {
+        format!("{}/result.{}", object_folder(&self.status.id), self.options.container.extension())
     }
 }
 
@@ -117,6 +138,21 @@ pub struct Shared {
     pub settings: Settings,
     pub state: Mutex<State>,
     pub changed: Condvar,
+}
+
+impl Shared {
+    /// Removes what there is of a job that is forgotten.
+    pub fn forget(&self, job: &Job) {
+        forget(&job.folder);
+        if let Some(storage) = self.settings.storage.clone().filter(|_| job.status.state == Phase::Done) {
+            let name = job.kept_as();
+            storage.clone().spawn(async move {
+                if let Err(failure) = storage.remove(&name).await {
+                    tracing::warn!("{failure}");
+                }
+            });
+        }
+    }
 }
 
 /// See the module.
@@ -139,7 +175,10 @@ impl Store {
                 forget(&entry.path());
             }
         }
-        let shared = Arc::new(Shared { settings, state: Mutex::default(), changed: Condvar::new() });
+        // What is kept elsewhere outlives this program when that dies: its names are never given again.
+        let next = if settings.storage.is_some() { unique() } else { 0 };
+        let state = Mutex::new(State { next, ..State::default() });
+        let shared = Arc::new(Shared { settings, state, changed: Condvar::new() });
         let works = shared.clone();
         let worker = thread::Builder::new()
             .name("jobs".into())
@@ -154,17 +193,7 @@ impl Store {
         let (caller, stored) = (request.caller.clone(), std::mem::take(&mut request.stored));
         let handed_in = HandedIn(&request);
         request.options.check()?;
-        let avatar = match &request.video {
-            Video::File(_) => None,
-            Video::Avatar(name) => {
-                let avatar = self.avatars.get_for(name, &caller).ok_or_else(|| {
-                    let known = self.avatars.names_for(&caller);
-                    Refusal::Invalid(format!("avatar: there is no `{name}`; there are {known}"))
-                })?;
-                self.avatars.check_use(&avatar).map_err(|e| Refusal::Invalid(format!("avatar: {e}")))?;
-                Some(avatar)
-            }
-        };
+        let avatar = request.avatar(&self.avatars)?;
         let mut state = self.shared.state.lock();
         if state.closed {
             return Err(Refusal::Full("the server is ending".into()));
@@ -179,37 +208,21 @@ impl Store {
         let failed = |e: std::io::Error| Refusal::Failed(format!("the job cannot be stored: {e}"));
         fs::create_dir(&folder).map_err(failed)?;
         let moved = match &request.video {
-            Video::File(file) => take(file, &folder.join("video")),
+            Video::File(file) => take(file, &folder.join(work::VIDEO)),
             // Links to what the avatar was made of: the job goes on when the avatar is removed.
-            Video::Avatar(_) => avatar.as_ref().map_or(Ok(()), |a| link(&a.video(), &folder.join("video"))),
+            Video::Avatar(_) => avatar.as_ref().map_or(Ok(()), |a| link(&a.video(), &folder.join(work::VIDEO))),
         }
-        .and_then(|()| take(&request.audio, &folder.join("audio")));
+        .and_then(|()| take(&request.audio, &folder.join(work::AUDIO)));
         if let Err(e) = moved {
             forget(&folder);
             return Err(failed(e));
         }
         drop(handed_in);
         let bank = avatar.and_then(|avatar| avatar.bank.clone()).and_then(|bank| {
-            let own = folder.join("bank");
+            let own = folder.join(work::BANK);
             link(&bank, &own).is_ok().then_some(own)
         });
-        let status = Status {
-            id,
-            state: Phase::Queued,
-            progress: 0.0,
-            fps: None,
-            seconds_left: None,
-            ahead: state.queue.len(),
-            error: None,
-            container: request.options.container,
-            created: now(),
-            started: None,
-            finished: None,
-            seconds: None,
-            frames: None,
-            bytes: None,
-            notices: Vec::new(),
-        };
+        let status = Status::queued(id, request.options.container, state.queue.len());
         let weak = Arc::downgrade(&self.shared);
         let watch = Watch::new(move |standing| {
             let Some(shared) = weak.upgrade() else { return };
@@ -252,7 +265,18 @@ impl Store {
         state.jobs.get(&number).map(|job| with_place(&state, number, job))
     }
 
-    /// File and container of the result; `None` where there is no such job or no result.
+    /// Where the result is; `None` where there is no such job or no result.
+    pub fn kept(&self, id: &str) -> Option<Kept> {
+        let state = self.shared.state.lock();
+        let job = state.jobs.get(&number(id)?).filter(|job| job.status.state == Phase::Done)?;
+        let place = match &self.shared.settings.storage {
+            Some(storage) => Place::Object(storage.clone(), job.kept_as()),
+            None => Place::File(job.result()),
+        };
+        Some(Kept { place, container: job.options.container, version: version(&job.status) })
+    }
+
+    /// File and container of the result, where it is kept with the job.
     pub fn result(&self, id: &str) -> Option<(PathBuf, super::Container)> {
         let state = self.shared.state.lock();
         let job = state.jobs.get(&number(id)?)?;
@@ -285,7 +309,7 @@ impl Store {
         if state.jobs.get(&number).is_some_and(|job| job.status.state.is_over())
             && let Some(job) = state.jobs.remove(&number)
         {
-            forget(&job.folder);
+            self.shared.forget(&job);
             status = job.status;
         }
         Some(status)
@@ -307,6 +331,13 @@ impl Store {
         }
         let jobs = std::mem::take(&mut self.shared.state.lock().jobs);
         jobs.values().for_each(|job| forget(&job.folder));
+        if let Some(storage) = &self.shared.settings.storage {
+            for job in jobs.values().filter(|job| job.status.state == Phase::Done) {
+                if let Err(failure) = storage.wait(storage.remove(&job.kept_as())) {
+                    tracing::warn!("{failure}");
+                }
+            }
+        }
     }
 }
 
@@ -317,7 +348,7 @@ impl Drop for Store {
 }
 
 /// Files of a request, removed unless they were moved.
-struct HandedIn<'a>(&'a Request);
+pub struct HandedIn<'a>(pub &'a Request);
 
 impl Drop for HandedIn<'_> {
     fn drop(&mut self) {
@@ -336,12 +367,6 @@ fn with_place(state: &State, number: u64, job: &Job) -> Status {
     let running = state.jobs.values().filter(|job| job.status.state == Phase::Running).count();
     let place = state.queue.iter().position(|waiting| *waiting == number);
     Status { ahead: place.map_or(0, |place| place + running), ..job.status.clone() }
-}
-
-fn number(id: &str) -> Option<u64> {
-    let digits = id.strip_prefix(PREFIX)?;
-    let plain = (1..=19).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-    digits.parse().ok().filter(|_| plain)
 }
 
 /// Moves a file, over the border of a file system too.

@@ -4,7 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Notices of one piece of work that are kept; what a hostile file could add without end is dropped.
@@ -13,7 +13,7 @@ const MOST: usize = 64;
 const TELLERS: [&str; 1] = ["lippicture"];
 
 /// One thing that a user should know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Notice {
     /// What it is about, for programs: `tone-mapped`, `cut-off`, ...
     pub kind: String,

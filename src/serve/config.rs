@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     section::{Section, check_known, section, suggest},
-    value::{NatsUrl, Secret, StoreUrl, Value, any, within},
+    value::{NatsUrl, Secret, StorageUrl, StoreUrl, Value, any, within},
 };
 use crate::{
     cluster,
@@ -17,7 +17,7 @@ use crate::{
     jobs,
     marks::Identity,
     session::{self, OnPublish, SessionSpec},
-    webrtc,
+    storage, webrtc,
 };
 
 /// Largest configuration file that is read.
@@ -160,8 +160,25 @@ section! {
         max_waiting: u32 = 32, within(1..=1000);
         /// Hours after which a result is deleted.
         kept_hours: u32 = 24, within(1..=8760);
-        /// Gigabytes that results may take together; the oldest go first.
+        /// Gigabytes that results may take together, in a cluster those of all nodes; the oldest go first.
         kept_gb: u32 = 10, within(1..=10_000);
+        /// In a cluster, seconds of silence of a node after which another one is given what it renders.
+        takeover_seconds: u32 = 15, within(2..=600);
+    }
+}
+
+section! {
+    /// Where results of renders are kept, and in a cluster what they are made of.
+    Storage "storage" {
+        /// "s3://BUCKET/PREFIX", or "file:///FOLDER"; "" keeps them in renders.folder.
+        url: Option<StorageUrl> = None, any;
+        /// An S3 server that is not Amazon's: "http://minio.example:9000"; "" is AWS_ENDPOINT_URL, or Amazon's.
+        endpoint: Option<Url> = None, any;
+        /// "" is AWS_REGION, or us-east-1.
+        region: String = String::new(), any;
+        /// File with the keys as `~/.aws/credentials` has them; "" takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the role
+        /// of the machine.
+        credentials_file: Option<PathBuf> = None, any;
     }
 }
 
@@ -233,6 +250,7 @@ pub struct Config {
     pub sessions: Sessions,
     pub avatars: Avatars,
     pub renders: Renders,
+    pub storage: Storage,
     pub marks: Marks,
     pub cluster: Cluster,
     pub limits: Limits,
@@ -406,7 +424,7 @@ impl Config {
         })
     }
 
-    fn sections(&mut self) -> [&mut dyn Section; 10] {
+    fn sections(&mut self) -> [&mut dyn Section; 11] {
         [
             &mut self.server,
             &mut self.auth,
@@ -415,6 +433,7 @@ impl Config {
             &mut self.sessions,
             &mut self.avatars,
             &mut self.renders,
+            &mut self.storage,
             &mut self.marks,
             &mut self.cluster,
             &mut self.limits,
@@ -566,6 +585,17 @@ impl Config {
             signer: self.signer()?,
             watermark: self.marks.watermark,
             ..jobs::Settings::default()
+        })
+    }
+
+    /// Where results are kept; `None`: with the renders.
+    pub fn storage(&self) -> Option<storage::Settings> {
+        let own = &self.storage;
+        Some(storage::Settings {
+            url: own.url.as_ref()?.0.clone(),
+            endpoint: own.endpoint.clone(),
+            region: Some(own.region.clone()).filter(|region| !region.is_empty()),
+            credentials: own.credentials_file.clone(),
         })
     }
 

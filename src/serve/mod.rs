@@ -3,6 +3,7 @@
 mod banner;
 mod config;
 mod notify;
+mod renders;
 mod section;
 mod value;
 
@@ -65,7 +66,7 @@ async fn serve(config: Config) -> Result<()> {
         true => Some(listen(config.rtmp.bind, config.rtmp.port, "rtmp.port", "LIPSTREAM_RTMP_PORT").await?),
         false => None,
     };
-    let _cluster = match config.cluster()? {
+    let cluster = match config.cluster()? {
         Some(settings) => Some(Cluster::connect(settings).await?),
         None => None,
     };
@@ -78,13 +79,12 @@ async fn serve(config: Config) -> Result<()> {
     })
     .await?;
     let uploads = http::Uploads::new(uploads, avatars.clone(), config.avatars.max_waiting as usize);
-    let (folder, own, kept) = (config.renders_folder()?, avatars.clone(), config.renders()?);
-    let renders = blocking(move || jobs::Store::open(&folder, kept, own)).await?;
     let manager = Manager::new(config.manager(), avatars.clone());
     let tenants = match &config.auth.store {
-        Some(store) => Some(open_tenants(&store.0, avatars).await?),
+        Some(store) => Some(open_tenants(&store.0, avatars.clone()).await?),
         None => None,
     };
+    let renders = renders::open(&config, cluster.as_ref(), avatars, tenants.clone()).await?;
     if let Some(tenants) = &tenants {
         manager.set_tenants(tenants.clone());
     }
@@ -183,7 +183,7 @@ async fn try_create(manager: &Arc<Manager>, spec: SessionSpec) -> Result<Option<
 }
 
 /// Ends all sessions, in so far as they end in time.
-async fn close(manager: Arc<Manager>, renders: Arc<jobs::Store>) {
+async fn close(manager: Arc<Manager>, renders: Arc<jobs::Renders>) {
     let closing = tokio::task::spawn_blocking(move || {
         manager.close();
         renders.close();

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, path::PathBuf};
 
 use url::Url;
 
-use crate::tenants::store;
+use crate::{storage, tenants::store};
 
 /// A type that a key of the configuration can have. Errors say what it must be, without naming the key.
 pub trait Value: Sized {
@@ -96,7 +96,7 @@ macro_rules! texts {
     )*};
 }
 
-texts!(String, PathBuf, IpAddr, Url, Secret, StoreUrl, NatsUrl);
+texts!(String, PathBuf, IpAddr, Url, Secret, StoreUrl, StorageUrl, NatsUrl);
 
 impl Text for String {
     fn parse(text: &str) -> Result<Self, String> {
@@ -171,6 +171,20 @@ pub struct StoreUrl(pub String);
 impl Text for StoreUrl {
     fn parse(text: &str) -> Result<Self, String> {
         store::path(text).map(|_| Self(text.to_owned())).map_err(str::to_owned)
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// Where a storage is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageUrl(pub String);
+
+impl Text for StorageUrl {
+    fn parse(text: &str) -> Result<Self, String> {
+        storage::check_url(text).map(|()| Self(text.to_owned())).map_err(str::to_owned)
     }
 
     fn show(&self) -> String {

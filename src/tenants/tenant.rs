@@ -36,6 +36,8 @@ pub struct Tenant {
     limits: RwLock<Limits>,
     held: [AtomicU64; 3],
     avatar_bytes: AtomicU64,
+    /// Of renders that belong to no machine.
+    render_bytes: AtomicU64,
     meter: Mutex<Meter>,
     /// Refused for a quota, and for the rate.
     over: AtomicU64,
@@ -50,6 +52,7 @@ impl Tenant {
             limits: RwLock::new(limits),
             held: Default::default(),
             avatar_bytes: AtomicU64::new(0),
+            render_bytes: AtomicU64::new(0),
             meter: Mutex::default(),
             over: AtomicU64::new(0),
             late: AtomicU64::new(0),
@@ -73,7 +76,7 @@ impl Tenant {
 
     pub(super) fn hold(&self, what: Held, amount: u64) -> Result<(), Exceeded> {
         let limits = self.limits();
-        let beside = if what == Held::Bytes { self.avatar_bytes.load(Relaxed) } else { 0 };
+        let beside = self.beside(what);
         let more = |held: u64| {
             let sum = held.saturating_add(amount);
             limits.exceeded(what, sum.saturating_add(beside)).is_none().then_some(sum)
@@ -96,8 +99,8 @@ impl Tenant {
 
     /// Held now; bytes with those of avatars.
     pub fn held(&self, what: Held) -> u64 {
-        let beside = if what == Held::Bytes { self.avatar_bytes.load(Relaxed) } else { 0 };
-        self.held[what as usize].load(Relaxed) + beside
+        let beside = self.beside(what);
+        self.held[what as usize].load(Relaxed).saturating_add(beside)
     }
 
     /// Whether so many bytes more may be stored; they are counted when they are.
@@ -112,6 +115,19 @@ impl Tenant {
     /// What its avatars take on the disk.
     pub fn set_avatar_bytes(&self, bytes: u64) {
         self.avatar_bytes.store(bytes, Relaxed);
+    }
+
+    /// What its renders take in the storage of a cluster.
+    pub fn set_render_bytes(&self, bytes: u64) {
+        self.render_bytes.store(bytes, Relaxed);
+    }
+
+    /// What is held and no place is for.
+    fn beside(&self, what: Held) -> u64 {
+        match what {
+            Held::Bytes => self.avatar_bytes.load(Relaxed).saturating_add(self.render_bytes.load(Relaxed)),
+            Held::Sessions | Held::Viewers => 0,
+        }
     }
 
     /// Counts what has been used since it was last counted.

@@ -1,6 +1,8 @@
 //! What the whole-program tests share: the program, a second program (ffmpeg) that judges its output, and inputs.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod nats;
+pub mod s3;
 pub mod service;
 
 use std::{

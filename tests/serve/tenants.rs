@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{KEY, NO_DEMO, Server, common::*};
 
 /// With a store in `folder`, and the operator's key.
-fn serve(folder: &Path) -> Server {
+pub fn serve(folder: &Path) -> Server {
     let store = store(folder);
     let mut server = Server::start(&[NO_DEMO, ("LIPSTREAM_AUTH_STORE", &store), ("LIPSTREAM_AUTH_KEYS", KEY)]);
     server.key = Some(KEY);
@@ -27,7 +27,7 @@ fn store(folder: &Path) -> String {
 }
 
 /// Status and body of what `key` asks.
-fn ask(server: &Server, key: &str, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
+pub fn ask(server: &Server, key: &str, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
     let body = body.filter(|_| method.starts_with('P')).map(Value::to_string).unwrap_or_default();
     let request = ureq::http::Request::builder()
         .method(method)
@@ -41,7 +41,7 @@ fn ask(server: &Server, key: &str, method: &str, path: &str, body: Option<&Value
 }
 
 /// A key of a tenant, which is made where it is not there.
-fn key(server: &Server, tenant: &str, limits: &Value, scopes: &[Scope]) -> String {
+pub fn key(server: &Server, tenant: &str, limits: &Value, scopes: &[Scope]) -> String {
     server.json("PUT", &format!("/api/v1/tenants/{tenant}"), Some(limits.clone()), 200);
     let made = server.json("POST", "/api/v1/keys", Some(json!({"tenant": tenant, "scopes": scopes})), 201);
     made["key"].as_str().expect("is shown").to_owned()

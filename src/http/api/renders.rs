@@ -6,11 +6,10 @@ use axum::{
     Json,
     body::Body,
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
-    response::Response,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
 };
-use futures_util::stream;
-use tokio::io::AsyncReadExt;
+use futures_util::TryStreamExt;
 use utoipa::ToSchema;
 
 use super::{App, Errors, sessions::blocking};
@@ -21,12 +20,11 @@ use crate::{
         uploads::Upload,
     },
     jobs::{self, Options, Status, Video},
+    storage::{self, Asked, Span},
     tenants::{Caller, Totals},
 };
 
 const LIMIT: &str = "limits.render_mb";
-/// Bytes of a result that are read at a time.
-const PIECE: usize = 256 << 10;
 
 /// Renders of this server.
 #[utoipa::path(get, path = "/renders", tag = "renders", responses((status = 200, body = Vec<Status>), Errors))]
@@ -125,17 +123,25 @@ pub async fn delete(
 ) -> Result<StatusCode, Problem> {
     find(&app, &caller, &id)?;
     let (renders, own) = (app.renders.clone(), id.clone());
-    let removed = blocking(move || Ok(renders.remove(&own))).await?;
-    removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| unknown(&id))
+    let removed = blocking(move || renders.remove(&own)).await?;
+    removed.then_some(StatusCode::NO_CONTENT).ok_or_else(|| unknown(&id))
 }
 
-/// The rendered video.
+/// The rendered video, or the part of it that a header `Range` of one range asks for.
 #[utoipa::path(
-    get, path = "/renders/{id}/result", tag = "renders", params(("id" = String, Path, description = "Render")),
+    get, path = "/renders/{id}/result", tag = "renders",
+    params(
+        ("id" = String, Path, description = "Render"),
+        ("range" = Option<String>, Header, description = "As `bytes=0-99`; several ranges are answered with all of it"),
+        ("if-range" = Option<String>, Header, description = "The `ETag` of what the part is of; another is answered with all of it"),
+    ),
     responses(
         (status = 200, content(
             (inline(Binary) = "video/mp4"), (inline(Binary) = "video/x-matroska"), (inline(Binary) = "video/webm"),
-        )),
+        ), headers(("ETag" = String, description = "Of this result"))),
+        (status = 206, description = "The part", content(
+            (inline(Binary) = "video/mp4"), (inline(Binary) = "video/x-matroska"), (inline(Binary) = "video/webm"),
+        ), headers(("Content-Range" = String, description = "Which part it is"))),
         Errors,
     ),
 )]
@@ -143,36 +149,64 @@ pub async fn result(
     State(app): State<Arc<App>>,
     caller: Caller,
     extract::Path(id): extract::Path<String>,
+    asked: HeaderMap,
 ) -> Result<Response, Problem> {
     let status = find(&app, &caller, &id)?;
     let not_ready = || Problem::of(StatusCode::CONFLICT, "not-ready", format!("render `{id}` is {:?}", status.state));
-    let (path, container) = app.renders.result(&id).ok_or_else(not_ready)?;
-    let failure = |e: std::io::Error| Problem::internal(format!("the result cannot be read: {e}"));
-    let file = tokio::fs::File::open(path).await.map_err(failure)?;
-    let length = file.metadata().await.map_err(failure)?.len();
-    let owner = app.renders.caller(&id).and_then(|owner| owner.tenant().cloned());
-    let pieces = stream::try_unfold((file, owner), |(mut file, owner)| async move {
-        let mut piece = vec![0; PIECE];
-        let count = file.read(&mut piece).await?;
-        piece.truncate(count);
-        if let Some(tenant) = &owner {
-            tenant.count(Totals { egress_bytes: count as u64, ..Totals::default() });
+    let kept = app.renders.kept(&id).ok_or_else(not_ready)?;
+    let (storage, name) = kept.object().map_err(unreadable)?;
+    let size = storage.size(&name).await.map_err(unreadable)?;
+    let tag = format!("\"{}\"", kept.version);
+    let text = |name| asked.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let same = text(header::IF_RANGE).is_none_or(|known| known == tag);
+    let part = match text(header::RANGE).filter(|_| same).map_or(Asked::Whole, |range| Asked::of(range, size)) {
+        Asked::Whole => None,
+        Asked::Span(part) => Some(part),
+        Asked::Beyond => {
+            let cause = format!("the result has {size} bytes, and the range begins behind them");
+            let mut response = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, cause).into_response();
+            set(response.headers_mut(), header::CONTENT_RANGE, format!("bytes */{size}"));
+            return Ok(response);
         }
-        Ok::<_, std::io::Error>((count > 0).then_some((piece, (file, owner))))
+    };
+    let (_, pieces) = storage.read(&name, part).await.map_err(unreadable)?;
+    let owner = app.renders.owner(&id);
+    let pieces = pieces.inspect_ok(move |piece| {
+        if let Some(tenant) = &owner {
+            tenant.count(Totals { egress_bytes: piece.len() as u64, ..Totals::default() });
+        }
     });
     let mut response = Response::new(Body::from_stream(pieces));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(container.media_type()));
-    headers.insert(header::CONTENT_LENGTH, length.into());
-    let name = format!("attachment; filename=\"{}.{}\"", status.id, container.extension());
-    headers.extend(HeaderValue::try_from(name).ok().map(|name| (header::CONTENT_DISPOSITION, name)));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kept.container.media_type()));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_LENGTH, part.map_or(size, Span::bytes).into());
+    set(headers, header::ETAG, tag);
+    let name = format!("attachment; filename=\"{}.{}\"", status.id, kept.container.extension());
+    set(headers, header::CONTENT_DISPOSITION, name);
+    if let Some(part) = part {
+        set(headers, header::CONTENT_RANGE, format!("bytes {}-{}/{size}", part.first, part.last));
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
     Ok(response)
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    headers.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
+}
+
+/// The result is said to be there and cannot be read.
+fn unreadable(failure: storage::Failure) -> Problem {
+    tracing::error!("{failure}");
+    match failure {
+        storage::Failure::Missing(_) => Problem::internal("the result is no longer where it was kept"),
+        _ => Problem::full("the storage of results does not give it now; the server's log says why"),
+    }
 }
 
 /// Numbers of renders are never given twice, so that its owner stays the same.
 fn find(app: &App, caller: &Caller, id: &str) -> Result<Status, Problem> {
-    let seen = app.renders.caller(id).is_some_and(|owner| caller.sees_of(owner.tenant()));
-    app.renders.get(id).filter(|_| seen).ok_or_else(|| unknown(id))
+    app.renders.get_for(id, caller).ok_or_else(|| unknown(id))
 }
 
 pub fn unknown(id: &str) -> Problem {

@@ -1,0 +1,160 @@
+//! Renders of a cluster: any node takes them, any renders them, and each has one result however its workers end.
+
+use std::{path::Path, process::Command};
+
+use serde_json::{Value, json};
+
+use super::{
+    KEY, NO_DEMO, Server,
+    common::{nats::Nats, *},
+    storage::{FORM, form},
+};
+
+/// Nodes that share a place for files and the store of tenants.
+struct Nodes {
+    nodes: Vec<Server>,
+    shared: tempfile::TempDir,
+    _nats: Nats,
+}
+
+impl Nodes {
+    fn start(names: &[&str]) -> Option<Self> {
+        let shared = tempfile::tempdir().expect("a folder");
+        let nats = Nats::start(&shared.path().join("nats"))?;
+        let place = format!("file://{}", shared.path().join("objects").display());
+        let store = format!("sqlite://{}", shared.path().join("tenants.db").display());
+        let node = |name: &&str| {
+            let mut server = Server::start(&[
+                NO_DEMO,
+                ("LIPSTREAM_CLUSTER_URL", &nats.url),
+                ("LIPSTREAM_CLUSTER_NODE", name),
+                ("LIPSTREAM_CLUSTER_DRAIN_SECONDS", "0"),
+                ("LIPSTREAM_STORAGE_URL", &place),
+                ("LIPSTREAM_RENDERS_TAKEOVER_SECONDS", "2"),
+                ("LIPSTREAM_AUTH_STORE", &store),
+                ("LIPSTREAM_AUTH_KEYS", KEY),
+            ]);
+            server.key = Some(KEY);
+            server
+        };
+        let nodes = names.iter().map(node).collect();
+        Some(Self { nodes, shared, _nats: nats })
+    }
+
+    /// Hands a render in at a node, with a key.
+    fn submit(&self, node: usize, key: &str, seconds: f64) -> String {
+        let server = &self.nodes[node];
+        let headers = [("content-type", FORM), ("x-api-key", key)];
+        let body = form(seconds, self.shared.path(), "{\"container\":\"mkv\"}");
+        let request = ureq::http::Request::builder().method("POST").uri(format!("{}/api/v1/renders", server.url));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let mut answer = server.agent.run(request.body(body).expect("is a request")).expect("is answered");
+        let text = answer.body_mut().read_to_string().expect("is text");
+        assert_eq!(answer.status().as_u16(), 202, "{text}");
+        let render: Value = serde_json::from_str(&text).expect("is JSON");
+        render["id"].as_str().expect("has an id").to_owned()
+    }
+
+    /// Which node renders, once it has begun.
+    fn worker(&self, id: &str) -> usize {
+        let mut found = None;
+        self.nodes[0].wait("somebody renders", |_| {
+            found = (0..self.nodes.len()).find(|node| !self.scratch(*node).is_empty());
+            found.is_some()
+        });
+        let worker = found.expect("was found");
+        let other = &self.nodes[1 - worker];
+        other.wait("the other node hears of it", |s| s.get(&path(id))["progress"].as_f64() > Some(0.05));
+        worker
+    }
+
+    fn scratch(&self, node: usize) -> Vec<String> {
+        names(&self.nodes[node].folder.path().join("data/lipstream/renders"))
+    }
+
+    fn until_done(&self, node: usize, id: &str) -> Value {
+        let mut status = Value::Null;
+        self.nodes[node].wait("it is rendered", |s| {
+            status = s.get(&path(id));
+            assert!(status["state"] != "failed", "{status}");
+            status["state"] == "done"
+        });
+        status
+    }
+
+    /// Objects of a job.
+    fn objects(&self, id: &str) -> Vec<String> {
+        let folder = self.shared.path().join("objects/renders").join(id);
+        if folder.is_dir() { names(&folder) } else { Vec::new() }
+    }
+
+    fn signal(&self, node: usize, signal: &str) {
+        succeed(Command::new("kill").args([signal, &self.nodes[node].child.id().to_string()]));
+    }
+}
+
+fn path(id: &str) -> String {
+    format!("/api/v1/renders/{id}")
+}
+
+/// The frames that a tenant has used, as the store has them.
+fn frames(server: &Server) -> u64 {
+    let usage = server.get("/api/v1/usage");
+    usage[0]["frames"].as_u64().unwrap_or_default()
+}
+
+fn frames_of(file: &Path) -> usize {
+    probe(file, "v").frames()
+}
+
+#[test]
+fn a_render_has_one_result_however_its_workers_end() {
+    let Some(cluster) = Nodes::start(&["a", "b"]) else { return };
+    let first = &cluster.nodes[0];
+    first.json("PUT", "/api/v1/tenants/anna", Some(json!({"stored_bytes": 50_000_000})), 200);
+    let key = first.json("POST", "/api/v1/keys", Some(json!({"tenant": "anna", "scopes": ["operate"]})), 201);
+    let key = key["key"].as_str().expect("is shown").to_owned();
+    cluster.nodes[1].wait("the other node knows her", |s| s.get("/api/v1/tenants")[0]["name"] == "anna");
+
+    // One that stands still for longer than is waited comes back to find that another has done it.
+    let stalled = cluster.submit(0, &key, 1.0);
+    let worker = cluster.worker(&stalled);
+    cluster.signal(worker, "-STOP");
+    let done = cluster.until_done(1 - worker, &stalled);
+    cluster.signal(worker, "-CONT");
+    first.wait("it gives up", |_| cluster.scratch(worker).is_empty());
+    assert_eq!((&done["frames"], &done["container"]), (&json!(25), &json!("mkv")), "{done}");
+    let objects = cluster.objects(&stalled);
+    assert!(objects.len() == 1 && objects[0].starts_with("result-"), "{objects:?}");
+    let kept = cluster.shared.path().join("objects/renders").join(&stalled).join(&objects[0]);
+    assert_eq!((frames_of(&kept), kept.metadata().expect("is there").len()), (25, done["bytes"].as_u64().unwrap()));
+    assert_eq!(cluster.until_done(worker, &stalled)["bytes"], done["bytes"], "both nodes say the same");
+    let held = |s: &Server| s.get("/api/v1/tenants")[0]["stored_bytes"].as_u64();
+    assert_eq!((held(first), held(&cluster.nodes[1])), (done["bytes"].as_u64(), done["bytes"].as_u64()));
+
+    // One that is removed at another node stops where it is rendered.
+    let cancelled = cluster.submit(1, &key, 30.0);
+    let worker = cluster.worker(&cancelled);
+    assert_eq!(cluster.nodes[1 - worker].send("DELETE", &path(&cancelled), "", b"").0, 204);
+    first.wait("it stops", |_| cluster.scratch(worker).is_empty() && cluster.objects(&cancelled).is_empty());
+    for node in &cluster.nodes {
+        node.wait("it is forgotten", |s| s.send("GET", &path(&cancelled), "", b"").0 == 404);
+    }
+
+    // One that dies is followed by another.
+    let killed = cluster.submit(0, &key, 1.6);
+    let worker = cluster.worker(&killed);
+    let left = 1 - worker;
+    cluster.signal(worker, "-KILL");
+    let done = cluster.until_done(left, &killed);
+    assert_eq!(done["frames"], 40, "{done}");
+    assert!(matches!(cluster.objects(&killed).as_slice(), [one] if one.starts_with("result-")));
+    let server = &cluster.nodes[left];
+    server.wait("it is counted", |s| frames(s) >= 65);
+    // Long enough for what would be counted twice.
+    server.wait("it is written again", |s| s.get("/api/v1/tenants")[0]["stored_bytes"].as_u64() > Some(0));
+    assert_eq!(frames(server), 65, "each is counted once");
+    let (status, ..) = server.send("DELETE", &path(&killed), "", b"");
+    assert_eq!((status, cluster.objects(&stalled).len()), (204, 1));
+    server.wait("it is removed", |_| cluster.objects(&killed).is_empty());
+}
