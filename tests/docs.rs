@@ -7,7 +7,11 @@ use std::{
     process::Command,
 };
 
-use lipstream::{http, serve::Config};
+use lipstream::{
+    http,
+    serve::Config,
+    tenants::scope::{Allow, ROUTES, Route},
+};
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -219,4 +223,39 @@ fn the_client_of_pages_is_what_its_sources_give() {
     run(Command::new(tools.join("esbuild/bin/esbuild")).args(options).arg(format!("--outfile={}", built.display())));
     let same = fs::read_to_string(&built).unwrap() == fs::read_to_string(sdk.join("dist/lipstream.js")).unwrap();
     assert!(same, "sdk/js/dist/lipstream.js is not what its sources give: run `npm ci && npm run build` in sdk/js");
+}
+
+/// What is deployed with is what Kubernetes, compose and the program take.
+#[test]
+fn deployments_are_what_kubernetes_compose_and_the_program_take() {
+    for (path, text) in below("deploy", ".toml") {
+        let shown = path.display().to_string();
+        let config = Config::parse(&shown, &text).unwrap_or_else(|e| panic!("{e}"));
+        assert!(config.storage().is_some() && !config.server.bind.is_loopback(), "{shown}");
+    }
+    let template: toml::Table = toml::from_str(&Config::template()).unwrap();
+    for (path, text) in below("deploy", ".yaml") {
+        let words =
+            text.split(|c: char| !(c.is_ascii_uppercase() || c == '_')).filter_map(|w| w.strip_prefix("LIPSTREAM_"));
+        for word in words {
+            let known = template.iter().any(|(section, keys)| {
+                let key = word.to_lowercase().strip_prefix(&format!("{section}_")).map(str::to_owned);
+                key.is_some_and(|key| keys.as_table().is_some_and(|keys| keys.contains_key(&key)))
+            });
+            assert!(known, "{}: LIPSTREAM_{word} is no variable", path.display());
+        }
+        for probe in text.split("path: ").skip(1).filter(|rest| rest.starts_with('/') && path.ends_with("cpu.yaml")) {
+            let asked = probe.split([',', ' ', '\n']).next().unwrap();
+            let public = |route: &Route| route.path == asked && route.allow == Allow::Public;
+            assert!(asked == "/metrics" || ROUTES.iter().any(public), "{}: {asked}", path.display());
+        }
+    }
+    let python = root().join(".lipstream/deploy/bin/python");
+    if !python.is_file() {
+        println!("skipped: .lipstream/deploy is missing (LIPSTREAM_SETUP_TESTS=1 scripts/setup.sh)");
+        return;
+    }
+    let checked = Command::new(python).args(["tests/deploy/check.py", "deploy"]).current_dir(root()).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    assert!(checked.status.success() && said.contains("resources of Kubernetes"), "{said}");
 }

@@ -285,6 +285,8 @@ fn single(name: &str, help: &str, kind: MetricType, value: f64) -> MetricFamily 
 
 fn machine(manager: &Manager) -> Vec<MetricFamily> {
     let capacity = manager.capacity();
+    let left = manager.settings().max_sessions.saturating_sub(capacity.sessions);
+    let free = if capacity.full.is_some() { 0 } else { capacity.sessions_left.min(left) };
     let one = |name, help, value| single(name, help, MetricType::GAUGE, value);
     let each = |name, help, read: fn(&Resource) -> f64| {
         let of =
@@ -299,6 +301,7 @@ fn machine(manager: &Manager) -> Vec<MetricFamily> {
         one("lipstream_capacity_cores", "Cores that sessions may use", capacity.cores),
         one("lipstream_capacity_cores_used", "Cores that sessions use", capacity.cores_used),
         one("lipstream_capacity_sessions_left", "720p25 sessions that still fit", capacity.sessions_left as f64),
+        one("lipstream_sessions_free", "Sessions that would be taken now", free as f64),
         one("lipstream_ready", "1 while the next session would be taken", f64::from(capacity.full.is_none())),
     ]
 }
