@@ -213,7 +213,7 @@ install_test_environments() {
     install_environment aiortc tests/peers/requirements.txt .lipstream/peers "160 MB"
     install_environment c2pa tests/provenance/requirements.txt .lipstream/c2pa "60 MB"
     install_environment moto tests/storage/requirements.txt .lipstream/moto "140 MB"
-    install_environment "checks of deploy/" tests/deploy/requirements.txt .lipstream/deploy "120 MB"
+    install_environment "checks of deploy/" tests/deploy/requirements.txt .lipstream/deploy "210 MB"
     install_environment pipecat tests/agents/requirements.txt .lipstream/agents "750 MB"
     install_nvrtc
     install_npm_tools

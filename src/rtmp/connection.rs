@@ -64,6 +64,8 @@ struct Publishing {
     ingest: Option<Ingest>,
     outlet: Arc<Outlet>,
     place: Listed,
+    /// Cancelled when its key is revoked.
+    until: CancellationToken,
 }
 
 struct Playing {
@@ -162,9 +164,9 @@ impl<S: Host> Connection<S> {
         loop {
             self.flush(write).await?;
             self.link.input.reserve(READ);
-            let give_way = match &self.role {
-                Role::Publishes(publishing) => publishing.place.entry.end.clone(),
-                _ => CancellationToken::new(),
+            let (give_way, revoked) = match &self.role {
+                Role::Publishes(publishing) => (publishing.place.entry.end.clone(), publishing.until.clone()),
+                _ => Default::default(),
             };
             tokio::select! {
                 count = read.read_buf(&mut self.link.input) => match count? {
@@ -178,6 +180,11 @@ impl<S: Host> Connection<S> {
                 }
                 _ = look.tick() => self.look()?,
                 () = give_way.cancelled() => return Err(End::Lost("another publisher has taken its place".into())),
+                () = revoked.cancelled() => {
+                    let reason = "the key that it publishes with has been revoked";
+                    self.link.status(1, "status", "NetStream.Unpublish.Success", reason);
+                    return Err(End::Lost(reason.into()));
+                }
                 () = stop.cancelled() => {
                     self.stream_ends("the server stops");
                     return Ok(());
@@ -338,18 +345,18 @@ impl<S: Host> Connection<S> {
         let (host, who) = (self.host.clone(), format!("RTMP {}", self.peer));
         let path = name.path.clone();
         let entered = tokio::task::spawn_blocking(move || {
-            let Guest { inlet, outlet } = host.publish(&name, &who)?;
+            let Guest { inlet, outlet, until } = host.publish(&name, &who)?;
             let ingest = Ingest::new(inlet).map_err(|failure| Refusal::Failed(failure.message))?;
-            Ok::<_, Refusal>((ingest, outlet))
+            Ok::<_, Refusal>((ingest, outlet, until))
         })
         .await;
-        let (ingest, outlet) = match entered {
+        let (ingest, outlet, until) = match entered {
             Ok(Ok(entered)) => entered,
             Ok(Err(refusal)) => return self.refuse(stream, BAD, refusal.to_string()),
             Err(_) => return self.refuse(stream, BAD, "the session failed; its log says why".into()),
         };
         self.link.expect_media();
-        self.role = Role::Publishes(Box::new(Publishing { ingest: Some(ingest), outlet, place }));
+        self.role = Role::Publishes(Box::new(Publishing { ingest: Some(ingest), outlet, place, until }));
         self.link.stream_begins(stream);
         self.link.status(stream, "status", "NetStream.Publish.Start", "publishing");
         tracing::info!("RTMP {} publishes `{path}`", self.peer);

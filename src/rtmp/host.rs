@@ -2,6 +2,8 @@
 
 use std::{future::Future, sync::Arc};
 
+use tokio_util::sync::CancellationToken;
+
 use super::name::Name;
 use crate::{
     live::{Codec, Inlet, Outlet, Slot, Viewer},
@@ -14,6 +16,8 @@ pub struct Guest {
     pub inlet: Inlet,
     /// Of the session; a publisher leaves when it is closed.
     pub outlet: Arc<Outlet>,
+    /// Cancelled when what let it in does so no more.
+    pub until: CancellationToken,
 }
 
 /// The sessions, as the protocol sees them. Whoever implements the protocol anew needs only this.
@@ -59,10 +63,11 @@ impl Host for Manager {
             Slot::Main => self.for_publisher(id, matches)?,
             Slot::Voice | Slot::VoiceB => self.get(id)?,
         };
+        let mut caller = Caller::Operator;
         if session.owner().is_some() {
-            // What belongs to a tenant is not there for whoever has no key to it.
-            if !has_stream_key(&session, name) && may(self, &session, name, Scope::Publish)?.is_none() {
-                return Err(Refusal::Unknown(id.to_owned()));
+            if !has_stream_key(&session, name) {
+                // What belongs to a tenant is not there for whoever has no key to it.
+                caller = may(self, &session, name, Scope::Publish)?.ok_or_else(|| Refusal::Unknown(id.to_owned()))?;
             }
         } else if let Some(expected) = &session.spec().stream_key {
             let given = name.key.as_ref().ok_or_else(|| {
@@ -74,7 +79,7 @@ impl Host for Manager {
         }
         session.has_room()?;
         let inlet = session.publish(place, who)?;
-        Ok(Guest { inlet, outlet: session.outlet().clone() })
+        Ok(Guest { inlet, outlet: session.outlet().clone(), until: caller.until() })
     }
 
     async fn watch(&self, name: &Name) -> Result<Viewer, Refusal> {

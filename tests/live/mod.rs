@@ -17,6 +17,7 @@ use lipstream::{
     session::Refusal,
 };
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 /// An outlet with test pictures and a tone, as long as this lives.
 pub struct Broadcast {
@@ -208,7 +209,7 @@ impl Host for Studio {
             Some(("talk", Slot::Voice)) => self.voice.inlet(),
             _ => return Err(Refusal::Unknown(name.path.clone())),
         };
-        Ok(Guest { inlet, outlet: self.broadcast.outlet.clone() })
+        Ok(Guest { inlet, outlet: self.broadcast.outlet.clone(), until: CancellationToken::new() })
     }
 
     async fn watch(&self, name: &Name) -> Result<Viewer, Refusal> {
