@@ -9,6 +9,8 @@ mod renders;
 mod storage;
 #[path = "serve/tenants.rs"]
 mod tenants;
+#[path = "serve/voices.rs"]
+mod voices;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
