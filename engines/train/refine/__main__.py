@@ -4,7 +4,7 @@
     python -m refine pack   --data DATA --cache CACHE               triples and val sequences, CACHE/refine
     python -m refine train  --cache CACHE --out CACHE/runs/refine   resumes from last.pt
     python -m refine eval   --cache CACHE --model MODEL.onnx        warp against refined on unseen people; --sheet for pictures
-    python -m refine export --run CACHE/runs/refine --model MODEL.onnx
+    python -m refine export --run CACHE/runs/refine --model MODEL.onnx      or --from SHIPPED.onnx: its weights in the network as it is now
 """
 
 import argparse
@@ -69,6 +69,14 @@ def evaluate(args):
                 print(f"{part} MEDIAN {group} ({len(rows)})", "  ".join(f"{k} {median(0, k):.3f} -> {median(1, k):.3f}" for k in rows[0][0]), flush=True)
 
 
+def weights(path):
+    """What torch calls the arrays of an exported network."""
+    import onnx
+    import torch
+
+    return {t.name: torch.from_numpy(onnx.numpy_helper.to_array(t).copy()) for t in onnx.load(str(path)).graph.initializer}
+
+
 def export(args):
     import torch
 
@@ -77,7 +85,7 @@ def export(args):
     from common.layers import flops
 
     network = net.Refiner()
-    network.load_state_dict(torch.load(args.run / "last.pt", weights_only=True)["average"])
+    network.load_state_dict(torch.load(args.run / "last.pt", weights_only=True)["average"] if args.run else weights(args.shipped))
     network.eval()
     names = ["nearest", "second", "shapes", "openings"]
     probe = lambda n: (torch.rand(n, 3, 128, 128), torch.rand(n, 3, 128, 128), torch.rand(n, 2, 128, 128), 3 * torch.rand(n, 3))
@@ -128,7 +136,9 @@ def main():
     p.add_argument("--sheet", type=Path, help="folder for pictures: truth, warp, refined")
     p.set_defaults(run_=evaluate)
     p = sub.add_parser("export")
-    p.add_argument("--run", type=Path, required=True)
+    beginning = p.add_mutually_exclusive_group(required=True)
+    beginning.add_argument("--run", type=Path)
+    beginning.add_argument("--from", type=Path, dest="shipped", help="an exported network")
     p.add_argument("--model", type=Path, required=True)
     p.set_defaults(run_=export)
     args = parser.parse_args()

@@ -7,6 +7,8 @@ from torch.nn import functional as F
 WINDOW = 128
 # Share of the gates that is left where the references lack nothing: their teeth are better than painted ones.
 RESTRAINT = 0.4
+# Paint stays below this many times the picture's own brightness, and is bent from this part of that on: what is cut off is a white patch where teeth have gaps.
+BRIGHTEST, KNEE = 1.2, 0.6
 # Pixels over which the correction fades in from the window's border.
 FADE = 14
 
@@ -54,6 +56,12 @@ def prior(shapes, openings):
     return shapes[:, :1] * torch.cat([4 * (first - best), 4 * best], 1)[:, :, None, None]
 
 
+def bent(grey, bound):
+    """Brightness as it is up to a part of `bound`, above it nearer and nearer to `bound`, in the same order."""
+    knee = KNEE * bound
+    return torch.minimum(grey, knee) + (bound - knee) * (1 - torch.exp(-(grey - knee).clamp(min=0) / (bound - knee)))
+
+
 class Refiner(nn.Module):
     """`delta` [B, 3, 128, 128], to be added to the nearest reference as warped: two gates say how much of the partner shows in its
     place, and how much of colours that the network paints. With both gates shut the warp stays as it is. Works on 64 x 64 blocks
@@ -90,13 +98,13 @@ class Refiner(nn.Module):
         beside = nearest + gates[:, :1] * (second - nearest)
         paint = out[:, 2:] + 0.35
         # No colour that the picture has not: of a grey one the paint is grey. What is bright is teeth: they take a little of
-        # the face's own hue, as what lights both does, and are hardly brighter than it.
+        # the face's own hue, as what lights both does, and are not much brighter than it.
         mean = lambda v: v.mean([2, 3], keepdim=True)
         grey, light = luma(paint), luma(nearest)
         colour = (mean((nearest - light).abs()).mean(1, keepdim=True) / 0.06).clamp(max=1)
         own = (1.35 - 2.2 * grey).clamp(0.2, 1)
         tint = own * colour * (paint - grey) + 0.5 * (1 - own) * mean(nearest - light)
-        paint = torch.minimum(grey, (1.05 * mean(light)).clamp(min=0.4)) + tint
+        paint = bent(grey, (BRIGHTEST * mean(light)).clamp(min=0.4)) + tint
         return beside + gates[:, 1:] * (paint - beside) - nearest, gates
 
 

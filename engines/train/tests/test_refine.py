@@ -83,3 +83,13 @@ def test_the_network_leaves_what_lies_beyond_the_mouth():
         delta = network(torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128), shapes, torch.ones(1, 3))
     assert delta.shape == (1, 3, 128, 128) and delta[..., 64, 64].abs().max() > 0
     assert not delta[..., 0, :].any() and not delta[..., :, -1].any() and not delta[..., 8, 64].any()
+
+
+def test_paint_is_bent_below_its_bound_and_keeps_its_order():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from refine import net
+
+    grey, bound = torch.linspace(-0.1, 2.0, 200), torch.tensor(0.6)
+    bent = net.bent(grey, bound)
+    assert torch.allclose(bent[grey < 0.36], grey[grey < 0.36]) and bent.max() < bound
+    assert (bent.diff() > 0).all() and (bent.diff() < grey.diff() + 1e-6).all()
