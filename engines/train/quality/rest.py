@@ -1,7 +1,8 @@
 """`evaluate.py rest`: a person who has spoken hears sounds that are no speech; how far does the mouth move then?
 
 One sound for all: a speech of SPEECH seconds, then every sound of `sounds` for STILL seconds, loud as in a room, with nothing after it. The opening by mouth.py: its deviation in a
-sound over that in the speech. The first LEFT seconds of a sound are left out, in which the mouth comes to rest.
+sound over that in the speech. The first LEFT seconds of a sound are left out, in which the mouth comes to rest. `own` is the deviation in the video as it was filmed: of one whose mouth rests, it
+is what the head and mouth.py make of it.
 """
 
 import json
@@ -40,13 +41,18 @@ def sounds(voices, seconds=STILL):
     return made | {"babble": level(babble(rng, voices, n), VOICE - 20)}
 
 
+def spoken(opening):
+    """Deviation in the speech of an opening [frames] at 25 a second."""
+    return max(float(np.std(opening[: int(SPEECH * FPS)])), 1e-9)
+
+
 def figures(opening, names):
-    """Deviation in each sound over that in the speech; `all` is of all of them together. Openings [frames] at 25 a second."""
-    spoken = max(float(np.std(opening[: int(SPEECH * FPS)])), 1e-9)
+    """Deviation in each sound over that in the speech; `all` is of all of them together."""
+    most = spoken(opening)
     first = lambda k: int(round((SPEECH + k * STILL + LEFT) * FPS))
     last = lambda k: int(round((SPEECH + (k + 1) * STILL) * FPS))
     parts = {name: opening[first(k) : last(k)] for k, name in enumerate(names)}
-    return {name: float(np.std(part)) / spoken for name, part in parts.items()} | {"all": float(np.std(np.concatenate(list(parts.values())))) / spoken}
+    return {name: float(np.std(part)) / most for name, part in parts.items()} | {"all": float(np.std(np.concatenate(list(parts.values())))) / most}
 
 
 def table(rows):
@@ -67,6 +73,9 @@ def run(args):
         raise SystemExit(f"the speech is shorter than {SPEECH} s; --speech FILE names another")
     still = sounds(list(whole.values()))
     heard = write(args.out / "rest.wav", np.clip(np.concatenate([level(said, VOICE), *still.values()]), -1, 1) * 32767)
-    rows = [{"video": video.stem} | figures(mouths(render(video, heard, f"{video.stem}--rest.mp4")), still) for video in args.videos]
+    rows = []
+    for video in args.videos:
+        opening = mouths(render(video, heard, f"{video.stem}--rest.mp4"))
+        rows.append({"video": video.stem} | figures(opening, still) | {"own": float(np.std(mouths(video)) / spoken(opening))})
     (args.out / "rest.json").write_text(json.dumps(rows, indent=1) + "\n")
     print(table(rows))
