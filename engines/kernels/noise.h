@@ -1,19 +1,29 @@
-// Noise::normal of engines/src/engine/noise.rs, one number at a time: SplitMix64 counts, so any of its numbers is at hand.
+// Noise::normal of engines/src/engine/noise.rs, one number at a time: Philox counts, so any of its numbers is at hand.
 #ifndef LIPSTREAM_NOISE_H
 #define LIPSTREAM_NOISE_H
 
 // A generator as it stands; the number that is left of a pair is used first.
 struct Noise {
-    u64 state;
+    u64 seed, pairs;
     float spare;
     int has_spare;
 };
 
-__device__ __forceinline__ double uniform(u64 state) {
-    u64 z = state;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return (double)((z ^ (z >> 31)) >> 11) / 9007199254740992.0;
+// Two numbers of 0..1 for a pair: Philox4x32 of ten rounds.
+__device__ __forceinline__ void uniform(u64 seed, u64 pair, double* first, double* second) {
+    u32 a = (u32)pair, b = (u32)(pair >> 32), c = 0, d = 0, k = (u32)seed, l = (u32)(seed >> 32);
+    UNROLL for (int round = 0; round < 10; round++) {
+        u64 one = (u64)0xd2511f53u * a, other = (u64)0xcd9e8d57u * c;
+        u32 b0 = b, d0 = d;
+        a = (u32)(other >> 32) ^ b0 ^ k;
+        b = (u32)other;
+        c = (u32)(one >> 32) ^ d0 ^ l;
+        d = (u32)one;
+        k += 0x9e3779b9u;
+        l += 0xbb67ae85u;
+    }
+    *first = (double)(((u64)b << 32 | a) >> 11) / 9007199254740992.0;
+    *second = (double)(((u64)d << 32 | c) >> 11) / 9007199254740992.0;
 }
 
 // The natural logarithm of a normal number: ln m = 2 artanh((m - 1) / (m + 1)) for a mantissa in 0.7..1.4.
@@ -51,9 +61,10 @@ __device__ __forceinline__ float normal(const Noise& noise, i64 i) {
         if (i == 0) return noise.spare;
         i--;
     }
-    u64 step = 0x9e3779b97f4a7c15ull, first = noise.state + (u64)(i / 2 * 2 + 1) * step;
-    double radius = sqrt(-2.0 * natural_log(1.0 - uniform(first))), sine, cosine;
-    turn(uniform(first + step), &sine, &cosine);
+    double first, second, sine, cosine;
+    uniform(noise.seed, noise.pairs + (u64)(i / 2), &first, &second);
+    double radius = sqrt(-2.0 * natural_log(1.0 - first));
+    turn(second, &sine, &cosine);
     return (float)(radius * (i % 2 ? sine : cosine));
 }
 

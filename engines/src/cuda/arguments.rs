@@ -106,7 +106,7 @@ structures! {
         sample_columns: i32, with_gain: i32,
     }
     Blend { target: Target, colour: Pointer<Colour>, left: i32, weight: f32 }
-    Noise { state: u64, spare: f32, has_spare: i32 }
+    Noise { seed: u64, pairs: u64, spare: f32, has_spare: i32 }
     Clip {
         latent: Pointer<f32>, known: Pointer<f32>, copies: [Pointer<f32>; 3], channels: i32, frames: i32, kept: i32,
         plane: i32,

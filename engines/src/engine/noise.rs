@@ -1,10 +1,13 @@
-use crate::random::{self, STEP};
+use crate::random::philox;
 
 /// Gaussian noise of one stream: reproducible by seed and, from one latent to the next, an AR(1) process, so that
-/// successive frames start from neighbouring noise and do not jitter.
+/// successive frames start from neighbouring noise and do not jitter. Its numbers are counted (Philox), so that a card works out any
+/// of them at once.
 #[derive(Clone, Debug, Default)]
 pub struct Noise {
-    state: u64,
+    seed: u64,
+    /// Pairs of numbers that were taken.
+    pairs: u64,
     spare: Option<f32>,
     last: Vec<f32>,
     correlation: f32,
@@ -14,7 +17,7 @@ pub struct Noise {
 impl Noise {
     /// `correlation` of successive latents in 0..1, `deviation` the standard deviation of every number.
     pub fn new(seed: u64, correlation: f32, deviation: f32) -> Self {
-        Self { state: seed, spare: None, last: Vec::new(), correlation, deviation }
+        Self { seed, pairs: 0, spare: None, last: Vec::new(), correlation, deviation }
     }
 
     /// The next initial latent of `len` numbers.
@@ -40,32 +43,36 @@ impl Noise {
         if let Some(spare) = self.spare.take() {
             return spare;
         }
-        let radius = (-2.0 * ln(1.0 - self.uniform())).sqrt();
-        let (sin, cos) = turn(self.uniform());
+        let [first, second] = uniform(self.seed, self.pairs);
+        self.pairs = self.pairs.wrapping_add(1);
+        let radius = (-2.0 * ln(1.0 - first)).sqrt();
+        let (sin, cos) = turn(second);
         self.spare = Some((radius * sin) as f32);
         (radius * cos) as f32
     }
 
-    /// The state and the number that is left of a pair before the next `count` numbers, which somebody else works out: it is
-    /// then as if they had been asked for.
-    pub(crate) fn ahead(&mut self, count: usize) -> (u64, Option<f32>) {
-        let before = (self.state, self.spare);
+    /// The seed, the pairs that were taken and the number that is left of one before the next `count` numbers, which somebody else
+    /// works out: it is then as if they had been asked for.
+    pub(crate) fn ahead(&mut self, count: usize) -> (u64, u64, Option<f32>) {
+        let before = (self.seed, self.pairs, self.spare);
         let fresh = count.saturating_sub(usize::from(self.spare.is_some()));
         if count > 0 {
             self.spare = None;
         }
         // All pairs but the last are counted only.
-        let pairs = (fresh as u64 / 2).saturating_mul(2);
-        self.state = self.state.wrapping_add(STEP.wrapping_mul(pairs));
+        self.pairs = self.pairs.wrapping_add(fresh as u64 / 2);
         if fresh % 2 == 1 {
             self.normal();
         }
         before
     }
+}
 
-    fn uniform(&mut self) -> f64 {
-        random::uniform(&mut self.state)
-    }
+/// Two numbers of 0..1, 53 bits of each, for the pair of this place.
+fn uniform(seed: u64, pair: u64) -> [f64; 2] {
+    let [a, b, c, d] = philox([pair as u32, (pair >> 32) as u32, 0, 0], [seed as u32, (seed >> 32) as u32]);
+    let number = |low: u32, high: u32| ((u64::from(high) << 32 | u64::from(low)) >> 11) as f64 / (1u64 << 53) as f64;
+    [number(a, b), number(c, d)]
 }
 
 /// The natural logarithm of a normal number: `ln m = 2 artanh((m - 1) / (m + 1))` for a mantissa in 0.7..1.4. As [`turn`], it

@@ -72,8 +72,8 @@ impl Painted<'_> {
 
 /// What `noise` says next, `count` numbers of it.
 fn counted(noise: &mut Noise, count: usize) -> arguments::Noise {
-    let (state, spare) = noise.ahead(count);
-    arguments::Noise { state, spare: spare.unwrap_or_default(), has_spare: spare.is_some().into() }
+    let (seed, pairs, spare) = noise.ahead(count);
+    arguments::Noise { seed, pairs, spare: spare.unwrap_or_default(), has_spare: spare.is_some().into() }
 }
 
 /// A buffer, and its first number that counts.
