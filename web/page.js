@@ -184,6 +184,51 @@ function showMachine() {
   $("room").title = capacity.full
     ?? `of 720p at 25 frames a second, as measured on this machine: ${capacity.resources.map(ofResource).join(", ")}`;
   $("version").textContent = `Lipstream ${server.version}`;
+  showCards(server);
+}
+
+// Of all programs on the cards, and of the engines that sessions share.
+function showCards({ cards, engines, encoder }) {
+  $("cards-panel").hidden = cards.length === 0;
+  write($("encoder"), `H.264 by ${encoder}`);
+  const list = $("cards");
+  while (list.children.length > cards.length) list.lastChild.remove();
+  const told = (value, text) => value === undefined ? "–" : text(value);
+  cards.forEach((card, n) => {
+    const own = list.children[n] ?? list.appendChild(cardElement());
+    const gigabytes = (bytes) => (bytes / 2 ** 30).toFixed(1);
+    write(own.firstChild, `${card.number}: ${card.name}`);
+    fill(own.lastChild, [
+      ["Busy", told(card.utilisation, (part) => `${Math.round(100 * part)} %`)],
+      ["Memory", `${gigabytes(card.memory_used_bytes)} of ${gigabytes(card.memory_bytes)} GiB`, card.memory_used_bytes > 0.95 * card.memory_bytes],
+      ["Power", told(card.power_watts, (watts) => `${Math.round(watts)} W`)],
+      ["Temperature", told(card.temperature_celsius, (degrees) => `${Math.round(degrees)} °C`)],
+    ]);
+  });
+  const rows = engines.flatMap(({ name, queued, stages }) => stages.map((stage, n) => [
+    `${name} ${stage.name}`,
+    stage.batches ? (stage.items / stage.batches).toFixed(1) : "–",
+    stage.batches ? stage.p50_ms.toFixed(1) : "–",
+    // Items wait for any stage of their engine.
+    n === 0 ? String(queued) : "",
+  ]));
+  tabulate($("batches"), rows);
+}
+
+function cardElement() {
+  const own = document.createElement("div");
+  const facts = document.createElement("dl");
+  facts.className = "grid";
+  own.append(document.createElement("h3"), facts);
+  return own;
+}
+
+function tabulate(table, rows) {
+  while (table.rows.length > rows.length) table.deleteRow(-1);
+  rows.forEach((texts, n) => {
+    const row = table.rows[n] ?? table.insertRow();
+    texts.forEach((text, cell) => write(row.cells[cell] ?? row.insertCell(), text));
+  });
 }
 
 function ofResource({ kind, device, used, room }) {
@@ -245,14 +290,9 @@ function showSession(session) {
 }
 
 function showStages(stages) {
-  const table = $("stages");
-  while (table.rows.length > stages.length) table.deleteRow(-1);
-  stages.forEach((stage, n) => {
-    const row = table.rows[n] ?? table.insertRow();
-    // A stage that has not worked yet has no times.
-    const times = ["p50_ms", "p95_ms", "p99_ms"].map((key) => stage.p99_ms === 0 ? "–" : stage[key].toFixed(1));
-    [stage.name, ...times].forEach((text, cell) => write(row.cells[cell] ?? row.insertCell(), text));
-  });
+  // A stage that has not worked yet has no times.
+  const times = (stage) => ["p50_ms", "p95_ms", "p99_ms"].map((key) => stage.p99_ms === 0 ? "–" : stage[key].toFixed(1));
+  tabulate($("stages"), stages.map((stage) => [stage.name, ...times(stage)]));
 }
 
 function showClips(session) {

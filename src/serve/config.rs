@@ -97,6 +97,8 @@ section! {
         engine: String = crate::render::DEFAULT_ENGINE.into(), engine;
         /// Device of the engine: auto, cpu, openvino, cuda[:n], tensorrt[:n].
         device: String = "auto".into(), device;
+        /// What encodes H.264: auto (the card's encoder where GStreamer has it and it starts, else x264), x264 or nvh264.
+        encoder: String = "auto".into(), encoder;
         /// Engines that go on where one fails or cannot be loaded: "latentsync15 -> compact", each chain an entry of the list.
         fallbacks: Vec<String> = Vec::new(), chains;
         /// What is before a face stays before its mouth: auto, by the network that is built in; off, not; or an ONNX file that knows
@@ -512,11 +514,19 @@ impl Config {
             files: sessions.files,
             engine: sessions.engine.clone(),
             device: sessions.device.clone(),
+            // Found out when the service starts.
+            encoder: session::ChosenEncoder::default(),
             fallbacks: sessions.fallbacks.iter().map(|chain| chain_of(chain)).collect(),
             occlusion: self.masks(),
             marks: self.marks.streams,
             watermark: self.marks.watermark,
         }
+    }
+
+    /// What encodes H.264; it asks GStreamer.
+    pub fn encoder(&self) -> Result<session::ChosenEncoder> {
+        let encoder = self.sessions.encoder.parse::<session::Encoder>();
+        session::ChosenEncoder::of(encoder.map_err(|e| Failure::usage(format!("sessions.encoder: {e}")))?)
     }
 
     /// STUN and TURN servers.
@@ -736,6 +746,11 @@ fn ice_server(text: &str) -> Option<IceServer> {
 fn device(device: &String) -> Result<(), String> {
     let parsed = device.parse::<runtime::Device>();
     parsed.map(|_| ()).map_err(|_| "must be auto, cpu, openvino, cuda[:n] or tensorrt[:n]".into())
+}
+
+#[allow(clippy::ptr_arg, reason = "a check takes the key's own type")]
+fn encoder(encoder: &String) -> Result<(), String> {
+    encoder.parse::<session::Encoder>().map(drop)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::{
     http, jobs, memory,
     metrics::Metrics,
     rtmp,
-    session::{Manager, OnPublish, Refusal, SessionSpec, Video},
+    session::{self, Manager, OnPublish, Refusal, SessionSpec, Video},
     tenants::Tenants,
     termination, webrtc,
 };
@@ -79,7 +79,9 @@ async fn serve(config: Config) -> Result<()> {
     })
     .await?;
     let uploads = http::Uploads::new(uploads, avatars.clone(), config.avatars.max_waiting as usize);
-    let manager = Manager::new(config.manager(), avatars.clone());
+    let encoder = config.encoder()?;
+    tracing::info!("H.264 is encoded by {}", encoder.name());
+    let manager = Manager::new(session::Settings { encoder, ..config.manager() }, avatars.clone());
     let tenants = match &config.auth.store {
         Some(store) => Some(open_tenants(&store.0, avatars.clone()).await?),
         None => None,

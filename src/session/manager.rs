@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use super::{
     Capacity, EngineReport, Refusal, Session, SessionSpec, capacity,
     capacity::Demand,
-    graphs,
+    encoder, graphs,
     reach::Reach,
     rollout::{Choice, Rollouts},
 };
@@ -74,6 +74,8 @@ pub struct Settings {
     /// `engine` and `device` where a session does not say.
     pub engine: String,
     pub device: String,
+    /// What encodes H.264.
+    pub encoder: encoder::Chosen,
     /// Chains of engines: where one fails or cannot be loaded, the next of its chain goes on.
     pub fallbacks: Vec<Vec<String>>,
     /// What looks for what is before faces, where a session does not say.
@@ -114,6 +116,7 @@ impl Default for Settings {
             on_publish: OnPublish::Refuse,
             engine: DEFAULT_ENGINE.into(),
             device: "auto".into(),
+            encoder: encoder::Chosen::default(),
             fallbacks: Vec::new(),
             occlusion: Masks::Auto,
             marks: false,

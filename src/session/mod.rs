@@ -2,6 +2,7 @@
 
 mod capacity;
 pub(crate) mod clock;
+mod encoder;
 mod frame_meter;
 mod graphs;
 mod jitter_buffer;
@@ -20,11 +21,12 @@ mod timemap;
 mod track;
 
 pub use self::{
+    encoder::{Chosen as ChosenEncoder, Encoder},
     manager::{Manager, OnPublish, Settings},
     rollout::{Report as EngineReport, RolledBack, VersionReport},
     session::{Session, voices::VoiceName},
     spec::{SessionSpec, Video, Voice},
-    status::{Capacity, Phase, Resource, ResourceKind, SecondVoice, Status},
+    status::{Capacity, EngineStage, Phase, Resource, ResourceKind, SecondVoice, Status},
 };
 
 use crate::tenants::Exceeded;

@@ -27,6 +27,7 @@ impl Reach {
         let Ok(package) = Package::find(&demand.engine) else { return Ok(()) };
         let Ok(named) = device.parse::<runtime::Device>() else { return Ok(()) };
         let options = runtime::Options { device: named, ..Default::default() };
+        package.check_built(&options).map_err(|error| Refusal::Full(error.to_string()))?;
         if !loaded {
             let free = runtime::free_memory();
             engine::check_memory(&package, &options, free).map_err(|error| Refusal::Full(error.to_string()))?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gstlipstream::{stats::Times, sync::LipSyncStats, synccheck::Change};
-use lipstream_engines::stats::Totals;
+use lipstream_engines::{engine::StageStats, stats::Totals};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -188,6 +188,19 @@ pub struct EngineStage {
     /// The median and the 95th percentile of an evaluation's time.
     pub p50_ms: f64,
     pub p95_ms: f64,
+}
+
+impl EngineStage {
+    pub fn of(stats: &StageStats) -> Self {
+        let ms = |us: u64| us as f64 / 1e3;
+        Self {
+            name: stats.kind.name().to_owned(),
+            batches: stats.batches,
+            items: stats.items,
+            p50_ms: ms(stats.time.p50),
+            p95_ms: ms(stats.time.p95),
+        }
+    }
 }
 
 /// What the machine holds. Cores are CPU seconds a second.

@@ -66,6 +66,35 @@ fn the_demo_avatar_is_seen_and_heard() {
 }
 
 #[test]
+fn the_page_shows_what_cards_and_batches_do() {
+    if !chromium::installed() {
+        return;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let driver = common::fake_driver();
+    let path = driver.path().to_str().unwrap();
+    let service = Service::start_with("", &[("LD_LIBRARY_PATH", path), ("FAKE_DRIVER", "580.1")]);
+    let mut browser = Chromium::open(&service.url);
+    let shown = "new Promise((done) => { const look = () => { const panel = document.getElementById('cards-panel');
+        const ready = panel && !panel.hidden && document.getElementById('batches').rows.length;
+        ready ? done(panel.innerText) : setTimeout(look, 100); }; look(); })";
+    let text = browser.run(shown).as_str().unwrap().to_owned();
+    for part in [
+        "H.264 by x264enc",
+        "0: Fake H100",
+        "25 %",
+        "1.0 of 80.0 GiB",
+        "351 W",
+        "41 °C",
+        "1: Fake H100",
+        "50 %",
+        "compact-words",
+    ] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+}
+
+#[test]
 fn a_camera_and_a_microphone_go_in_by_whip() {
     if !chromium::installed() {
         return;

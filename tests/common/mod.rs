@@ -27,6 +27,14 @@ pub fn lipstream(folder: &Path) -> Command {
     command
 }
 
+/// A folder with a management library of NVIDIA's for the system's loader.
+pub fn fake_driver() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("libnvidia-ml.so.1");
+    succeed(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(library).arg(root().join("tests/common/nvidia.c")));
+    folder
+}
+
 /// Folder of the built plugin, for GStreamer's own tools.
 pub fn plugin_folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_lipstream")).parent().expect("a program lies in a folder").to_owned();

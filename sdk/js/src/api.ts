@@ -119,6 +119,20 @@ export interface Capacity {
   sessions_left: number;
 }
 
+/** A card of NVIDIA's as its driver says it. */
+export interface Card {
+  memory_bytes: number;
+  /** Of all programs. */
+  memory_used_bytes: number;
+  name: string;
+  /** As the driver counts. */
+  number: number;
+  power_watts?: number | null;
+  temperature_celsius?: number | null;
+  /** The part of the last moments in which a kernel ran, 0 to 1. */
+  utilisation?: number | null;
+}
+
 /** Why an utterance was not spoken to its end. */
 export type Cause = "interrupted" | "stalled" | "unheard";
 
@@ -355,6 +369,18 @@ export interface LiveAvatarTokenData {
   session_token: string;
 }
 
+/** An engine that sessions share. */
+export interface Loaded {
+  /** How long a batch waits for those of other sessions. */
+  batch_timeout_ms: number;
+  name: string;
+  /** Frames or clips that wait for a stage. */
+  queued: number;
+  stages: EngineStage[];
+  /** Streams that it makes mouths for. */
+  streams: number;
+}
+
 /** A key that has just been made. */
 export type MadeKey = Key & { key: string };
 
@@ -520,10 +546,16 @@ export interface SecondVoice {
 
 /** The server itself. */
 export interface Server {
+  /** NVIDIA's cards; none where no driver is. */
+  cards: Card[];
   /** Cores of the machine. */
   cores: number;
   /** CPU seconds that the process has taken. */
   cpu_seconds: number;
+  /** What encodes the H.264 of sessions. */
+  encoder: string;
+  /** Engines that are loaded. */
+  engines: Loaded[];
   /** STUN and TURN servers for clients of WHIP and WHEP. */
   ice_servers: IceServer[];
   memory_bytes: number;
