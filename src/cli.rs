@@ -60,7 +60,7 @@ enum Command {
     Adapt(Adapt),
     /// Make an engine of a published checkpoint: Wav2Lip, SyncTalk_2D
     Import(Import),
-    /// List the engines that are installed, check or remove one
+    /// List the engines that are installed, check, build or remove one
     Engines(Engines),
     /// Tenants of a server, and their keys
     Keys(tenants::command::Keys),
@@ -137,6 +137,33 @@ enum EnginesAction {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+    },
+    /// Build the TensorRT engines that device=tensorrt takes: of this card, its TensorRT, a precision and sizes of batches
+    Build {
+        /// Name of the engine, or a network's ONNX file
+        name: String,
+        /// Version or alias of the engine
+        #[arg(long)]
+        version: Option<String>,
+        /// tensorrt[:n]
+        #[arg(long, default_value = "tensorrt")]
+        device: Device,
+        /// auto (fp16), fp32, fp16 or bf16
+        #[arg(long, default_value = "auto")]
+        precision: Precision,
+        /// Sizes of batches, each with an engine of its own: 1,2,4; or one engine for all from MIN..MAX or MIN..BEST..MAX, tuned for
+        /// BEST, which are slower [default: every size that the engine takes]
+        #[arg(long)]
+        batch: Option<engines::build::Batches>,
+        /// Sizes of further dimensions that an ONNX file leaves open: height=256,width=256 [default: 1]
+        #[arg(long, value_delimiter = ',', value_name = "NAME=SIZE")]
+        shapes: Vec<engines::build::Size>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// No progress
+        #[arg(short, long)]
+        quiet: bool,
     },
     /// Remove an engine of yours
     Remove { name: String },
@@ -493,6 +520,10 @@ impl Engines {
             Some(EnginesAction::Check { name, golden, tolerance, device, precision, json }) => {
                 let runtime = lipstream_engines::runtime::Options { device, precision, ..Default::default() };
                 engines::check::check(&engines::check::Options { name, golden, tolerance, runtime, json })
+            }
+            Some(EnginesAction::Build { name, version, device, precision, batch, shapes, json, quiet }) => {
+                let name = version.map_or(name.clone(), |version| format!("{name}@{version}"));
+                engines::build::build(&engines::build::Options { name, device, precision, batch, shapes, json, quiet })
             }
             Some(EnginesAction::Remove { name }) => engines::check::remove(&name),
         }

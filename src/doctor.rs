@@ -1,10 +1,14 @@
 //! `lipstream doctor`: each thing that Lipstream needs, found or how to get it.
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::ExitCode,
+};
 
 use lipstream_engines::{
     manifest::Package,
-    runtime::{self, cards, nvidia},
+    runtime::{self, cards, nvidia, tensorrt},
 };
 use serde::Serialize;
 
@@ -78,6 +82,7 @@ pub fn examine(json: bool) -> Result<ExitCode> {
     let mut findings = vec![gstreamer(), elements(), plugin(), library()];
     findings.extend(cards());
     findings.extend(providers());
+    findings.extend(tensorrt_engines());
     findings.extend(models());
     findings.push(demo().optional());
     if json {
@@ -166,7 +171,7 @@ fn cards() -> Vec<Finding> {
 /// No single provider is needed as long as one works, which is what the line of the library says.
 fn providers() -> Vec<Finding> {
     let survey = runtime::survey();
-    let taken = survey.iter().find(|a| a.works.is_ok()).map(|a| a.device);
+    let taken = runtime::automatic();
     survey
         .iter()
         .map(|a| {
@@ -178,6 +183,40 @@ fn providers() -> Vec<Finding> {
             Finding::of(format!("device {}", a.device), outcome).optional()
         })
         .collect()
+}
+
+/// Engines of TensorRT that were built, and those that nothing here can take.
+fn tensorrt_engines() -> Option<Finding> {
+    let folder = tensorrt::folder()?;
+    let entries = tensorrt::survey(&folder);
+    let platform = tensorrt::Platform::here(0);
+    if entries.is_empty() {
+        // Where TensorRT does not work, its device says why.
+        let advice = "none; run `lipstream engines build NAME --device tensorrt`";
+        return platform.ok().map(|_| Finding::of("TensorRT engines", Err(advice.into())).optional());
+    }
+    Some(Finding::of("TensorRT engines", Ok(built(&entries, platform.ok().as_ref(), &folder))))
+}
+
+/// `compact fp16 (12); 3 cannot be taken (built for TensorRT 10.9.0): remove them from FOLDER`.
+fn built(entries: &[tensorrt::Entry], platform: Option<&tensorrt::Platform>, folder: &Path) -> String {
+    let (mut fit, mut causes, mut stale) = (BTreeMap::<String, usize>::new(), BTreeSet::new(), 0);
+    for entry in entries {
+        let cause = platform.map_or_else(|| Some("no card with TensorRT is here".into()), |here| entry.stale(here));
+        match cause {
+            None => *fit.entry(format!("{} {}", entry.engine, entry.precision)).or_default() += 1,
+            Some(cause) => {
+                stale += 1;
+                causes.insert(cause);
+            }
+        }
+    }
+    let mut parts: Vec<String> = fit.iter().map(|(name, count)| format!("{name} ({count})")).collect();
+    if stale > 0 {
+        let causes = causes.into_iter().collect::<Vec<_>>().join(", ");
+        parts.push(format!("{stale} not taken ({causes}), in {}", folder.display()));
+    }
+    parts.join("; ")
 }
 
 fn models() -> Vec<Finding> {

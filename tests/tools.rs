@@ -47,17 +47,9 @@ fn doctor_says_how_to_get_a_missing_runtime() {
     assert!(line.starts_with("MISSING") && line.contains("make setup"), "{text}");
 }
 
-/// A folder with a management library of NVIDIA's for the system's loader.
-fn fake_driver() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let library = folder.path().join("libnvidia-ml.so.1");
-    succeed(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(library).arg(root().join("tests/common/nvidia.c")));
-    folder
-}
-
 #[test]
 fn doctor_names_cards_and_what_they_lack() {
-    let driver = fake_driver();
+    let driver = common::fake_driver();
     let folder = tempfile::tempdir().unwrap();
     let lines = |version: &str, broken: bool| {
         let mut command = lipstream(folder.path());
@@ -82,7 +74,7 @@ fn doctor_names_cards_and_what_they_lack() {
 
 #[test]
 fn a_card_that_cannot_serve_is_refused_with_the_cause_and_the_cure() {
-    let driver = fake_driver();
+    let driver = common::fake_driver();
     let folder = tempfile::tempdir().unwrap();
     let (video, audio) = (root().join("demo/avatar.mp4"), root().join("demo/speech.flac"));
     let refused = |device: &str, version: &str, cards: &str| {
@@ -120,8 +112,66 @@ fn a_card_that_cannot_serve_is_refused_with_the_cause_and_the_cure() {
 }
 
 #[test]
+fn tensorrt_runs_what_was_built_and_says_how_to_build_the_rest() {
+    let driver = common::fake_driver();
+    let source = "#include <string.h>\n
+        int cuInit(unsigned f) { return f; }
+        int cuDeviceGet(int *d, int n) { *d = n; return 0; }
+        int cuDeviceGetName(char *t, int n, int d) { (void)d; strncpy(t, \"Fake H100\", n); return 0; }
+        int cuDeviceGetAttribute(int *v, int a, int d) { (void)d; *v = a == 75 ? 9 : 0; return 0; }
+        int getInferLibVersion(void) { return 101303; }";
+    let code = driver.path().join("fake.c");
+    fs::write(&code, source).unwrap();
+    let names = ["cuda.so.1", "cudart.so.13", "cublasLt.so.13", "cublas.so.13", "curand.so.10", "cudnn.so.9"];
+    for name in names.into_iter().chain(["nvinfer.so.10", "nvonnxparser.so.10"]) {
+        let library = driver.path().join(format!("lib{name}"));
+        succeed(Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &code]));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (video, audio) = (root().join("demo/avatar.mp4"), root().join("demo/speech.flac"));
+    let with_card = |arguments: &[&str]| {
+        let mut command = lipstream(folder.path());
+        command.args(arguments).env("FAKE_DRIVER", "580.159.03").env("LD_LIBRARY_PATH", driver.path());
+        command.env("XDG_CACHE_HOME", folder.path());
+        command
+    };
+    // What an older TensorRT left for another precision.
+    let older = folder.path().join("lipstream/tensorrt/fake-h100-sm90-trt10.9.0/x-fp16/batch-1-x");
+    fs::create_dir_all(&older).unwrap();
+    let shape = r#"{"name": "latent", "min": [1, 8], "best": [1, 8], "max": [1, 8], "nameless": false}"#;
+    let record = format!(
+        r#"{{"network": {{"name": "compact/motion.onnx", "engine": "compact", "digest": "x"}}, "precision": "fp16",
+            "platform": {{"card": "Fake H100", "capability": [9, 0], "tensorrt": "10.9.0", "onnxruntime": "1.31.1"}},
+            "profile": {{"inputs": [{shape}]}}, "files": {{}}, "seconds": 1.0}}"#
+    );
+    fs::write(older.join("engine.json"), record).unwrap();
+
+    let mut render =
+        with_card(&["render", "--engine", "compact", "--device", "tensorrt:1", "-o", "out.mp4", "--video"]);
+    let said = fail(render.args([&video]).arg("--audio").arg(&audio)).1;
+    for part in [
+        "device `tensorrt:1`: compact/motion.onnx has no TensorRT engine in fp16 for Fake H100 (sm_90), TensorRT 10.13.3, ONNX Runtime ",
+        "one of batch 1 that was built for TensorRT 10.9.0",
+        "run `lipstream engines build compact --device tensorrt:1 --precision fp16`",
+    ] {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
+    // It builds as far as the provider that this machine's ONNX Runtime lacks, and leaves nothing half built.
+    let said = fail(&mut with_card(&["engines", "build", "compact", "--quiet", "--batch", "1"])).1;
+    assert!(said.contains("device `tensorrt:0`") && said.contains("make setup-gpu TENSORRT="), "{said}");
+    assert!(!said.contains("was not found"), "{said}");
+    let text = stdout(succeed(&mut with_card(&["doctor"])));
+    let line = text.lines().find(|line| line.contains("TensorRT engines")).unwrap_or_else(|| panic!("{text}"));
+    assert!(line.contains("1 not taken (built for TensorRT 10.9.0, ONNX Runtime 1.31.1)"), "{line}");
+    let said = fail(&mut with_card(&["engines", "build", "compact", "--device", "cuda"])).1;
+    assert!(said.contains("engines are built for TensorRT alone"), "{said}");
+    let said = fail(lipstream(folder.path()).args(["engines", "build", "compact"])).1;
+    assert!(said.contains("no libcuda.so.1") && said.contains("make setup-gpu"), "{said}");
+}
+
+#[test]
 fn what_cards_say_is_measured() {
-    let driver = fake_driver();
+    let driver = common::fake_driver();
     let path = driver.path().to_str().unwrap();
     let service = service::Service::start_with("", &[("LD_LIBRARY_PATH", path), ("FAKE_DRIVER", "580.1")]);
     let (_, text) = service.send("GET", "/metrics", "", b"");

@@ -16,7 +16,8 @@ mkdir -p "$out/ort"
 [ -f "$out/$FILE" ] || python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
     --platform manylinux_2_28_x86_64 -d "$out" "onnxruntime-gpu==$VERSION"
 echo "$SHA256  $out/$FILE" | sha256sum -c --quiet
-for library in libonnxruntime.so.$VERSION libonnxruntime_providers_shared.so libonnxruntime_providers_cuda.so; do
+for library in libonnxruntime.so.$VERSION libonnxruntime_providers_shared.so libonnxruntime_providers_cuda.so \
+    libonnxruntime_providers_tensorrt.so; do
     unzip -qojd "$out/ort" "$out/$FILE" "onnxruntime/capi/$library"
 done
 python3 "$here/prune.py" "$out/ort/libonnxruntime_providers_cuda.so" "$arch"

@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# Measures a card: the CUDA kernels, a stream of LatentSync in the card's memory, the networks that ship through Lipstream's own
-# runtime, and the published families' networks in PyTorch. Each part stands alone: what fails or is cut short leaves the others their figures.
+# Measures a card, what says most first: a stream of LatentSync in the card's memory, the networks that ship with TensorRT where that
+# is, the CUDA kernels, the stream by other tunings, the networks with CUDA, and the published families' networks in PyTorch. Each part
+# stands alone: what fails or is cut short leaves the others their figures.
 #
-#   bench/gpu/run.sh [--dry] [--parts kernels,stream,networks,floor] [--out DIR]
+#   bench/gpu/run.sh [--dry] [--parts stream,tensorrt,kernels,tunings,networks,floor] [--out DIR]
 #
 #   --dry          all that can be run without a card, on the CPU; nothing that it times is worth telling
 #   LIPSTREAM_ORT_LIB   folder of the CUDA build of ONNX Runtime (bench/gpu/pack.sh makes it)
-#   ENGINE         folder of an imported LatentSync for the part `stream`; without it one of a few channels is made
-#   TUNINGS        how the CUDA provider is asked to work in that part, one after another, each [PRECISION/]name=value,... and
+#   ENGINE         folder of an imported LatentSync for `stream` and `tunings`; without it one of a few channels is made
+#   TUNINGS        how the CUDA provider is asked to work in `tunings`, one after another, each [PRECISION/]name=value,... and
 #                  semicolons between them: what is slow or not finite by default may be neither in one of them
 #   BENCH, KERNELS, STREAM, MODELS, PYTHON   lipstream-bench-gpu, -kernels and -stream, engines/models and a python3 with torch,
 #                  where they are not at their places
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-dry=() parts=kernels,stream,networks,floor out=${OUT:-$root/target/gpu}
+dry=() parts=stream,tensorrt,kernels,tunings,networks,floor out=${OUT:-$root/target/gpu}
 while [ $# -gt 0 ]; do
     case $1 in
         --dry) dry=(--dry) ;;
@@ -48,22 +49,25 @@ part() { # NAME COMMAND...
 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit --format=csv,noheader 2>/dev/null | tee "$out/card.txt" ||
     echo "no card here"
 
-# Without a card it compiles them for all cards, where libnvrtc is, and says what is missing.
-part kernels "$KERNELS" --json "$out/kernels.json"
-# As it works by default; as it did before (one program for all shapes, no tensor cores); then one thing after another.
-TUNINGS=${TUNINGS:-";apart=0,tensor-cores=0;apart=0;tensor-cores=0;graphs=1;channels-last=1;fuse-bias=1;search=exhaustive;tf32/;fusions=basic;graphs=1,channels-last=1,fuse-bias=1"}
-engine=()
-[ -z "$ENGINE" ] || engine=(--engine "$ENGINE")
+# One thing after another that is not so by default; first as all was before (one program for all shapes, no tensor cores).
+TUNINGS=${TUNINGS:-"apart=0,tensor-cores=0;apart=0;tensor-cores=0;graphs=1;memory=none,tight-arena=0;max-workspace=0;search=exhaustive;channels-last=1;fuse-bias=1;tf32/;fusions=basic;graphs=1,channels-last=1,fuse-bias=1"}
+stream=("$STREAM") networks=("$BENCH" --models "$MODELS")
+[ -z "$ENGINE" ] || stream+=(--engine "$ENGINE")
 if [ ${#dry[@]} = 0 ]; then
-    part stream "$STREAM" "${engine[@]}" --json "$out/stream.json" --clips 1 --timed 4 --tunings "$TUNINGS"
-else
-    part stream "$STREAM" "${engine[@]}" --json "$out/stream.json" --device cpu --clips 1 --timed 1 --batches 1 --tunings "apart=1;graphs=1"
-fi
-if [ ${#dry[@]} = 0 ]; then
-    part networks "$BENCH" --models "$MODELS" --json "$out/networks.json"
+    part stream "${stream[@]}" --json "$out/stream.json" --clips 1 --timed 4 --tunings ""
+    # The first run of a batch builds its engine. Without TensorRT it says what is missing.
+    part tensorrt "${networks[@]}" --json "$out/tensorrt.json" --device tensorrt:0 --precisions fp32,fp16,bf16 --batches 1,8 --threads 1
+    part kernels "$KERNELS" --json "$out/kernels.json"
+    part tunings "${stream[@]}" --json "$out/tunings.json" --clips 1 --timed 2 --tunings-alone --tunings "$TUNINGS"
+    part networks "${networks[@]}" --json "$out/networks.json"
     part floor "$PYTHON" "$here/floor.py" --json "$out/floor.json"
 else
-    part networks "$BENCH" --models "$MODELS" --json "$out/networks.json" --device cpu --precisions fp32 --batches 1,2 --seconds 0.02 --threads 1
+    part stream "${stream[@]}" --json "$out/stream.json" --device cpu --clips 1 --timed 1 --batches 1 --tunings "graphs=1"
+    part tensorrt "${networks[@]}" --json "$out/tensorrt.json" --only motion --device tensorrt:0 --precisions fp16 --batches 1 --seconds 0.001 --threads 1
+    # It compiles them for all cards, where libnvrtc is, and says what is missing.
+    part kernels "$KERNELS" --json "$out/kernels.json"
+    part tunings "${stream[@]}" --json "$out/tunings.json" --device cpu --clips 1 --timed 1 --tunings-alone --tunings "memory=8000,tight-arena=1,max-workspace=0"
+    part networks "${networks[@]}" --json "$out/networks.json" --device cpu --precisions fp32 --batches 1,2 --seconds 0.02 --threads 1
     if "$PYTHON" -c 'import torch' 2>/dev/null; then
         part floor "$PYTHON" "$here/floor.py" --json "$out/floor.json" --dry
     else

@@ -8,7 +8,9 @@ use std::{
 };
 
 use clap::Parser;
-use lipstream_engines::runtime::{Device, Input, Model, Options, Port, Precision, Tuning, library, survey};
+use lipstream_engines::runtime::{
+    Device, Input, Model, Options, Port, Precision, Tuning, library, survey, tensorrt::Build,
+};
 use serde::Serialize;
 
 #[derive(Parser)]
@@ -17,9 +19,12 @@ struct Args {
     /// Folder of the shipped engines
     #[arg(long, default_value = "engines/models")]
     models: PathBuf,
-    /// What is measured beside the CPU: cuda[:n], tensorrt[:n], openvino or cpu
+    /// What is measured beside the CPU: cuda[:n], tensorrt[:n], whose engines are built in the first run of a batch, openvino or cpu
     #[arg(long, default_value = "cuda:0")]
     device: Device,
+    /// Networks whose name holds this alone
+    #[arg(long, default_value = "")]
+    only: String,
     /// Precisions of that device
     #[arg(long, value_delimiter = ',', default_value = "fp32,tf32,fp16")]
     precisions: Vec<Precision>,
@@ -118,6 +123,9 @@ fn run(args: &Args) -> Result<(), String> {
     for path in networks(&args.models)? {
         let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let name = path.strip_prefix(&args.models).unwrap_or(&path).display().to_string();
+        if !name.contains(&args.only) {
+            continue;
+        }
         report.networks.push(network(&name, &bytes, args)?);
         let text = serde_json::to_vec_pretty(&report).map_err(|e| e.to_string())?;
         std::fs::write(&args.json, text).map_err(|e| format!("{}: {e}", args.json.display()))?;
@@ -152,7 +160,13 @@ fn network(name: &str, bytes: &[u8], args: &Args) -> Result<Network, String> {
         wanted.push(cpu(args.threads));
     }
     wanted.extend(args.precisions.iter().flat_map(|p| {
-        let tuned = |t: &Tuning| Options { device: args.device, precision: *p, threads: 1, tuning: *t };
+        let tuned = |t: &Tuning| Options {
+            device: args.device,
+            precision: *p,
+            threads: 1,
+            tuning: *t,
+            build: Some(Build::default()),
+        };
         args.tunings.iter().map(tuned).collect::<Vec<_>>()
     }));
     let mut network = Network {

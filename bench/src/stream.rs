@@ -49,6 +49,9 @@ struct Args {
     /// How the provider is asked to work, one after another, each `[PRECISION/]name=value,...` with semicolons between them
     #[arg(long, value_delimiter = ';')]
     tunings: Vec<String>,
+    /// Nothing but the tunings: no comparison, and no timing as by default
+    #[arg(long)]
+    tunings_alone: bool,
     /// Where the report goes
     #[arg(long)]
     json: PathBuf,
@@ -121,50 +124,16 @@ fn run(args: &Args) -> Result<()> {
 }
 
 fn measured(args: &Args, package: &Package) -> Result<()> {
-    let options = |device| Options { device, ..Options::default() };
     let memory: Arc<dyn Memory> = match args.device {
         Device::Cuda(number) => Arc::new(Pool::new(Card::open(number as usize)?)),
         Device::Cpu => Arc::new(Pool::new(Host::new()?)),
         other => return Err(Error::invalid(format!("{other} is neither cuda[:n] nor cpu"))),
     };
-    let here: Arc<dyn Engine> = engine::load(package, &options(Device::Cpu))?;
-    let there: Arc<dyn Engine> = Arc::new(LatentSync::load_in(package, &options(args.device), memory.clone())?);
-    there.stages().iter().try_for_each(|stage| stage.warm_up())?;
     let mut report =
         Report { device: args.device.to_string(), engine: package.manifest().name.clone(), ..Report::default() };
-    let through: Arc<dyn Engine> = Arc::new(LatentSync::load_through_host(package, &options(args.device))?);
-    // What the provider alone makes of the networks, to tell it from what the path does.
-    let mut plain = Report::default();
-    match compare(&here, &through, args.clips, &mut plain) {
-        Ok(()) => println!(
-            "through the processor's memory: latents {:.1e} apart, frames {} of 255",
-            plain.latents, plain.codes
-        ),
-        Err(error) => println!("through the processor's memory: {error}"),
+    if !args.tunings_alone {
+        by_default(args, package, &memory, &mut report)?;
     }
-    compare(&here, &there, args.clips, &mut report)?;
-    println!(
-        "latents {:.1e} apart, frames {} of 255 at most, in {:.4} % of their values",
-        report.latents,
-        report.codes,
-        report.differing * 100.0
-    );
-    save(&args.json, &report)?;
-    for streams in &args.batches {
-        for (name, engine, out) in [
-            ("there", &there, &mut report.there),
-            ("through the processor's memory", &through, &mut report.through_host),
-        ] {
-            let timing = timed(engine, *streams, args.timed)?;
-            println!(
-                "{name}, {streams} streams: {:.1} frames a second, {:.3?} ms",
-                timing.per_second, timing.milliseconds
-            );
-            out.push(timing);
-        }
-        save(&args.json, &report)?;
-    }
-    drop((there, through));
     for tuning in &args.tunings {
         memory.trim();
         let tuned = tuned(args, package, &memory, tuning);
@@ -183,6 +152,47 @@ fn measured(args: &Args, package: &Package) -> Result<()> {
     }
     if report.codes > 2 {
         return Err(Error::invalid(format!("pasted frames are {} of 255 from those of the processor", report.codes)));
+    }
+    Ok(())
+}
+
+/// The path in the card's memory beside the processor's, and the time of both ways through the networks.
+fn by_default(args: &Args, package: &Package, memory: &Arc<dyn Memory>, report: &mut Report) -> Result<()> {
+    let options = |device| Options { device, ..Options::default() };
+    let here: Arc<dyn Engine> = engine::load(package, &options(Device::Cpu))?;
+    let there: Arc<dyn Engine> = Arc::new(LatentSync::load_in(package, &options(args.device), memory.clone())?);
+    there.stages().iter().try_for_each(|stage| stage.warm_up())?;
+    let through: Arc<dyn Engine> = Arc::new(LatentSync::load_through_host(package, &options(args.device))?);
+    // What the provider alone makes of the networks, to tell it from what the path does.
+    let mut plain = Report::default();
+    match compare(&here, &through, args.clips, &mut plain) {
+        Ok(()) => println!(
+            "through the processor's memory: latents {:.1e} apart, frames {} of 255",
+            plain.latents, plain.codes
+        ),
+        Err(error) => println!("through the processor's memory: {error}"),
+    }
+    compare(&here, &there, args.clips, report)?;
+    println!(
+        "latents {:.1e} apart, frames {} of 255 at most, in {:.4} % of their values",
+        report.latents,
+        report.codes,
+        report.differing * 100.0
+    );
+    save(&args.json, report)?;
+    for streams in &args.batches {
+        for (name, engine, out) in [
+            ("there", &there, &mut report.there),
+            ("through the processor's memory", &through, &mut report.through_host),
+        ] {
+            let timing = timed(engine, *streams, args.timed)?;
+            println!(
+                "{name}, {streams} streams: {:.1} frames a second, {:.3?} ms",
+                timing.per_second, timing.milliseconds
+            );
+            out.push(timing);
+        }
+        save(&args.json, report)?;
     }
     Ok(())
 }

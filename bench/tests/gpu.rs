@@ -7,7 +7,7 @@ fn the_measurement_of_a_card_runs_without_one_and_its_figures_are_whole() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let out = std::env::temp_dir().join(format!("lipstream-gpu-{}", std::process::id()));
     let done = Command::new(root.join("bench/gpu/run.sh"))
-        .args(["--dry", "--parts", "kernels,stream,networks", "--out"])
+        .args(["--dry", "--parts", "stream,tensorrt,kernels,tunings,networks", "--out"])
         .arg(&out)
         .env("BENCH", env!("CARGO_BIN_EXE_lipstream-bench-gpu"))
         .env("KERNELS", env!("CARGO_BIN_EXE_lipstream-bench-kernels"))
@@ -21,13 +21,27 @@ fn the_measurement_of_a_card_runs_without_one_and_its_figures_are_whole() {
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("networks.json")).unwrap()).unwrap();
     let kernels: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("kernels.json")).unwrap()).unwrap();
     let stream: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("stream.json")).unwrap()).unwrap();
+    let read = |part: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(out.join(format!("{part}.json"))).unwrap()).unwrap()
+    };
+    let (tensorrt, tunings) = (read("tensorrt"), read("tunings"));
     std::fs::remove_dir_all(&out).unwrap();
+    // In the order in which they say most.
+    let parts = ["stream", "tensorrt", "kernels", "tunings", "networks"].map(|part| text.find(&format!("== {part}\n")));
+    assert!(parts.iter().all(Option::is_some) && parts.is_sorted(), "{text}");
+    for network in tensorrt["networks"].as_array().unwrap() {
+        let run = network["runs"].as_array().unwrap().iter().find(|run| run["device"] == "tensorrt:0").unwrap();
+        let refused = run["refused"].as_str();
+        assert!(refused.is_none_or(|cause| cause.starts_with("device `tensorrt:0`: ")), "{run}");
+    }
+    let tuned = tunings["tuned"].as_array().unwrap();
+    assert!(tuned.len() == 1 && tuned.iter().all(|tuned| tuned["refused"].is_null()), "{tunings}");
     assert!(stream["codes"].as_u64().unwrap() <= 1 && stream["latents"].as_f64().unwrap() < 2e-2, "{text}");
     for part in ["there", "through_host"] {
         assert!(stream[part][0]["milliseconds"]["step"].as_f64().unwrap() > 0.0, "{part}: {text}");
     }
     let tuned = stream["tuned"].as_array().unwrap();
-    assert_eq!(tuned.len(), 2, "{text}");
+    assert_eq!(tuned.len(), 1, "{text}");
     for tuned in tuned {
         assert!(tuned["refused"].is_null() && tuned["batches"]["step 2"].as_f64().unwrap() > 0.0, "{tuned}");
     }

@@ -2,7 +2,7 @@
 
 use lipstream_engines::{
     manifest::Package,
-    runtime::{Device, Input, Model, Options, Precision, survey},
+    runtime::{Device, Input, Model, Options, Origin, Precision, survey},
 };
 
 fn motion(options: &Options) -> lipstream_engines::Result<std::sync::Arc<Model>> {
@@ -90,7 +90,8 @@ fn bytes_that_are_no_model_are_an_error() {
 #[test]
 fn equal_models_are_loaded_once() {
     let bytes = Package::find("compact").unwrap().file("motion").unwrap();
-    let load = |device| Model::shared("motion", "its hash", bytes.clone(), &on(device)).unwrap();
+    let origin = Origin { engine: "compact", digest: "its hash" };
+    let load = |device| Model::shared("motion", "its hash", &origin, bytes.clone(), &on(device)).unwrap();
     let first = load(Device::Cpu);
     assert!(std::sync::Arc::ptr_eq(&first, &load(Device::Cpu)));
 }

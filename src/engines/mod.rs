@@ -1,5 +1,6 @@
 //! `lipstream engines`: what is installed, its licence, what it costs, where it would run.
 
+pub mod build;
 pub mod check;
 pub mod import;
 
@@ -104,8 +105,7 @@ pub fn list(json: bool) -> Result<ExitCode> {
 
 /// What `auto` would take here.
 fn device() -> String {
-    let works = runtime::survey().iter().find(|a| a.works.is_ok());
-    works.map_or_else(|| "none works".into(), |a| a.device.to_string())
+    runtime::automatic().map_or_else(|| "none works".into(), |device| device.to_string())
 }
 
 fn row(engine: &Package, device: &str) -> Row {

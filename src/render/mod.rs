@@ -199,6 +199,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
     }
     // A broken model is said now, not after the video has been looked at.
     engine.manifest().files.keys().try_for_each(|part| engine.check(part))?;
+    engine.check_built(&options.runtime)?;
     let unfinished = Unfinished::create(&options.output)?;
 
     let gathering = Instant::now();

@@ -17,7 +17,7 @@ const RUNS: usize = 3;
 /// GFLOP a second (a multiply-add counts two) that the device of `options` reaches in large matrix products, found in about
 /// `budget`. Networks reach less: what needs more than this cannot run in real time.
 pub fn speed(options: &Options, budget: Duration) -> Result<f64> {
-    let model = Model::load("matrix products", &network()?[..], options)?;
+    let model = Model::load("matrix products", &network()?[..], &options.beside())?;
     let begin = Instant::now();
     let mut best = 0.0_f64;
     for rows in ROWS {

@@ -56,6 +56,7 @@ impl StepStage {
             frames: None,
         };
         let feeds = [LATENT].into_iter().chain(conditions.iter().copied()).map(feed).collect();
+        let sizes = model.taken_of(sizes);
         Self::with_feeds(model, feeds, PREDICTION, sizes)
     }
 

@@ -10,9 +10,12 @@ use super::{Alternative, AudioSection, Family, Features, FileEntry, Manifest, Ve
 use crate::{
     Error, Result,
     digest::sha256,
-    embedded,
-    runtime::{Model, Options, Source},
+    embedded, engine,
+    runtime::{self, Device, Model, Options, Origin, Source},
 };
+
+/// Networks that hear.
+const HEAR: [&str; 3] = ["audio", "ave", "whisper"];
 
 /// Largest manifest (1 MiB) and largest file of an engine (2 GiB) that are read.
 const MAX_MANIFEST: u64 = 1 << 20;
@@ -237,9 +240,35 @@ impl Package {
     }
 
     /// The network of `part`, loaded once a process for equal options: its file and the weights beside it have the hashes that
-    /// the manifest states.
+    /// the manifest states. Where TensorRT is asked for, networks that follow faces, judge or hear run beside it on CUDA.
     pub fn network(&self, part: &str, options: &Options) -> Result<Arc<Model>> {
+        let paints = !HEAR.contains(&part) && engine::clip(&self.manifest).is_some();
+        let options = &if paints { *options } else { options.beside() };
         let name = self.file_name(part);
+        let entry = self.entry(part)?;
+        let (digest, source) = self.source(part)?;
+        // Further programs are made from the file, so that the same network in another folder is another one.
+        let place = if let Source::File(path) = &source { path.display().to_string() } else { String::new() };
+        let hash = format!("{} {place}", entry.sha256);
+        let origin = Origin { engine: &self.manifest.name, digest: &digest };
+        Model::shared(&name, &hash, &origin, source, options)
+    }
+
+    /// An error where TensorRT is asked for and nothing was built of the network that paints, before anything is loaded.
+    pub fn check_built(&self, options: &Options) -> Result<()> {
+        let paints = ["unet", "motion", "generator"].into_iter().find(|part| self.manifest.files.contains_key(*part));
+        match (options.device, paints) {
+            (Device::TensorRt(_), Some(part)) if options.build.is_none() => {
+                let (digest, source) = self.source(part)?;
+                let origin = Origin { engine: &self.manifest.name, digest: &digest };
+                runtime::check_built(&self.file_name(part), &origin, &source, options)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A network, its file and the weights beside it having the hashes that the manifest states, and the hash of both.
+    fn source(&self, part: &str) -> Result<(String, Source)> {
         let entry = self.entry(part)?;
         let source = match (&self.store, &entry.data) {
             (Store::Folder(folder), Some(data)) => {
@@ -249,10 +278,8 @@ impl Package {
             }
             _ => self.file(part)?.into(),
         };
-        // Further programs are made from the file, so that the same network in another folder is another one.
-        let place = if let Source::File(path) = &source { path.display().to_string() } else { String::new() };
-        let hash = format!("{} {place}", entry.sha256);
-        Model::shared(&name, &hash, source, options)
+        let weights = entry.data.as_ref().map_or("", |data| data.sha256.as_str());
+        Ok((sha256(format!("{} {weights}", entry.sha256).as_bytes()), source))
     }
 
     /// An error unless the file of `part`, and the weights beside it, are what the manifest states. A file that was not written

@@ -138,7 +138,7 @@ impl Network {
         let model = match masks {
             Masks::File(path) => match masks.installed() {
                 Some(name) => named(name, options)?,
-                None => Model::open(path, options)?,
+                None => Model::open(path, &options.beside())?,
             },
             Masks::Auto | Masks::Off => Package::find("occlusion")?.network("mask", options)?,
         };

@@ -1,12 +1,13 @@
 use std::{fmt, str::FromStr};
 
-use super::Tuning;
+use super::{Tuning, tensorrt};
 use crate::{Error, Result};
 
 /// Where a model runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Device {
-    /// The first that works of TensorRT, CUDA, OpenVINO, CPU; networks below 4 MiB skip OpenVINO.
+    /// The first that works of CUDA, OpenVINO, CPU; networks below 4 MiB skip OpenVINO. TensorRT is taken by name alone, since its
+    /// engines are built before.
     #[default]
     Auto,
     /// ONNX Runtime's own CPU kernels.
@@ -15,12 +16,12 @@ pub enum Device {
     OpenVino,
     /// CUDA, with the number of the GPU.
     Cuda(u32),
-    /// TensorRT, with the number of the GPU.
+    /// TensorRT, with the number of the GPU: runs engines that were built, see [`tensorrt`].
     TensorRt(u32),
 }
 
 impl Device {
-    /// What `auto` tries, best first.
+    /// What is tried, best first.
     pub(super) const CANDIDATES: [Self; 4] = [Self::TensorRt(0), Self::Cuda(0), Self::OpenVino, Self::Cpu];
 
     /// Whether the provider compiles a program for one input shape and is slow, or refuses, when a shape changes.
@@ -109,11 +110,21 @@ pub struct Options {
     pub precision: Precision,
     /// CPU threads of one model; 0 chooses 1, since the stages of a pipeline already run side by side.
     pub threads: usize,
-    /// Of the CUDA provider.
+    /// Of the providers of NVIDIA's cards.
     pub tuning: Tuning,
+    /// Whether engines of TensorRT that are missing are built, in the place of an error, and for which batches.
+    pub build: Option<tensorrt::Build>,
 }
 
 impl Options {
+    /// The same for networks beside those that paint, which follow faces or hear: they are small, and TensorRT has no engines of them.
+    pub fn beside(&self) -> Self {
+        match self.device {
+            Device::TensorRt(card) => Self { device: Device::Cuda(card), precision: Precision::Auto, ..*self },
+            _ => *self,
+        }
+    }
+
     /// The same for networks whose inputs and outputs do not stay where they are.
     pub(crate) fn without_graphs(&self) -> Self {
         Self { tuning: Tuning { graphs: false, ..self.tuning }, ..*self }

@@ -2,6 +2,7 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{Arc, OnceLock, Weak},
+    time::Instant,
 };
 
 use ort::{
@@ -11,13 +12,14 @@ use ort::{
 use parking_lot::Mutex;
 
 use super::{
-    Device, Options, Source,
+    Device, Options, Precision, Source,
     pool::{Pool, Shapes},
     provider,
     session::{self, build},
     signature,
+    tensorrt::{self, Platform, Profile, Program, Store},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, digest::sha256};
 
 /// Element type of a model's port. The caller's numbers are f32; what goes in is rounded to the port's type, and what comes
 /// out is widened.
@@ -95,6 +97,8 @@ pub struct Model {
     signature: Signature,
     /// Whether it makes a program for each shape of its inputs.
     by_shape: bool,
+    /// Engines of TensorRT, which alone are run there.
+    store: Option<Store>,
     /// Compiled programs by the shapes of their inputs, or by none where any shape will do.
     sessions: Pool<Session>,
 }
@@ -108,7 +112,10 @@ impl Model {
     /// Loads an ONNX model. `auto` moves on to the next device when one refuses this model; a named device that
     /// refuses is an error. `name` is what errors call it.
     pub fn load(name: &str, source: impl Into<Source>, options: &Options) -> Result<Arc<Self>> {
-        let source = source.into();
+        Self::load_of(name, &Origin { engine: name, digest: "" }, source.into(), options)
+    }
+
+    fn load_of(name: &str, origin: &Origin, source: Source, options: &Options) -> Result<Arc<Self>> {
         let graph = source.graph()?;
         let mut options =
             Options { device: provider::taken(options.device, options.precision, source.size())?, ..*options };
@@ -121,7 +128,7 @@ impl Model {
             // What the graph does not say, and whether it is one at all, the CPU provider tells: it always works.
             None => {
                 let on_cpu = Options { device: Device::Cpu, threads: 1, ..Options::default() };
-                let session = plain.insert(build(name, &source, &on_cpu, &[])?);
+                let session = plain.insert(build(name, &source, &on_cpu, &[], None)?);
                 Signature {
                     inputs: session.inputs().iter().map(signature::of_outlet).collect(),
                     outputs: session.outputs().iter().map(signature::of_outlet).collect(),
@@ -129,6 +136,7 @@ impl Model {
             }
         };
         let by_shape = options.by_shape(signature::convolves(&graph));
+        let store = store(name, origin, (&source, &graph), &options)?;
         drop(graph);
         for port in signature.inputs.iter().chain(&signature.outputs) {
             if let Dtype::Other(found) = port.dtype {
@@ -142,26 +150,36 @@ impl Model {
         }
         provider::precision(options.device, options.precision)?;
         let sessions = Pool::new(provider::at_a_time(&options));
-        if !by_shape {
+        if let Some(store) = &store {
+            if options.build.is_none() && store.is_empty() {
+                return Err(store.missing(None));
+            }
+        } else if !by_shape {
             let session = match plain.filter(|_| options.device == Device::Cpu && options.threads <= 1) {
                 Some(plain) => plain,
-                None => build(name, &source, &options, &[])?,
+                None => build(name, &source, &options, &[], None)?,
             };
             sessions.add(Shapes::new(), session);
         } else if let Some(shapes) = signature.inputs.iter().map(Port::at_batch_1).collect::<Option<Vec<_>>>() {
             // Compiled now, so that the first frame does not wait for it.
             let fixed = dimensions(&signature, &shapes);
-            sessions.add(shapes, build(name, &source, &options, &fixed)?);
+            sessions.add(shapes, build(name, &source, &options, &fixed, None)?);
         } else {
             // Its programs are built when their shapes are known; that the device works at all must be known now.
             provider::probe(&options)?;
         }
-        Ok(Arc::new(Self { name: name.into(), source, options, signature, by_shape, sessions }))
+        Ok(Arc::new(Self { name: name.into(), source, options, signature, by_shape, store, sessions }))
     }
 
     /// As [`Model::load`], but networks with the same `hash` under equal options are loaded once a process, for as long as
     /// somebody holds them.
-    pub fn shared(name: &str, hash: &str, source: impl Into<Source>, options: &Options) -> Result<Arc<Self>> {
+    pub fn shared(
+        name: &str,
+        hash: &str,
+        origin: &Origin,
+        source: impl Into<Source>,
+        options: &Options,
+    ) -> Result<Arc<Self>> {
         type Loaded = HashMap<(String, Options), Weak<Model>>;
         static LOADED: OnceLock<Mutex<Loaded>> = OnceLock::new();
         let key = (hash.to_owned(), *options);
@@ -171,7 +189,7 @@ impl Model {
             return Ok(model);
         }
         loaded.retain(|_, model| model.strong_count() > 0);
-        let model = Self::load(name, source, options)?;
+        let model = Self::load_of(name, origin, source.into(), options)?;
         loaded.insert(key, Arc::downgrade(&model));
         Ok(model)
     }
@@ -192,6 +210,17 @@ impl Model {
     /// Whether it makes a program for each shape of its inputs.
     pub(crate) fn by_shape(&self) -> bool {
         self.by_shape
+    }
+
+    /// Whether it runs batches of so many rows: with TensorRT those that engines were built for.
+    pub fn takes(&self, rows: usize) -> bool {
+        self.options.build.is_some() || self.store.as_ref().is_none_or(|store| store.takes(rows))
+    }
+
+    /// Those of `sizes` that it [takes](Self::takes), or all where it takes none, which an error then says when it runs.
+    pub(crate) fn taken_of(&self, sizes: Vec<usize>) -> Vec<usize> {
+        let taken: Vec<usize> = sizes.iter().copied().filter(|rows| self.takes(*rows)).collect();
+        if taken.is_empty() { sizes } else { taken }
     }
 
     /// Whether its runs are replayed: then inputs and outputs of a shape must lie where those of its first run did.
@@ -259,8 +288,31 @@ impl Model {
 
     /// Lets `run` use a program for inputs of these shapes; of none where any will do.
     pub(super) fn with_session<R>(&self, key: Shapes, run: impl FnOnce(&mut Session) -> Result<R>) -> Result<R> {
-        let make = |key: &Shapes| build(&self.name, &self.source, &self.options, &dimensions(&self.signature, key));
+        if let Some(store) = &self.store {
+            let program = match (store.find(&key), self.options.build) {
+                (Some(program), _) => program,
+                (None, Some(asked)) => self.built(store, Profile::new(&self.signature, &key, asked.batch))?,
+                (None, None) => return Err(store.missing(key.first().and_then(|shape| shape.first()).copied())),
+            };
+            return self.sessions.with(program.profile.key(), |_| self.session_of(&program), run);
+        }
+        let make =
+            |key: &Shapes| build(&self.name, &self.source, &self.options, &dimensions(&self.signature, key), None);
         self.sessions.with(key, make, run)
+    }
+
+    fn session_of(&self, program: &Program) -> Result<Session> {
+        let fixed = program.profile.fixed(&self.signature);
+        build(&self.name, &self.source, &self.options, &fixed, Some(program))
+    }
+
+    /// Builds an engine, which takes seconds to many minutes.
+    fn built(&self, store: &Store, profile: Profile) -> Result<Arc<Program>> {
+        let (begun, draft) = (Instant::now(), store.begin(profile)?);
+        let session = self.session_of(draft.program())?;
+        let program = draft.finish(begun.elapsed().as_secs_f64())?;
+        self.sessions.add(program.profile.key(), session);
+        Ok(program)
     }
 
     fn infer(&self, session: &mut Session, inputs: &[Input]) -> Result<Vec<Tensor>> {
@@ -308,6 +360,46 @@ impl Model {
             })
             .collect()
     }
+}
+
+/// Where a network comes from, as those who build engines of it name it.
+pub struct Origin<'a> {
+    /// The name of an engine, or a file.
+    pub engine: &'a str,
+    /// Of its graph and its weights; empty where nobody knows.
+    pub digest: &'a str,
+}
+
+/// An error where TensorRT is to run a network of which nothing was built.
+pub(crate) fn check_built(name: &str, origin: &Origin, source: &Source, options: &Options) -> Result<()> {
+    match store(name, origin, (source, &*source.graph()?), options)? {
+        Some(store) if store.is_empty() => Err(store.missing(None)),
+        _ => Ok(()),
+    }
+}
+
+/// The engines of a network where TensorRT runs it.
+fn store(name: &str, origin: &Origin, (source, graph): (&Source, &[u8]), options: &Options) -> Result<Option<Store>> {
+    let Device::TensorRt(card) = options.device else { return Ok(None) };
+    let device = options.device.to_string();
+    let precision = provider::precision(options.device, options.precision)?;
+    if precision == Precision::Fp32 && signature::is_half(graph) {
+        let cause = format!("the weights of {name} are fp16");
+        let cure = "use precision=fp16 or auto, or import it again without --precision fp16".into();
+        return Err(Error::Device { device, cause, cure });
+    }
+    let platform = Platform::here(card)?;
+    let folder = tensorrt::folder().ok_or_else(|| Error::Device {
+        device: device.clone(),
+        cause: "there is no folder for its engines".into(),
+        cure: "set XDG_CACHE_HOME to one that can be written".into(),
+    })?;
+    let digest = match origin.digest {
+        "" => sha256(format!("{} {} {:?}", sha256(graph), source.beside(), source.written()).as_bytes()),
+        known => known.to_owned(),
+    };
+    let network = tensorrt::Network { name: name.into(), engine: origin.engine.into(), digest };
+    Ok(Some(Store::open(&folder, &device, platform, network, precision)))
 }
 
 /// An input as its port wants it; f32 is lent.

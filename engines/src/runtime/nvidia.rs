@@ -69,6 +69,15 @@ fn tensorrt() -> Option<String> {
     })
 }
 
+/// TensorRT's library.
+pub(super) fn infer() -> Result<Library, String> {
+    let (folder, names) = LIBRARIES[1];
+    let unpacked = library::unpacked(folder).map(|folder| folder.join(names[0])).filter(|path| path.is_file());
+    let path = unpacked.unwrap_or_else(|| names[0].into());
+    // SAFETY: a library of NVIDIA's, which does nothing when it is loaded.
+    unsafe { Library::new(&path) }.map_err(|error| format!("{}: {error}", path.display()))
+}
+
 /// Loads what is unpacked for the runtime at `runtime`, where that is one for NVIDIA's cards and a driver is here. They stay loaded.
 pub(super) fn preload(runtime: &Path) {
     if !runtime.with_file_name("libonnxruntime_providers_cuda.so").is_file() || !driver() {

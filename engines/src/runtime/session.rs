@@ -1,16 +1,23 @@
 use ort::session::{Session, builder::GraphOptimizationLevel};
 
-use super::{Device, Fusions, Options, Source, library, nvidia, provider};
+use super::{Device, Fusions, Options, Source, library, nvidia, provider, tensorrt::Program};
 use crate::{Error, Result};
 
 /// Weights from so many bytes on stay in their file, which is mapped. Of smaller networks the CPU provider lays the weights of
 /// convolutions and products out anew, which makes a run shorter by some parts of a hundred and takes memory for copies.
 const MAPPED_FROM: u64 = 1 << 30;
 
-/// Builds a session on exactly the device of `options` (not `auto`), with the symbolic dimensions named in `fixed` set.
+/// Builds a session on exactly the device of `options` (not `auto`), with the symbolic dimensions named in `fixed` set, and of
+/// TensorRT the engine of `program`.
 // The error of a refused option carries the builder back; it is made once, when a model is loaded.
 #[allow(clippy::result_large_err)]
-pub(super) fn build(name: &str, source: &Source, options: &Options, fixed: &[(String, i64)]) -> Result<Session> {
+pub(super) fn build(
+    name: &str,
+    source: &Source,
+    options: &Options,
+    fixed: &[(String, i64)],
+    program: Option<&Program>,
+) -> Result<Session> {
     let device = options.device;
     let precision = provider::precision(device, options.precision)?;
     let threads = options.threads.max(1);
@@ -31,8 +38,9 @@ pub(super) fn build(name: &str, source: &Source, options: &Options, fixed: &[(St
     for (dimension, size) in fixed {
         builder = builder.with_dimension_override(dimension, *size).map_err(runtime)?;
     }
-    if let Some(dispatch) = provider::dispatch(options, precision, threads, source) {
-        builder = builder.with_execution_providers([dispatch]).map_err(|e| {
+    let providers = provider::dispatch(options, precision, threads, source, program);
+    if !providers.is_empty() {
+        builder = builder.with_execution_providers(providers).map_err(|e| {
             let (lacks, said) = (nvidia::lacks(device), one_line(&e.to_string()));
             let cause = if lacks.is_empty() { said } else { format!("{lacks}: {said}") };
             Error::Device { device: device.to_string(), cause, cure: provider::cure(device) }

@@ -67,6 +67,14 @@ impl Source {
         }
     }
 
+    /// When weights that lie beside the graph were written.
+    pub(super) fn written(&self) -> Option<std::time::SystemTime> {
+        match self {
+            Self::File(path) => std::fs::metadata(path.with_extension("onnx.data")).ok()?.modified().ok(),
+            _ => None,
+        }
+    }
+
     pub(super) fn commit(&self, mut builder: SessionBuilder) -> ort::Result<Session> {
         match self {
             Self::Static(bytes) => builder.commit_from_memory(bytes),

@@ -26,6 +26,27 @@ pub enum Fusions {
     All,
 }
 
+/// Most memory of a card that one network's values may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// What is free as the network is loaded, but a sixteenth of it.
+    #[default]
+    Free,
+    Megabytes(u32),
+    None,
+}
+
+impl Limit {
+    /// In bytes, where so many are free.
+    pub(super) fn bytes(self, free: Option<u64>) -> Option<u64> {
+        match self {
+            Self::Free => free.map(|free| free - free / 16),
+            Self::Megabytes(n) => Some(u64::from(n) * 1_000_000),
+            Self::None => None,
+        }
+    }
+}
+
 /// What can be chosen of the CUDA provider besides its precision. Written as `name=value` with commas between them, as it reads back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tuning {
@@ -37,8 +58,12 @@ pub struct Tuning {
     pub channels_last: bool,
     /// Convolutions add their bias themselves.
     pub fuse_bias: bool,
-    /// Memory grows by what is asked for and not to the next power of two.
-    pub tight_arena: bool,
+    /// Memory grows by what is asked for and not to the next power of two. `None`: where less than [`ROOMY`] times a network's weights
+    /// are free.
+    pub tight_arena: Option<bool>,
+    /// A convolution may take all the memory that its fastest way asks for; else 32 MB, which cuDNN 9 does not heed.
+    pub max_workspace: bool,
+    pub memory: Limit,
     /// A program for each shape of a network's inputs. With one for all the CUDA provider plans each convolution anew whenever the
     /// shape changes. `None`: there, of networks with convolutions.
     pub apart: Option<bool>,
@@ -54,13 +79,18 @@ impl Default for Tuning {
             search: Search::default(),
             channels_last: false,
             fuse_bias: false,
-            tight_arena: false,
+            tight_arena: None,
+            max_workspace: true,
+            memory: Limit::default(),
             apart: None,
             graphs: false,
             fusions: Fusions::default(),
         }
     }
 }
+
+/// So many times a network's weights must be free for memory to grow by doubling: the last step takes as much as all before.
+pub(super) const ROOMY: u64 = 32;
 
 const SEARCHES: [(&str, Search); 3] =
     [("heuristic", Search::Heuristic), ("exhaustive", Search::Exhaustive), ("fallback", Search::Fallback)];
@@ -74,7 +104,7 @@ static SWITCHES: [Switch; 5] = [
     ("tensor-cores", |t| &mut t.tensor_cores),
     ("channels-last", |t| &mut t.channels_last),
     ("fuse-bias", |t| &mut t.fuse_bias),
-    ("tight-arena", |t| &mut t.tight_arena),
+    ("max-workspace", |t| &mut t.max_workspace),
     ("graphs", |t| &mut t.graphs),
 ];
 
@@ -88,7 +118,13 @@ impl fmt::Display for Tuning {
             write!(f, "{name}={},", u8::from(*switch(&mut own)))?;
         }
         let (search, fusions) = (word(&SEARCHES, &self.search), word(&FUSIONS, &self.fusions));
-        write!(f, "apart={},search={search},fusions={fusions}", word(&APART, &self.apart))
+        let (apart, tight) = (word(&APART, &self.apart), word(&APART, &self.tight_arena));
+        let memory = match self.memory {
+            Limit::Free => "free".to_owned(),
+            Limit::Megabytes(n) => n.to_string(),
+            Limit::None => "none".to_owned(),
+        };
+        write!(f, "apart={apart},tight-arena={tight},memory={memory},search={search},fusions={fusions}")
     }
 }
 
@@ -109,13 +145,15 @@ impl FromStr for Tuning {
             let (name, word) = part.split_once('=').unwrap_or((part, ""));
             match name {
                 "apart" => tuning.apart = chosen(name, word, &APART)?,
+                "tight-arena" => tuning.tight_arena = chosen(name, word, &APART)?,
+                "memory" => tuning.memory = limit(word)?,
                 "search" => tuning.search = chosen(name, word, &SEARCHES)?,
                 "fusions" => tuning.fusions = chosen(name, word, &FUSIONS)?,
                 _ => {
                     let Some((_, switch)) = SWITCHES.iter().find(|(known, _)| *known == name) else {
                         let names = SWITCHES.map(|(name, _)| name).join(", ");
                         return Err(Error::invalid(format!(
-                            "tuning `{name}` is not one of {names}, apart, search, fusions"
+                            "tuning `{name}` is not one of {names}, apart, tight-arena, memory, search, fusions"
                         )));
                     };
                     *switch(&mut tuning) = chosen(name, word, &[("0", false), ("1", true)])?;
@@ -129,20 +167,30 @@ impl FromStr for Tuning {
     }
 }
 
+fn limit(word: &str) -> Result<Limit> {
+    match (word, word.parse()) {
+        ("free", _) => Ok(Limit::Free),
+        ("none", _) => Ok(Limit::None),
+        (_, Ok(megabytes)) if megabytes > 0 => Ok(Limit::Megabytes(megabytes)),
+        _ => Err(Error::invalid(format!("tuning `memory={word}` is not one of free, none, or megabytes"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_written_reads_back_and_what_is_unknown_is_named_with_the_choices() {
-        let text =
-            "tensor-cores=0,channels-last=1,fuse-bias=1,tight-arena=1,graphs=1,apart=1,search=exhaustive,fusions=basic";
+        let text = "tensor-cores=0,channels-last=1,fuse-bias=1,max-workspace=0,graphs=1,apart=1,tight-arena=1,memory=8000,search=exhaustive,fusions=basic";
         assert_eq!(text.parse::<Tuning>().unwrap().to_string(), text);
         assert_eq!("".parse::<Tuning>().unwrap(), Tuning::default());
         assert_eq!(Tuning::default().to_string().parse::<Tuning>().unwrap(), Tuning::default());
         for (text, cause) in [
             ("speed=1", "tuning `speed` is not one of tensor-cores, "),
             ("apart", "tuning `apart=` is not one of auto, 0, 1"),
+            ("memory=0", "is not one of free, none, or megabytes"),
+            ("tight-arena=2", "is not one of auto, 0, 1"),
             ("graphs=2", "tuning `graphs=2` is not one of 0, 1"),
             ("search=best", "is not one of heuristic, exhaustive, fallback"),
             ("graphs=1,apart=0", "a CUDA graph is of one shape"),

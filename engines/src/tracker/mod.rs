@@ -174,7 +174,7 @@ impl Tracker {
         let engine = Package::find("tracker")?;
         let shared = |part: &str| engine.network(part, &config.options);
         let detector = match &config.detector {
-            Some(path) => Detector::new(Model::open(path, &config.options)?, USER_INPUT)?,
+            Some(path) => Detector::new(Model::open(path, &config.options.beside())?, USER_INPUT)?,
             None => Detector::new(shared("detector")?, EMBEDDED_INPUT)?,
         };
         let lips = match engine.manifest().files.contains_key("lips") {

@@ -117,7 +117,7 @@ impl Compact {
     /// The latents that feature windows ask for, without noise and without a past.
     pub fn heard(&self, windows: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
         let schedule = Schedule::new(&self.schedule, 0)?;
-        let most = self.latent.batch_sizes.last().copied().unwrap_or(1);
+        let most = self.stages[STEP].sizes().last().copied().unwrap_or(1);
         let width = self.latent.len();
         let mut latents = Vec::with_capacity(windows.len());
         for batch in windows.chunks(most) {

@@ -58,7 +58,8 @@ pub(super) fn load(package: &Package, options: &Options) -> Result<Option<Networ
     }
     model.expect_output(DELTA, picture)?;
     let sizes = if model.device() == Device::Cpu { &SIZES[..1] } else { &SIZES };
-    Ok(Some(NetworkStage::new(StageKind::Refine, model, &INPUTS, &[DELTA], sizes.to_vec())))
+    let sizes = model.taken_of(sizes.to_vec());
+    Ok(Some(NetworkStage::new(StageKind::Refine, model, &INPUTS, &[DELTA], sizes)))
 }
 
 /// Puts into `work` what the network reads of `picture`, in which the reference `nearest` (an id) has been warped to the

@@ -154,7 +154,8 @@ impl Pixel {
         model.expect_output(&ports[2], &[3, side, side])?;
         let lanes = model.at_a_time();
         let [audio_port, face_port, picture_port] = ports;
-        let stage = NetworkStage::new(StageKind::Forward, model, &[AUDIO, FACE], &[PICTURE], sizes.to_vec())
+        let sizes = model.taken_of(sizes.to_vec());
+        let stage = NetworkStage::new(StageKind::Forward, model, &[AUDIO, FACE], &[PICTURE], sizes)
             .with_ports(&[audio_port, face_port], &[picture_port]);
         let look_ahead = look_ahead(manifest);
         let own = manifest.synctalk2d.as_ref().is_some_and(|section| section.features == Features::Compact);

@@ -46,8 +46,8 @@ impl Painter {
         let open = opened(*side, unet.device());
         let pictures = batch_sizes.iter().map(|faces| 2 * faces).collect();
         let encode = Encode::new(package.network("encoder", options)?, *latent_scale, *side, pictures);
-        let paint = NetworkStage::new(StageKind::Forward, unet, &[FACES, SOUND], &[PAINTED], batch_sizes.clone())
-            .with_open(&open);
+        let sizes = unet.taken_of(batch_sizes.clone());
+        let paint = NetworkStage::new(StageKind::Forward, unet, &[FACES, SOUND], &[PAINTED], sizes).with_open(&open);
         let decode = Decode::load(package, options, *decoder, *latent_scale, *side, (batch_sizes.clone(), 1))?;
         let stages: Vec<Box<dyn Stage>> =
             vec![Box::new(Then::new(encode, join)), Box::new(Then::new(paint, hand_on)), Box::new(decode)];
