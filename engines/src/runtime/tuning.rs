@@ -58,7 +58,7 @@ pub struct Tuning {
     pub channels_last: bool,
     /// Convolutions add their bias themselves.
     pub fuse_bias: bool,
-    /// Memory grows by what is asked for and not to the next power of two. `None`: where less than [`ROOMY`] times a network's weights
+    /// Memory grows by what is asked for and not to the next power of two. `None`: where less than 32 times a network's weights
     /// are free.
     pub tight_arena: Option<bool>,
     /// A convolution may take all the memory that its fastest way asks for; else 32 MB, which cuDNN 9 does not heed.
