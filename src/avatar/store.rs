@@ -270,7 +270,8 @@ impl Store {
         names.iter().filter_map(|name| self.get(name)).map(|avatar| avatar.summary()).collect()
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
+    /// All but the demo, which every machine makes for itself.
+    pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut names: Vec<_> = entries
             .filter_map(|entry| entry.file_name().into_string().ok())
@@ -499,6 +500,35 @@ impl Store {
         Ok(Workshop(path))
     }
 
+    /// Where the files of an avatar are; `None` where there is none, and of the demo.
+    pub fn folder_of(&self, name: &str) -> Option<PathBuf> {
+        name::check("avatar", name).ok().filter(|()| name != DEMO)?;
+        Some(self.folder.join(name)).filter(|folder| folder.symlink_metadata().is_ok_and(|meta| meta.is_dir()))
+    }
+
+    /// A folder for an avatar that comes from elsewhere, gone when it is dropped.
+    pub fn unfinished(&self) -> Result<Workshop> {
+        self.workshop(&self.folder)
+    }
+
+    /// Takes the folder `avatar` in `made` as the avatar `name`, in place of one that there is. Sessions that show that one go on.
+    pub fn install(&self, name: &str, made: Workshop) -> Result<Arc<Avatar>> {
+        name::check("avatar", name).map_err(Failure::input)?;
+        let new = made.0.join("avatar");
+        Avatar::open(&new, name)?;
+        let failure = |e: std::io::Error| Failure::output(format!("avatar `{name}` cannot be stored: {e}"));
+        let folder = self.folder.join(name);
+        {
+            let mut open = self.open.lock();
+            if folder.symlink_metadata().is_ok() {
+                fs::rename(&folder, made.0.join("old")).map_err(failure)?;
+            }
+            fs::rename(&new, &folder).map_err(failure)?;
+            open.remove(name);
+        }
+        self.get(name).ok_or_else(|| Failure::input(format!("avatar `{name}` cannot be opened")))
+    }
+
     /// Sessions that show it go on until they end.
     pub fn remove(&self, name: &str) -> Result<(), Rejection> {
         name::check("avatar", name).map_err(Rejection)?;
@@ -520,7 +550,13 @@ impl Store {
 }
 
 /// A folder for unfinished work.
-struct Workshop(PathBuf);
+pub struct Workshop(PathBuf);
+
+impl Workshop {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for Workshop {
     fn drop(&mut self) {

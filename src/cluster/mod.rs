@@ -1,10 +1,35 @@
 //! Many machines that share sessions. They meet at NATS servers with JetStream; without `--cluster` nothing here runs.
 //!
-//! - [`connection`]: the way to the NATS servers, which comes back by itself.
+//! ```text
+//! nodes ── lipstream.node.NAME, each second ──► who lives, what each holds
+//! lipstream_sessions (bucket)  ──────────────► who has which session; a name is given and changes hands once
+//! lipstream_speech (stream)    ──────────────► what sessions have still to say
+//! HTTP from node to node       ──────────────► requests for sessions elsewhere, avatars
+//! ```
+//!
+//! - [`connection`]: the way to the NATS servers, which comes back by itself; [`nodes`]: who lives; [`records`]: who has what.
+//! - [`member`]: this node; [`takeover`]: sessions of dead nodes; [`drain`]: sessions leave this one; [`quota`]: what tenants hold.
+//! - [`speech`]: what is still to be said; [`avatars`]: every node has all of them.
+//! - [`proxy`]: requests that another node answers.
 
+mod avatars;
 mod connection;
+mod drain;
+mod member;
+mod nodes;
+mod proxy;
+mod quota;
+mod records;
+mod speech;
+mod takeover;
 
-pub use self::connection::{Cluster, Settings};
+pub use self::{
+    avatars::{Listed as ListedAvatar, read as read_avatar},
+    connection::{Cluster, Settings},
+    member::{Addresses, Member, Stats},
+    nodes::Node,
+    proxy::{NODE_HEADER, forward},
+};
 
 use crate::error::{Failure, Result};
 

@@ -58,9 +58,14 @@ impl Access {
         }
     }
 
-    /// Who asks; `public` is whether the route asks for no key.
-    pub fn check(&self, request: &Request, public: bool) -> Result<Caller, Problem> {
-        let headers = request.headers();
+    /// What is asked of a request that another node answers, which looks at its key: the host, and the origin where there are no keys.
+    pub fn check_place(&self, request: &Request) -> Result<(), Problem> {
+        let open = self.keys.is_empty() && self.tenants.is_none();
+        let host = self.check_host(request)?;
+        if open { self.check_origin(request, &host) } else { Ok(()) }
+    }
+
+    fn check_host(&self, request: &Request) -> Result<String, Problem> {
         let host = host(request)?;
         if self.loopback_only && !is_loopback(&host) && Some(name(&host)) != self.public_host.as_deref() {
             return Err(Problem::of(
@@ -72,6 +77,13 @@ impl Access {
                 ),
             ));
         }
+        Ok(host)
+    }
+
+    /// Who asks; `public` is whether the route asks for no key.
+    pub fn check(&self, request: &Request, public: bool) -> Result<Caller, Problem> {
+        let headers = request.headers();
+        let host = self.check_host(request)?;
         if public {
             return Ok(Caller::Operator);
         }

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{App, access::Access, api, problem::Problem};
+use super::{App, access::Access, api, nodes, problem::Problem};
 use crate::{
     session::Refusal,
     tenants::{
@@ -44,7 +44,11 @@ pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next
     }
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let found = scope::find(request.method(), matched.as_deref().unwrap_or(request.uri().path()));
-    let public = matches!(&found, Found::Route(route) if route.allow == Allow::Public);
+    let request = match nodes::pass_on(&guard, &found, request).await {
+        Ok(request) => request,
+        Err(answer) => return answer,
+    };
+    let public = matches!(&found, Found::Route(route) if matches!(route.allow, Allow::Public | Allow::Node));
     let caller = match guard.access.check(&request, public) {
         Ok(caller) => caller,
         Err(problem) => return problem.into_response(),
@@ -75,7 +79,7 @@ fn is_recorded(parts: &Parts) -> bool {
 }
 
 /// The first parameter of the path, as handlers read it.
-async fn object(parts: &mut Parts) -> Option<String> {
+pub(super) async fn object(parts: &mut Parts) -> Option<String> {
     let params = RawPathParams::from_request_parts(parts, &()).await.ok()?;
     params.iter().next().map(|(_, value)| value.to_owned())
 }
@@ -102,9 +106,12 @@ impl Guard {
             }
             Found::Methods(methods) => return Err(Stop::Response(method_not_allowed(parts, methods))),
         };
+        if route.allow == Allow::Node && !self.app.cluster.as_ref().is_some_and(|own| own.is_node(&parts.headers)) {
+            return Err(Problem::of(StatusCode::FORBIDDEN, "scope", "this is for the nodes of a cluster").into());
+        }
         let Caller::Tenant(key) = caller else { return Ok(()) };
         match route.allow {
-            Allow::Public | Allow::Token => {}
+            Allow::Public | Allow::Token | Allow::Node => {}
             // A token has been compared with what it opens.
             Allow::Scopes(_) if self.app.grants.opens_parts(parts).is_some() => {}
             Allow::Scopes(scopes) if key.has(scopes) => {}

@@ -113,12 +113,22 @@ impl Grant {
 pub struct Grants {
     /// By the token's SHA-256, so that neither memory nor time tells what a token is.
     grants: Mutex<HashMap<[u8; 32], Arc<Grant>>>,
+    /// This node's name, where it is one of a cluster: tokens end in it, so that others know whom to ask.
+    node: Option<String>,
 }
 
 impl Grants {
+    /// Of a node of a cluster.
+    pub fn of_node(node: &str) -> Self {
+        Self { node: Some(node.to_owned()), ..Self::default() }
+    }
+
     /// Makes a token for a session that is yet to begin.
     pub fn issue(&self, caller: Caller, avatar: String, limit: Duration) -> Result<(String, Arc<Grant>), Full> {
-        let token = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let mut token = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        if let Some(node) = &self.node {
+            token = format!("{token}.{node}");
+        }
         let now = Instant::now();
         let grant = Arc::new(Grant {
             id: format!("live-{:016x}", rand::random::<u64>()),

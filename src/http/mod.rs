@@ -18,6 +18,7 @@ mod health;
 mod layers;
 mod listen;
 pub(crate) mod liveavatar;
+mod nodes;
 mod page;
 mod problem;
 pub mod speech_socket;
@@ -41,7 +42,7 @@ pub use self::{
 };
 #[doc(hidden)]
 pub use self::{access::decode_base64url, diagram::svg, form::read_all as read_form};
-use crate::{jobs, metrics::Metrics, session::Manager, tenants::Tenants};
+use crate::{cluster::Member, jobs, metrics::Metrics, session::Manager, tenants::Tenants};
 
 /// What the router is told.
 #[derive(Clone, Debug)]
@@ -90,6 +91,10 @@ pub struct App {
     pub grants: Arc<Grants>,
     /// Those who have keys besides the operator; `None` where there is no store of them.
     pub tenants: Option<Arc<Tenants>>,
+    /// This machine as one of a cluster; `None` where it is alone.
+    pub cluster: Option<Arc<Member>>,
+    /// Time that sessions have to pause before they move, where the node is drained.
+    pub drain: Duration,
     /// WebSockets that may still be opened: they are no longer connections of the listener.
     pub sockets: Arc<Semaphore>,
     pub settings: Settings,
@@ -113,6 +118,7 @@ pub fn router(app: Arc<App>, more: Router) -> Router {
     let own = Router::new()
         .merge(page::routes())
         .merge(health::routes())
+        .merge(nodes::routes())
         .route("/openapi.json", get(move || layers::json_text(document.clone())))
         .merge(api)
         .layer(DefaultBodyLimit::max(settings.limits.json))

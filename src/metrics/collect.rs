@@ -10,6 +10,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 
 use super::{gpu, tenants};
 use crate::{
+    cluster,
     process::Usage,
     rtmp,
     session::{Manager, Phase, Resource, Status},
@@ -277,6 +278,27 @@ pub fn webrtc(totals: &webrtc::Totals) -> Vec<MetricFamily> {
         families.push(family(name, help, MetricType::COUNTER, directions.map(of).into()));
     }
     families
+}
+
+/// The cluster, as this node sees it.
+pub fn cluster(stats: &cluster::Stats) -> Vec<MetricFamily> {
+    let gauge = |name, help, value: f64| single(name, help, MetricType::GAUGE, value);
+    let count = |name, help, value: u64| single(name, help, MetricType::COUNTER, value as f64);
+    vec![
+        gauge("lipstream_cluster_connected", "1 while the NATS servers answer", f64::from(stats.connected)),
+        gauge("lipstream_cluster_nodes", "Nodes that live, this one among them", stats.nodes as f64),
+        gauge("lipstream_cluster_sessions", "Sessions of all nodes", stats.sessions as f64),
+        gauge("lipstream_cluster_draining", "1 while this node is drained", f64::from(stats.draining)),
+        gauge("lipstream_sessions_free", "720p25 sessions that this node would still take", stats.sessions_free as f64),
+        count("lipstream_cluster_taken_total", "Sessions of other nodes that went on here", stats.taken),
+        count("lipstream_cluster_moved_total", "Sessions that moved away from here", stats.moved),
+        count(
+            "lipstream_cluster_yielded_total",
+            "Sessions that ended here because another node had them",
+            stats.yielded,
+        ),
+        count("lipstream_cluster_forwarded_total", "Requests that other nodes answered", stats.forwarded),
+    ]
 }
 
 fn single(name: &str, help: &str, kind: MetricType, value: f64) -> MetricFamily {

@@ -12,7 +12,7 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder, proto::MetricFamily,
 };
 
-use crate::{rtmp, session::Manager, webrtc};
+use crate::{cluster, rtmp, session::Manager, webrtc};
 
 /// Upper bounds of the buckets for requests, in seconds.
 const REQUEST_BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
@@ -59,6 +59,11 @@ impl Metrics {
     /// Adds the RTMP server.
     pub fn watch_rtmp(&self, server: Arc<rtmp::Server>) {
         self.servers.lock().push(Box::new(move || collect::rtmp(&server.stats())));
+    }
+
+    /// Adds the cluster that this machine is in.
+    pub fn watch_cluster(&self, member: Arc<cluster::Member>) {
+        self.servers.lock().push(Box::new(move || collect::cluster(&member.stats())));
     }
 
     /// An answered request.

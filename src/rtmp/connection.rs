@@ -23,6 +23,7 @@ use super::{
     ingest::Ingest,
     link::{Command, Event, Link},
     name::Name,
+    relay,
     server::{Publisher, Settings, Shared},
 };
 use crate::{
@@ -36,6 +37,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const PING: Duration = Duration::from_secs(5);
 /// Read at a time.
 const READ: usize = 64 << 10;
+/// Most of what a peer says before it publishes or plays that is kept.
+const MAX_SAID: usize = 16 << 10;
 /// How long a peer may take to read why it was refused.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -45,6 +48,8 @@ pub(super) enum End {
     Refused(String),
     /// By the network or the peer.
     Lost(String),
+    /// Another server has what it asks for.
+    Elsewhere(String),
 }
 
 impl From<io::Error> for End {
@@ -108,6 +113,9 @@ struct Connection<S> {
     role: Role,
     heard: Instant,
     since: Instant,
+    /// What it has said before it publishes or plays, for a server that has it, and how much it has been answered.
+    said: Vec<u8>,
+    answered: usize,
 }
 
 /// Serves a peer until it leaves.
@@ -136,9 +144,19 @@ pub(super) async fn run<S: Host>(
         role: Role::Undecided,
         heard: now,
         since: now,
+        said: Vec::new(),
+        answered: 0,
     };
     let (mut read, mut write) = socket.into_split();
     let ended = connection.converse(&mut read, &mut write).await;
+    if let Err(End::Elsewhere(to)) = &ended {
+        let met = relay::Met { said: &connection.said, answered: connection.answered + connection.link.out.len() };
+        let rest = connection.link.out.split();
+        tracing::info!("RTMP {peer} is passed on to {to}");
+        return relay::pass_on(to, met, &rest, read, write, (settings.greeting, shared.stop.clone()))
+            .await
+            .map_err(|error| End::Lost(format!("passed on to {to}: {error}")));
+    }
     connection.leave().await;
     // What was said last arrives: closing with unread bytes would make the peer's system throw it away.
     let farewell = async {
@@ -201,6 +219,7 @@ impl<S: Host> Connection<S> {
         }
         self.shared.bytes_out.fetch_add(self.link.out.len() as u64, Relaxed);
         let stuck = self.settings.stuck;
+        self.answered += if matches!(self.role, Role::Undecided) { self.link.out.len() } else { 0 };
         while !self.link.out.is_empty() {
             timeout(stuck, write.write_buf(&mut self.link.out))
                 .await
@@ -212,6 +231,9 @@ impl<S: Host> Connection<S> {
     async fn arrived(&mut self, count: usize) -> Result<(), End> {
         self.heard = Instant::now();
         self.shared.bytes_in.fetch_add(count as u64, Relaxed);
+        if matches!(self.role, Role::Undecided) && self.said.len() + count <= MAX_SAID {
+            self.said.extend_from_slice(&self.link.input[self.link.input.len() - count..]);
+        }
         self.link.arrived(count);
         if let Role::Publishes(publishing) = &self.role {
             *publishing.place.entry.heard.lock() = self.heard;
@@ -338,6 +360,7 @@ impl<S: Host> Connection<S> {
             Ok(name) => name,
             Err(error) => return self.refuse(stream, BAD, error.to_string()),
         };
+        self.check_here(&name)?;
         let Some(place) = self.enter(&name).await else {
             let reason = format!("`{}` has a live publisher already: end that one, or use another name", name.path);
             return self.refuse(stream, BAD, reason);
@@ -361,6 +384,13 @@ impl<S: Host> Connection<S> {
         self.link.status(stream, "status", "NetStream.Publish.Start", "publishing");
         tracing::info!("RTMP {} publishes `{path}`", self.peer);
         Ok(())
+    }
+
+    /// Ends where another server has it: that is connected to in this one's place.
+    fn check_here(&self, name: &Name) -> Result<(), End> {
+        // One that has said more than greetings is not begun anew.
+        let to = self.host.elsewhere(name).filter(|_| self.said.len() < MAX_SAID);
+        to.map_or(Ok(()), |to| Err(End::Elsewhere(to)))
     }
 
     /// Takes the place `name` in the list of publishers, from one that has gone silent if need be.
@@ -400,6 +430,7 @@ impl<S: Host> Connection<S> {
             Ok(name) => name,
             Err(error) => return self.refuse(stream, NOT_FOUND, error.to_string()),
         };
+        self.check_here(&name)?;
         let viewer = match self.host.watch(&name).await {
             Ok(viewer) => viewer,
             Err(refusal @ Refusal::Unknown(_)) => return self.refuse(stream, NOT_FOUND, refusal.to_string()),

@@ -25,6 +25,11 @@ pub trait Host: Send + Sync + 'static {
     /// Takes a place for the publisher `who`. May block for as long as a graph takes to start.
     fn publish(self: &Arc<Self>, name: &Name, who: &str) -> Result<Guest, Refusal>;
 
+    /// `HOST:PORT` of the server that has what `name` publishes to or plays, where that is another one.
+    fn elsewhere(&self, _name: &Name) -> Option<String> {
+        None
+    }
+
     /// Watches H.264 and AAC.
     fn watch(&self, name: &Name) -> impl Future<Output = Result<Viewer, Refusal>> + Send;
 }
@@ -80,6 +85,11 @@ impl Host for Manager {
         session.has_room()?;
         let inlet = session.publish(place, who)?;
         Ok(Guest { inlet, outlet: session.outlet().clone(), until: caller.until() })
+    }
+
+    fn elsewhere(&self, name: &Name) -> Option<String> {
+        let id = name.plays().or_else(|| name.publishes().map(|(id, _)| id));
+        self.peers()?.rtmp_of(id, &name.path)
     }
 
     async fn watch(&self, name: &Name) -> Result<Viewer, Refusal> {

@@ -35,6 +35,7 @@ mod host;
 mod ingest;
 pub mod link;
 pub mod name;
+mod relay;
 mod server;
 pub mod timeline;
 

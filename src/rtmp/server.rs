@@ -201,6 +201,7 @@ async fn serve<S: Host>(socket: TcpStream, peer: SocketAddr, settings: Arc<Setti
             shared.rejected.fetch_add(1, Relaxed);
             tracing::warn!("RTMP refuses {peer}: {reason}");
         }
+        Err(connection::End::Elsewhere(to)) => tracing::info!("RTMP peer {peer} was passed on to {to}"),
         Err(connection::End::Lost(reason)) => tracing::info!("RTMP peer {peer} is gone: {reason}"),
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::config::Config;
 use crate::{
     avatar,
-    cluster::Cluster,
+    cluster::{Addresses, Cluster, Member},
     error::{Failure, Result},
     http, jobs, memory,
     metrics::Metrics,
@@ -90,6 +90,14 @@ async fn serve(config: Config) -> Result<()> {
     if let Some(tenants) = &tenants {
         manager.set_tenants(tenants.clone());
     }
+    let member = match &cluster {
+        Some(cluster) => {
+            let joined = addresses_for(&config, local(&http)?, rtmp.as_ref().map(local).transpose()?)?;
+            let speech = i64::from(config.cluster.speech_mb) * 1_000_000;
+            Some(Member::join(cluster.clone(), manager.clone(), joined, speech).await?)
+        }
+        None => None,
+    };
     if let OnPublish::Begin { graph, .. } = &manager.settings().on_publish {
         let wrong = |cause: String| Failure::usage(format!("sessions.on_publish = \"{graph}\": {cause}"));
         let (_, service) = manager.graph(graph).map_err(|refusal| wrong(refusal.to_string()))?;
@@ -103,6 +111,9 @@ async fn serve(config: Config) -> Result<()> {
     let metrics = Arc::new(Metrics::new());
     let webrtc = webrtc::Server::bind(config.webrtc(), manager.clone())?;
     metrics.watch_webrtc(webrtc.clone());
+    if let Some(member) = &member {
+        metrics.watch_cluster(member.clone());
+    }
     let rtmp_settings = rtmp::Settings { app: config.rtmp.app.clone(), ..rtmp::Settings::default() };
     let start_rtmp = |listener| rtmp::Server::on(listener, rtmp_settings, manager.clone()).map(Arc::new);
     let rtmp = rtmp.map(start_rtmp).transpose()?;
@@ -114,8 +125,10 @@ async fn serve(config: Config) -> Result<()> {
         metrics,
         uploads,
         renders: renders.clone(),
-        grants: Arc::default(),
+        grants: cluster.as_ref().map_or_else(Arc::default, |cluster| Arc::new(http::Grants::of_node(cluster.node()))),
         tenants: tenants.clone(),
+        cluster: member.clone(),
+        drain: Duration::from_secs(config.cluster.drain_seconds.into()),
         sockets: Arc::new(Semaphore::new(config.limits.connections as usize)),
         settings: settings(&config, keys, &addresses),
     };
@@ -128,10 +141,19 @@ async fn serve(config: Config) -> Result<()> {
     let server = tokio::spawn(http::serve(http, router, bounds, end.clone()));
     addresses.print(&config);
     notify::notify("READY=1");
-    while !termination::requested() {
+    let drained = || member.as_ref().is_some_and(|member| member.is_drained());
+    while !termination::requested() && !drained() {
         tokio::time::sleep(POLL).await;
     }
     notify::notify("STOPPING=1");
+    if let Some(member) = &member {
+        // A second signal ends it at once.
+        member.drain(Duration::from_secs(config.cluster.drain_seconds.into()));
+        while !member.is_drained() {
+            tokio::time::sleep(POLL).await;
+        }
+        member.leave().await;
+    }
     end.cancel();
     let rtmp_ends = async {
         if let Some(rtmp) = rtmp {
@@ -148,6 +170,32 @@ async fn serve(config: Config) -> Result<()> {
     Ok(())
 }
 
+/// Where others reach this node.
+fn addresses_for(config: &Config, http: SocketAddr, rtmp: Option<SocketAddr>) -> Result<Addresses> {
+    let own = &config.cluster;
+    let host = match &own.advertise {
+        Some(url) => url.host_str().unwrap_or_default().to_owned(),
+        None if http.ip().is_unspecified() => {
+            return Err(Failure::usage(format!(
+                "server.bind = \"{}\": other nodes cannot tell which of the machine's addresses to use; set cluster.advertise = \
+                 \"http://HOST:{}\"",
+                http.ip(),
+                http.port()
+            )));
+        }
+        None => match http.ip() {
+            IpAddr::V6(ip) => format!("[{ip}]"),
+            IpAddr::V4(ip) => ip.to_string(),
+        },
+    };
+    let url = own.advertise.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
+    Ok(Addresses {
+        url: url.unwrap_or_else(|| format!("http://{host}:{}", http.port())),
+        public_url: config.server.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned()),
+        rtmp: rtmp.map(|rtmp| own.advertise_rtmp.clone().unwrap_or_else(|| format!("{host}:{}", rtmp.port()))),
+    })
+}
+
 /// Opens the store of tenants and looks after it from now on.
 async fn open_tenants(store: &str, avatars: Arc<avatar::Store>) -> Result<Arc<Tenants>> {
     let tenants = Tenants::open(store, avatars).await.map_err(|failure| Failure::run(failure.to_string()))?;
@@ -160,6 +208,10 @@ async fn open_tenants(store: &str, avatars: Arc<avatar::Store>) -> Result<Arc<Te
 async fn create(manager: &Arc<Manager>, spec: SessionSpec) -> Result<()> {
     let Some(refusal) = try_create(manager, spec.clone()).await? else { return Ok(()) };
     let message = format!("[[session]] `{}`: {refusal}", spec.id);
+    if matches!(refusal, Refusal::Conflict(_)) && manager.peers().is_some() {
+        tracing::info!("{message}: it stays where it is");
+        return Ok(());
+    }
     if !matches!(refusal, Refusal::Full(_) | Refusal::Failed(_)) {
         return Err(Failure::usage(message));
     }

@@ -20,7 +20,7 @@ use lipstream_engines::{
 use parking_lot::Mutex;
 
 use super::{
-    Capacity, EngineReport, Refusal, Session, SessionSpec, capacity,
+    Capacity, EngineReport, Peers, Refusal, Session, SessionSpec, capacity,
     capacity::Demand,
     encoder, graphs,
     reach::Reach,
@@ -139,6 +139,8 @@ pub struct Manager {
     /// Where pushes and pulls run.
     runtime: Option<tokio::runtime::Handle>,
     tenants: OnceLock<Arc<Tenants>>,
+    /// The other machines of a cluster.
+    peers: OnceLock<Arc<dyn Peers>>,
 }
 
 impl Manager {
@@ -159,6 +161,7 @@ impl Manager {
             stop: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::try_current().ok(),
             tenants: OnceLock::new(),
+            peers: OnceLock::new(),
         });
         let weak = Arc::downgrade(&manager);
         let spawned = std::thread::Builder::new().name("sessions".into()).spawn(move || look_after(&weak));
@@ -176,6 +179,16 @@ impl Manager {
 
     pub fn tenants(&self) -> Option<&Arc<Tenants>> {
         self.tenants.get()
+    }
+
+    /// Sessions are those of a cluster from now on.
+    pub fn set_peers(&self, peers: Arc<dyn Peers>) {
+        // Set once, when the service starts.
+        let _ = self.peers.set(peers);
+    }
+
+    pub fn peers(&self) -> Option<&Arc<dyn Peers>> {
+        self.peers.get()
     }
 
     pub(super) fn runtime(&self) -> Option<tokio::runtime::Handle> {
@@ -268,9 +281,28 @@ impl Manager {
 
     /// The same for `caller`, whose it is.
     pub fn create_for(self: &Arc<Self>, caller: &Caller, spec: SessionSpec) -> Result<Arc<Session>, Refusal> {
+        self.begin(caller, spec, true)
+    }
+
+    /// A session of `caller` whose name this node has taken in the cluster already.
+    pub fn adopt(self: &Arc<Self>, caller: &Caller, spec: SessionSpec) -> Result<Arc<Session>, Refusal> {
+        self.begin(caller, spec, false)
+    }
+
+    /// `claims` is whether its name is to be taken in the cluster.
+    fn begin(self: &Arc<Self>, caller: &Caller, spec: SessionSpec, claims: bool) -> Result<Arc<Session>, Refusal> {
         let always_on = spec.always_on;
         let session = Session::new(spec, caller, self)?;
         session.check_reach()?;
+        // In a cluster a session has its room from the start: others are placed by what is left.
+        let reserved = self.peers.get().map(|_| {
+            let demand = session.demand();
+            self.device(&demand).map(|_| (self.door.lock(), demand))
+        });
+        let reserved = reserved.transpose()?;
+        if let Some((_, demand)) = &reserved {
+            self.meter.admit(demand, &self.demands())?;
+        }
         {
             let mut sessions = self.sessions.lock();
             if sessions.contains_key(session.id()) {
@@ -293,13 +325,55 @@ impl Manager {
             }
             sessions.insert(session.id().to_owned(), session.clone());
         }
-        let begun = session.push().and_then(|()| if always_on { session.start() } else { Ok(()) });
-        if let Err(refusal) = begun {
+        drop(reserved);
+        if let Some(peers) = self.peers.get().filter(|_| claims)
+            && let Err(refusal) = peers.claim(&session)
+        {
             self.sessions.lock().remove(session.id());
             session.end();
             return Err(refusal);
         }
+        let begun = session.push().and_then(|()| if always_on { session.start() } else { Ok(()) });
+        if let Err(refusal) = begun {
+            self.sessions.lock().remove(session.id());
+            session.end();
+            if claims {
+                self.release(session.id());
+            }
+            return Err(refusal);
+        }
+        if let Some(peers) = self.peers.get() {
+            peers.begins(&session);
+        }
         Ok(session)
+    }
+
+    /// The cluster is told that a session has ended.
+    fn release(&self, id: &str) {
+        if let Some(peers) = self.peers.get() {
+            peers.release(id);
+        }
+    }
+
+    /// Ends a session here that another machine has.
+    pub fn part(&self, id: &str) {
+        let session = self.sessions.lock().remove(id);
+        if let Some(session) = session {
+            session.end();
+        }
+    }
+
+    /// What all sessions ask for, running or not.
+    fn demands(&self) -> Vec<Demand> {
+        self.list().iter().map(|session| session.demand()).collect()
+    }
+
+    /// As [`capacity`](Self::capacity), beside all sessions, running or not, and no more than may be made.
+    pub fn capacity_of_all(&self) -> Capacity {
+        let demands = self.demands();
+        let mut capacity = self.meter.report(&demands, &self.rollouts.stable(&self.settings.engine));
+        capacity.sessions_left = capacity.sessions_left.min(self.settings.max_sessions.saturating_sub(demands.len()));
+        capacity
     }
 
     /// The session that somebody wants to publish to: one of this name, or one that begins with its publisher. `matches`
@@ -373,6 +447,7 @@ impl Manager {
             if seen { sessions.remove(id) } else { None }
         };
         session.ok_or_else(|| Refusal::Unknown(id.to_owned()))?.end();
+        self.release(id);
         Ok(())
     }
 

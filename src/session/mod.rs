@@ -10,6 +10,7 @@ mod links;
 mod manager;
 mod mix;
 mod pacer;
+mod peers;
 mod reach;
 mod rollout;
 mod running_graph;
@@ -23,6 +24,7 @@ mod track;
 pub use self::{
     encoder::{Chosen as ChosenEncoder, Encoder},
     manager::{Manager, OnPublish, Settings},
+    peers::Peers,
     rollout::{Report as EngineReport, RolledBack, VersionReport},
     session::{Session, voices::VoiceName},
     spec::{SessionSpec, Video, Voice},

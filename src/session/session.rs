@@ -475,6 +475,7 @@ impl Session {
             publishing: self.jitter_buffer.holds(Slot::Main),
             publishing_voice: self.jitter_buffer.holds(Slot::Voice),
             viewers: self.outlet.viewers(),
+            node: self.manager.upgrade().and_then(|manager| manager.peers().map(|peers| peers.node().to_owned())),
             marks: if self.outlet.is_marked() { Mark::STATEMENTS.to_vec() } else { Vec::new() },
             speaking: self.speech.speaking(),
             speech_queued_ms: self.speech.queued().as_secs_f64() * 1e3,

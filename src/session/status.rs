@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gstlipstream::{stats::Times, sync::LipSyncStats, synccheck::Change};
 use lipstream_engines::{engine::StageStats, stats::Totals};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
@@ -31,6 +31,8 @@ pub enum Phase {
 pub struct Status {
     pub id: String,
     pub graph: String,
+    /// The node of the cluster that has it; null where there is no cluster.
+    pub node: Option<String>,
     pub phase: Option<Phase>,
     /// Why the last graph stopped, or what the session waits for.
     pub reason: Option<String>,
@@ -221,7 +223,7 @@ pub struct Capacity {
 }
 
 /// What sessions share; the scarcest of them ends first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResourceKind {
     /// CPU seconds a second.
@@ -244,7 +246,7 @@ impl ResourceKind {
 }
 
 /// Something that sessions share: CPU seconds a second, seconds of a card's time a second, or bytes of its memory.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Resource {
     pub kind: ResourceKind,
     /// `cpu` or `cuda:0`.

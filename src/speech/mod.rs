@@ -4,10 +4,12 @@ pub mod decode;
 mod edges;
 mod format;
 mod joined;
+mod keeper;
 mod pcm;
 mod queue;
 mod upsample;
 
+pub use keeper::{Change, Keeper};
 pub use queue::{Cause, Cut, Event, Full, Queue, Writer};
 #[doc(hidden)]
 pub use {format::Format, pcm::Pcm, upsample::Upsampler};

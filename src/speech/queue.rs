@@ -11,7 +11,10 @@ use serde::Serialize;
 use tokio::sync::{Notify, broadcast};
 use utoipa::ToSchema;
 
-use super::edges::Edges;
+use super::{
+    edges::Edges,
+    keeper::{Change, Keeper},
+};
 
 /// Rate of the speech in the queue, in Hz; one channel.
 pub const RATE: u32 = crate::live::RATE;
@@ -144,6 +147,7 @@ struct State {
     edges: Edges,
     speaking: bool,
     taken: Option<Instant>,
+    keeper: Option<Arc<dyn Keeper>>,
 }
 
 /// See the module.
@@ -175,6 +179,11 @@ impl Queue {
         let _ = self.events.send(event);
     }
 
+    /// Tells `keeper` of all that happens from now on, or nobody any more.
+    pub fn set_keeper(&self, keeper: Option<Arc<dyn Keeper>>) {
+        self.state.lock().keeper = keeper;
+    }
+
     /// Opens an utterance, spoken after those before it.
     pub fn writer(self: &Arc<Self>, utterance: &str) -> Result<Writer, Full> {
         let mut state = self.state.lock();
@@ -184,6 +193,7 @@ impl Queue {
         let number = state.next;
         state.next += 1;
         state.utterances.push_back((number, Utterance::new(utterance)));
+        state.keep(Change::Opened { number, utterance });
         self.tell(Event::Listening { utterance: utterance.to_owned() });
         Ok(Writer { queue: self.clone(), number })
     }
@@ -234,10 +244,12 @@ impl Queue {
         }
         let before = state.queued;
         let any = !state.utterances.is_empty();
-        state.utterances.retain(|(_, utterance)| {
+        let State { utterances, keeper, .. } = &mut *state;
+        utterances.retain(|(number, utterance)| {
             let cut = unwanted(utterance);
             if cut {
                 self.tell(utterance.ended(Some(cause)));
+                keep(keeper, Change::Gone { number: *number });
             }
             !cut
         });
@@ -265,19 +277,31 @@ impl Queue {
     }
 }
 
+fn keep(keeper: &Option<Arc<dyn Keeper>>, change: Change<'_>) {
+    if let Some(keeper) = keeper {
+        keeper.keep(change);
+    }
+}
+
 impl State {
+    fn keep(&self, change: Change<'_>) {
+        keep(&self.keeper, change);
+    }
+
     fn take(&mut self, out: &mut [f32], events: &mut Vec<Event>) -> bool {
         self.taken = Some(Instant::now());
         let mut speech = self.edges.fading();
         let mut filled = 0;
         while filled < out.len() {
-            let Some((_, current)) = self.utterances.front_mut() else { break };
+            let Some((number, current)) = self.utterances.front_mut() else { break };
+            let number = *number;
             if !current.ready() {
                 let stalled = current.samples.is_empty() && current.fed.elapsed() > STUCK;
                 if current.finished || stalled {
                     events.push(current.ended((stalled && !current.finished).then_some(Cause::Stalled)));
                     self.edges.stop();
                     self.utterances.pop_front();
+                    self.keep(Change::Gone { number });
                     continue;
                 }
                 current.dry = current.started();
@@ -295,6 +319,7 @@ impl State {
             spoken.iter_mut().zip(current.samples.drain(..count)).for_each(|(target, sample)| *target = sample);
             self.edges.speak(spoken);
             current.spoken += count;
+            keep(&self.keeper, Change::Taken { number, samples: current.spoken });
             self.queued -= count;
             filled += count;
         }
@@ -347,6 +372,7 @@ impl Writer {
         own.samples.extend(samples[..taken].iter().map(|s| if s.is_finite() { s.clamp(-1.0, 1.0) } else { 0.0 }));
         own.fed = Instant::now();
         state.queued += taken;
+        state.keep(Change::Added { number: self.number, samples: &samples[..taken] });
         Ok(taken)
     }
 
@@ -373,6 +399,7 @@ impl Drop for Writer {
         if !own.started() && own.samples.is_empty() {
             self.queue.tell(own.ended(None));
             state.utterances.remove(place);
+            state.keep(Change::Gone { number: self.number });
             if state.utterances.is_empty() {
                 self.queue.tell(Event::Idle);
             }

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::RwLock;
 
 use super::{
-    Entry, Failure, Key, Month, Store, Tenant,
+    Caller, Entry, Failure, Key, Month, Scope, Store, Tenant,
     audit::Log,
     key::{self, Hash},
 };
@@ -77,6 +77,12 @@ impl Tenants {
 
     pub fn get(&self, name: &str) -> Option<Arc<Tenant>> {
         self.known.read().tenants.get(name).filter(|tenant| !tenant.is_removed()).cloned()
+    }
+
+    /// The tenant `name` itself, without one of its keys.
+    pub fn caller(&self, name: &str) -> Option<Caller> {
+        let key = |tenant| Arc::new(Key::new("cluster".into(), tenant, Scope::ALL.into()));
+        self.get(name).map(key).map(Caller::Tenant)
     }
 
     pub fn list(&self) -> Vec<Arc<Tenant>> {

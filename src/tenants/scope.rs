@@ -52,6 +52,8 @@ pub enum Allow {
     Operator,
     /// Those, and keys of tenants that have one of the scopes.
     Scopes(&'static [Scope]),
+    /// Other nodes of the cluster, by what they show one another.
+    Node,
     /// The token of a session, which the handler reads; see [`crate::http::Grants`].
     Token,
 }
@@ -93,7 +95,7 @@ const fn route(method: &'static str, path: &'static str, allow: Allow, object: O
 }
 
 /// All routes of the server.
-pub const ROUTES: [Route; 53] = [
+pub const ROUTES: [Route; 56] = [
     route("GET", "/", Allow::Public, Object::None),
     route("GET", "/web/", Allow::Public, Object::None),
     route("GET", "/healthz", Allow::Public, Object::None),
@@ -131,6 +133,9 @@ pub const ROUTES: [Route; 53] = [
     route("GET", "/api/v1/graphs", ANY, Object::None),
     route("GET", "/api/v1/capacity", Allow::Operator, Object::None),
     route("GET", "/api/v1/server", ANY, Object::None),
+    route("GET", "/api/v1/cluster", Allow::Operator, Object::None),
+    route("POST", "/api/v1/drain", Allow::Operator, Object::None),
+    route("GET", "/cluster/avatars/{name}/{file}", Allow::Node, Object::None),
     route("GET", "/api/v1/usage", ANY, Object::None),
     route("GET", "/api/v1/audit", Allow::Operator, Object::None),
     route("GET", "/api/v1/tenants", Allow::Operator, Object::None),

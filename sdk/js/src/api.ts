@@ -8,6 +8,8 @@ export type Call =
   | "DELETE /api/v1/avatars/{name}"
   | "PUT /api/v1/avatars/{name}/clips/{clip}"
   | "GET /api/v1/capacity"
+  | "GET /api/v1/cluster"
+  | "POST /api/v1/drain"
   | "GET /api/v1/engines"
   | "GET /api/v1/engines/{name}"
   | "PUT /api/v1/engines/{name}"
@@ -396,6 +398,33 @@ export interface NewKey {
   tenant: string;
 }
 
+/** What a node says of itself, each second and with each change. */
+export interface Node {
+  cores: number;
+  cores_used: number;
+  /** It takes no new sessions, and those that it has move away. */
+  draining: boolean;
+  /** Engines that its sessions have loaded. */
+  engines: string[];
+  /** Another one with each start of the node. */
+  instance: string;
+  /** Whether the prices have been measured yet. */
+  measured: boolean;
+  name: string;
+  /** Where clients reach it, where it has a public URL. */
+  public_url?: string | null;
+  /** What sessions share of it, with what is taken and what one more would add. */
+  resources: Resource[];
+  /** `HOST:PORT` of its RTMP, where that is on. */
+  rtmp?: string | null;
+  sessions: number;
+  /** 720p25 sessions that still fit, by measured prices, beside all that it has, running or not. */
+  sessions_free: number;
+  /** Where other nodes reach it by HTTP. */
+  url: string;
+  version: string;
+}
+
 /** One thing that a user should know. */
 export interface Notice {
   /** What it is about, for programs: `tone-mapped`, `cut-off`, . */
@@ -667,6 +696,8 @@ export interface Status {
   latency_ms: number;
   /** What says in its streams that a machine made a part of the picture. */
   marks: Mark[];
+  /** The node of the cluster that has it; null where there is no cluster. */
+  node?: string | null;
   /** Parameters of the graph that are set; the others have the graph's defaults. */
   params: Record<string, string>;
   phase?: Phase | null;

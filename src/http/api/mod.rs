@@ -1,6 +1,7 @@
 //! The REST API below `/api/v1`. The OpenAPI document is made of the handlers themselves.
 
 mod avatars;
+mod cluster;
 mod engines;
 mod errors;
 mod liveavatar;
@@ -84,6 +85,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(machine::graphs))
         .routes(routes!(machine::capacity))
         .routes(routes!(machine::server))
+        .routes(routes!(cluster::nodes))
+        .routes(routes!(cluster::drain))
         .routes(routes!(tenants::list))
         .routes(routes!(tenants::put, tenants::remove))
         .routes(routes!(tenants::keys, tenants::add_key))

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     Json,
     extract::State,
-    http::{HeaderName, StatusCode, header},
-    response::IntoResponse,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{App, Errors};
+use super::{App, Errors, cluster};
 use crate::{
     engines,
     http::{Problem, diagram, extract},
@@ -38,8 +38,12 @@ pub(super) fn find(app: &App, caller: &Caller, id: &str) -> Result<Arc<Session>,
 
 /// All sessions with their state.
 #[utoipa::path(get, path = "/sessions", tag = "sessions", responses((status = 200, body = Vec<Status>), Errors))]
-pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Json<Vec<Status>> {
-    Json(app.manager.list_for(&caller).iter().map(|session| session.status()).collect())
+pub async fn list(State(app): State<Arc<App>>, caller: Caller, headers: HeaderMap) -> Result<Response, Problem> {
+    let own: Vec<Status> = app.manager.list_for(&caller).iter().map(|session| session.status()).collect();
+    Ok(match cluster::asked(&app, &headers) {
+        Some(member) => Json(cluster::list(member, &headers, own).await?).into_response(),
+        None => Json(own).into_response(),
+    })
 }
 
 /// Create a session. It starts when it is watched, at once where it is always on.
@@ -53,8 +57,16 @@ pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Json<Vec<Statu
 pub async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
+    headers: HeaderMap,
     extract::Json(spec): extract::Json<SessionSpec>,
-) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Status>), Problem> {
+) -> Result<Response, Problem> {
+    match cluster::asked(&app, &headers) {
+        Some(member) => cluster::create(&app, member, caller, &headers, spec).await,
+        None => create_here(&app, caller, spec).await,
+    }
+}
+
+pub(super) async fn create_here(app: &App, caller: Caller, spec: SessionSpec) -> Result<Response, Problem> {
     let manager = app.manager.clone();
     let create = move || {
         // What the operator may set to a path, a client may not.
@@ -69,7 +81,7 @@ pub async fn create(
     };
     let session = blocking(create).await?;
     let location = format!("/api/v1/sessions/{}", session.id());
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(session.status())))
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(session.status())).into_response())
 }
 
 /// A session's state and counters.

@@ -98,6 +98,9 @@ pub async fn speak(
         }
     });
     let spoken = decode::stream(&kind, pieces, speech, &utterance).await;
+    if let Some(cluster) = &app.cluster {
+        cluster.speech_kept(&id).await;
+    }
     spoken.map(Json).map_err(|error| failed.unwrap_or_else(|| problem(error)))
 }
 

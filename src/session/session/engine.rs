@@ -186,7 +186,7 @@ impl Session {
     }
 
     /// The engine of the graph that runs; `None` where none does.
-    pub(in crate::session) fn running_engine(&self) -> Option<String> {
+    pub(crate) fn running_engine(&self) -> Option<String> {
         let running = self.state.lock().running.is_some();
         running.then(|| self.engine_status().0).flatten()
     }

@@ -116,7 +116,7 @@ impl Session {
     }
 
     /// What its graph asks of the machine. A graph without the parameter `engine` is taken to have the server's.
-    pub(super) fn demand(&self) -> Demand {
+    pub(in crate::session) fn demand(&self) -> Demand {
         let servers = || self.manager.upgrade().map(|manager| manager.settings().engine.clone());
         let mut params = self.params(&[]);
         let engine = params.remove("engine").or_else(servers).unwrap_or_default();

@@ -62,6 +62,8 @@ class SessionStatus(TypedDict, total=False):
 
     id: str
     graph: str
+    #: The node of the cluster that has it; None where there is no cluster.
+    node: str | None
     phase: Literal["idle", "waiting", "running", "restarting"]
     reason: str | None
     #: The engine in use, ``NAME@VERSION`` where it has versions, and why that is not the one that it is to have.

@@ -1,0 +1,201 @@
+//! The nodes that are heard, and what each holds.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::session::Resource;
+
+/// A node that has not been heard for so long is dead.
+pub const SILENCE: Duration = Duration::from_millis(2500);
+/// How often a node tells of itself.
+pub const BEAT: Duration = Duration::from_secs(1);
+/// Most nodes that are remembered.
+const MAX_NODES: usize = 1000;
+/// Longest announcement that is read, in bytes.
+const MAX_TEXT: usize = 64 << 10;
+
+/// What a node says of itself, each second and with each change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    pub name: String,
+    /// Another one with each start of the node.
+    pub instance: String,
+    pub version: String,
+    /// Where other nodes reach it by HTTP.
+    pub url: String,
+    /// Where clients reach it, where it has a public URL.
+    pub public_url: Option<String>,
+    /// `HOST:PORT` of its RTMP, where that is on.
+    pub rtmp: Option<String>,
+    pub sessions: usize,
+    /// 720p25 sessions that still fit, by measured prices, beside all that it has, running or not.
+    pub sessions_free: usize,
+    /// Whether the prices have been measured yet.
+    pub measured: bool,
+    pub cores: f64,
+    pub cores_used: f64,
+    /// What sessions share of it, with what is taken and what one more would add.
+    pub resources: Vec<Resource>,
+    /// Engines that its sessions have loaded.
+    pub engines: Vec<String>,
+    /// It takes no new sessions, and those that it has move away.
+    pub draining: bool,
+    /// Its last word.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schema(ignore)]
+    pub leaving: bool,
+}
+
+struct Heard {
+    node: Node,
+    at: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    heard: BTreeMap<String, Heard>,
+    /// When this node began to hear itself through the servers without a gap, and when it did last.
+    echo: Option<(Instant, Instant)>,
+}
+
+/// See the module.
+pub struct Nodes {
+    name: String,
+    instance: String,
+    state: Mutex<State>,
+}
+
+impl Nodes {
+    /// As the node `name` sees them in its start `instance`.
+    pub fn new(name: &str, instance: &str) -> Self {
+        Self { name: name.to_owned(), instance: instance.to_owned(), state: Mutex::default() }
+    }
+
+    /// An announcement has come.
+    pub fn hear(&self, text: &[u8], now: Instant) {
+        if text.len() > MAX_TEXT {
+            return;
+        }
+        let Ok(node) = serde_json::from_slice::<Node>(text) else { return };
+        let mut state = self.state.lock();
+        if node.name == self.name {
+            if node.instance != self.instance {
+                return;
+            }
+            let since = state.echo.filter(|(_, last)| now.saturating_duration_since(*last) < SILENCE);
+            state.echo = Some((since.map_or(now, |(since, _)| since), now));
+        }
+        if node.leaving {
+            state.heard.remove(&node.name);
+        } else if super::check_name(&node.name).is_ok()
+            && (state.heard.len() < MAX_NODES || state.heard.contains_key(&node.name))
+        {
+            state.heard.insert(node.name.clone(), Heard { node, at: now });
+        }
+    }
+
+    /// Whether this node has heard itself for long enough to say who is dead: else it is the one that is cut off.
+    pub fn hears(&self, now: Instant) -> bool {
+        self.state.lock().echo.is_some_and(|(since, last)| {
+            now.saturating_duration_since(since) >= SILENCE && now.saturating_duration_since(last) < SILENCE
+        })
+    }
+
+    /// Those that live, in the order of their names.
+    pub fn live(&self, now: Instant) -> Vec<Node> {
+        let state = self.state.lock();
+        let live = state.heard.values().filter(|heard| now.saturating_duration_since(heard.at) < SILENCE);
+        live.map(|heard| heard.node.clone()).collect()
+    }
+
+    /// The node `name`, where it lives.
+    pub fn get(&self, name: &str, now: Instant) -> Option<Node> {
+        let state = self.state.lock();
+        let heard = state.heard.get(name)?;
+        (now.saturating_duration_since(heard.at) < SILENCE).then(|| heard.node.clone())
+    }
+
+    /// Whether the start `instance` of the node `name` lives.
+    pub fn lives(&self, name: &str, instance: &str, now: Instant) -> bool {
+        self.get(name, now).is_some_and(|node| node.instance == instance)
+    }
+}
+
+/// Nodes in the order in which a session of `engine` is tried on them: where the engine is loaded already first, then where most fit.
+/// Those that take none are left out; those whose prices are not measured yet come last.
+pub fn ranked(mut nodes: Vec<Node>, engine: &str) -> Vec<Node> {
+    nodes.retain(|node| !node.draining && (node.sessions_free > 0 || !node.measured));
+    nodes.sort_by_key(|node| {
+        let warm = node.engines.iter().any(|loaded| loaded == engine);
+        (!node.measured, !warm, std::cmp::Reverse(node.sessions_free), node.name.clone())
+    });
+    nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, free: usize, engines: &[&str]) -> Node {
+        Node {
+            name: name.into(),
+            instance: "1".into(),
+            version: "0".into(),
+            url: "http://127.0.0.1:1".into(),
+            public_url: None,
+            rtmp: None,
+            sessions: 0,
+            sessions_free: free,
+            measured: true,
+            cores: 2.0,
+            cores_used: 0.0,
+            resources: Vec::new(),
+            engines: engines.iter().map(|engine| (*engine).to_owned()).collect(),
+            draining: false,
+            leaving: false,
+        }
+    }
+
+    fn text(node: &Node) -> Vec<u8> {
+        serde_json::to_vec(node).unwrap()
+    }
+
+    #[test]
+    fn a_session_goes_where_its_engine_is_loaded_then_where_most_fit() {
+        let names = |nodes, engine| Vec::from_iter(ranked(nodes, engine).into_iter().map(|node| node.name));
+        let full = node("f", 0, &["x"]);
+        let away = Node { draining: true, ..node("w", 9, &["x"]) };
+        let cold = Node { measured: false, ..node("c", 0, &[]) };
+        let nodes = vec![cold, full, away, node("d", 3, &[]), node("b", 1, &["x"]), node("a", 3, &[])];
+        assert_eq!(names(nodes.clone(), "x"), ["b", "a", "d", "c"]);
+        assert_eq!(names(nodes, "y"), ["a", "d", "b", "c"]);
+    }
+
+    #[test]
+    fn a_node_that_is_silent_is_dead_and_one_that_is_cut_off_judges_nobody() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let nodes = Nodes::new("a", "1");
+        nodes.hear(&text(&node("b", 1, &[])), start);
+        nodes.hear(&text(&node("a", 1, &[])), start);
+        assert!(nodes.lives("b", "1", start + ms(2400)) && !nodes.lives("b", "1", start + ms(2500)));
+        assert!(!nodes.lives("b", "2", start), "another start of it");
+        assert!(!nodes.hears(start + ms(1000)), "it has just begun to hear");
+        for beat in 1..4 {
+            nodes.hear(&text(&node("a", 1, &[])), start + ms(1000) * beat);
+        }
+        assert!(nodes.hears(start + ms(3100)));
+        assert!(!nodes.hears(start + ms(5600)), "it hears nothing");
+        nodes.hear(&text(&node("a", 1, &[])), start + ms(9000));
+        assert!(!nodes.hears(start + ms(9100)), "others have had no time to be heard");
+        nodes.hear(&text(&Node { leaving: true, ..node("b", 1, &[]) }), start + ms(100));
+        assert!(nodes.get("b", start + ms(100)).is_none());
+        nodes.hear(b"{\"name\": 7}", start);
+        nodes.hear(&vec![b'['; MAX_TEXT + 1], start);
+    }
+}
