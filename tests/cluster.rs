@@ -249,7 +249,7 @@ fn a_cluster_places_finds_moves_and_takes_over_its_sessions() {
     // A node dies: its sessions go on elsewhere with what they had to say; others notice nothing.
     assert_eq!(a.json("DELETE", "/api/v1/sessions/two", Value::Null).0, 204);
     let spec = json!({"id": "two", "graph": "avatar", "avatar": "anna", "always_on": true});
-    assert_eq!(create(&b, spec).1["node"], "a");
+    assert_eq!(create(&a, spec).1["node"], "a");
     let speech = fs::read(demo_audio()).unwrap();
     let (status, _, spoken) = c.ask(KEY, "POST", "/api/v1/sessions/one/speak?utterance=long", "audio/flac", &speech);
     assert_eq!(status, 200, "{spoken}");

@@ -388,7 +388,7 @@ mod tests {
         drop(queue.writer("silent").unwrap());
         let mut cut = queue.writer("cut").unwrap();
         let mut out = [0.0; 480];
-        (0..3).for_each(|_| drop(queue.take(&mut out)));
+        (0..3).for_each(|_| _ = queue.take(&mut out));
         cut.add(&[0.5; 10]).unwrap();
         queue.interrupt();
         queue.set_keeper(None);

@@ -151,6 +151,8 @@ impl Node {
             ("LIPSTREAM_AUTH_STORE", &store),
             ("LIPSTREAM_SESSIONS_DEMO", "false"),
             ("LIPSTREAM_SESSIONS_LOAD", "1000"),
+            // One device is measured and not two.
+            ("LIPSTREAM_SESSIONS_DEVICE", "openvino"),
             ("LIPSTREAM_SESSIONS_SYNC_CHECK_SECONDS", "0"),
             ("LIPSTREAM_CLUSTER_DRAIN_SECONDS", "10"),
             ("XDG_CACHE_HOME", &cache),
