@@ -289,7 +289,6 @@ pub fn cluster(stats: &cluster::Stats) -> Vec<MetricFamily> {
         gauge("lipstream_cluster_nodes", "Nodes that live, this one among them", stats.nodes as f64),
         gauge("lipstream_cluster_sessions", "Sessions of all nodes", stats.sessions as f64),
         gauge("lipstream_cluster_draining", "1 while this node is drained", f64::from(stats.draining)),
-        gauge("lipstream_sessions_free", "720p25 sessions that this node would still take", stats.sessions_free as f64),
         count("lipstream_cluster_taken_total", "Sessions of other nodes that went on here", stats.taken),
         count("lipstream_cluster_moved_total", "Sessions that moved away from here", stats.moved),
         count(
