@@ -8,11 +8,13 @@
 //! | [`lipblend`](blend) | pastes the patch |
 //! | [`lipenhance`](enhance) | makes faces crisper |
 //! | [`lipcolor`](color) | high dynamic range and transparent pictures to what the others take |
+//! | [`lipalpha`](alpha) | transparency for encoders that have none |
 //! | [`lippicture`](picture) | the bin that makes decoded pictures of any kind such as the others work on |
 //! | [`lipsync`](sync) | the bin that holds the four, and [judges](synccheck) whether it is in sync |
 
 use gst::glib;
 
+pub mod alpha;
 pub mod audioenc;
 pub mod blend;
 pub mod color;
@@ -45,6 +47,7 @@ fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     enhance::register(plugin)?;
     color::register(plugin)?;
     picture::register(plugin)?;
+    alpha::register(plugin)?;
     sync::register(plugin)
 }
 

@@ -8,13 +8,13 @@ use lipstream_engines::{
     image::{ColorSpace, Format, FrameMut, FrameView, Matrix, Plane, PlaneMut, Range},
 };
 
-/// What the video pads take: 8-bit formats that the engines read and write as they are.
+/// 8-bit formats that the engines read and write as they are; the alpha of those that have it is kept.
+pub const FORMATS: [VideoFormat; 6] =
+    [VideoFormat::I420, VideoFormat::Nv12, VideoFormat::Rgba, VideoFormat::Bgra, VideoFormat::Rgb, VideoFormat::A420];
+
+/// What the video pads take.
 pub fn caps() -> gst::Caps {
-    gst_video::VideoCapsBuilder::new()
-        .format_list([VideoFormat::I420, VideoFormat::Nv12, VideoFormat::Rgba, VideoFormat::Bgra, VideoFormat::Rgb])
-        .width_range(16..=16384)
-        .height_range(16..=16384)
-        .build()
+    gst_video::VideoCapsBuilder::new().format_list(FORMATS).width_range(16..=16384).height_range(16..=16384).build()
 }
 
 /// Templates of an element with one video pad in and one out, `sink` and `src`.
@@ -30,9 +30,10 @@ pub fn pad_templates() -> &'static [gst::PadTemplate] {
     &TEMPLATES
 }
 
-fn layout(info: &VideoInfo) -> Result<(Format, Matrix, Range)> {
+pub(crate) fn layout(info: &VideoInfo) -> Result<(Format, Matrix, Range)> {
     let format = match info.format() {
-        VideoFormat::I420 => Format::I420,
+        // Its fourth plane is beside what the engines see.
+        VideoFormat::I420 | VideoFormat::A420 => Format::I420,
         VideoFormat::Nv12 => Format::Nv12,
         VideoFormat::Rgba => Format::Rgba,
         VideoFormat::Bgra => Format::Bgra,
@@ -80,9 +81,16 @@ pub fn with_frame<T>(
     let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, info)
         .map_err(|_| Error::invalid("a video buffer could not be mapped for writing"))?;
     let strides: Vec<_> = (0..format.planes()).map(|i| stride(frame.plane_stride(), i)).collect::<Result<_>>()?;
+    let alpha_stride = if info.format() == VideoFormat::A420 { Some(stride(frame.plane_stride(), 3)?) } else { None };
+    let [first, second, third, fourth] = frame.planes_data_mut();
     let planes =
-        frame.planes_data_mut().into_iter().zip(strides).map(|(data, stride)| PlaneMut { data, stride }).collect();
-    f(&mut FrameMut::new(format, (info.width() as usize, info.height() as usize), matrix, range, planes)?)
+        [first, second, third].into_iter().zip(strides).map(|(data, stride)| PlaneMut { data, stride }).collect();
+    let size = (info.width() as usize, info.height() as usize);
+    let mut frame = FrameMut::new(format, size, matrix, range, planes)?;
+    if let Some(stride) = alpha_stride {
+        frame = frame.with_alpha(PlaneMut { data: fourth, stride })?;
+    }
+    f(&mut frame)
 }
 
 fn stride(strides: &[i32], plane: usize) -> Result<usize> {

@@ -80,6 +80,8 @@ pub struct FrameMut<'a> {
     width: usize,
     height: usize,
     pub(crate) planes: Vec<PlaneMut<'a>>,
+    /// Of a format that has none of its own: one byte a pixel, straight.
+    pub(crate) alpha: Option<PlaneMut<'a>>,
 }
 
 /// Refuses planes that do not hold the picture.
@@ -148,7 +150,16 @@ impl<'a> FrameMut<'a> {
     ) -> Result<Self> {
         let sizes: Vec<_> = planes.iter().map(|p| (p.data.len(), p.stride)).collect();
         check(format, width, height, &sizes)?;
-        Ok(Self { format, space: space_of(format, matrix, range), width, height, planes })
+        Ok(Self { format, space: space_of(format, matrix, range), width, height, planes, alpha: None })
+    }
+
+    /// With an alpha plane beside the format's own planes.
+    pub fn with_alpha(mut self, plane: PlaneMut<'a>) -> Result<Self> {
+        if plane.stride < self.width || plane.data.len() < plane.stride * (self.height - 1) + self.width {
+            return Err(Error::invalid("an alpha plane is smaller than its picture"));
+        }
+        self.alpha = Some(plane);
+        Ok(self)
     }
 
     pub fn format(&self) -> Format {

@@ -101,8 +101,7 @@ impl Label {
                 drawn.lines(first, bytes, false, |pixel, cover| {
                     offsets.iter().for_each(|offset| cover.apply(&mut pixel[*offset]));
                     if let Some(alpha) = alpha {
-                        // Seen where the picture is transparent too.
-                        Cover { add: 255 - cover.keep, ..cover }.apply(&mut pixel[alpha]);
+                        seen(cover).apply(&mut pixel[alpha]);
                     }
                 });
             }
@@ -112,9 +111,17 @@ impl Label {
                 for plane in planes {
                     drawn.lines(plane, bytes, true, |pixel, cover| pixel.iter_mut().for_each(|c| cover.apply(c)));
                 }
+                if let Some(alpha) = &mut frame.alpha {
+                    drawn.lines(alpha, 1, false, |pixel, cover| seen(cover).apply(&mut pixel[0]));
+                }
             }
         }
     }
+}
+
+/// What a cover does to alpha: it is seen where the picture is transparent too.
+fn seen(cover: Cover) -> Cover {
+    Cover { add: 255 - cover.keep, ..cover }
 }
 
 impl Drawn {
@@ -254,6 +261,23 @@ mod tests {
         assert!(pixels.iter().all(|p| p[0] == p[1] && p[1] == p[2]));
         assert!(pixels.iter().any(|p| p[0] > 225 && p[3] > 225), "white is opaque");
         assert!(pixels.iter().filter(|p| p[0] != GREY).all(|p| p[3] > GREY));
+    }
+
+    #[test]
+    fn an_alpha_plane_becomes_opaque_under_it_too() {
+        let mut label = Label::new("Synthetic", Corner::BottomLeft).unwrap();
+        let mut planes = [vec![GREY; 320 * 180], vec![128; 160 * 90], vec![128; 160 * 90]];
+        let mut alpha = vec![0; 320 * 180];
+        let strides = [320, 160, 160];
+        let own = planes.iter_mut().zip(strides).map(|(data, stride)| PlaneMut { data, stride }).collect();
+        let frame = FrameMut::new(Format::I420, (320, 180), Matrix::Bt709, crate::image::Range::Limited, own).unwrap();
+        let mut frame = frame.with_alpha(PlaneMut { data: &mut alpha, stride: 320 }).unwrap();
+        label.draw(&mut frame);
+        drop(frame);
+        let [luma, ..] = planes;
+        assert!(luma.iter().zip(&alpha).any(|(luma, alpha)| *luma > 225 && *alpha > 225), "white is opaque");
+        assert!(luma.iter().zip(&alpha).all(|(luma, alpha)| (*luma == GREY) == (*alpha == 0) || *alpha > 0));
+        assert!(alpha.contains(&0));
     }
 
     #[test]

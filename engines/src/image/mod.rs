@@ -4,6 +4,7 @@
 //! way from a frame to the bank and back into a frame never converts colours. Networks ask for RGB with
 //! [`Crop::to_rgb_planar`].
 
+pub mod alpha;
 pub(crate) mod antialias;
 mod balance;
 mod color;

@@ -1,4 +1,7 @@
-use std::sync::LazyLock;
+use std::sync::{
+    LazyLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::subclass::{BaseTransformMode, prelude::*};
@@ -6,7 +9,10 @@ use gst_video::{
     VideoColorRange, VideoFormat, VideoFrame, VideoFrameRef, VideoInfo, VideoTransferFunction, prelude::*,
     subclass::prelude::*,
 };
-use lipstream_engines::image::{Matrix, Range, ToneMap, Transfer};
+use lipstream_engines::image::{
+    Matrix, PlaneMut, Range, ToneMap, Transfer,
+    alpha::{Samples, fill_hidden, fill_hidden_420},
+};
 use parking_lot::Mutex;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -16,6 +22,8 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 /// What the formats of a tone-mapped and of a flattened picture are.
 const MAPPED: VideoFormat = VideoFormat::I420;
 const FLAT: VideoFormat = VideoFormat::Rgba;
+/// What those are whose alpha is kept: the first where they are of it, else the second where they are YUV, else the third.
+const KEPT: [VideoFormat; 3] = [VideoFormat::A420, VideoFormat::Ayuv, VideoFormat::Rgba];
 /// Fields of caps that change with the picture.
 const CHANGED: [&str; 6] =
     ["format", "colorimetry", "chroma-site", "mastering-display-info", "content-light-level", "alpha-mode"];
@@ -29,6 +37,10 @@ enum Conversion {
     },
     Flatten {
         /// To RGBA; `None` where it is that.
+        convert: Option<gst_video::VideoConverter>,
+    },
+    Keep {
+        /// To one of [`KEPT`]; `None` where it is that.
         convert: Option<gst_video::VideoConverter>,
     },
 }
@@ -47,6 +59,15 @@ pub struct LipColor {
         mutable_playing
     )]
     background: Mutex<u32>,
+    /// Alpha passes, and the colours of what nobody sees become those beside it.
+    #[property(
+        get,
+        set,
+        nick = "Keep alpha",
+        blurb = "Keep the transparency of a picture that has one, rather than lay it on the background",
+        mutable_ready
+    )]
+    keep_alpha: AtomicBool,
     /// Set by caps; `None` while pictures pass.
     conversion: Mutex<Option<Conversion>>,
 }
@@ -129,11 +150,15 @@ impl BaseTransformImpl for LipColor {
             match known(structure).map(|info| kind(&info)) {
                 Some(Kind::Same) => target.append_structure(structure.to_owned()),
                 Some(Kind::Hdr(_)) => target.append_structure(changed(structure, Some(MAPPED))),
-                Some(Kind::Transparent) => target.append_structure(changed(structure, Some(FLAT))),
+                Some(Kind::Transparent(format)) => {
+                    let format = if self.keeps_alpha() { kept(format) } else { FLAT };
+                    target.append_structure(changed(structure, Some(format)));
+                }
                 None => {
                     target.append_structure(structure.to_owned());
                     target.append_structure(changed(structure, Some(MAPPED)));
-                    target.append_structure(changed(structure, Some(FLAT)));
+                    let formats = if self.keeps_alpha() { &KEPT[..] } else { &[FLAT] };
+                    formats.iter().for_each(|format| target.append_structure(changed(structure, Some(*format))));
                 }
             }
         }
@@ -163,6 +188,8 @@ impl VideoFilterImpl for LipColor {
                 } else {
                     let planar = VideoInfo::builder(VideoFormat::I42010le, in_info.width(), in_info.height())
                         .colorimetry(&in_info.colorimetry())
+                        .fps(in_info.fps())
+                        .par(in_info.par())
                         .build()
                         .map_err(refused)?;
                     let buffer = gst::Buffer::with_size(planar.size()).map_err(refused)?;
@@ -173,13 +200,14 @@ impl VideoFilterImpl for LipColor {
                 };
                 Some(Conversion::Map { map, convert })
             }
-            Kind::Transparent => {
-                let convert = if in_info.format() == FLAT {
+            Kind::Transparent(format) => {
+                let convert = if format == out_info.format() {
                     None
                 } else {
                     Some(gst_video::VideoConverter::new(in_info, out_info, None).map_err(refused)?)
                 };
-                Some(Conversion::Flatten { convert })
+                let keep = self.keeps_alpha();
+                Some(if keep { Conversion::Keep { convert } } else { Conversion::Flatten { convert } })
             }
         };
         gst::debug!(
@@ -190,6 +218,7 @@ impl VideoFilterImpl for LipColor {
                 None => "passes",
                 Some(Conversion::Map { .. }) => "is tone-mapped",
                 Some(Conversion::Flatten { .. }) => "is laid on the background",
+                Some(Conversion::Keep { .. }) => "keeps its alpha",
             }
         );
         self.obj().set_passthrough(conversion.is_none());
@@ -212,11 +241,13 @@ impl VideoFilterImpl for LipColor {
             }
             Some(Conversion::Map { map, convert: None }) => map_picture(map, inframe, outframe),
             Some(Conversion::Flatten { convert }) => {
-                match convert {
-                    Some(converter) => converter.frame_ref(inframe, outframe),
-                    None => inframe.copy(outframe).map_err(|_| gst::FlowError::Error)?,
-                }
+                copy(convert.as_mut(), inframe, outframe)?;
                 flatten(outframe, background);
+                Ok(())
+            }
+            Some(Conversion::Keep { convert }) => {
+                copy(convert.as_mut(), inframe, outframe)?;
+                fill(outframe);
                 Ok(())
             }
             None => Err(lipstream_engines::Error::invalid("no caps")),
@@ -231,10 +262,26 @@ impl VideoFilterImpl for LipColor {
     }
 }
 
+impl LipColor {
+    fn keeps_alpha(&self) -> bool {
+        self.keep_alpha.load(Ordering::Relaxed)
+    }
+}
+
 enum Kind {
     Same,
     Hdr(Transfer),
-    Transparent,
+    Transparent(VideoFormat),
+}
+
+/// The format of a picture that keeps its alpha.
+fn kept(format: VideoFormat) -> VideoFormat {
+    let [same, yuv, rgb] = KEPT;
+    match format {
+        _ if format == same => same,
+        _ if gst_video::VideoFormatInfo::from_format(format).is_yuv() => yuv,
+        _ => rgb,
+    }
 }
 
 fn kind(info: &VideoInfo) -> Kind {
@@ -243,7 +290,7 @@ fn kind(info: &VideoInfo) -> Kind {
         VideoTransferFunction::AribStdB67 => return Kind::Hdr(Transfer::Hlg),
         _ => {}
     }
-    if info.format_info().has_alpha() { Kind::Transparent } else { Kind::Same }
+    if info.format_info().has_alpha() { Kind::Transparent(info.format()) } else { Kind::Same }
 }
 
 fn matrix(info: &VideoInfo) -> Matrix {
@@ -284,6 +331,40 @@ fn map_picture(
     let input = [plane(0).map_err(invalid)?, plane(1).map_err(invalid)?, plane(2).map_err(invalid)?];
     let [y, cb, cr, _] = to.planes_data_mut();
     map.picture(size, input, [(y, strides[0]), (cb, strides[1]), (cr, strides[2])])
+}
+
+fn copy(
+    converter: Option<&mut gst_video::VideoConverter>,
+    from: &VideoFrameRef<&gst::BufferRef>,
+    to: &mut VideoFrameRef<&mut gst::BufferRef>,
+) -> Result<(), gst::FlowError> {
+    match converter {
+        Some(converter) => converter.frame_ref(from, to),
+        None => from.copy(to).map_err(|_| gst::FlowError::Error)?,
+    }
+    Ok(())
+}
+
+/// Gives the pixels that nobody sees the colours beside them, in one of the formats [`KEPT`].
+fn fill(frame: &mut VideoFrameRef<&mut gst::BufferRef>) {
+    let size = (frame.width() as usize, frame.height() as usize);
+    let format = frame.format();
+    let strides: Vec<usize> = frame.plane_stride().iter().map(|s| usize::try_from(*s).unwrap_or(0)).collect();
+    if format == KEPT[0] {
+        let planes = frame.planes_data_mut().into_iter().zip(strides);
+        let planes: Vec<_> = planes.map(|(data, stride)| PlaneMut { data, stride }).collect();
+        if let Ok(planes) = <[PlaneMut; 4]>::try_from(planes) {
+            fill_hidden_420(planes, size);
+        }
+        return;
+    }
+    // Alpha is the first byte of AYUV and the last of RGBA.
+    let (alpha, channels) = if format == KEPT[1] { (0, [1, 2, 3]) } else { (3, [0, 1, 2]) };
+    let stride = strides[0];
+    let Ok(data) = frame.plane_data_mut(0) else { return };
+    let rows = data.chunks(stride.max(1)).take(size.1);
+    let weights: Vec<u8> = rows.flat_map(|row| row.chunks_exact(4).take(size.0).map(|pixel| pixel[alpha])).collect();
+    fill_hidden(&mut Samples { data, stride, step: 4, offsets: &channels }, size, &weights);
 }
 
 /// Lays RGBA pixels on a colour; alpha is straight.

@@ -1,7 +1,8 @@
 //! `lipcolor` brings pictures to what the other elements and every encoder take: opaque, standard dynamic range.
 //!
 //! A picture of high dynamic range (PQ or HLG) is tone-mapped to BT.709; one with an alpha channel is laid on the
-//! property `background`. Every other picture passes as it is. It stands between a decoder and the converters:
+//! property `background`, or passes with `keep-alpha`: what nobody sees of it then has the colour of what is seen beside it, so that no scaling,
+//! subsampling or compression mixes anything else into its edge. Every other picture passes as it is. It stands between a decoder and the converters:
 //!
 //! ```text
 //! gst-launch-1.0 filesrc location=phone.mov ! decodebin3 ! lipcolor ! videoconvert ! autovideosink

@@ -15,7 +15,7 @@ fn change(kind: &'static str, warning: bool, text: impl Into<String>) -> Change 
 }
 
 /// What is changed in pictures of this format.
-pub fn of(info: &VideoInfo) -> Vec<Change> {
+pub fn of(info: &VideoInfo, keep_alpha: bool) -> Vec<Change> {
     let mut list = Vec::new();
     let format = info.format_info();
     let hdr = match info.colorimetry().transfer() {
@@ -27,7 +27,10 @@ pub fn of(info: &VideoInfo) -> Vec<Change> {
         list.push(change("tone-mapped", true, format!("the picture is HDR ({name}): it is tone-mapped to BT.709")));
     }
     if format.has_alpha() {
-        list.push(change("flattened", true, "the picture has transparency: it is laid on the background colour"));
+        list.push(match keep_alpha {
+            true => change("alpha", false, "the picture has transparency: it is kept"),
+            false => change("flattened", true, "the picture has transparency: it is laid on the background colour"),
+        });
     }
     if info.interlace_mode() != VideoInterlaceMode::Progressive {
         list.push(change("deinterlaced", false, "the picture is interlaced: it is deinterlaced"));

@@ -4,7 +4,10 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_video::{VideoFormat, VideoInfo};
 use parking_lot::Mutex;
 
-use super::changes::{self, Change};
+use super::{
+    border::{Inner, Mending},
+    changes::{self, Change},
+};
 use crate::video;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -23,6 +26,7 @@ struct Settings {
     width: u32,
     height: u32,
     default_colors: bool,
+    keep_alpha: bool,
 }
 
 /// What is known of the running stream.
@@ -34,13 +38,44 @@ struct State {
     source: Option<(u32, u32)>,
     /// Format of the upright pictures that come next, until the first of them does.
     next: Option<VideoInfo>,
+    /// What is wrong with the alpha of pictures that keep it.
+    mending: Mending,
 }
 
 struct Parts {
     color: crate::color::LipColor,
     deinterlace: gst::Element,
+    flip: gst::Element,
+    /// Pads before and after the flip.
+    around_flip: [gst::Pad; 2],
     /// Caps of what leaves.
     size: gst::Element,
+}
+
+impl Parts {
+    /// Leads the pictures through the flip, or past it. Called by the thread that streams, before caps.
+    fn flip(&self, through: bool) {
+        let (Some(sink), Some(src)) = (self.flip.static_pad("sink"), self.flip.static_pad("src")) else { return };
+        if sink.is_linked() == through {
+            return;
+        }
+        let [before, after] = &self.around_flip;
+        let done = || -> Result<(), glib::BoolError> {
+            if through {
+                before.unlink(after)?;
+                gst::Element::sync_state_with_parent(&self.flip)?;
+                src.link(after).and_then(|_| before.link(&sink)).map_err(|e| glib::bool_error!("{e}"))?;
+            } else {
+                before.unlink(&sink)?;
+                src.unlink(after)?;
+                before.link(after).map_err(|e| glib::bool_error!("{e}"))?;
+            }
+            Ok(())
+        };
+        if let Err(error) = done() {
+            gst::warning!(CAT, obj = self.flip, "pictures cannot be led past it: {error}");
+        }
+    }
 }
 
 pub struct LipPicture {
@@ -88,6 +123,11 @@ impl ObjectImpl for LipPicture {
                     .blurb("Convert to the colorimetry that raw video of the size has when nobody says one: BT.601 or BT.709, limited range")
                     .mutable_ready()
                     .build(),
+                glib::ParamSpecBoolean::builder("keep-alpha")
+                    .nick("Keep alpha")
+                    .blurb("Keep the transparency of pictures that have one, rather than lay them on the background")
+                    .mutable_ready()
+                    .build(),
                 glib::ParamSpecUInt::builder("background")
                     .nick("Background")
                     .blurb("What shows through where a picture is transparent, 0xRRGGBB")
@@ -105,6 +145,15 @@ impl ObjectImpl for LipPicture {
             "height" => self.settings.lock().height = value.get().expect("checked by GObject"),
             "default-colors" => {
                 self.settings.lock().default_colors = value.get().expect("checked by GObject");
+                return;
+            }
+            "keep-alpha" => {
+                let keep: bool = value.get().expect("checked by GObject");
+                self.settings.lock().keep_alpha = keep;
+                if let Some(Ok(parts)) = self.parts.get() {
+                    parts.color.set_keep_alpha(keep);
+                    parts.size.set_property("caps", wanted(None, None, keep));
+                }
                 return;
             }
             name => {
@@ -126,6 +175,7 @@ impl ObjectImpl for LipPicture {
             "width" => self.settings.lock().width.to_value(),
             "height" => self.settings.lock().height.to_value(),
             "default-colors" => self.settings.lock().default_colors.to_value(),
+            "keep-alpha" => self.settings.lock().keep_alpha.to_value(),
             _ => match self.parts.get() {
                 Some(Ok(parts)) => parts.color.property_value("background"),
                 _ => pspec.default_value().clone(),
@@ -152,7 +202,7 @@ impl ElementImpl for LipPicture {
             gst::subclass::ElementMetadata::new(
                 "Lipstream picture",
                 "Filter/Converter/Video",
-                "Makes decoded pictures of any kind upright, progressive, opaque, of square pixels and one size",
+                "Makes decoded pictures of any kind upright, progressive, of square pixels and one size, and opaque unless told otherwise",
                 "Lipstream",
             )
         });
@@ -207,7 +257,7 @@ impl LipPicture {
         flip.set_property_from_str("video-direction", "auto");
         let scale = make("videoconvertscale")?;
         scale.set_property("add-borders", true);
-        let size = gst::ElementFactory::make("capsfilter").property("caps", wanted(None, None)).build()?;
+        let size = gst::ElementFactory::make("capsfilter").property("caps", wanted(None, None, false)).build()?;
         let chain = [color.upcast_ref(), &first, &deinterlace, &second, &flip, &scale, &size];
         obj.add_many(chain)?;
         gst::Element::link_many(chain)?;
@@ -228,15 +278,27 @@ impl LipPicture {
             });
         };
         watch(self.sink.upcast_ref(), Self::comes);
-        watch(&pad(&flip, "src"), |this, info| this.state.lock().next = Some(info.clone()));
+        watch(&pad(&scale, "sink"), |this, info| this.state.lock().next = Some(info.clone()));
         let weak = obj.downgrade();
-        pad(&flip, "src").add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        pad(&scale, "sink").add_probe(gst::PadProbeType::BUFFER, move |_, _| {
             if let Some(obj) = weak.upgrade() {
                 obj.imp().decide();
             }
             gst::PadProbeReturn::Ok
         });
-        Ok(Parts { color, deinterlace, size })
+        let weak = obj.downgrade();
+        pad(&size, "src").add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            let mending = weak.upgrade().map(|obj| obj.imp().state.lock().mending.clone()).unwrap_or_default();
+            if mending != Mending::default()
+                && let Some(format) = pad.current_caps().and_then(|caps| VideoInfo::from_caps(&caps).ok())
+                && let Some(buffer) = info.buffer_mut()
+            {
+                mending.mend(buffer, &format);
+            }
+            gst::PadProbeReturn::Ok
+        });
+        let around_flip = [pad(&second, "src"), pad(&scale, "sink")];
+        Ok(Parts { color, deinterlace, flip, around_flip, size })
     }
 
     /// Pictures of this format come next.
@@ -246,18 +308,30 @@ impl LipPicture {
             let bottom = info.field_order() == gst_video::VideoFieldOrder::BottomFieldFirst;
             parts.deinterlace.set_property_from_str("fields", if bottom { "bottom" } else { "top" });
         }
-        changes::of(info).into_iter().for_each(|change| self.tell(change));
+        let keep = self.settings.lock().keep_alpha;
+        if keep && let Some(Ok(parts)) = self.parts.get() {
+            // The flip does not know the format, and the way to another and back would blur its colours.
+            parts.flip(info.format() != VideoFormat::A420);
+        }
+        changes::of(info, keep).into_iter().for_each(|change| self.tell(change));
     }
 
     /// A picture comes: where it is of another kind than the one before, what leaves is decided anew. Caps alone decide
     /// nothing, since the tag that turns the picture comes after the first of them.
     fn decide(&self) {
+        let keep_alpha = self.settings.lock().keep_alpha;
         let (info, shape, size, before) = {
             let mut state = self.state.lock();
             let Some(info) = state.next.take() else { return };
             let shape = square(&info);
             let before = state.source.replace(shape);
-            (info, shape, *state.size.get_or_insert(shape), before)
+            let size = *state.size.get_or_insert(shape);
+            state.mending = if keep_alpha {
+                Mending { inner: Inner::of(shape, size), opaque: !info.format_info().has_alpha() }
+            } else {
+                Mending::default()
+            };
+            (info, shape, size, before)
         };
         self.limit(size, Some(&info));
         if let Some(before) = before.filter(|before| *before != shape) {
@@ -268,8 +342,9 @@ impl LipPicture {
     /// What leaves from here on has this size, and the kind of colours that `source` has.
     fn limit(&self, size: (u32, u32), source: Option<&VideoInfo>) {
         if let Some(Ok(parts)) = self.parts.get() {
-            let mut caps = wanted(Some(size), source);
-            if self.settings.lock().default_colors
+            let settings = *self.settings.lock();
+            let mut caps = wanted(Some(size), source, settings.keep_alpha);
+            if settings.default_colors
                 && let Ok(info) = VideoInfo::builder(VideoFormat::I420, size.0, size.1).build()
             {
                 caps.make_mut().set("colorimetry", info.colorimetry().to_string());
@@ -293,10 +368,19 @@ impl LipPicture {
 
 /// Caps of what leaves. YUV stays YUV and RGB stays RGB unless what follows takes no other: the way to the other and back
 /// costs time and a rounding.
-fn wanted(size: Option<(u32, u32)>, source: Option<&VideoInfo>) -> gst::Caps {
-    use VideoFormat::{Bgra, I420, Nv12, Rgb, Rgba};
+fn wanted(size: Option<(u32, u32)>, source: Option<&VideoInfo>, keep_alpha: bool) -> gst::Caps {
+    use VideoFormat::{A420, Bgra, I420, Nv12, Rgb, Rgba};
     let yuv = source.is_some_and(|info| info.format_info().is_yuv() || info.format_info().is_gray());
-    let formats: &[VideoFormat] = if yuv { &[I420, Nv12] } else { &[I420, Nv12, Rgba, Bgra, Rgb] };
+    let alpha = source.is_some_and(|info| info.format_info().has_alpha());
+    let formats: &[VideoFormat] = match (yuv, keep_alpha, alpha) {
+        (true, false, _) => &[I420, Nv12],
+        (false, false, _) => &[I420, Nv12, Rgba, Bgra, Rgb],
+        (true, true, true) => &[A420],
+        (false, true, true) => &[Rgba, Bgra, A420],
+        // What has no alpha is opaque where one is asked for.
+        (true, true, false) => &[I420, Nv12, A420],
+        (false, true, false) => &[I420, Nv12, Rgba, Bgra, Rgb, A420],
+    };
     let caps = gst_video::VideoCapsBuilder::new()
         .format_list(formats.iter().copied())
         .pixel_aspect_ratio(gst::Fraction::new(1, 1));
