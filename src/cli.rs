@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use gstlipstream::selector::Selector;
+use gstlipstream::{alpha::Mode, selector::Selector};
 use lipstream_engines::{
     enhance::{self, Filter},
     import::onnx,
@@ -18,7 +18,7 @@ use crate::{
     error::{Failure, Result},
     eval, graph,
     marks::{self, Corner, Identity},
-    media::{Notices, Track},
+    media::{self, Notices, Sequence, Track, sequence::Pattern},
     render::{self, AudioCodec},
     serve, tenants,
 };
@@ -192,9 +192,16 @@ fn features(text: &str) -> Result<Features, String> {
 
 #[derive(Args)]
 struct Render {
-    /// Video of a person; any container that GStreamer decodes
+    /// Video of a person; any container that GStreamer decodes, or numbered pictures as frames/%05d.png
     #[arg(long, value_name = "FILE")]
     video: PathBuf,
+    /// Pictures a second where VIDEO is numbered pictures: 25, 29.97, 30000/1001 [default: 25]
+    #[arg(long, value_name = "RATE", value_parser = media::sequence::parse_rate)]
+    fps: Option<(i32, i32)>,
+    /// What becomes of the video's transparency: keep (in .webm as VP9, in .mov as ProRes 4444, in pictures), drop (it is laid on black), a
+    /// colour as #00ff00 to lay it on, or stack (the picture above, its alpha as a grey picture below)
+    #[arg(long, default_value = "drop", value_name = "keep|drop|#RRGGBB|stack")]
+    alpha: Mode,
     /// Speech, of any file that GStreamer decodes. Where it is the file of VIDEO, picture and sound keep their places in time;
     /// two files begin together, each with its own beginning
     #[arg(long, value_name = "FILE")]
@@ -203,7 +210,7 @@ struct Render {
     /// file's own default, else the first that is not silent]
     #[arg(long, value_name = "N|LANG")]
     audio_track: Option<Track>,
-    /// Output: .mp4, .mov, .mkv or .webm
+    /// Output: .mp4, .mov, .mkv or .webm, or numbered pictures without sound as frames/%05d.png
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Engine by name, or the folder of its engine.toml
@@ -303,7 +310,7 @@ struct Render {
     #[arg(long, default_value = "veryfast", value_parser = PRESETS)]
     preset: String,
     /// high: visually lossless and slow to encode. H.264 by x264 with crf 12, preset slow, tune film; VP8 in .webm with
-    /// cq-level 4, cpu-used 2. In place of --crf and --preset
+    /// cq-level 4, cpu-used 2, and VP9 with cq-level 4, cpu-used 3 where alpha is kept. In place of --crf and --preset
     #[arg(long, value_enum, conflicts_with_all = ["crf", "preset", "video_bitrate"])]
     quality: Option<Quality>,
     /// Video bit rate in kbit/s, in place of a quality
@@ -565,8 +572,17 @@ impl Render {
             (Some(chain), Some(key)) => Some(Identity::from_files(chain, key)?),
             _ => Some(Identity::self_made()?),
         };
+        let video = match self.fps {
+            Some(_) if Pattern::of(&self.video).is_none() => {
+                let video = self.video.display();
+                return Err(Failure::usage(format!(
+                    "--fps: {video} is one file and has a rate of its own; it is for pictures as %05d.png"
+                )));
+            }
+            rate => Sequence::path(&self.video, rate),
+        };
         let summary = render::render(render::Options {
-            video: self.video,
+            video,
             audio: self.audio,
             audio_track: self.audio_track.unwrap_or_default(),
             second_audio: self.audio_b,
@@ -584,6 +600,7 @@ impl Render {
             reference_bank: self.reference_bank,
             gather: !self.no_gather,
             looped: !self.no_loop,
+            alpha: self.alpha,
             enhance,
             audio_codec: self.audio_codec,
             quality: match (self.quality, self.video_bitrate) {

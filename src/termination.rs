@@ -20,7 +20,7 @@ pub fn listen() -> Result<()> {
         if REQUESTED.swap(true, Ordering::SeqCst) {
             if let Some(path) = UNFINISHED.lock().take() {
                 // Nobody is left to be told of a failure.
-                let _ = std::fs::remove_file(path);
+                let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(path));
             }
             std::process::exit(Kind::Interrupted as i32);
         }
@@ -32,7 +32,7 @@ pub fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
-/// The file that a second signal must remove; `None` once it is finished or gone.
+/// The file or folder that a second signal must remove; `None` once it is finished or gone.
 pub fn set_unfinished(path: Option<&Path>) {
     *UNFINISHED.lock() = path.map(Path::to_owned);
 }

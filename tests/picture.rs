@@ -1,5 +1,7 @@
 //! Pictures of every kind that cameras, phones and editors make: what comes out looks as the source does and says so.
 
+#[path = "picture/alpha.rs"]
+mod alpha;
 mod common;
 
 use std::{

@@ -80,6 +80,7 @@ pub fn options(
         reference_bank,
         gather: true,
         looped: asked.looped,
+        alpha: Default::default(),
         enhance: asked.enhance.map(|filter| render::Enhance {
             by: render::Enhancer::Filter(filter.into()),
             strength: asked.enhance_strength,

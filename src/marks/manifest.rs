@@ -19,7 +19,10 @@ use super::{
     jumbf::{Kind, cbor_box, encode, map, superbox},
     parent::Parent,
 };
-use crate::media::boxes::{self, boxed};
+use crate::media::{
+    boxes::{self, boxed},
+    sequence,
+};
 
 /// Type of the box that holds the manifest store.
 pub(super) const UUID: [u8; 16] =
@@ -239,7 +242,7 @@ fn signature(claim: &[u8], identity: &Identity) -> Result<Vec<u8>, openssl::erro
 /// SHA-256 of a file in hexadecimal.
 fn file_hash(path: &Path) -> io::Result<String> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    File::open(path).and_then(digest::sha256_of).map_err(named)
+    sequence::read_all(path).and_then(digest::sha256_of).map_err(named)
 }
 
 /// A random one (RFC 9562, 5.4).

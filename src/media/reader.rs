@@ -11,7 +11,7 @@ use gst::{glib, prelude::*};
 use parking_lot::Mutex;
 
 use super::{
-    Notices, bus,
+    Notices, Sequence, bus,
     timeline::{Nanos, SECOND, running_time},
     track::{self, Track},
     whole::{self, Missing},
@@ -41,8 +41,10 @@ pub const SOUND: &str = "capsfilter caps=audio/x-raw,rate=[4000,384000]";
 /// Which stream of a file is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Media {
-    /// Frames as `lippicture` gives them.
+    /// Frames as `lippicture` gives them, opaque.
     Video,
+    /// The same with their transparency, where they have one.
+    Alpha,
     /// Interleaved samples in the decoder's own format.
     Audio,
 }
@@ -50,7 +52,7 @@ pub enum Media {
 impl Media {
     fn name(self) -> &'static str {
         match self {
-            Self::Video => "video",
+            Self::Video | Self::Alpha => "video",
             Self::Audio => "audio",
         }
     }
@@ -59,6 +61,7 @@ impl Media {
     fn converter(self) -> String {
         match self {
             Self::Video => "lippicture".into(),
+            Self::Alpha => "lippicture keep-alpha=true".into(),
             Self::Audio => format!("{SOUND} ! audioconvert dithering=none"),
         }
     }
@@ -67,6 +70,9 @@ impl Media {
         match self {
             Self::Video => gst::Caps::builder("video/x-raw")
                 .field("format", gst::List::new(["I420", "NV12", "RGBA", "BGRA", "RGB"]))
+                .build(),
+            Self::Alpha => gst::Caps::builder("video/x-raw")
+                .field("format", gst::List::new(gstlipstream::video::FORMATS.map(|format| format.to_str())))
                 .build(),
             Self::Audio => gst::Caps::builder("audio/x-raw").field("layout", "interleaved").build(),
         }
@@ -155,7 +161,10 @@ impl Reader {
         let pipeline = gst::Pipeline::new();
         background::adopt(&pipeline);
         super::mend(pipeline.upcast_ref());
-        let source = gst::ElementFactory::make("filesrc").property("location", path).build()?;
+        let source = match Sequence::of(path) {
+            Some(pictures) => pictures?.source()?,
+            None => gst::ElementFactory::make("filesrc").property("location", path).build()?,
+        };
         let decoder = gst::ElementFactory::make("decodebin").build()?;
         let convert = gst::parse::bin_from_description(converter, true)
             .map_err(|e| Failure::run(format!("{e}; `lipstream doctor` says what is missing")))?;
@@ -407,7 +416,7 @@ fn leave_others_undecoded(decoder: &gst::Element, media: Media) {
         let klass = factory.and_then(|f| f.metadata("klass").map(str::to_owned)).unwrap_or_default();
         let other = klass.contains("Decoder")
             && match media {
-                Media::Video => klass.contains("Audio"),
+                Media::Video | Media::Alpha => klass.contains("Audio"),
                 Media::Audio => ["Video", "Image", "Subtitle"].iter().any(|k| klass.contains(k)),
             };
         if ["Adaptive", "Network"].iter().any(|k| klass.contains(k)) {
@@ -438,6 +447,9 @@ fn animation(mut file: File) -> Option<&'static str> {
 /// One line that says why a file cannot be opened, before GStreamer tries.
 fn readable(path: &Path) -> Result<()> {
     let failure = |cause: String| Failure::new(Kind::Input, format!("{}: {cause}", path.display()));
+    if let Some(pictures) = Sequence::of(path) {
+        return pictures?.files().take(1).try_for_each(|first| readable(&first));
+    }
     let file = File::open(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => failure("no such file".into()),
         std::io::ErrorKind::PermissionDenied => failure("permission denied".into()),

@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 use super::{LOOKING, Watch, progress::Progress};
 use crate::{
     error::{Failure, Kind, Result},
-    media::{Media, Notices, Reader},
+    media::{Media, Notices, Reader, Sequence},
 };
 
 /// Frames that are tracked, at most.
@@ -46,7 +46,7 @@ const SEVERAL: usize = 4;
 /// The bank of the person in `video`, from the cache where it is there; `None` where there is no single person: of `several` faces at
 /// a time, or of the largest of each moment.
 pub fn bank(
-    video: &Path,
+    (video, media): (&Path, Media),
     engine: &Package,
     several: bool,
     (options, masks): (runtime::Options, &Masks),
@@ -58,13 +58,13 @@ pub fn bank(
     let folder = runtime::cache_dir("banks")
         .ok_or_else(|| Failure::run("the cache folder cannot be made: set XDG_CACHE_HOME, or use --no-gather"))?;
     let max_faces = if several { SEVERAL } else { TrackerConfig::default().max_faces };
-    let path = folder.join(file_name(video, engine, max_faces, masks)?);
+    let path = folder.join(file_name((video, media), engine, max_faces, masks)?);
     if ReferenceBank::load(&path).and_then(|bank| bank.check(&config)).is_ok() {
         tracing::info!("reference bank from the cache: {}", path.display());
         return Ok(Some(path));
     }
     let watcher = Watcher::looking(options, max_faces, masks)?;
-    let mut gathering = Gathering::new(video, config, watcher, quiet, watch, notices)?;
+    let mut gathering = Gathering::new((video, media), config, watcher, quiet, watch, notices)?;
     gathering.sample()?;
     if gathering.banks.is_empty() {
         gathering.search()?;
@@ -88,13 +88,23 @@ pub fn bank(
 }
 
 /// Changes when the file, the engine, the tracker, what looks for what is before faces or this program does.
-fn file_name(video: &Path, engine: &Package, max_faces: usize, masks: &Masks) -> Result<String> {
+fn file_name((video, media): (&Path, Media), engine: &Package, max_faces: usize, masks: &Masks) -> Result<String> {
     let failure = |e: std::io::Error| Failure::input(format!("{}: {e}", video.display()));
-    let path = video.canonicalize().map_err(failure)?;
-    let meta = path.metadata().map_err(failure)?;
     let mut key = Key::default();
-    key.add(path.as_os_str().as_encoded_bytes());
-    key.add(format!("{} {} {}", meta.len(), meta.mtime(), meta.mtime_nsec()).as_bytes());
+    let mut add = |path: &Path| -> Result<()> {
+        let path = path.canonicalize().map_err(failure)?;
+        let meta = path.metadata().map_err(failure)?;
+        key.add(path.as_os_str().as_encoded_bytes());
+        key.add(format!("{} {} {}", meta.len(), meta.mtime(), meta.mtime_nsec()).as_bytes());
+        Ok(())
+    };
+    match Sequence::of(video) {
+        Some(pictures) => pictures?.files().try_for_each(|file| add(&file))?,
+        None => add(video)?,
+    }
+    if media == Media::Alpha {
+        key.add(b"alpha");
+    }
     if max_faces != TrackerConfig::default().max_faces {
         key.add(format!("{max_faces} faces").as_bytes());
     }
@@ -205,14 +215,14 @@ struct Gathering {
 
 impl Gathering {
     fn new(
-        video: &Path,
+        (video, media): (&Path, Media),
         config: BankConfig,
         watcher: Watcher,
         quiet: bool,
         watch: &Watch,
         notices: &Notices,
     ) -> Result<Self> {
-        let reader = Reader::open(video, Media::Video, notices)?;
+        let reader = Reader::open(video, media, notices)?;
         let total = watch.report().map(|_| FRAMES);
         let progress = Progress::start("look at the person", total, quiet, watch, 0.0..LOOKING);
         Ok(Self { reader, watcher, config, banks: BTreeMap::new(), tracked: 0, progress, watch: watch.clone() })

@@ -66,8 +66,9 @@ enum Leg {
 }
 
 impl Frames {
-    pub fn open(path: &Path, looped: bool, notices: &Notices) -> Result<Self> {
-        let reader = Reader::open(path, Media::Video, notices)?;
+    /// The frames of a file as `media` gives them.
+    pub fn open(path: &Path, media: Media, looped: bool, notices: &Notices) -> Result<Self> {
+        let reader = Reader::open(path, media, notices)?;
         Ok(Self {
             reader,
             looped,

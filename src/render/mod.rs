@@ -16,6 +16,7 @@ mod pipeline;
 pub(crate) mod progress;
 mod stats;
 mod watch;
+mod webm;
 
 use std::{
     path::{Path, PathBuf},
@@ -24,7 +25,7 @@ use std::{
 
 use gst::{glib, prelude::*};
 pub(crate) use gstlipstream::DEFAULT_ENGINE;
-use gstlipstream::sync::LipSyncStats;
+use gstlipstream::{alpha::Mode, sync::LipSyncStats};
 use lipstream_engines::{
     enhance::Filter,
     manifest::Package,
@@ -49,7 +50,7 @@ pub use self::{
 use crate::{
     error::{Failure, Kind, Result},
     marks::{Identity, manifest},
-    media::{self, Base, Notice, Notices, Outcome, Sound, Track},
+    media::{self, Base, Media, Notice, Notices, Outcome, Sequence, Sound, Track, sequence::Pattern},
     process,
     untouched::{self, Untouched},
 };
@@ -117,6 +118,8 @@ pub struct Options {
     pub reference_bank: Option<PathBuf>,
     pub gather: bool,
     pub looped: bool,
+    /// What becomes of the video's transparency.
+    pub alpha: Mode,
     /// What is done to the face once the mouth is pasted.
     pub enhance: Option<Enhance>,
     pub audio_codec: Option<AudioCodec>,
@@ -177,11 +180,17 @@ pub struct Summary {
 pub fn render(mut options: Options) -> Result<Summary> {
     let container = Container::of(&options.output)?;
     let codec = container.choose(options.audio_codec)?;
+    if options.alpha == Mode::Keep && !container.holds_alpha() {
+        return Err(Failure::usage(format!(
+            "--alpha keep: {container} cannot hold transparency; .webm, .mov and pictures as %05d.png can"
+        )));
+    }
+    let media = if options.alpha == Mode::Drop { Media::Video } else { Media::Alpha };
     refuse_overwriting_inputs(&options)?;
     let mut speech = Sound::open(&options.audio, &options.audio_track, &options.notices)?;
     let second =
         options.second_audio.as_ref().map(|path| Sound::open(path, &Track::Default, &options.notices)).transpose()?;
-    let frames = Frames::open(&options.video, options.looped, &options.notices)?;
+    let frames = Frames::open(&options.video, media, options.looped, &options.notices)?;
     let base = base(&frames, &speech, &options.notices);
     speech.begin_at(base.sound);
     let engine = Package::find(options.engine.as_deref().unwrap_or(DEFAULT_ENGINE))?;
@@ -208,8 +217,15 @@ pub fn render(mut options: Options) -> Result<Summary> {
     if options.reference_bank.is_none() && options.gather && !engine.is_adapted() && engine.gathers() {
         let several =
             second.is_some() || options.properties.iter().any(|(name, word)| *name == "speaker" && word != "largest");
-        options.reference_bank =
-            gather::bank(&options.video, &engine, several, looking, options.quiet, &options.watch, &options.notices)?;
+        options.reference_bank = gather::bank(
+            (&options.video, media),
+            &engine,
+            several,
+            looking,
+            options.quiet,
+            &options.watch,
+            &options.notices,
+        )?;
     }
     let gather_seconds = gathering.elapsed().as_secs_f64();
     if let Some(bank) = &options.reference_bank {
@@ -219,9 +235,16 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let caps = frames.reader().caps().unwrap_or_else(gst::Caps::new_any);
     let expected = expected_frames(&caps, &frames, &speech, options.looped);
     let rate = second.as_ref().map(|_| speech.reader().caps().as_ref().and_then(rate).unwrap_or(RATE));
-    let graph = Pipeline::build(&options, container, codec, &caps, rate, unfinished.path())?;
+    let graph = Pipeline::build(&options, container, codec, &caps, rate, &unfinished)?;
     let started = Instant::now();
-    let length = run(&graph, (frames, speech, base), second, expected, &options)?;
+    let length = run(&graph, (frames, speech, base), second, expected, &options).and_then(|length| {
+        graph.close()?;
+        Ok(length)
+    });
+    let length = length.map_err(|failure| match graph.failure() {
+        Some(cause) => Failure::output(format!("{}: {cause}", options.output.display())),
+        None => failure,
+    })?;
     let wall_seconds = started.elapsed().as_secs_f64();
     let stats = stats::of(&graph.lipsync);
     let untouched =
@@ -345,6 +368,10 @@ fn device_taken(asked: &runtime::Options, engine: &Package) -> Device {
 }
 
 fn refuse_overwriting_inputs(options: &Options) -> Result<()> {
+    let pattern = Pattern::of(&options.output);
+    if pattern.is_some() && pattern == Sequence::of(&options.video).and_then(|pictures| Some(pictures.ok()?.pattern)) {
+        return Err(Failure::usage(format!("{}: the output is one of the inputs", options.output.display())));
+    }
     let Ok(output) = options.output.canonicalize() else { return Ok(()) };
     let same = |input: &Path| input.canonicalize().is_ok_and(|input| input == output);
     let second = options.second_audio.as_deref().is_some_and(same);

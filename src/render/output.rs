@@ -14,6 +14,7 @@ use crate::{
         Identity,
         manifest::{self, Making},
     },
+    media::sequence::Pattern,
     termination,
 };
 
@@ -24,6 +25,8 @@ pub enum Container {
     Mov,
     Matroska,
     WebM,
+    /// Numbered PNG files, without sound.
+    Pictures,
 }
 
 /// How the audio is stored. All but `aac` and `opus` keep every sample.
@@ -41,13 +44,19 @@ const AAC_PRIMING: u64 = 1024;
 
 impl Container {
     pub fn of(path: &Path) -> Result<Self> {
+        if Pattern::of(path).is_some_and(|pattern| pattern.is_png()) {
+            return Ok(Self::Pictures);
+        }
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         match extension.as_str() {
             "mp4" | "m4v" => Ok(Self::Mp4),
             "mov" => Ok(Self::Mov),
             "mkv" => Ok(Self::Matroska),
             "webm" => Ok(Self::WebM),
-            _ => Err(Failure::usage(format!("{}: the output must end in .mp4, .mov, .mkv or .webm", path.display()))),
+            _ => Err(Failure::usage(format!(
+                "{}: the output must end in .mp4, .mov, .mkv or .webm, or be pictures as %05d.png",
+                path.display()
+            ))),
         }
     }
 
@@ -58,6 +67,8 @@ impl Container {
             Self::Mov => &[AudioCodec::Aac, AudioCodec::Alac, AudioCodec::Pcm],
             Self::Matroska => &[AudioCodec::Flac, AudioCodec::Pcm, AudioCodec::Opus],
             Self::WebM => &[AudioCodec::Opus],
+            // Nothing is heard of it.
+            Self::Pictures => &[AudioCodec::Pcm],
         }
     }
 
@@ -71,6 +82,11 @@ impl Container {
         Err(Failure::usage(format!("{self} cannot hold {wanted} audio; it holds {}", names.join(", "))))
     }
 
+    /// Whether it can keep transparency, as we write it.
+    pub fn holds_alpha(self) -> bool {
+        matches!(self, Self::Mov | Self::WebM | Self::Pictures)
+    }
+
     /// Whether a file of it can have a C2PA manifest, as we write them.
     pub fn holds_manifests(self) -> bool {
         matches!(self, Self::Mp4 | Self::Mov)
@@ -82,6 +98,7 @@ impl Container {
             Self::Mov => "qtmux name=mux",
             Self::Matroska => "matroskamux name=mux",
             Self::WebM => "webmmux name=mux",
+            Self::Pictures => "multifilesink name=file-out",
         }
     }
 }
@@ -93,6 +110,7 @@ impl std::fmt::Display for Container {
             Self::Mov => "MOV",
             Self::Matroska => "Matroska",
             Self::WebM => "WebM",
+            Self::Pictures => "a sequence of PNG files",
         })
     }
 }
@@ -120,6 +138,8 @@ impl AudioCodec {
 /// The output while it is written: a file beside it that takes its name when it is complete, and is removed otherwise.
 pub struct Unfinished {
     target: PathBuf,
+    /// Of pictures, which are written into a folder of their own beside where they belong.
+    pattern: Option<Pattern>,
     path: PathBuf,
     finished: bool,
 }
@@ -129,6 +149,12 @@ impl Unfinished {
     pub fn create(target: &Path) -> Result<Self> {
         let failure =
             |cause: std::io::Error| Failure::output(format!("{}: cannot be written: {cause}", target.display()));
+        if let Some(pattern) = Pattern::of(target).filter(Pattern::is_png) {
+            let path = pattern.folder().join(format!(".lipstream.{}.part", std::process::id()));
+            fs::create_dir_all(&path).map_err(failure)?;
+            termination::set_unfinished(Some(&path));
+            return Ok(Self { target: target.to_owned(), pattern: Some(pattern), path, finished: false });
+        }
         if target.is_dir() {
             return Err(Failure::output(format!("{}: is a folder", target.display())));
         }
@@ -141,11 +167,17 @@ impl Unfinished {
         let path = target.with_file_name(hidden);
         File::create(&path).map_err(failure)?;
         termination::set_unfinished(Some(&path));
-        Ok(Self { target: target.to_owned(), path, finished: false })
+        Ok(Self { target: target.to_owned(), pattern: None, path, finished: false })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// As `multifilesink` takes it, of pictures.
+    pub fn location(&self) -> Option<String> {
+        let name = self.target.file_name()?;
+        self.pattern.as_ref().and_then(|_| Pattern::of(&self.path.join(name))).map(|pattern| pattern.location())
     }
 
     /// Makes the container say when the sound begins and ends, which the packets of an encoder do not, adds the manifest, if
@@ -164,13 +196,24 @@ impl Unfinished {
                 edit_list::trim_audio(&self.path, priming, length.samples, length.rate)
             }
             Container::Matroska | Container::WebM => matroska::set_duration(&self.path, length.whole().nseconds()),
+            Container::Pictures => Ok(()),
         };
         described.map_err(|e| failure(e.to_string()))?;
         if let Some((making, identity)) = &manifest {
             manifest::embed(&self.path, making, identity)
                 .map_err(|e| failure(format!("the manifest cannot be added: {e}; --no-marks renders without one")))?;
         }
-        fs::rename(&self.path, &self.target).map_err(|e| failure(e.to_string()))?;
+        match &self.pattern {
+            None => fs::rename(&self.path, &self.target).map_err(|e| failure(e.to_string()))?,
+            Some(pattern) => {
+                for picture in fs::read_dir(&self.path).map_err(|e| failure(e.to_string()))? {
+                    let picture = picture.map_err(|e| failure(e.to_string()))?;
+                    fs::rename(picture.path(), pattern.folder().join(picture.file_name()))
+                        .map_err(|e| failure(e.to_string()))?;
+                }
+                fs::remove_dir(&self.path).map_err(|e| failure(e.to_string()))?;
+            }
+        }
         self.finished = true;
         Ok(())
     }
@@ -180,7 +223,10 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.finished {
             // Where even removing fails, the cause that brought us here is the one to report.
-            let _ = fs::remove_file(&self.path);
+            let _ = match self.pattern {
+                Some(_) => fs::remove_dir_all(&self.path),
+                None => fs::remove_file(&self.path),
+            };
         }
         termination::set_unfinished(None);
     }

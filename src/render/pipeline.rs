@@ -1,7 +1,6 @@
 //! The graph of a render: two appsrc, the bin `lipsync`, encoders, a muxer, a file.
 
 use std::{
-    path::Path,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -14,8 +13,11 @@ use gst_app::AppSrc;
 
 use super::{
     Enhance, Enhancer, Options, Quality,
-    output::{AudioCodec, Container},
+    output::{AudioCodec, Container, Unfinished},
+    webm::{self, Webm},
 };
+use gstlipstream::alpha::Mode;
+
 use crate::{
     background,
     error::{Failure, Result},
@@ -37,6 +39,8 @@ pub struct Pipeline {
     pub lipsync: gst::Element,
     frames: Arc<AtomicU64>,
     first: Arc<OnceLock<Instant>>,
+    /// What writes the file, where that is no element.
+    webm: Option<Webm>,
 }
 
 impl Pipeline {
@@ -47,8 +51,9 @@ impl Pipeline {
         codec: AudioCodec,
         video_caps: &gst::Caps,
         second: Option<u32>,
-        file: &Path,
+        file: &Unfinished,
     ) -> Result<Self> {
+        let form = Form::of(options, container);
         // Two voices are heard together, at the rate of the first.
         let second = second.map_or_else(String::new, |rate| {
             format!(
@@ -64,15 +69,15 @@ impl Pipeline {
             "appsrc name=video-in ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 ! lipsync.video_sink \
              appsrc name=audio-in ! lipsync.audio_sink \
              lipsync name=lipsync \
-             lipsync.video_src ! queue max-size-buffers=4 max-size-bytes=0 max-size-time=0 ! {upscaled}{enhance}{even}videoconvert \
-                 ! {video} ! mux. \
-             lipsync.audio_src ! queue max-size-buffers=0 max-size-bytes=67108864 max-size-time=0 ! {heard}{second}{audio} ! mux. \
-             {mux} ! filesink name=file-out",
+             lipsync.video_src ! queue max-size-buffers=4 max-size-bytes=0 max-size-time=0 ! {upscaled}{enhance}{alpha}{even}videoconvert \
+                 ! {video} \
+             lipsync.audio_src ! queue max-size-buffers=0 max-size-bytes=67108864 max-size-time=0 ! {heard}{second}{audio}",
             enhance = options.enhance.as_ref().map_or_else(String::new, enhancer),
-            even = if upscaled.is_empty() { even(video_caps) } else { String::new() },
-            video = video_encoder(options, container),
-            audio = codec.encoder(),
-            mux = container.muxer(),
+            alpha = alpha(options),
+            even =
+                if container == Container::Pictures || !upscaled.is_empty() { String::new() } else { even(video_caps) },
+            video = form.video(options, container),
+            audio = form.sound(codec, container),
         );
         tracing::debug!("{description}");
         let pipeline = gst::parse::launch(&description)
@@ -82,7 +87,18 @@ impl Pipeline {
         background::adopt(&pipeline);
         let named = |name: &str| pipeline.by_name(name).ok_or_else(|| Failure::run(format!("no element `{name}`")));
         let source = |name: &str| named(name)?.downcast::<AppSrc>().map_err(|_| Failure::run("no appsrc"));
-        named("file-out")?.set_property("location", file);
+        let webm = match form {
+            Form::AlphaWebm => Some(Webm::attach(&pipeline, file.path())?),
+            Form::Pictures { .. } => {
+                let location = file.location().ok_or_else(|| Failure::run("the output has no place"))?;
+                named("file-out")?.set_property("location", location);
+                None
+            }
+            Form::Muxed | Form::ProRes => {
+                named("file-out")?.set_property("location", file.path());
+                None
+            }
+        };
         if let Some(Enhance { by: Enhancer::Network(name), .. }) = &options.enhance {
             let enhancer = named("enhance")?;
             enhancer.set_property("enhance", name);
@@ -111,7 +127,17 @@ impl Pipeline {
         }
         // Time alone would let a second of 4K frames pile up.
         video.set_max_buffers(30);
-        Ok(Self { pipeline, video, audio, second, lipsync, frames, first })
+        Ok(Self { pipeline, video, audio, second, lipsync, frames, first, webm })
+    }
+
+    /// Completes what it has written, after its end.
+    pub fn close(&self) -> Result<()> {
+        self.webm.as_ref().map_or(Ok(()), Webm::close)
+    }
+
+    /// Why what it writes was refused, which the elements do not know.
+    pub fn failure(&self) -> Option<String> {
+        self.webm.as_ref().and_then(Webm::failure)
     }
 
     /// Frames that have left the bin.
@@ -167,6 +193,100 @@ fn enhancer(enhance: &Enhance) -> String {
     let parts = [("enhance-strength", strength), ("mouth-protection", mouth_protection), ("fidelity", fidelity)];
     let said = parts.into_iter().filter_map(|(name, part)| Some(format!(" {name}={}", (*part)?))).collect::<String>();
     format!("lipenhance name=enhance{name}{said}{every} ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 ! ")
+}
+
+/// What becomes of transparency before the encoder.
+fn alpha(options: &Options) -> String {
+    match options.alpha {
+        Mode::Drop | Mode::Keep => String::new(),
+        mode => format!("lipalpha alpha={mode} ! "),
+    }
+}
+
+/// How the output is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// By an encoder and a muxer.
+    Muxed,
+    /// ProRes 4444 in MOV.
+    ProRes,
+    /// VP9 with alpha, and Opus.
+    AlphaWebm,
+    Pictures {
+        alpha: bool,
+    },
+}
+
+impl Form {
+    fn of(options: &Options, container: Container) -> Self {
+        let alpha = options.alpha == Mode::Keep;
+        match container {
+            Container::Pictures => Self::Pictures { alpha },
+            Container::WebM if alpha => Self::AlphaWebm,
+            Container::Mov if alpha => Self::ProRes,
+            _ => Self::Muxed,
+        }
+    }
+
+    /// From converted pictures on.
+    fn video(self, options: &Options, container: Container) -> String {
+        match self {
+            Self::Muxed => {
+                format!("{} ! mux. {} ! filesink name=file-out", video_encoder(options, container), container.muxer())
+            }
+            Self::ProRes => format!(
+                "video/x-raw,format=A444_10LE ! avenc_prores_ks name=venc profile=4444 alpha-bits=8 ! mux. {} ! filesink name=file-out",
+                container.muxer()
+            ),
+            Self::Pictures { alpha } => {
+                let format = if alpha { "RGBA" } else { "RGB" };
+                format!(
+                    "video/x-raw,format={format} ! pngenc name=venc compression-level=2 ! {} sync=false async=false",
+                    container.muxer()
+                )
+            }
+            Self::AlphaWebm => {
+                let queue = "queue max-size-buffers=4 max-size-bytes=0 max-size-time=0";
+                let out = |name: &str| format!("appsink name={name} sync=false async=false");
+                // One packet a frame, and key frames at the same frames in both.
+                let encoder =
+                    "vp9enc deadline=1 row-mt=true threads=2 lag-in-frames=0 auto-alt-ref=0 keyframe-max-dist=125";
+                let (color, matte) = vp9(&options.quality);
+                format!(
+                    "video/x-raw,format=A420,colorimetry=(string){{bt709,bt601}} ! tee name=split \
+                     split. ! {queue} ! videoconvert ! video/x-raw,format=I420 ! {encoder} name=venc {color} ! {} \
+                     split. ! {queue} ! lipalpha alpha=matte ! {encoder} {matte} ! {}",
+                    out(webm::COLOR),
+                    out(webm::ALPHA)
+                )
+            }
+        }
+    }
+
+    fn sound(self, codec: AudioCodec, container: Container) -> String {
+        match (self, container) {
+            (Self::AlphaWebm, _) => {
+                format!("{} ! appsink name={} sync=false async=false", codec.encoder(), webm::SOUND)
+            }
+            (Self::Pictures { .. }, _) => "fakesink sync=false async=false".into(),
+            _ => format!("{} ! mux.", codec.encoder()),
+        }
+    }
+}
+
+/// Of VP9's colours and of its alpha, which is cheap and of which every step is seen at the edge.
+fn vp9(quality: &Quality) -> (String, String) {
+    let constant = |speed: u32, level: u32, most: u32| {
+        format!(
+            "cpu-used={speed} end-usage=cq cq-level={level} min-quantizer=0 max-quantizer={most} target-bitrate=40000000"
+        )
+    };
+    let color = match quality {
+        Quality::Crf { crf, .. } => constant(6, *crf, (*crf + 12).min(63)),
+        Quality::BitRate { rate, .. } => format!("cpu-used=6 end-usage=vbr target-bitrate={}", rate * 1000),
+        Quality::High => constant(3, 4, 12),
+    };
+    (color, constant(6, 2, 8))
 }
 
 fn video_encoder(options: &Options, container: Container) -> String {
