@@ -7,6 +7,8 @@
 //!              for each frame: its thumbnail, grey, one byte a pixel
 //! ```
 //!
+//! Frames with transparency have their alphas in a third file: [`super::matte`].
+//!
 //! The index is held in memory. Frames are read when they are shown, so that however many players show an avatar, its
 //! frames are in memory once, as pages of the system's cache.
 
@@ -17,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::name;
+use super::{matte::Mattes, name};
 use crate::error::{Failure, Result};
 
 const MAGIC: &[u8; 8] = b"LIPCLIP1";
@@ -63,6 +65,8 @@ pub struct Clip {
     data: File,
     places: Vec<(u64, u32)>,
     thumbnails: Vec<u8>,
+    /// Of a clip with transparency.
+    mattes: Option<Mattes>,
 }
 
 impl Clip {
@@ -78,7 +82,8 @@ impl Clip {
         let data = plain_file(&path)?;
         let size = data.metadata().map_err(|e| broken(&e.to_string()))?.len();
         let Index { shape, places, thumbnails } = Index::parse(&index, size).map_err(broken)?;
-        Ok(Self { name: name.to_owned(), shape, path, data, places, thumbnails })
+        let mattes = Mattes::open(folder, name, shape, places.len())?;
+        Ok(Self { name: name.to_owned(), shape, path, data, places, thumbnails, mattes })
     }
 
     pub fn frames(&self) -> usize {
@@ -97,6 +102,11 @@ impl Clip {
             .read_exact_at(&mut jpeg, offset)
             .map_err(|e| Failure::input(format!("{}: frame {index} cannot be read: {e}", self.path.display())))?;
         Ok(jpeg)
+    }
+
+    /// The alphas of frame `index`, row by row; `None` where the clip is opaque.
+    pub fn alphas(&self, index: usize) -> Result<Option<Vec<u8>>> {
+        self.mattes.as_ref().map(|mattes| mattes.alphas(index)).transpose()
     }
 
     /// A small grey picture of frame `index`.

@@ -3,6 +3,7 @@
 mod clip;
 mod consent;
 mod jpeg;
+mod matte;
 mod mix;
 mod name;
 mod owned;

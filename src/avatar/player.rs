@@ -2,11 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use gst_video::VideoInfo;
+
 use super::{
     Avatar,
     clip::Clip,
-    jpeg,
-    mix::mix,
+    jpeg, matte,
+    mix::{mix, mix_transparent},
     transition::{self, DISSOLVE, Playback, Position, Transition},
 };
 use crate::error::{Failure, Result};
@@ -14,7 +16,7 @@ use crate::error::{Failure, Result};
 /// Gives the frames of an avatar one after the other: the idle clip to and fro, others once and back to the idle clip.
 pub struct Player {
     avatar: Arc<Avatar>,
-    decoder: jpeg::Decoder,
+    frames: Frames,
     current: Track,
     /// The clip that fades out, and how many frames of the dissolve were shown.
     leaving: Option<(Track, usize)>,
@@ -24,6 +26,28 @@ pub struct Player {
     wanted: Option<Arc<Clip>>,
     /// Frames shown at the current rate; durations are taken from it so that they do not drift.
     shown: u64,
+}
+
+/// Makes frames of what is stored.
+struct Frames {
+    decoder: jpeg::Decoder,
+    opaque: VideoInfo,
+    /// Of frames that keep their alpha.
+    alpha: Option<VideoInfo>,
+}
+
+impl Frames {
+    fn of(&mut self, clip: &Clip, frame: usize) -> Result<gst::Buffer> {
+        let colors = self.decoder.decode(clip.jpeg(frame)?)?;
+        match (&self.alpha, clip.alphas(frame)?) {
+            (None, None) => Ok(colors),
+            (None, Some(alphas)) => matte::on_black(colors, &alphas, &self.opaque),
+            (Some(info), alphas) => {
+                let opaque = || vec![255; (info.width() * info.height()) as usize];
+                matte::join(&colors, &alphas.unwrap_or_else(opaque), info)
+            }
+        }
+    }
 }
 
 /// A clip that is being played.
@@ -39,34 +63,47 @@ impl Track {
         Playback { clip: &self.clip, to_and_fro: self.idle }
     }
 
-    fn decode(&mut self, decoder: &mut jpeg::Decoder) -> Result<gst::Buffer> {
-        let frame = decoder.decode(self.clip.jpeg(self.at.frame)?)?;
+    fn decode(&mut self, frames: &mut Frames) -> Result<gst::Buffer> {
+        let frame = frames.of(&self.clip, self.at.frame)?;
         self.at = self.at.next(self.clip.frames(), self.idle);
         Ok(frame)
     }
 }
 
 impl Player {
+    /// Shows what is transparent on black.
     pub fn open(avatar: Arc<Avatar>) -> Result<Self> {
-        let idle = avatar.clips().into_iter().next();
-        let idle = idle.ok_or_else(|| Failure::input(format!("avatar `{}` has no clip", avatar.name)))?;
-        let decoder = jpeg::Decoder::new(&jpeg::info(avatar.picture.width, avatar.picture.height)?)?;
-        let current = Track { clip: idle, idle: true, at: Position::START };
-        Ok(Self { avatar, decoder, current, leaving: None, plan: None, wanted: None, shown: 0 })
+        Self::showing(avatar, false)
     }
 
-    /// The next frame, I420 with default strides of the avatar's size, and how long it is shown. Decodes; call it from
+    /// The same, or with `alpha` frames in A420.
+    pub fn showing(avatar: Arc<Avatar>, alpha: bool) -> Result<Self> {
+        let idle = avatar.clips().into_iter().next();
+        let idle = idle.ok_or_else(|| Failure::input(format!("avatar `{}` has no clip", avatar.name)))?;
+        let (width, height) = (avatar.picture.width, avatar.picture.height);
+        let opaque = jpeg::info(width, height)?;
+        let alpha = alpha.then(|| matte::info(width, height)).transpose()?;
+        let frames = Frames { decoder: jpeg::Decoder::new(&opaque)?, opaque, alpha };
+        let current = Track { clip: idle, idle: true, at: Position::START };
+        Ok(Self { avatar, frames, current, leaving: None, plan: None, wanted: None, shown: 0 })
+    }
+
+    /// The next frame, I420 or A420 with default strides of the avatar's size, and how long it is shown. Decodes; call it from
     /// a thread of its own.
     pub fn next_frame(&mut self) -> Result<(gst::Buffer, Duration)> {
         if self.leaving.is_none() {
             self.plan();
             self.turn();
         }
-        let mut frame = self.current.decode(&mut self.decoder)?;
+        let mut frame = self.current.decode(&mut self.frames)?;
         if let Some((mut old, shown)) = self.leaving.take() {
             let shown = shown + 1;
             let part = 256 * shown / (DISSOLVE + 1);
-            frame = mix(&old.decode(&mut self.decoder)?, &frame, part as u16)?;
+            let old_frame = old.decode(&mut self.frames)?;
+            frame = match &self.frames.alpha {
+                None => mix(&old_frame, &frame, part as u16)?,
+                Some(info) => mix_transparent(&old_frame, &frame, part as u16, info)?,
+            };
             self.leaving = (shown < DISSOLVE).then_some((old, shown));
         }
         Ok((frame, self.duration()))

@@ -11,7 +11,7 @@ use lipstream_engines::{bank::ReferenceBank, manifest::Package, runtime, tracker
 use super::{
     Rejection,
     clip::{MAX_FRAMES, Shape, Writer},
-    jpeg,
+    jpeg, matte,
 };
 use crate::{
     error::{Failure, Result},
@@ -66,8 +66,8 @@ pub struct Wish<'a> {
 /// Writes the clip, or says why it cannot be one. On a refusal files may be left in the folder.
 pub fn prepare(video: &Path, wish: &Wish, progress: &mut dyn FnMut(f32)) -> Result<Shape, Rejection> {
     let mut work = || {
-        let (shape, expected) = target(video, wish.size, &wish.notices)?;
-        let seen = convert(video, wish, shape, expected, progress)?;
+        let Target { shape, frames, alpha } = target(video, wish.size, &wish.notices)?;
+        let seen = convert(video, wish, (shape, alpha), frames, progress)?;
         seen.judge()?;
         if let (Some(path), Some(bank)) = (wish.bank, &seen.bank) {
             if bank.references().is_empty() {
@@ -84,9 +84,16 @@ pub fn prepare(video: &Path, wish: &Wish, progress: &mut dyn FnMut(f32)) -> Resu
     })
 }
 
-/// The shape of the clip and how many frames it will have.
-fn target(video: &Path, size: Option<(u32, u32)>, notices: &Notices) -> Result<(Shape, f64)> {
-    let reader = Reader::open(video, Media::Video, notices)
+/// What the clip will be.
+struct Target {
+    shape: Shape,
+    frames: f64,
+    /// Whether its frames have transparency.
+    alpha: bool,
+}
+
+fn target(video: &Path, size: Option<(u32, u32)>, notices: &Notices) -> Result<Target> {
+    let reader = Reader::open(video, Media::Alpha, notices)
         .map_err(|f| Failure::new(f.kind, format!("{f}; send a video file such as MP4 with H.264")))?;
     let caps = reader.caps().ok_or_else(|| Failure::input("the video has no format; convert it to MP4 with H.264"))?;
     let info = VideoInfo::from_caps(&caps)?;
@@ -103,7 +110,8 @@ fn target(video: &Path, size: Option<(u32, u32)>, notices: &Notices) -> Result<(
     }
     let par = f64::from(info.par().numer()) / f64::from(info.par().denom().max(1));
     let (width, height) = size.unwrap_or_else(|| fit(f64::from(width) * par.clamp(0.1, 10.0), f64::from(height)));
-    Ok((Shape { width, height, fps }, seconds * f64::from(fps.0) / f64::from(fps.1)))
+    let frames = seconds * f64::from(fps.0) / f64::from(fps.1);
+    Ok(Target { shape: Shape { width, height, fps }, frames, alpha: info.format_info().has_alpha() })
 }
 
 fn too_long(seconds: f64) -> Failure {
@@ -214,11 +222,17 @@ impl Seen {
     }
 }
 
-fn convert(video: &Path, wish: &Wish, shape: Shape, expected: f64, progress: &mut dyn FnMut(f32)) -> Result<Seen> {
+fn convert(
+    video: &Path,
+    wish: &Wish,
+    (shape, alpha): (Shape, bool),
+    expected: f64,
+    progress: &mut dyn FnMut(f32),
+) -> Result<Seen> {
     let info = jpeg::info(shape.width, shape.height)?;
     let (n, d) = shape.fps;
     let caps = gst::Caps::builder("video/x-raw")
-        .field("format", "I420")
+        .field("format", if alpha { "A420" } else { "I420" })
         .field("width", shape.width as i32)
         .field("height", shape.height as i32)
         .field("framerate", gst::Fraction::new(n as i32, d as i32))
@@ -226,9 +240,17 @@ fn convert(video: &Path, wish: &Wish, shape: Shape, expected: f64, progress: &mu
         // The one that raw video of this size has when nobody says another.
         .field("colorimetry", info.colorimetry().to_string())
         .build();
-    let elements = "lippicture ! videorate skip-to-first=true ! videoconvertscale add-borders=true";
-    let mut reader = Reader::open_as(video, Media::Video, &Track::Default, elements, &caps, &wish.notices)?;
+    // What is transparent is scaled by what knows to leave borders so.
+    let front = if alpha {
+        format!("lippicture keep-alpha=true width={} height={}", shape.width, shape.height)
+    } else {
+        "lippicture".into()
+    };
+    let elements = format!("{front} ! videorate skip-to-first=true ! videoconvertscale add-borders=true");
+    let mut reader = Reader::open_as(video, Media::Video, &Track::Default, &elements, &caps, &wish.notices)?;
     let mut writer = Writer::create(wish.folder, wish.clip, shape)?;
+    let with_alpha = matte::info(shape.width, shape.height)?;
+    let mut mattes = alpha.then(|| matte::Writer::create(wish.folder, wish.clip, shape)).transpose()?;
     let mut encoder = jpeg::Encoder::new(&info)?;
     let mut watcher = gather::Watcher::new(runtime::Options::default(), FACES)?;
     let bank = match wish.bank {
@@ -240,7 +262,12 @@ fn convert(video: &Path, wish: &Wish, shape: Shape, expected: f64, progress: &mu
     let started = Instant::now();
     let most = (MAX_SECONDS * f64::from(n) / f64::from(d)).ceil() as usize + 1;
     while let Some(sample) = reader.next_sample()? {
-        let frame = sample.buffer_owned().ok_or_else(|| Failure::run("a decoded sample without a buffer"))?;
+        let mut frame = sample.buffer_owned().ok_or_else(|| Failure::run("a decoded sample without a buffer"))?;
+        if let Some(mattes) = &mut mattes {
+            let (colors, alphas) = matte::split(&frame, &with_alpha, &info)?;
+            mattes.add(&alphas)?;
+            frame = colors;
+        }
         let jpeg = encoder.encode(frame)?;
         let mut written = Ok(());
         let time = sample.buffer().and_then(gst::BufferRef::pts).map(Into::into);
@@ -258,7 +285,7 @@ fn convert(video: &Path, wish: &Wish, shape: Shape, expected: f64, progress: &mu
         if writer.frames() > most.min(MAX_FRAMES) {
             return Err(too_long(writer.frames() as f64 * f64::from(d) / f64::from(n)));
         }
-        if writer.size() > MAX_BYTES {
+        if writer.size() + mattes.as_ref().map_or(0, matte::Writer::size) > MAX_BYTES {
             return Err(Failure::input("the clip takes more than 1 GB: cut it or scale it down"));
         }
         if started.elapsed() > PATIENCE {
@@ -268,6 +295,7 @@ fn convert(video: &Path, wish: &Wish, shape: Shape, expected: f64, progress: &mu
     }
     seen.seconds = writer.frames() as f64 * f64::from(d) / f64::from(n);
     writer.finish()?;
+    mattes.map_or(Ok(()), matte::Writer::finish)?;
     Ok(seen)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! STORE/NAME/avatar.json           what it is
-//!            idle.jpegs idle.index clips, see [`super::clip`]
+//!            idle.jpegs idle.index clips, see [`super::clip`]; idle.mattes of one with transparency
 //!            bank.safetensors      reference bank of the person
 //!            source                the video of the idle clip as it came, for offline renders
 //! ```
@@ -477,9 +477,12 @@ impl Store {
         if clips.iter().any(|c| c.name == clip) {
             return Err(Rejection(format!("avatar `{}` has got a clip `{clip}` meanwhile", avatar.name)));
         }
-        for kind in ["jpegs", "index"] {
+        for kind in ["jpegs", "index", "mattes"] {
             let file = format!("{clip}.{kind}");
-            fs::rename(made.join(&file), avatar.folder.join(&file)).map_err(failure)?;
+            // An opaque clip has no mattes.
+            if kind != "mattes" || made.join(&file).symlink_metadata().is_ok() {
+                fs::rename(made.join(&file), avatar.folder.join(&file)).map_err(failure)?;
+            }
         }
         let opened = Clip::open(&avatar.folder, clip)?;
         let names: Vec<_> = clips.iter().map(|c| c.name.clone()).chain([clip.to_owned()]).collect();

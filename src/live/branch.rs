@@ -15,8 +15,14 @@ use crate::{
 // paused otherwise.
 
 /// Pictures, upright, at the session's size with borders where the shape differs.
-pub(crate) const VIDEO: &str = "lippicture name=picture default-colors=true ! video/x-raw,format=I420 \
-     ! appsink name=sink sync=false async=false max-buffers=4";
+pub(crate) fn video(inlet: &Inlet) -> String {
+    let alpha = inlet.keeps_alpha();
+    let format = if alpha { "A420" } else { "I420" };
+    format!(
+        "lippicture name=picture default-colors=true keep-alpha={alpha} ! video/x-raw,format={format} \
+         ! appsink name=sink sync=false async=false max-buffers=4"
+    )
+}
 
 /// Sound in a session's format.
 pub(crate) fn audio() -> String {
@@ -27,7 +33,7 @@ pub(crate) fn audio() -> String {
     )
 }
 
-/// Leads the frames of a `bin` that ends in [`VIDEO`] into the inlet.
+/// Leads the frames of a `bin` that ends in [`video`] into the inlet.
 pub(crate) fn connect_video(bin: &gst::Bin, inlet: &Arc<Inlet>) -> Result<()> {
     let (sink, front) = (sink(bin)?, named(bin, "picture")?);
     if let Some(wanted) = inlet.format() {

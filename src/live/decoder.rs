@@ -65,7 +65,7 @@ impl Decoder {
             source.set_caps(Some(caps));
             return Ok(());
         }
-        let (bin, source) = self.stream(caps, branch::VIDEO)?;
+        let (bin, source) = self.stream(caps, &branch::video(&self.inlet))?;
         branch::connect_video(&bin, &self.inlet)?;
         self.video = Some(source);
         self.play(&bin)

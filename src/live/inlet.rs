@@ -21,6 +21,10 @@ pub const CHANNELS: usize = 2;
 /// Receives what an [`Inlet`] is given. Calls do not block and come from any thread.
 pub trait Intake: Send + Sync {
     fn format(&self) -> Option<Picture>;
+    /// Whether frames keep their transparency.
+    fn keeps_alpha(&self) -> bool {
+        false
+    }
     fn video(&self, source: u64, picture: Picture, frame: gst::Buffer, at: Duration);
     fn audio(&self, source: u64, samples: &[f32], at: Duration);
     fn restart(&self, source: u64);
@@ -65,7 +69,12 @@ impl Inlet {
         self.intake.format()
     }
 
-    /// A frame: I420 with GStreamer's default strides, of the session's size, at the source's own time.
+    /// Whether frames are A420 rather than I420.
+    pub fn keeps_alpha(&self) -> bool {
+        self.intake.keeps_alpha()
+    }
+
+    /// A frame: I420, or A420 where [`keeps_alpha`](Self::keeps_alpha), with GStreamer's default strides, of the session's size, at the source's own time.
     pub fn video(&self, picture: Picture, frame: gst::Buffer, at: Duration) {
         self.intake.video(self.source, picture, frame, at);
     }

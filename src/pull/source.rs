@@ -205,7 +205,7 @@ fn attach(
     inlet: &Arc<Inlet>,
     fed: &Arc<Shared>,
 ) -> Result<gst::Bin> {
-    let description = format!("queue ! {}", if video { branch::VIDEO.to_owned() } else { branch::audio() });
+    let description = format!("queue ! {}", if video { branch::video(inlet) } else { branch::audio() });
     let bin = gst::parse::bin_from_description(&description, true)
         .map_err(|e| Failure::run(format!("{}; `lipstream doctor` says what is missing", e.message())))?;
     if video {

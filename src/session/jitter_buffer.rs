@@ -75,6 +75,8 @@ pub struct JitterBuffer {
     state: Mutex<State>,
     arrival: Condvar,
     dropped: AtomicU64,
+    /// Frames are A420.
+    alpha: bool,
 }
 
 impl JitterBuffer {
@@ -84,6 +86,11 @@ impl JitterBuffer {
             state: Mutex::new(State { name: name.to_owned(), left: Some(Instant::now()), ..State::default() }),
             ..Self::default()
         }
+    }
+
+    /// Whose frames keep their transparency, or not.
+    pub fn keeping(self, alpha: bool) -> Self {
+        Self { alpha, ..self }
     }
 
     /// What the source of a place sends, or the one before sent; `None` where there was none.
@@ -237,6 +244,10 @@ impl State {
 impl Intake for JitterBuffer {
     fn format(&self) -> Option<Picture> {
         self.picture()
+    }
+
+    fn keeps_alpha(&self) -> bool {
+        self.alpha
     }
 
     fn video(&self, source: u64, picture: Picture, buffer: gst::Buffer, at: Duration) {

@@ -49,6 +49,8 @@ pub struct RunningGraph {
     second: Option<SecondVoice>,
     /// Clock time of running time 0.
     epoch: AtomicI64,
+    /// Whether frames have transparency.
+    alpha: bool,
     outlet: Arc<Outlet>,
     pub meter: Arc<FrameMeter>,
     failure: Mutex<Option<String>>,
@@ -183,9 +185,11 @@ impl EncoderStart {
 }
 
 impl RunningGraph {
-    /// Builds and starts a graph; `set` may change elements before it runs. With a second voice, `second` says which faces it moves.
+    /// Builds and starts a graph; `set` may change elements before it runs. With `alpha` its frames are A420. With a second voice, `second`
+    /// says which faces it moves.
     pub fn start(
         launch: &str,
+        alpha: bool,
         outlet: &Arc<Outlet>,
         second: Option<&str>,
         set: impl FnOnce(&gst::Element),
@@ -226,6 +230,7 @@ impl RunningGraph {
             voice,
             second,
             epoch: AtomicI64::new(0),
+            alpha,
             outlet: outlet.clone(),
             meter: Arc::default(),
             failure: Mutex::new(None),
@@ -272,7 +277,7 @@ impl RunningGraph {
     /// The size and rate of the frames to come; before the first one.
     pub fn set_picture(&self, picture: Picture) {
         let caps = gst::Caps::builder("video/x-raw")
-            .field("format", "I420")
+            .field("format", if self.alpha { "A420" } else { "I420" })
             .field("width", picture.width as i32)
             .field("height", picture.height as i32)
             .field("framerate", gst::Fraction::new(picture.fps.0 as i32, picture.fps.1.max(1) as i32))

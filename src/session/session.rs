@@ -17,6 +17,7 @@ use std::{
 };
 
 use gst::prelude::*;
+use gstlipstream::alpha::Mode;
 use parking_lot::Mutex;
 
 use super::{
@@ -40,7 +41,11 @@ use crate::{
     untouched::{self, Untouched},
 };
 
-use self::{engine::Engines, parameters::LABEL, usage::micros};
+use self::{
+    engine::Engines,
+    parameters::{LABEL, alpha},
+    usage::micros,
+};
 
 /// Least bit rate to which a viewer's bandwidth may bring a video encoder; slower viewers lose frames.
 const BIT_RATE_FLOOR: u32 = 300_000;
@@ -163,7 +168,7 @@ impl Session {
             outlet: Outlet::new(BIT_RATE_FLOOR, settings.marks.then(|| Statement::new(engine))),
             speech: speech::Queue::new(settings.speech),
             second: spec.speaker_b.is_some().then(|| speech::Queue::new(settings.speech)),
-            jitter_buffer: Arc::new(JitterBuffer::new(&spec.id)),
+            jitter_buffer: Arc::new(JitterBuffer::new(&spec.id).keeping(alpha(&spec, &graph) != Mode::Drop)),
             links: Links::new(&spec, manager)?,
             graph,
             service,
@@ -317,15 +322,17 @@ impl Session {
     /// `fallback` is the engine that stands ready beside its own.
     fn build(&self, launch: &str, fallback: Option<&str>) -> Result<Running, Refusal> {
         let failed = |e: crate::error::Failure| Refusal::Failed(format!("session `{}`: {e}", self.id()));
+        let keeps_alpha = self.alpha() != Mode::Drop;
         let source = match &self.avatar {
             Some(avatar) => {
-                PictureSource::Avatar(Box::new(avatar::Player::open(avatar.clone()).map_err(failed)?), avatar.picture)
+                let player = avatar::Player::showing(avatar.clone(), keeps_alpha).map_err(failed)?;
+                PictureSource::Avatar(Box::new(player), avatar.picture)
             }
             None => PictureSource::Live,
         };
         let settings = self.manager.upgrade().map(|manager| manager.settings().clone()).unwrap_or_default();
         let second = self.second_speaker();
-        let graph = RunningGraph::start(launch, &self.outlet, second.as_deref(), |lipsync| {
+        let graph = RunningGraph::start(launch, keeps_alpha, &self.outlet, second.as_deref(), |lipsync| {
             // A graph of the user's may have turned it off as well.
             if !settings.watermark {
                 lipsync.set_property("watermark", false);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use gstlipstream::selector::Selector;
+use gstlipstream::{alpha::Mode, selector::Selector};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -85,6 +85,10 @@ pub struct SessionSpec {
     /// Whether what is before the face stays before its mouth, as the graph's parameter `occlusion`; the server's where nobody says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub occlusion: Option<Occlusion>,
+    /// What becomes of transparency, as the graph's parameter `alpha`: `drop` (laid on black), `key:#rrggbb` (laid on that colour) or `stack`
+    /// (the picture above, its alpha as a grey picture below); it is dropped where nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<String>,
     /// Text in every picture for all to see, as the graph's parameter `label`: at most 100 Latin, Greek or Cyrillic characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
@@ -133,6 +137,7 @@ impl SessionSpec {
             speaker: None,
             speaker_b: None,
             occlusion: None,
+            alpha: None,
             label: None,
             label_corner: None,
             params: BTreeMap::new(),
@@ -169,6 +174,11 @@ impl SessionSpec {
         }
         if let Some(cause) = self.speaker_b.as_ref().and_then(|word| word.parse::<Selector>().err()) {
             return invalid("speaker_b", &cause.to_string());
+        }
+        let alphas = [self.alpha.as_ref(), self.params.get("alpha")];
+        let live = |word: &str| matches!(word.parse(), Ok(Mode::Drop | Mode::Key(_) | Mode::Stack));
+        if let Some(word) = alphas.into_iter().flatten().find(|word| !live(word)) {
+            return invalid("alpha", &format!("must be drop, stack or key:#rrggbb, not `{}`", word.escape_debug()));
         }
         if let Some(cause) = self.params.get("occlusion").and_then(|asked| Occlusion::parse(asked).err()) {
             return invalid("occlusion", &cause);
@@ -225,7 +235,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         type Break = fn(&mut SessionSpec);
-        let cases: [(Break, &str); 13] = [
+        let cases: [(Break, &str); 14] = [
+            (|s| s.alpha = Some("keep".into()), "alpha: must be drop, stack or key:#rrggbb, not `keep`"),
             (|s| s.id = "../etc".into(), "id: "),
             (|s| s.id = "-x".into(), "id: "),
             (|s| s.id = "x".repeat(65), "id: "),

@@ -612,6 +612,8 @@ export interface Source {
 
 /** A session as it is created. */
 export interface Spec {
+  /** What becomes of transparency, as the graph's parameter `alpha`: `drop` (laid on black), `key:#rrggbb` (laid on that colour) or `stack` (the picture above, its alpha as a grey picture below); it is dropped where nobody says. */
+  alpha?: string | null;
   /** Runs without viewers too. */
   always_on?: boolean;
   /** Name of the avatar, for graphs that show one. */

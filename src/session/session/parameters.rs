@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use gst::prelude::*;
-use gstlipstream::selector::Selector;
+use gstlipstream::{alpha::Mode, selector::Selector};
 use lipstream_engines::{manifest::Package, occlusion::Masks};
 
 use super::{
     super::{
-        Refusal, Voice,
+        Refusal, SessionSpec, Voice,
         capacity::{self, Demand, Enhancing},
     },
     Session,
     voices::VoiceName,
 };
-use crate::{engines, live::Picture, marks, occlusion::Occlusion};
+use crate::{engines, graph::Graph, live::Picture, marks, occlusion::Occlusion};
 
 /// The graph's parameter for a look-ahead.
 const LOOK_AHEAD: &str = "look-ahead";
@@ -33,7 +33,21 @@ const EVERY: &str = "enhance-every";
 /// That for what is before a face.
 const OCCLUSION: &str = "occlusion";
 
+/// That for transparency.
+const ALPHA: &str = "alpha";
+
+/// What becomes of the transparency of a session's pictures.
+pub(super) fn alpha(spec: &SessionSpec, graph: &Graph) -> Mode {
+    let asked = spec.params.get(ALPHA).or(spec.alpha.as_ref()).and_then(|word| word.parse().ok());
+    asked.filter(|_| graph.has_param(ALPHA)).unwrap_or_default()
+}
+
 impl Session {
+    /// What becomes of the transparency of its pictures.
+    pub(super) fn alpha(&self) -> Mode {
+        alpha(&self.spec, &self.graph)
+    }
+
     /// Changes a parameter of the graph while it runs, and for its next starts. Only those that need no new graph.
     pub fn set(&self, name: &str, value: &str) -> Result<(), Refusal> {
         let element = match name {
@@ -186,6 +200,7 @@ impl Session {
         params.extend(self.spec.occlusion.map(|asked| (OCCLUSION.to_owned(), asked.masks(&masks).to_string())));
         params.extend(self.spec.look_ahead_ms.map(|ms| (LOOK_AHEAD.to_owned(), ms.to_string())));
         params.extend(self.spec.speaker.clone().map(|speaker| (SPEAKER.to_owned(), speaker)));
+        params.extend(self.spec.alpha.clone().map(|alpha| (ALPHA.to_owned(), alpha)));
         params.extend(self.spec.label.clone().map(|label| (LABEL.to_owned(), label)));
         params.extend(self.spec.label_corner.map(|corner| (LABEL_CORNER.to_owned(), corner.to_string())));
         params.extend(self.spec.params.clone());

@@ -25,6 +25,8 @@ class SessionSpec(TypedDict, total=False):
     speaker_b: str
     #: Whether what is before the face stays before its mouth.
     occlusion: Literal["auto", "off"]
+    #: What becomes of transparency: ``drop``, ``key:#rrggbb`` or ``stack``.
+    alpha: str
     #: Text in every picture for all to see, and where it is.
     label: str
     label_corner: Literal["top-left", "top-right", "bottom-left", "bottom-right"]
