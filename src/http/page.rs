@@ -1,4 +1,5 @@
-//! The operator page: files of `web/`, part of the program; and the client for other pages, built from `sdk/js`.
+//! The operator page: files of `web/`, part of the program; the client for other pages, built from
+//! `sdk/js`; and the page that shows a stacked session over nothing, of `contrib/alpha`.
 
 use std::sync::Arc;
 
@@ -18,20 +19,25 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const PERMISSIONS: &str = "microphone=(self), camera=(self), autoplay=(self)";
 
 /// Path, media type and text of the page's files.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 14] = [
     ("/", HTML, include_str!("../../web/index.html")),
-    ("/web/page.css", "text/css; charset=utf-8", include_str!("../../web/page.css")),
+    ("/web/page.css", CSS, include_str!("../../web/page.css")),
     ("/web/page.js", SCRIPT, include_str!("../../web/page.js")),
     ("/web/api.js", SCRIPT, include_str!("../../web/api.js")),
     ("/web/capture.js", SCRIPT, include_str!("../../web/capture.js")),
     ("/web/dialogs.js", SCRIPT, include_str!("../../web/dialogs.js")),
     ("/web/live.js", SCRIPT, include_str!("../../web/live.js")),
     ("/web/lipstream.js", SCRIPT, include_str!("../../sdk/js/dist/lipstream.js")),
+    ("/web/overlay", HTML, include_str!("../../contrib/alpha/overlay.html")),
+    ("/web/overlay.css", CSS, include_str!("../../contrib/alpha/overlay.css")),
+    ("/web/overlay.js", SCRIPT, include_str!("../../contrib/alpha/overlay.js")),
     ("/web/plots.js", SCRIPT, include_str!("../../web/plots.js")),
+    ("/web/stacked.js", SCRIPT, include_str!("../../contrib/alpha/stacked.js")),
     ("/web/talk.js", SCRIPT, include_str!("../../web/talk.js")),
 ];
 const ICON: (&str, &str, &str) = ("/web/icon.svg", "image/svg+xml", include_str!("../../web/icon.svg"));
 const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 pub fn routes() -> Router<Arc<App>> {

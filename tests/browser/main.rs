@@ -1,6 +1,7 @@
 //! `lipstream serve` with a real Chromium and a real Firefox: WHEP and WHIP as a browser does them. Candidates are
 //! hidden behind mDNS names, as they are by default where a page has no camera.
 
+mod alpha;
 mod avatar;
 mod chromium;
 #[path = "../common/mod.rs"]
