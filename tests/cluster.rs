@@ -84,15 +84,18 @@ fn a_cluster_places_finds_moves_and_takes_over_its_sessions() {
         let all: Vec<_> = [most, ("XDG_DATA_HOME", own.as_str())].iter().chain(more).copied().collect();
         Node::start(name, nats, shared, &all)
     };
+    let measured = |node: &Node| {
+        let (_, nodes) = node.json("GET", "/api/v1/cluster", Value::Null);
+        nodes.as_array()?.iter().all(|node| node["measured"] == true).then_some(())
+    };
     let a = start("a", nats.port, &[]);
+    // The others find the demo that it has prepared.
+    until("prices are measured", || measured(&a));
     let b = start("b", nats.port, &[("LIPSTREAM_SERVER_PORT", &port), ("LIPSTREAM_SERVER_PUBLIC_URL", &public)]);
     let c = start("c", way.port, &[]);
     for node in [&a, &b, &c] {
         until("all nodes are heard", || (node.nodes() == ["a", "b", "c"]).then_some(()));
-        until("prices are measured", || {
-            let (_, nodes) = node.json("GET", "/api/v1/cluster", Value::Null);
-            nodes.as_array()?.iter().all(|node| node["measured"] == true).then_some(())
-        });
+        until("prices are measured", || measured(node));
     }
 
     // Where the engine is loaded already, then by name; no more than fit; a name once.

@@ -55,7 +55,6 @@ pub struct Addresses {
 pub struct Stats {
     pub nodes: usize,
     pub sessions: usize,
-    pub sessions_free: usize,
     pub connected: bool,
     pub draining: bool,
     /// Sessions of dead nodes that went on here, sessions that moved away from here, and those that ended here since another node
@@ -246,13 +245,11 @@ impl Member {
     }
 
     pub fn stats(&self) -> Stats {
-        let own = self.own();
         Stats {
             nodes: self.nodes().len(),
             sessions: self.records.all().len(),
-            sessions_free: if own.draining { 0 } else { own.sessions_free },
             connected: self.cluster.is_connected(),
-            draining: own.draining,
+            draining: self.is_draining(),
             taken: self.taken.load(Relaxed),
             moved: self.moved.load(Relaxed),
             yielded: self.yielded.load(Relaxed),
@@ -468,10 +465,11 @@ impl Member {
             }
             Err(denied) => {
                 if let Some(owner) = owner
-                    && !self
+                    && self
                         .records
                         .get(id)
-                        .is_some_and(|known| known.record.is_some_and(|r| r.tenant.as_ref() == Some(&owner.name)))
+                        .and_then(|known| known.record)
+                        .is_none_or(|r| r.tenant.as_ref() != Some(&owner.name))
                 {
                     quota::give_back(self.records.store(), &owner.name, id).await;
                 }
