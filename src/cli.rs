@@ -609,6 +609,7 @@ impl Render {
                 (None, None) => render::Quality::Crf { crf: self.crf, preset: self.preset },
             },
             signer,
+            part: None,
             quiet: self.quiet,
             watch: render::Watch::default(),
             notices: Notices::default(),

@@ -44,6 +44,8 @@ pub struct Settings {
     pub signer: Option<Identity>,
     /// Whether the generated part of the picture is marked.
     pub watermark: bool,
+    /// In a cluster, length of the parts in which longer renders are made; `None`: they are not cut.
+    pub split: Option<Duration>,
     /// Where results are kept; `None`: with the jobs.
     pub storage: Option<Storage>,
 }
@@ -61,6 +63,7 @@ impl Default for Settings {
             occlusion: Masks::Auto,
             signer: None,
             watermark: true,
+            split: None,
             storage: None,
         }
     }

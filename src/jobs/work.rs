@@ -95,6 +95,7 @@ pub fn options(
             None => render::Quality::Crf { crf: asked.crf, preset: "veryfast".into() },
         },
         signer: settings.signer.clone(),
+        part: None,
         quiet: true,
         watch,
         notices: Notices::default(),

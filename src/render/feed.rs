@@ -16,7 +16,7 @@ use gst::ClockTime;
 use gst_app::AppSrc;
 use parking_lot::{Condvar, Mutex};
 
-use super::{looping::Frames, output::Length};
+use super::{Part, looping::Frames, output::Length};
 use crate::{
     error::{Failure, Kind, Result},
     media::{Base, Sound},
@@ -77,19 +77,26 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub fn start(frames: Frames, base: Base, speech: Sound, video: AppSrc, audio: AppSrc, looped: bool) -> Self {
+    pub fn start(
+        frames: Frames,
+        base: Base,
+        speech: Sound,
+        (video, audio): (AppSrc, AppSrc),
+        looped: bool,
+        part: Option<Part>,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
         let (for_video, for_audio) = (shared.clone(), shared.clone());
         Self {
             shared,
             second: None,
             video: thread::spawn(move || {
-                let fed = feed_video(frames, base, &video, &for_video);
+                let fed = feed_video(frames, base, &video, &for_video, part);
                 for_video.update(|e| e.failed |= fed.is_err());
                 fed
             }),
             audio: thread::spawn(move || {
-                let fed = feed_audio(speech, &audio, &for_audio, looped);
+                let fed = feed_audio(speech, &audio, &for_audio, looped, part);
                 for_audio.update(|e| e.failed |= fed.is_err());
                 fed
             }),
@@ -138,7 +145,7 @@ impl Feed {
 }
 
 /// Gives the time at which the last frame ends. The first frame stands until the others begin.
-fn feed_video(mut frames: Frames, base: Base, out: &AppSrc, shared: &Shared) -> Result<ClockTime> {
+fn feed_video(mut frames: Frames, base: Base, out: &AppSrc, shared: &Shared, part: Option<Part>) -> Result<ClockTime> {
     let waits = ClockTime::from_nseconds(base.picture_waits.max(0) as u64);
     let mut end = ClockTime::ZERO;
     let mut first = true;
@@ -155,8 +162,12 @@ fn feed_video(mut frames: Frames, base: Base, out: &AppSrc, shared: &Shared) -> 
             let least = if from.is_zero() { ClockTime::ZERO } else { LEAST };
             let wanted =
                 shared.wait(|e| if e.audio > from + least { Some(true) } else { e.audio_ended.then_some(false) })?;
-            if !wanted {
+            if !wanted || part.is_some_and(|part| part.is_behind(from)) {
                 break 'frames;
+            }
+            if part.is_some_and(|part| from < part.warm) {
+                from += duration;
+                continue;
             }
             if !push(out, &frame.sample, from, duration)? {
                 return Ok(end);
@@ -182,17 +193,34 @@ fn push(out: &AppSrc, sample: &gst::Sample, pts: ClockTime, duration: ClockTime)
     Ok(out.push_sample(&sample).is_ok())
 }
 
-fn feed_audio(mut speech: Sound, out: &AppSrc, shared: &Shared, looped: bool) -> Result<Length> {
+/// Feeds a sound with which nothing else is fed.
+pub fn feed_alone(speech: Sound, out: &AppSrc) -> Result<Length> {
+    feed_audio(speech, out, &Shared::default(), true, None)
+}
+
+fn feed_audio(mut speech: Sound, out: &AppSrc, shared: &Shared, looped: bool, part: Option<Part>) -> Result<Length> {
     let mut fed = Length::default();
     'samples: while let Some(sample) = speech.next_sample()? {
         let format = Format::of(&sample)?;
         fed.rate = format.rate;
+        // Whole seconds are whole samples.
+        let skipped = part.map_or(0, |part| samples(part.warm, fed.rate));
         let Some(buffer) = sample.buffer() else { continue };
         let total = buffer.size() / format.frame_bytes;
         let piece = (PIECE.as_millis() as usize * format.rate as usize / 1000).max(1);
         let mut taken = 0;
         while taken < total {
             let end = (taken + piece).min(total);
+            // What comes before a part is left out, up to its first sample.
+            if fed.samples < skipped {
+                let count = ((skipped - fed.samples) as usize).min(end - taken);
+                fed.samples += count as u64;
+                taken += count;
+                continue;
+            }
+            if part.is_some_and(|part| part.is_behind(time(fed.samples, fed.rate))) {
+                break 'samples;
+            }
             let reaches = time(fed.samples + (end - taken) as u64, fed.rate);
             shared.update(|e| e.audio = reaches);
             let mut count = end - taken;

@@ -12,6 +12,7 @@ mod looping;
 mod matroska;
 mod output;
 mod pace;
+pub(crate) mod part;
 mod pipeline;
 pub(crate) mod progress;
 mod stats;
@@ -45,6 +46,7 @@ use self::{
 };
 pub use self::{
     output::AudioCodec,
+    part::Part,
     watch::{Standing, Watch},
 };
 use crate::{
@@ -126,6 +128,8 @@ pub struct Options {
     pub quality: Quality,
     /// Who signs the manifest of an MP4 or MOV; `None`: it gets none.
     pub signer: Option<Identity>,
+    /// A stretch alone, without sound; `None`: all of it.
+    pub part: Option<Part>,
     pub quiet: bool,
     pub watch: Watch,
     pub notices: Notices,
@@ -153,6 +157,9 @@ pub struct Summary {
     pub frames: u64,
     /// Frames that keep their own mouth although another was wanted, by reason.
     pub untouched: Untouched,
+    /// Time of the first of them, in ns.
+    #[serde(skip)]
+    pub start: Option<u64>,
     /// Length of the output.
     pub seconds: f64,
     /// Time that the graph took, without looking at the video beforehand.
@@ -233,7 +240,7 @@ pub fn render(mut options: Options) -> Result<Summary> {
     }
 
     let caps = frames.reader().caps().unwrap_or_else(gst::Caps::new_any);
-    let expected = expected_frames(&caps, &frames, &speech, options.looped);
+    let expected = expected_frames(&caps, &frames, &speech, options.looped, options.part);
     let rate = second.as_ref().map(|_| speech.reader().caps().as_ref().and_then(rate).unwrap_or(RATE));
     let graph = Pipeline::build(&options, container, codec, &caps, rate, &unfinished)?;
     let started = Instant::now();
@@ -254,11 +261,13 @@ pub fn render(mut options: Options) -> Result<Summary> {
         options.notices.warn("untouched", format!("{}: {sentence}", options.video.display()));
     }
     let first_frame = graph.first_frame().map_or(0.0, |at| at.saturating_duration_since(started).as_secs_f64());
+    let start = graph.start().map(|start| start.nseconds());
     drop(graph);
 
     let seconds = length.samples as f64 / f64::from(length.rate.max(1));
     let title = options.output.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let manifest = options.signer.as_ref().filter(|_| container.holds_manifests()).map(|identity| {
+    let signer = options.signer.as_ref().filter(|_| container.holds_manifests() && options.part.is_none());
+    let manifest = signer.map(|identity| {
         let engine = engine.manifest().name.as_str();
         let second_audio = options.second_audio.as_deref();
         (
@@ -267,11 +276,15 @@ pub fn render(mut options: Options) -> Result<Summary> {
         )
     });
     let marked = manifest.is_some();
-    unfinished.finish(container, codec, length, manifest)?;
+    match options.part {
+        Some(_) => unfinished.finish_as_it_is()?,
+        None => unfinished.finish(container, codec, length, manifest)?,
+    }
     Ok(Summary {
         output: options.output.clone(),
         frames,
         untouched,
+        start,
         seconds,
         wall_seconds,
         rtf: seconds / wall_seconds.max(1e-9),
@@ -303,7 +316,8 @@ fn run(
         media::check(&bus, gst::ClockTime::ZERO, Kind::Engine)?;
         return Err(Failure::run("the graph refused to start"));
     }
-    let feed = Feed::start(frames, base, speech, graph.video.clone(), graph.audio.clone(), options.looped);
+    let sources = (graph.video.clone(), graph.audio.clone());
+    let feed = Feed::start(frames, base, speech, sources, options.looped, options.part);
     let feed = match (second, &graph.second) {
         (Some(speech), Some(out)) => feed.with_second(speech, out.clone()),
         _ => feed,
@@ -355,10 +369,11 @@ fn base(frames: &Frames, speech: &Sound, notices: &Notices) -> Base {
     })
 }
 
-fn expected_frames(caps: &gst::Caps, frames: &Frames, speech: &Sound, looped: bool) -> Option<u64> {
+fn expected_frames(caps: &gst::Caps, frames: &Frames, speech: &Sound, looped: bool, part: Option<Part>) -> Option<u64> {
     let rate = caps.structure(0)?.get::<gst::Fraction>("framerate").ok().filter(|f| f.numer() > 0)?;
     let audio = speech.reader().duration()?;
     let length = if looped { audio } else { frames.reader().duration().map_or(audio, |video| video.min(audio)) };
+    let length = part.map_or(length, |part| part.until.unwrap_or(length).saturating_sub(part.from));
     length.nseconds().mul_div_ceil(rate.numer() as u64, rate.denom() as u64 * 1_000_000_000)
 }
 

@@ -180,6 +180,14 @@ impl Unfinished {
         self.pattern.as_ref().and_then(|_| Pattern::of(&self.path.join(name))).map(|pattern| pattern.location())
     }
 
+    /// Gives the file its name.
+    pub fn finish_as_it_is(mut self) -> Result<()> {
+        let failure = |e: std::io::Error| Failure::output(format!("{}: {e}", self.target.display()));
+        fs::rename(&self.path, &self.target).map_err(failure)?;
+        self.finished = true;
+        Ok(())
+    }
+
     /// Makes the container say when the sound begins and ends, which the packets of an encoder do not, adds the manifest, if
     /// any, then gives the file its name.
     pub fn finish(

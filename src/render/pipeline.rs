@@ -41,6 +41,7 @@ pub struct Pipeline {
     first: Arc<OnceLock<Instant>>,
     /// What writes the file, where that is no element.
     webm: Option<Webm>,
+    start: Arc<OnceLock<gst::ClockTime>>,
 }
 
 impl Pipeline {
@@ -77,7 +78,10 @@ impl Pipeline {
             even =
                 if container == Container::Pictures || !upscaled.is_empty() { String::new() } else { even(video_caps) },
             video = form.video(options, container),
-            audio = form.sound(codec, container),
+            audio = match options.part {
+                Some(_) => "fakesink sync=false".to_owned(),
+                None => form.sound(codec, container),
+            },
         );
         tracing::debug!("{description}");
         let pipeline = gst::parse::launch(&description)
@@ -109,9 +113,18 @@ impl Pipeline {
 
         let frames = Arc::new(AtomicU64::new(0));
         let first = Arc::new(OnceLock::new());
-        let (counter, moment) = (frames.clone(), first.clone());
+        let start = Arc::new(OnceLock::new());
+        let (counter, moment, begins, part) = (frames.clone(), first.clone(), start.clone(), options.part);
         let out = lipsync.static_pad("video_src").ok_or_else(|| Failure::run("lipsync has no pad `video_src`"))?;
-        out.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        out.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let at = info.buffer().and_then(|buffer| buffer.pts());
+            // Frames that a part warms up with, and those behind it, are its neighbours'.
+            if at.zip(part).is_some_and(|(at, part)| !part.holds(at)) {
+                return gst::PadProbeReturn::Drop;
+            }
+            if let Some(at) = at {
+                begins.get_or_init(|| at);
+            }
             counter.fetch_add(1, Ordering::Relaxed);
             moment.get_or_init(Instant::now);
             gst::PadProbeReturn::Ok
@@ -127,7 +140,7 @@ impl Pipeline {
         }
         // Time alone would let a second of 4K frames pile up.
         video.set_max_buffers(30);
-        Ok(Self { pipeline, video, audio, second, lipsync, frames, first, webm })
+        Ok(Self { pipeline, video, audio, second, lipsync, frames, first, start, webm })
     }
 
     /// Completes what it has written, after its end.
@@ -143,6 +156,11 @@ impl Pipeline {
     /// Frames that have left the bin.
     pub fn frames(&self) -> u64 {
         self.frames.load(Ordering::Relaxed)
+    }
+
+    /// Time of the first one.
+    pub fn start(&self) -> Option<gst::ClockTime> {
+        self.start.get().copied()
     }
 
     /// When the first one did.

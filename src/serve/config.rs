@@ -166,6 +166,9 @@ section! {
         kept_gb: u32 = 10, within(1..=10_000);
         /// In a cluster, seconds of silence of a node after which another one is given what it renders.
         takeover_seconds: u32 = 15, within(2..=600);
+        /// In a cluster, seconds of a part: what is longer than one and a half of them is cut where the speech is silent, and several
+        /// nodes render it. 0 cuts nothing.
+        split_seconds: u32 = 60, within(0..=3600);
     }
 }
 
@@ -594,6 +597,7 @@ impl Config {
             occlusion: self.masks(),
             signer: self.signer()?,
             watermark: self.marks.watermark,
+            split: Some(self.renders.split_seconds).filter(|s| *s > 0).map(|s| Duration::from_secs(s.into())),
             ..jobs::Settings::default()
         })
     }

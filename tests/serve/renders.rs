@@ -1,6 +1,6 @@
 //! Renders of a cluster: any node takes them, any renders them, and each has one result however its workers end.
 
-use std::{path::Path, process::Command};
+use std::{collections::BTreeSet, path::Path, process::Command};
 
 use serde_json::{Value, json};
 
@@ -18,13 +18,13 @@ struct Nodes {
 }
 
 impl Nodes {
-    fn start(names: &[&str]) -> Option<Self> {
+    fn start(names: &[&str], more: &[(&str, &str)]) -> Option<Self> {
         let shared = tempfile::tempdir().expect("a folder");
         let nats = Nats::start(&shared.path().join("nats"))?;
         let place = format!("file://{}", shared.path().join("objects").display());
         let store = format!("sqlite://{}", shared.path().join("tenants.db").display());
         let node = |name: &&str| {
-            let mut server = Server::start(&[
+            let mut environment = vec![
                 NO_DEMO,
                 ("LIPSTREAM_CLUSTER_URL", &nats.url),
                 ("LIPSTREAM_CLUSTER_NODE", name),
@@ -33,7 +33,9 @@ impl Nodes {
                 ("LIPSTREAM_RENDERS_TAKEOVER_SECONDS", "2"),
                 ("LIPSTREAM_AUTH_STORE", &store),
                 ("LIPSTREAM_AUTH_KEYS", KEY),
-            ]);
+            ];
+            environment.extend(more);
+            let mut server = Server::start(&environment);
             server.key = Some(KEY);
             server
         };
@@ -42,10 +44,10 @@ impl Nodes {
     }
 
     /// Hands a render in at a node, with a key.
-    fn submit(&self, node: usize, key: &str, seconds: f64) -> String {
+    fn submit(&self, node: usize, key: &str, seconds: f64, options: &str) -> String {
         let server = &self.nodes[node];
         let headers = [("content-type", FORM), ("x-api-key", key)];
-        let body = form(seconds, self.shared.path(), "{\"container\":\"mkv\"}");
+        let body = form(seconds, self.shared.path(), options);
         let request = ureq::http::Request::builder().method("POST").uri(format!("{}/api/v1/renders", server.url));
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let mut answer = server.agent.run(request.body(body).expect("is a request")).expect("is answered");
@@ -97,6 +99,8 @@ fn path(id: &str) -> String {
     format!("/api/v1/renders/{id}")
 }
 
+const MKV: &str = "{\"container\":\"mkv\"}";
+
 /// The frames that a tenant has used, as the store has them.
 fn frames(server: &Server) -> u64 {
     let usage = server.get("/api/v1/usage");
@@ -109,7 +113,7 @@ fn frames_of(file: &Path) -> usize {
 
 #[test]
 fn a_render_has_one_result_however_its_workers_end() {
-    let Some(cluster) = Nodes::start(&["a", "b"]) else { return };
+    let Some(cluster) = Nodes::start(&["a", "b"], &[]) else { return };
     let first = &cluster.nodes[0];
     first.json("PUT", "/api/v1/tenants/anna", Some(json!({"stored_bytes": 50_000_000})), 200);
     let key = first.json("POST", "/api/v1/keys", Some(json!({"tenant": "anna", "scopes": ["operate"]})), 201);
@@ -117,7 +121,7 @@ fn a_render_has_one_result_however_its_workers_end() {
     cluster.nodes[1].wait("the other node knows her", |s| s.get("/api/v1/tenants")[0]["name"] == "anna");
 
     // One that stands still for longer than is waited comes back to find that another has done it.
-    let stalled = cluster.submit(0, &key, 1.0);
+    let stalled = cluster.submit(0, &key, 1.0, MKV);
     let worker = cluster.worker(&stalled);
     cluster.signal(worker, "-STOP");
     let done = cluster.until_done(1 - worker, &stalled);
@@ -133,7 +137,7 @@ fn a_render_has_one_result_however_its_workers_end() {
     assert_eq!((held(first), held(&cluster.nodes[1])), (done["bytes"].as_u64(), done["bytes"].as_u64()));
 
     // One that is removed at another node stops where it is rendered.
-    let cancelled = cluster.submit(1, &key, 30.0);
+    let cancelled = cluster.submit(1, &key, 30.0, MKV);
     let worker = cluster.worker(&cancelled);
     assert_eq!(cluster.nodes[1 - worker].send("DELETE", &path(&cancelled), "", b"").0, 204);
     first.wait("it stops", |_| cluster.scratch(worker).is_empty() && cluster.objects(&cancelled).is_empty());
@@ -142,7 +146,7 @@ fn a_render_has_one_result_however_its_workers_end() {
     }
 
     // One that dies is followed by another.
-    let killed = cluster.submit(0, &key, 1.6);
+    let killed = cluster.submit(0, &key, 1.6, MKV);
     let worker = cluster.worker(&killed);
     let left = 1 - worker;
     cluster.signal(worker, "-KILL");
@@ -157,4 +161,75 @@ fn a_render_has_one_result_however_its_workers_end() {
     let (status, ..) = server.send("DELETE", &path(&killed), "", b"");
     assert_eq!((status, cluster.objects(&stalled).len()), (204, 1));
     server.wait("it is removed", |_| cluster.objects(&killed).is_empty());
+}
+
+/// Times of the packets of a stream, and what is in them.
+fn packets(file: &Path, kind: &str) -> (Vec<String>, String) {
+    let asked = |arguments: &[&str]| {
+        let output = succeed(Command::new(arguments[0]).args(&arguments[1..]));
+        String::from_utf8(output.stdout).expect("is text")
+    };
+    let file = file.to_str().expect("is text");
+    let shown = ["-select_streams", kind, "-show_entries", "packet=pts_time", "-of", "csv=p=0", file];
+    let times = asked(&[&["ffprobe", "-v", "error"][..], &shown].concat());
+    let sum =
+        asked(&["ffmpeg", "-v", "error", "-i", file, "-map", &format!("0:{kind}"), "-c", "copy", "-f", "md5", "-"]);
+    (times.lines().map(|line| line.trim_end_matches(',').to_owned()).collect(), sum)
+}
+
+#[test]
+fn a_long_render_is_made_in_parts_and_joined_without_a_seam_though_a_worker_dies() {
+    let Some(cluster) = Nodes::start(&["a", "b"], &[("LIPSTREAM_RENDERS_SPLIT_SECONDS", "2")]) else { return };
+    let id = cluster.submit(0, KEY, 6.0, "{}");
+    let mut seen = BTreeSet::new();
+    let mut look = || {
+        let parts = cluster
+            .objects(&id)
+            .into_iter()
+            .filter_map(|n| Some(n.strip_prefix("part-")?.split_once('-')?.0.to_owned()));
+        seen.extend(parts);
+        seen.len()
+    };
+    cluster.nodes[0].wait("a part is made", |_| look() > 0);
+    let mut worker = None;
+    cluster.nodes[0].wait("somebody renders another", |_| {
+        worker = (0..2).find(|node| !cluster.scratch(*node).is_empty());
+        worker.is_some()
+    });
+    let worker = worker.expect("was found");
+    cluster.signal(worker, "-KILL");
+    let left = &cluster.nodes[1 - worker];
+    let mut done = Value::Null;
+    left.wait("it is rendered", |s| {
+        look();
+        done = s.get(&path(&id));
+        assert!(done["state"] != "failed", "{done}");
+        done["state"] == "done"
+    });
+    assert_eq!(seen, ["0", "1", "2"].map(str::to_owned).into(), "the parts");
+    assert_eq!((&done["frames"], &done["seconds"]), (&json!(150), &json!(6.0)), "{done}");
+    let objects = cluster.objects(&id);
+    assert!(objects.len() == 1 && objects[0].starts_with("result-"), "{objects:?}");
+    let joined = cluster.shared.path().join("objects/renders").join(&id).join(&objects[0]);
+
+    // The same by one machine in one piece.
+    let folder = tempfile::tempdir().expect("a folder");
+    let alone = Server::start(&[NO_DEMO]);
+    let (status, _, text) = alone.send("POST", "/api/v1/renders", FORM, &form(6.0, folder.path(), "{}"));
+    assert_eq!(status, 202, "{text}");
+    let own = serde_json::from_str::<Value>(&text).expect("is JSON")["id"].as_str().expect("has an id").to_owned();
+    alone.wait("it is rendered", |s| s.get(&path(&own))["state"] == "done");
+    let whole = alone.folder.path().join("data/lipstream/renders").join(&own).join("result.mp4");
+    let ((times, sound), (times_joined, sound_joined)) = (packets(&whole, "a"), packets(&joined, "a"));
+    assert_eq!((times, sound), (times_joined, sound_joined), "every bit of the sound");
+    let (mut times, mut times_joined) = (packets(&whole, "v").0, packets(&joined, "v").0);
+    times.sort();
+    times_joined.sort();
+    assert_eq!(times_joined, times, "every frame at its time, once");
+    let (whole, joined) = (Luma::of(&whole, folder.path()), Luma::of(&joined, folder.path()));
+    let differences: Vec<f64> = (0..150).map(|n| whole.difference(n, &joined, n, (0.0, 0.0, 1.0, 1.0))).collect();
+    let worst = differences.iter().copied().fold(0.0, f64::max);
+    let mean = differences.iter().sum::<f64>() / 150.0;
+    eprintln!("mean difference {mean:.3}, worst frame {worst:.3}");
+    assert!(worst < 2.0, "{differences:?}");
 }

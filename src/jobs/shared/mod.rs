@@ -85,6 +85,7 @@ pub struct Shared {
 
 struct Running {
     number: u64,
+    step: record::Step,
     lease: String,
     watch: Watch,
 }
@@ -149,6 +150,13 @@ impl Shared {
         stream.create_consumer(workers).await.map_err(|e| broken("the queue of renders gives no work", &e))
     }
 
+    /// Puts a message into the queue.
+    async fn send(&self, task: &str) -> Result<()> {
+        let failed = |e: jetstream::context::PublishError| broken("the queue of renders takes nothing", &e);
+        let sent = self.cluster.link.jetstream().publish(SUBJECT, task.to_owned().into()).await.map_err(failed)?;
+        sent.await.map(drop).map_err(failed)
+    }
+
     /// Queues a job. The files that are handed in are removed. Blocks.
     pub fn submit(&self, request: &Request) -> Result<Status, Refusal> {
         let _handed_in = HandedIn(request);
@@ -178,8 +186,8 @@ impl Shared {
             owner: request.caller.tenant().map(|tenant| tenant.name.clone()),
             bank: bank.is_some(),
             stored: 0,
-            lease: None,
-            tries: 0,
+            lease: Default::default(),
+            parts: Vec::new(),
             result: None,
             gpu_us: 0,
             metered: request.caller.tenant().is_none(),
@@ -192,9 +200,7 @@ impl Shared {
                     self.cluster.storage.put(&self.object(&id, name), &file).await.map_err(|e| e.to_string())?;
             }
             // First the message: of a job that is not in the bucket a worker makes nothing.
-            let context = self.cluster.link.jetstream();
-            let sent = context.publish(SUBJECT, id.clone().into()).await.map_err(|e| e.to_string())?;
-            sent.await.map_err(|e| e.to_string())?;
+            self.send(&id).await.map_err(|e| e.to_string())?;
             self.bucket.create(&id, record.value()).await.map_err(|e| e.to_string())
         });
         match stored {
@@ -349,7 +355,7 @@ impl Shared {
         };
         if let Some(running) = &*self.running.lock()
             && running.number == number
-            && record.as_ref().is_none_or(|record| !record.is_of(&running.lease))
+            && record.as_ref().is_none_or(|record| !record.is_of(running.step, &running.lease))
         {
             running.watch.stop();
         }

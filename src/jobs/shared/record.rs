@@ -6,7 +6,42 @@ use serde::{Deserialize, Serialize};
 use super::super::{Options, Status};
 
 /// Most bytes that an entry has; those of others are not read.
-const MOST: usize = 256 << 10;
+const MOST: usize = 512 << 10;
+/// Most parts of a job.
+pub const MOST_PARTS: usize = 1000;
+
+/// What is done of a job at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// All of it, or to cut it into parts.
+    Whole,
+    Part(usize),
+    Join,
+}
+
+/// Who does a step now: no other one may say how it ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lease {
+    pub holder: Option<String>,
+    /// Tries that ended with the worker.
+    pub tries: u32,
+}
+
+/// A part of a job. Times are in ns from the start of the output.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Piece {
+    pub from: u64,
+    /// `None`: up to the end.
+    pub until: Option<u64>,
+    pub lease: Lease,
+    /// Name of its object, once it is made.
+    pub object: Option<String>,
+    /// Time of its first frame.
+    pub start: Option<u64>,
+    pub progress: f32,
+}
 
 /// An entry. What a newer version of the program adds is left out of sight by an older one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,12 +57,12 @@ pub struct Record {
     /// Bytes in the storage.
     #[serde(default)]
     pub stored: u64,
-    /// Who renders it now, and which try of theirs it is: no other one may say how it ended.
+    /// Of the job as a whole, and of its joining.
     #[serde(default)]
-    pub lease: Option<String>,
-    /// Tries that ended with the worker.
+    pub lease: Lease,
+    /// Of one that is rendered in several.
     #[serde(default)]
-    pub tries: u32,
+    pub parts: Vec<Piece>,
     /// Name of the result's object within the job's folder.
     #[serde(default)]
     pub result: Option<String>,
@@ -43,7 +78,10 @@ impl Record {
     pub fn parse(value: &[u8]) -> Option<Self> {
         let record: Self = (value.len() <= MOST).then(|| serde_json::from_slice(value).ok()).flatten()?;
         let plain = |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
-        let sound = record.result.iter().all(plain) && record.options.check().is_ok();
+        let names = record.parts.iter().filter_map(|part| part.object.as_ref()).chain(&record.result);
+        let good = record.parts.len() <= MOST_PARTS
+            && record.parts.iter().all(|part| part.until.is_none_or(|until| until > part.from));
+        let sound = good && names.into_iter().all(plain) && record.options.check().is_ok();
         sound.then_some(record)
     }
 
@@ -52,8 +90,28 @@ impl Record {
         serde_json::to_vec(self).unwrap_or_default().into()
     }
 
-    pub fn is_of(&self, lease: &str) -> bool {
-        self.lease.as_deref() == Some(lease)
+    pub fn part(&self, step: Step) -> Option<&Piece> {
+        match step {
+            Step::Part(index) => self.parts.get(index),
+            Step::Whole | Step::Join => None,
+        }
+    }
+
+    /// Who does a step.
+    pub fn slot(&mut self, step: Step) -> Option<&mut Lease> {
+        match step {
+            Step::Part(index) => self.parts.get_mut(index).map(|part| &mut part.lease),
+            Step::Whole | Step::Join => Some(&mut self.lease),
+        }
+    }
+
+    /// Whether a step is being done by the holder of `lease`.
+    pub fn is_of(&self, step: Step, lease: &str) -> bool {
+        let held = match step {
+            Step::Part(_) => self.part(step).map(|part| &part.lease),
+            Step::Whole | Step::Join => Some(&self.lease),
+        };
+        !self.status.state.is_over() && held.is_some_and(|held| held.holder.as_deref() == Some(lease))
     }
 }
 
@@ -71,8 +129,8 @@ mod tests {
             owner: Some("anna".into()),
             bank: true,
             stored: 7,
-            lease: Some("a#1".into()),
-            tries: 1,
+            lease: Lease { holder: Some("a-1".into()), tries: 1 },
+            parts: vec![Piece { until: Some(5), ..Piece::default() }, Piece { from: 5, ..Piece::default() }],
             result: Some("result-1f.mp4".into()),
             gpu_us: 0,
             metered: false,
@@ -83,11 +141,20 @@ mod tests {
     fn an_entry_is_read_as_it_was_written_and_a_forged_one_is_not() {
         let record = record();
         assert_eq!(Record::parse(&record.value()), Some(record.clone()));
-        assert!(record.is_of("a#1") && !record.is_of("a#2"));
-        let outside = Record { result: Some("../../etc/passwd".into()), ..record.clone() };
-        assert_eq!(Record::parse(&outside.value()), None);
+        assert!(
+            record.is_of(Step::Join, "a-1") && !record.is_of(Step::Join, "a-2") && !record.is_of(Step::Part(0), "a-1")
+        );
+        let outside = || Some("../../etc/passwd".to_owned());
+        let mut part = record.clone();
+        part.parts[1].object = outside();
+        let mut backward = record.clone();
+        backward.parts[0].until = Some(0);
+        let many = Record { parts: vec![Piece::default(); MOST_PARTS + 1], ..record.clone() };
+        let result = Record { result: outside(), ..record.clone() };
         let wrong = Record { options: Options { crf: 99, ..Options::default() }, ..record };
-        assert_eq!(Record::parse(&wrong.value()), None);
+        for forged in [part, backward, many, result, wrong] {
+            assert_eq!(Record::parse(&forged.value()), None);
+        }
         assert_eq!(Record::parse(b"{}"), None);
         assert_eq!(Record::parse(&vec![b' '; MOST + 1]), None);
     }

@@ -1,4 +1,4 @@
-//! Renders what the queue gives, one job at a time.
+//! Renders what the queue gives, one job, or one part of a job, at a time.
 
 use std::{
     path::{Path, PathBuf},
@@ -6,23 +6,32 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::{AckKind, Message};
+use async_nats::jetstream::{AckKind, Message, kv};
 use futures_util::StreamExt;
+use gst::ClockTime;
 use lipstream_engines::runtime::Device;
 use parking_lot::Mutex;
 
-use super::{AGAIN, PREFIX, Phase, Record, Running, Shared, broken, now, number, object_folder, work};
+use super::{
+    AGAIN, PREFIX, Phase, Record, Running, Shared, broken, now, number, object_folder,
+    record::{Piece, Step},
+    work,
+};
 use crate::{
+    background,
     error::{Failure, Kind, Result},
-    jobs::store::forget,
+    jobs::{Container, store::forget},
     media::Notice,
-    render::{self, Standing, Watch},
+    render::{
+        Part, Standing, Watch,
+        part::{self, Joining},
+    },
     storage, termination,
 };
 
 /// Waiting for work, before it is asked for again.
 const ASKED: Duration = Duration::from_secs(20);
-/// Workers that may die of a job.
+/// Workers that may die of a job, or of a part of one.
 const TRIES: u32 = 3;
 /// Deliveries of a message whose job is not in the bucket: it comes there after the message.
 const UNKNOWN: i64 = 2;
@@ -30,6 +39,8 @@ const UNKNOWN: i64 = 2;
 const HANDED_IN: Duration = Duration::from_secs(1);
 /// How often the cluster is told how far a job is.
 const TELL: Duration = Duration::from_secs(1);
+/// Part of the progress that rendering the parts is; the rest is joining them.
+const PARTS: f32 = 0.95;
 
 /// How a job ended here.
 enum End {
@@ -39,6 +50,39 @@ enum End {
     Lost,
     /// It goes back into the queue.
     Back(Duration),
+}
+
+/// What was made here.
+enum Made {
+    /// The job is to be rendered in these.
+    Plan(Vec<Piece>),
+    /// A part, or the result: its object, and what the entry is told of it.
+    Object { name: String, bytes: u64, told: Box<Told> },
+}
+
+/// What a render says of itself.
+#[derive(Default)]
+struct Told {
+    frames: u64,
+    seconds: f64,
+    card: bool,
+    /// Time of the first frame, in ns.
+    start: Option<u64>,
+    notices: Vec<Notice>,
+}
+
+/// Why there is no result.
+enum Stop {
+    /// The job is at fault, or was stopped.
+    Failed(Failure),
+    /// Something around it is.
+    Again(String),
+}
+
+impl From<storage::Failure> for Stop {
+    fn from(failure: storage::Failure) -> Self {
+        Self::Again(failure.to_string())
+    }
 }
 
 impl Shared {
@@ -81,10 +125,10 @@ impl Shared {
     }
 
     async fn take(self: &Arc<Self>, message: Message) {
-        let id = std::str::from_utf8(&message.payload).ok().map(str::to_owned).unwrap_or_default();
-        let end = match number(&id) {
+        let text = std::str::from_utf8(&message.payload).ok().map(str::to_owned).unwrap_or_default();
+        let end = match task(&text) {
             _ if self.ending() => Ok(End::Back(Duration::ZERO)),
-            Some(number) => self.try_job(number, &id, &message).await,
+            Some((number, step)) => self.try_step(number, step, &message).await,
             None => Ok(End::Over),
         };
         let answered = match end {
@@ -97,83 +141,92 @@ impl Shared {
             }
             // It comes again when we have been silent for long enough.
             Err(failure) => {
-                tracing::warn!("{id}: {failure}");
+                tracing::warn!("{text}: {failure}");
                 Ok(())
             }
         };
         if let Err(e) = answered {
-            tracing::warn!("{id}: NATS: {e}");
+            tracing::warn!("{text}: NATS: {e}");
         }
     }
 
-    async fn try_job(self: &Arc<Self>, number: u64, id: &str, message: &Message) -> Result<End> {
+    async fn try_step(self: &Arc<Self>, number: u64, step: Step, message: &Message) -> Result<End> {
         let delivered = message.info().map_or(1, |info| info.delivered);
         let lease = format!("{}-{:08x}", self.cluster.link.node(), rand::random::<u32>());
-        let taken = self
-            .change(number, |record| {
-                let status = &mut record.status;
-                if status.state.is_over() {
-                    return false;
-                }
-                if record.lease.take().is_some() {
-                    record.tries += 1;
-                }
-                if record.tries >= TRIES {
-                    let cause = format!("{TRIES} workers ended while they rendered it; their logs may have more");
-                    (status.state, status.error, status.finished) = (Phase::Failed, Some(cause), Some(now()));
-                    record.stored = 0;
-                    return true;
-                }
-                (status.state, status.progress) = (Phase::Running, 0.0);
-                status.started.get_or_insert_with(now);
-                record.lease = Some(lease.clone());
-                true
-            })
-            .await?;
+        let taken = self.change(number, |record| take(record, step, &lease)).await?;
         let Some(record) = taken else {
-            let known = self.bucket.entry(id).await.map_err(|e| broken("a job cannot be read", &e))?;
-            let there = known.filter(|entry| entry.operation == async_nats::jetstream::kv::Operation::Put);
-            let over = there.as_ref().and_then(|entry| Record::parse(&entry.value)).map(|r| r.status.state.is_over());
-            return Ok(match over {
-                // It came there between the two looks.
-                Some(false) => End::Back(Duration::ZERO),
-                Some(true) => End::Over,
+            let Some(record) = self.read(number).await? else {
                 // It is being handed in, or has been removed.
-                None if delivered < UNKNOWN && there.is_none() => End::Back(HANDED_IN),
-                None => End::Over,
-            });
+                return Ok(if delivered >= UNKNOWN { End::Over } else { End::Back(HANDED_IN) });
+            };
+            // It came there between the two looks.
+            if take(&mut record.clone(), step, &lease) {
+                return Ok(End::Back(Duration::ZERO));
+            }
+            self.send_on(number, &record, step).await?;
+            return Ok(End::Over);
         };
         if record.status.state.is_over() {
-            self.forget_objects(id);
+            self.forget_objects(&format!("{PREFIX}{number}"));
             return Ok(End::Over);
         }
         let standing: Arc<Mutex<Standing>> = Arc::default();
         let told = standing.clone();
         let watch = Watch::new(move |now| *told.lock() = now);
-        *self.running.lock() = Some(Running { number, lease: lease.clone(), watch: watch.clone() });
+        *self.running.lock() = Some(Running { number, step, lease: lease.clone(), watch: watch.clone() });
         if self.ending() {
             watch.stop();
         }
         let folder = self.cluster.scratch.join(format!("{}-{lease}", std::process::id()));
-        let end = tokio::select! {
-            end = self.render(number, &record, &lease, &folder, watch.clone()) => end,
+        let began = now();
+        let made = tokio::select! {
+            made = self.make(number, &record, step, &folder, &watch) => made,
             // Never ends.
-            end = self.beat(number, &lease, message, &standing, &watch) => end,
+            never = self.beat(number, step, &lease, message, &standing, &watch) => match never {},
         };
+        let took = now() - began;
+        let end = self.settle(number, step, &lease, (made, took), &folder).await;
         *self.running.lock() = None;
         forget(&folder);
         end
+    }
+
+    /// The entry of a job.
+    async fn read(&self, number: u64) -> Result<Option<Record>> {
+        let entry =
+            self.bucket.entry(format!("{PREFIX}{number}")).await.map_err(|e| broken("a job cannot be read", &e))?;
+        Ok(entry.filter(|entry| entry.operation == kv::Operation::Put).and_then(|entry| Record::parse(&entry.value)))
+    }
+
+    /// Sends what follows a step that is done: the parts of a job that was cut, or the joining of those that are all made. Once
+    /// more where a worker died before it had: nobody does twice what the entry says is done.
+    async fn send_on(&self, number: u64, record: &Record, step: Step) -> Result<()> {
+        if record.status.state.is_over() || record.parts.is_empty() {
+            return Ok(());
+        }
+        let all_made = record.parts.iter().all(|part| part.object.is_some());
+        match step {
+            Step::Whole if !all_made => {
+                for index in 0..record.parts.len() {
+                    self.send(&format!("{PREFIX}{number}/{index}")).await?;
+                }
+            }
+            Step::Whole | Step::Part(_) if all_made => self.send(&format!("{PREFIX}{number}/join")).await?,
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Tells the queue that somebody works, and everybody how far that is.
     async fn beat(
         &self,
         number: u64,
+        step: Step,
         lease: &str,
         message: &Message,
         standing: &Mutex<Standing>,
         watch: &Watch,
-    ) -> Result<End> {
+    ) -> std::convert::Infallible {
         let mut last = Standing::default();
         loop {
             tokio::time::sleep(TELL.min(self.cluster.takeover / 3)).await;
@@ -186,10 +239,10 @@ impl Shared {
             }
             let told = self
                 .change(number, |record| {
-                    let ours = record.is_of(lease);
-                    record.status.progress = record.status.progress.max(now.part);
-                    record.status.fps = now.fps;
-                    record.status.seconds_left = now.left.map(|left| left.as_secs_f64());
+                    let ours = record.is_of(step, lease);
+                    if ours {
+                        tell(record, step, now);
+                    }
                     ours
                 })
                 .await;
@@ -202,129 +255,340 @@ impl Shared {
         }
     }
 
-    async fn render(&self, number: u64, record: &Record, lease: &str, folder: &Path, watch: Watch) -> Result<End> {
+    /// Writes into the entry what came of a step. Who no longer has the lease changes nothing.
+    async fn settle(
+        &self,
+        number: u64,
+        step: Step,
+        lease: &str,
+        (made, took): (Result<Made, Stop>, f64),
+        folder: &Path,
+    ) -> Result<End> {
         let id = format!("{PREFIX}{number}");
-        let began = now();
-        let name = format!("result-{:08x}.{}", rand::random::<u32>(), record.options.container.extension());
-        let made = self.make(&id, record, folder, watch.clone(), &name).await;
-        let object = self.object(&id, &name);
-        let failed = match made {
-            Ok((summary, bytes)) => {
-                let card = matches!(summary.device.parse(), Ok(Device::Cuda(_) | Device::TensorRt(_)));
-                let gpu_us = if card { ((now() - began).max(0.0) * 1e6) as u64 } else { 0 };
+        match made {
+            Ok(Made::Plan(parts)) => {
+                let planned = self.change(number, |record| {
+                    let ours = record.is_of(step, lease);
+                    record.parts.clone_from(&parts);
+                    record.lease = Default::default();
+                    ours
+                });
+                let Some(record) = planned.await? else { return Ok(End::Lost) };
+                tracing::info!("{id} is rendered in {} parts", record.parts.len());
+                self.send_on(number, &record, step).await?;
+                Ok(End::Over)
+            }
+            Ok(Made::Object { name, bytes, told }) => {
+                let gpu_us = if told.card { (took.max(0.0) * 1e6) as u64 } else { 0 };
                 let done = self
                     .change(number, |record| {
-                        let ours = record.is_of(lease);
-                        finish(record, &summary, folder);
-                        (record.status.bytes, record.stored) = (Some(bytes), bytes);
-                        (record.result, record.gpu_us) = (Some(name.clone()), gpu_us);
+                        let ours = record.is_of(step, lease);
+                        finish(record, step, (&name, bytes), &told, gpu_us);
                         ours
                     })
                     .await;
-                if matches!(done, Ok(Some(_))) {
-                    // The inputs, and what workers that are gone have put.
-                    if let Err(failure) = self.cluster.storage.remove_below(&object_folder(&id), |n| n == name).await {
+                let Ok(Some(record)) = &done else {
+                    if let Err(failure) = self.cluster.storage.remove(&self.object(&id, &name)).await {
                         tracing::warn!("{failure}");
                     }
-                    return Ok(End::Over);
+                    return done.map(|_| End::Lost);
+                };
+                if record.status.state.is_over() {
+                    // The inputs, parts, and what workers that are gone have put.
+                    let kept = |object: &str| object == name;
+                    if let Err(failure) = self.cluster.storage.remove_below(&object_folder(&id), kept).await {
+                        tracing::warn!("{failure}");
+                    }
                 }
-                if let Err(failure) = self.cluster.storage.remove(&object).await {
-                    tracing::warn!("{failure}");
-                }
-                return done.map(|_| End::Lost);
+                self.send_on(number, record, step).await?;
+                Ok(End::Over)
             }
-            Err(failed) => failed,
-        };
-        if self.ending() || matches!(failed, Stop::Again(_)) {
-            let ended = self.ending();
-            if let Stop::Again(failure) = failed {
-                tracing::warn!("{id}: {failure}; it is tried again");
+            Err(Stop::Again(cause)) if !self.ending() => {
+                tracing::warn!("{id}: {cause}; it is tried again");
+                self.give_back(number, step, lease, 1).await
             }
-            let back = self.change(number, |record| {
-                let ours = record.is_of(lease);
-                (record.lease, record.status.state, record.status.progress) = (None, Phase::Queued, 0.0);
-                (record.status.fps, record.status.seconds_left) = (None, None);
-                record.tries += u32::from(!ended);
-                ours
-            });
-            return Ok(if back.await?.is_some() {
-                End::Back(if ended { Duration::ZERO } else { AGAIN })
-            } else {
-                End::Lost
-            });
-        }
-        let Stop::Failed(failure) = failed else { return Ok(End::Lost) };
-        if failure.kind == Kind::Interrupted {
+            Err(_) if self.ending() => self.give_back(number, step, lease, 0).await,
             // Whoever stopped it has removed the entry, or has the job.
-            let there = self.bucket.entry(&id).await.map_err(|e| broken("a job cannot be read", &e))?;
-            let put = there.is_some_and(|entry| entry.operation == async_nats::jetstream::kv::Operation::Put);
-            return Ok(if put { End::Lost } else { End::Over });
+            Err(Stop::Failed(failure)) if failure.kind == Kind::Interrupted => {
+                let there = self.read(number).await?.is_some_and(|record| !record.status.state.is_over());
+                Ok(if there { End::Lost } else { End::Over })
+            }
+            Err(Stop::Failed(failure)) => {
+                let said = self.change(number, |record| {
+                    let ours = record.is_of(step, lease);
+                    fail(record, work::without(folder, &failure));
+                    ours
+                });
+                if said.await?.is_none() {
+                    return Ok(End::Lost);
+                }
+                self.forget_objects(&id);
+                Ok(End::Over)
+            }
+            Err(Stop::Again(_)) => Ok(End::Lost),
         }
-        let said = self
-            .change(number, |record| {
-                let ours = record.is_of(lease);
-                let status = &mut record.status;
-                (status.state, status.finished) = (Phase::Failed, Some(now()));
-                (status.fps, status.seconds_left) = (None, None);
-                status.error = Some(work::without(folder, &failure));
-                (record.lease, record.stored) = (None, 0);
-                ours
-            })
-            .await?;
-        if said.is_none() {
-            return Ok(End::Lost);
-        }
-        self.forget_objects(&id);
-        Ok(End::Over)
     }
 
-    /// Fetches the inputs, renders them and puts the result.
-    async fn make(
-        &self,
-        id: &str,
-        record: &Record,
-        folder: &Path,
-        watch: Watch,
-        name: &str,
-    ) -> Result<(render::Summary, u64), Stop> {
+    async fn give_back(&self, number: u64, step: Step, lease: &str, tries: u32) -> Result<End> {
+        let back = self.change(number, |record| {
+            let ours = record.is_of(step, lease);
+            if let Some(held) = record.slot(step) {
+                held.holder = None;
+                held.tries += tries;
+            }
+            if step == Step::Whole {
+                (record.status.state, record.status.progress) = (Phase::Queued, 0.0);
+            }
+            (record.status.fps, record.status.seconds_left) = (None, None);
+            ours
+        });
+        let after = if tries == 0 { Duration::ZERO } else { AGAIN };
+        Ok(if back.await?.is_some() { End::Back(after) } else { End::Lost })
+    }
+
+    /// Fetches what a step needs, does it and puts what came of it.
+    async fn make(&self, number: u64, record: &Record, step: Step, folder: &Path, watch: &Watch) -> Result<Made, Stop> {
+        let id = format!("{PREFIX}{number}");
         let here = |e: std::io::Error| Stop::Again(format!("{}: cannot be made: {e}", folder.display()));
         tokio::fs::create_dir_all(folder).await.map_err(here)?;
         let storage = &self.cluster.storage;
-        let inputs = work::INPUTS.into_iter().filter(|input| record.bank || *input != work::BANK);
-        for input in inputs {
-            storage.fetch(&self.object(id, input), &folder.join(input)).await?;
+        for input in work::INPUTS.into_iter().filter(|input| record.bank || *input != work::BANK) {
+            storage.fetch(&self.object(&id, input), &folder.join(input)).await?;
         }
         let bank: Option<PathBuf> = record.bank.then(|| folder.join(work::BANK));
-        let options = work::options(&record.options, folder, bank, watch, &self.settings);
-        let longest = self.settings.longest;
-        let rendered = tokio::task::spawn_blocking(move || work::render(options, longest)).await;
-        let rendered = rendered.unwrap_or_else(|_| Err(Failure::run("the render panicked; the log has more")));
-        let summary = rendered.map_err(Stop::Failed)?;
-        let bytes = storage.put(&self.object(id, name), &summary.output).await?;
-        Ok((summary, bytes))
+        let mut options = work::options(&record.options, folder, bank, watch.clone(), &self.settings);
+        let nonce = rand::random::<u32>();
+        let whole = format!("result-{nonce:08x}.{}", record.options.container.extension());
+        let (file, name, told) = match step {
+            Step::Whole | Step::Part(_) => {
+                let mut name = whole;
+                if let (Step::Part(index), Some(piece)) = (step, record.part(step)) {
+                    let extension = part_extension(record.options.container);
+                    name = format!("part-{index}-{nonce:08x}.{extension}");
+                    options.output = folder.join(format!("part.{extension}"));
+                    let time = ClockTime::from_nseconds;
+                    options.part = Some(Part::new(time(piece.from), piece.until.map(time)));
+                } else if let Some(parts) = self.plan(record, folder).await? {
+                    return Ok(Made::Plan(parts));
+                }
+                let longest = self.settings.longest;
+                let summary = blocking(move || work::render(options, longest)).await?;
+                let own = |n: &Notice| Notice { text: work::without(folder, n), ..n.clone() };
+                let told = Told {
+                    frames: summary.frames,
+                    seconds: summary.seconds,
+                    card: matches!(summary.device.parse(), Ok(Device::Cuda(_) | Device::TensorRt(_))),
+                    start: summary.start,
+                    notices: summary.notices.iter().map(own).collect(),
+                };
+                (summary.output, name, told)
+            }
+            Step::Join => {
+                let mut parts = Vec::new();
+                for piece in &record.parts {
+                    let object = piece.object.as_deref().unwrap_or_default();
+                    let file = folder.join(object);
+                    storage.fetch(&self.object(&id, object), &file).await?;
+                    parts.push((file, ClockTime::from_nseconds(piece.start.unwrap_or(piece.from))));
+                }
+                let output = options.output.clone();
+                let joined = blocking(move || {
+                    background::run("join", || {
+                        part::join(&Joining {
+                            parts: &parts,
+                            video: &options.video,
+                            audio: &options.audio,
+                            output: &options.output,
+                            engine: options.engine.as_deref().unwrap_or_default(),
+                            signer: options.signer.as_ref(),
+                            watch: &options.watch,
+                        })
+                    })
+                })
+                .await?;
+                let told = Told { frames: joined.frames, seconds: joined.seconds, ..Told::default() };
+                (output, whole, told)
+            }
+        };
+        let bytes = storage.put(&self.object(&id, &name), &file).await?;
+        Ok(Made::Object { name, bytes, told: Box::new(told) })
+    }
+
+    /// The parts of a job that is long enough for several.
+    async fn plan(&self, record: &Record, folder: &Path) -> Result<Option<Vec<Piece>>, Stop> {
+        let Some(length) = self.settings.split.filter(|_| record.options.looped) else { return Ok(None) };
+        let (video, audio) = (folder.join(work::VIDEO), folder.join(work::AUDIO));
+        let length = ClockTime::from_nseconds(length.as_nanos() as u64);
+        // What is wrong with the inputs is said by the render itself.
+        let cuts = blocking(move || Ok(part::plan(&video, &audio, length).unwrap_or_default())).await?;
+        if cuts.is_empty() {
+            return Ok(None);
+        }
+        let starts = std::iter::once(0).chain(cuts.iter().map(|cut| cut.nseconds()));
+        let ends = cuts.iter().map(|cut| Some(cut.nseconds())).chain([None]);
+        Ok(Some(starts.zip(ends).map(|(from, until)| Piece { from, until, ..Piece::default() }).collect()))
     }
 }
 
-/// Why there is no result.
-enum Stop {
-    /// The job is at fault, or was stopped.
-    Failed(Failure),
-    /// Something around it is.
-    Again(String),
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T, Stop> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Failure::run("it panicked; the log has more"))).map_err(Stop::Failed)
 }
 
-impl From<storage::Failure> for Stop {
-    fn from(failure: storage::Failure) -> Self {
-        Self::Again(failure.to_string())
+/// Job and step of a message: `job-7`, `job-7/0`, `job-7/join`.
+fn task(text: &str) -> Option<(u64, Step)> {
+    let (id, step) = text.split_once('/').map_or((text, None), |(id, step)| (id, Some(step)));
+    let step = match step {
+        None => Step::Whole,
+        Some("join") => Step::Join,
+        Some(index) if index.len() <= 4 && index.bytes().all(|b| b.is_ascii_digit()) => Step::Part(index.parse().ok()?),
+        Some(_) => return None,
+    };
+    Some((number(id)?, step))
+}
+
+/// Gives a step to the holder of `lease`, unless it is done or its workers die of it.
+fn take(record: &mut Record, step: Step, lease: &str) -> bool {
+    let cut = !record.parts.is_empty();
+    let done = record.part(step).is_some_and(|part| part.object.is_some());
+    let lacking = step == Step::Join && record.parts.iter().any(|part| part.object.is_none());
+    if record.status.state.is_over() || done || lacking || (step == Step::Whole && cut) {
+        return false;
+    }
+    let Some(held) = record.slot(step) else { return false };
+    held.tries += u32::from(held.holder.take().is_some());
+    if held.tries >= TRIES {
+        fail(record, format!("{TRIES} workers ended while they rendered it; their logs may have more"));
+        return true;
+    }
+    held.holder = Some(lease.to_owned());
+    let status = &mut record.status;
+    if step == Step::Whole {
+        status.progress = 0.0;
+    }
+    status.state = Phase::Running;
+    status.started.get_or_insert_with(now);
+    true
+}
+
+fn tell(record: &mut Record, step: Step, now: Standing) {
+    match step {
+        Step::Whole => {
+            record.status.progress = record.status.progress.max(now.part);
+            record.status.fps = now.fps;
+            record.status.seconds_left = now.left.map(|left| left.as_secs_f64());
+        }
+        Step::Part(index) => {
+            if let Some(part) = record.parts.get_mut(index) {
+                part.progress = now.part;
+            }
+            let (sum, count) = (record.parts.iter().map(|part| part.progress).sum::<f32>(), record.parts.len());
+            record.status.progress = record.status.progress.max(PARTS * sum / count.max(1) as f32);
+        }
+        Step::Join => {}
     }
 }
 
-fn finish(record: &mut Record, summary: &render::Summary, folder: &Path) {
+fn finish(record: &mut Record, step: Step, (name, bytes): (&str, u64), told: &Told, gpu_us: u64) {
+    record.gpu_us += gpu_us;
+    for notice in &told.notices {
+        if !record.status.notices.contains(notice) {
+            record.status.notices.push(notice.clone());
+        }
+    }
+    if let Step::Part(index) = step {
+        if let Some(part) = record.parts.get_mut(index) {
+            (part.object, part.start, part.progress) = (Some(name.to_owned()), told.start, 1.0);
+            part.lease = Default::default();
+            record.stored += bytes;
+        }
+        return;
+    }
     let status = &mut record.status;
     (status.state, status.progress, status.finished) = (Phase::Done, 1.0, Some(now()));
     (status.fps, status.seconds_left) = (None, None);
-    (status.seconds, status.frames) = (Some(summary.seconds), Some(summary.frames));
-    let own = |n: &Notice| Notice { text: work::without(folder, n), ..n.clone() };
-    status.notices = summary.notices.iter().map(own).collect();
-    record.lease = None;
+    (status.seconds, status.frames) = (Some(told.seconds), Some(told.frames));
+    (status.bytes, record.stored) = (Some(bytes), bytes);
+    record.result = Some(name.to_owned());
+    record.lease = Default::default();
+}
+
+fn fail(record: &mut Record, cause: String) {
+    let status = &mut record.status;
+    (status.state, status.error, status.finished) = (Phase::Failed, Some(cause), Some(now()));
+    (status.fps, status.seconds_left) = (None, None);
+    record.lease = Default::default();
+    record.parts.clear();
+    record.stored = 0;
+}
+
+/// Of what holds the pictures of a part: MP4 tells the order in which H.264 is decoded.
+fn part_extension(container: Container) -> &'static str {
+    match container {
+        Container::Webm => "webm",
+        Container::Mp4 | Container::Mkv => "mp4",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::{Options, Status};
+
+    fn record(parts: usize) -> Record {
+        Record {
+            status: Status::queued("job-1".into(), Container::Mp4, 0),
+            options: Options::default(),
+            owner: None,
+            bank: false,
+            stored: 10,
+            lease: Default::default(),
+            result: None,
+            parts: vec![Piece::default(); parts],
+            gpu_us: 0,
+            metered: true,
+        }
+    }
+
+    #[test]
+    fn messages_name_a_job_and_a_step() {
+        assert_eq!(task("job-7"), Some((7, Step::Whole)));
+        assert_eq!(task("job-7/12"), Some((7, Step::Part(12))));
+        assert_eq!(task("job-7/join"), Some((7, Step::Join)));
+        for bad in ["", "7", "job-7/", "job-7/-1", "job-7/99999", "job-7/join/1", "job-x/join"] {
+            assert_eq!(task(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_step_is_given_to_one_at_a_time_and_not_again_when_it_is_done() {
+        let mut record = record(2);
+        assert!(!take(&mut record, Step::Whole, "a"), "it was cut");
+        assert!(!take(&mut record, Step::Join, "a"), "parts are lacking");
+        assert!(!take(&mut record, Step::Part(2), "a"), "there is none");
+        assert!(take(&mut record, Step::Part(0), "a") && take(&mut record, Step::Part(1), "b"));
+        assert!(record.is_of(Step::Part(0), "a") && !record.is_of(Step::Part(1), "a"));
+        // Its worker was silent for too long.
+        assert!(take(&mut record, Step::Part(0), "c") && !record.is_of(Step::Part(0), "a"));
+        for (index, name) in [(0, "part-0"), (1, "part-1")] {
+            finish(&mut record, Step::Part(index), (name, 5), &Told { start: Some(7), ..Told::default() }, 3);
+        }
+        assert!(!take(&mut record, Step::Part(0), "a"), "it is made");
+        assert_eq!((record.stored, record.gpu_us, record.status.state), (20, 6, Phase::Running));
+        assert!(take(&mut record, Step::Join, "a"));
+        finish(&mut record, Step::Join, ("result", 8), &Told { frames: 50, ..Told::default() }, 0);
+        assert_eq!((record.stored, record.status.frames, record.status.state), (8, Some(50), Phase::Done));
+        assert!(!take(&mut record, Step::Join, "b") && !record.is_of(Step::Join, "a"));
+    }
+
+    #[test]
+    fn a_job_of_which_workers_die_fails() {
+        let mut record = record(0);
+        for lease in ["a", "b", "c"] {
+            assert!(take(&mut record, Step::Whole, lease) && record.is_of(Step::Whole, lease));
+        }
+        assert!(take(&mut record, Step::Whole, "d"));
+        assert_eq!((record.status.state, record.stored), (Phase::Failed, 0));
+        assert!(record.status.error.unwrap().starts_with("3 workers ended"));
+    }
 }
