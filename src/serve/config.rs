@@ -274,13 +274,14 @@ impl PartialEq for Specs {
 }
 
 /// Keys of a `[[session]]`.
-const SESSION_KEYS: [&str; 16] = [
+const SESSION_KEYS: [&str; 17] = [
     "id",
     "graph",
     "engine",
     "look_ahead_ms",
     "speaker",
     "occlusion",
+    "alpha",
     "label",
     "label_corner",
     "params",
