@@ -266,12 +266,13 @@ impl Form {
             Self::AlphaWebm => {
                 let queue = "queue max-size-buffers=4 max-size-bytes=0 max-size-time=0";
                 let out = |name: &str| format!("appsink name={name} sync=false async=false");
-                // One packet a frame, and key frames at the same frames in both.
+                // One packet a frame, and key frames at the same frames in both. No colorimetry is asked for: where GStreamer 1.22
+                // converts that of A420, alpha becomes 0 or 255.
                 let encoder =
                     "vp9enc deadline=1 row-mt=true threads=2 lag-in-frames=0 auto-alt-ref=0 keyframe-max-dist=125";
                 let (color, matte) = vp9(&options.quality);
                 format!(
-                    "video/x-raw,format=A420,colorimetry=(string){{bt709,bt601}} ! tee name=split \
+                    "video/x-raw,format=A420 ! tee name=split \
                      split. ! {queue} ! videoconvert ! video/x-raw,format=I420 ! {encoder} name=venc {color} ! {} \
                      split. ! {queue} ! lipalpha alpha=matte ! {encoder} {matte} ! {}",
                     out(webm::COLOR),
