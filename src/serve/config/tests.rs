@@ -34,6 +34,16 @@ fn the_examples_in_the_printed_file_are_sessions() {
 }
 
 #[test]
+fn sessions_of_the_file_have_the_keys_of_those_that_are_created_by_http() {
+    let schema = serde_json::to_value(<SessionSpec as utoipa::PartialSchema>::schema()).unwrap();
+    let mut created: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+    let mut listed = SESSION_KEYS;
+    created.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(created, listed);
+}
+
+#[test]
 fn a_wrong_value_is_named_with_what_is_allowed() {
     refused("[server]\nport = 70000", &[], &["server.port = 70000", "0..65535"]);
     refused("[sessions]\nload = 0.01", &[], &["sessions.load = 0.01", "0.05..1000"]);
