@@ -393,12 +393,20 @@ impl Member {
         }
     }
 
-    /// Brings records and sessions together that have come apart while the servers were away.
+    /// Brings records and sessions together that have come apart while the servers were away, and measures the engines that sessions
+    /// elsewhere have: one that is taken over does not wait for that.
     async fn tidy(&self) {
+        let mut priced = HashSet::new();
         loop {
             tokio::time::sleep(TIDY).await;
             if !self.cluster.is_connected() {
                 continue;
+            }
+            let engines = self.records.all().into_iter().map(|(_, record, _)| self.engine_of(&record));
+            let new: Vec<String> = engines.filter(|engine| priced.insert(engine.clone())).collect();
+            if !new.is_empty() {
+                let manager = self.manager.clone();
+                tokio::task::spawn_blocking(move || new.iter().for_each(|engine| manager.calibrate_engine(engine)));
             }
             for (id, record, revision) in self.records.all() {
                 let own = record.instance == self.instance;
@@ -429,8 +437,8 @@ impl Member {
 
     async fn claim_name(&self, session: &Session) -> std::result::Result<(), Refusal> {
         let id = session.id();
-        if self.is_draining() {
-            return Err(Refusal::Full("this node is being drained: it takes no new sessions".into()));
+        if let Some(cause) = self.refusal() {
+            return Err(Refusal::Full(cause));
         }
         if let Some(play) = &session.spec().play
             && let Some((other, _, _)) =
@@ -485,6 +493,11 @@ impl Member {
 impl Peers for Member {
     fn node(&self) -> &str {
         self.cluster.node()
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.is_draining()
+            .then(|| "this node is being drained: its sessions move to others, and it takes no new ones".into())
     }
 
     fn claim(&self, session: &Session) -> std::result::Result<(), Refusal> {

@@ -23,9 +23,6 @@ async fn healthy() -> &'static str {
 
 /// The next session would be taken.
 async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
-    if app.cluster.as_ref().is_some_and(|cluster| cluster.is_draining()) {
-        return Err(Problem::full("this node is being drained: its sessions move to others, and it takes no new ones"));
-    }
     match app.manager.capacity().full {
         None => Ok("ready\n"),
         Some(reason) => Err(Problem::full(reason)),

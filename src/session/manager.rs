@@ -197,7 +197,12 @@ impl Manager {
 
     /// Measures what a session costs on this machine; takes some seconds. Done by the first session otherwise.
     pub fn calibrate(&self) {
-        if let Err(refusal) = self.device(&Demand::standard(&self.rollouts.stable(&self.settings.engine))) {
+        self.calibrate_engine(&self.settings.engine);
+    }
+
+    /// The same for sessions of `engine`. One that has been measured costs nothing.
+    pub fn calibrate_engine(&self, engine: &str) {
+        if let Err(refusal) = self.device(&Demand::standard(&self.rollouts.stable(engine))) {
             tracing::warn!("{refusal}");
         }
     }
@@ -482,7 +487,11 @@ impl Manager {
     }
 
     pub fn capacity(&self) -> Capacity {
-        self.meter.report(&self.running(None), &self.rollouts.stable(&self.settings.engine))
+        let mut capacity = self.meter.report(&self.running(None), &self.rollouts.stable(&self.settings.engine));
+        if let Some(cause) = self.peers.get().and_then(|peers| peers.refusal()) {
+            capacity.full = Some(cause);
+        }
+        capacity
     }
 
     /// Refuses an engine that has made no frames when its price was to be measured.
