@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoInfo, prelude::*};
+use gst_video::{
+    VideoColorMatrix, VideoColorRange, VideoColorimetry, VideoConverter, VideoFormat, VideoFrame, VideoInfo,
+    prelude::*, video_frame::Writable,
+};
 use lipstream_engines::{
     Error, Result,
     image::{ColorSpace, Format, FrameMut, FrameView, Matrix, Plane, PlaneMut, Range},
@@ -28,6 +31,20 @@ pub fn pad_templates() -> &'static [gst::PadTemplate] {
             .collect()
     });
     &TEMPLATES
+}
+
+/// What turns pictures of `from` into another format of these colours, and the picture that it fills.
+pub(crate) fn converter(
+    from: &VideoInfo,
+    format: VideoFormat,
+    colorimetry: &VideoColorimetry,
+) -> Result<(VideoConverter, VideoFrame<Writable>), gst::glib::BoolError> {
+    let to = VideoInfo::builder(format, from.width(), from.height()).colorimetry(colorimetry);
+    let to = to.fps(from.fps()).par(from.par()).build()?;
+    let buffer = gst::Buffer::with_size(to.size())?;
+    let frame =
+        VideoFrame::from_buffer_writable(buffer, &to).map_err(|_| gst::glib::bool_error!("no memory for a picture"))?;
+    Ok((VideoConverter::new(from, &to, None)?, frame))
 }
 
 pub(crate) fn layout(info: &VideoInfo) -> Result<(Format, Matrix, Range)> {

@@ -34,9 +34,9 @@ impl Server {
     pub fn router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/whep/{session}", entry(post(play)))
-            .route("/whip/{session}", entry(post(publish)))
-            .route("/whip/{session}/voice", entry(post(publish_voice)))
-            .route("/whip/{session}/voice-b", entry(post(publish_second_voice)))
+            .route("/whip/{session}", entry(publish(Sent::Source)))
+            .route("/whip/{session}/voice", entry(publish(Sent::Voice)))
+            .route("/whip/{session}/voice-b", entry(publish(Sent::SecondVoice)))
             .route("/whep/{session}/{peer}", peer())
             .route("/whip/{session}/{peer}", peer())
             .with_state(self.clone())
@@ -79,52 +79,23 @@ async fn play(
     created(&server, "whep", &session, opened)
 }
 
-async fn publish(
-    State(server): State<Arc<Server>>,
-    caller: Caller,
-    Path(session): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    publish_to(&server, &caller, (&session, Sent::Source), &given_keys(&uri, &headers), &headers, body).await
-}
-
-async fn publish_voice(
-    State(server): State<Arc<Server>>,
-    caller: Caller,
-    Path(session): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    publish_to(&server, &caller, (&session, Sent::Voice), &given_keys(&uri, &headers), &headers, body).await
-}
-
-async fn publish_second_voice(
-    State(server): State<Arc<Server>>,
-    caller: Caller,
-    Path(session): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    publish_to(&server, &caller, (&session, Sent::SecondVoice), &given_keys(&uri, &headers), &headers, body).await
-}
-
-async fn publish_to(
-    server: &Arc<Server>,
-    caller: &Caller,
-    (session, sent): (&str, Sent),
-    keys: &[String],
-    headers: &HeaderMap,
-    body: Body,
-) -> Response {
-    let opened = match read(headers, body, SDP, MAX_OFFER).await {
-        Ok(offer) => server.publish(caller, (session, sent), keys, &offer).await,
-        Err(problem) => Err(problem),
-    };
-    created(server, "whip", session, opened)
+/// What is published of a session.
+fn publish(sent: Sent) -> MethodRouter<Arc<Server>> {
+    post(
+        move |State(server): State<Arc<Server>>,
+              caller: Caller,
+              Path(session): Path<String>,
+              uri: Uri,
+              headers: HeaderMap,
+              body: Body| async move {
+            let keys = given_keys(&uri, &headers);
+            let opened = match read(&headers, body, SDP, MAX_OFFER).await {
+                Ok(offer) => server.publish(&caller, (&session, sent), &keys, &offer).await,
+                Err(problem) => Err(problem),
+            };
+            created(&server, "whip", &session, opened)
+        },
+    )
 }
 
 /// What may be the stream key: `?key=KEY`, as in RTMP, and the bearer token, where WHIP clients have a field for it.

@@ -2,7 +2,10 @@ use std::sync::LazyLock;
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::subclass::{BaseTransformMode, prelude::*};
-use gst_video::{VideoFormat, VideoFrame, VideoFrameRef, VideoInfo, prelude::*, subclass::prelude::*};
+use gst_video::{
+    VideoConverter, VideoFormat, VideoFrame, VideoFrameRef, VideoInfo, prelude::*, subclass::prelude::*,
+    video_frame::Writable,
+};
 use lipstream_engines::image::{
     FrameMut, Plane, PlaneMut,
     alpha::{lay_on, matte_codes},
@@ -27,7 +30,7 @@ const MAX_SIDE: i32 = 16_384;
 struct Work {
     mode: Mode,
     /// To planar YUV, with alpha where there is one; `None` where it is that.
-    convert: Option<(gst_video::VideoConverter, VideoFrame<gst_video::video_frame::Writable>)>,
+    convert: Option<(VideoConverter, VideoFrame<Writable>)>,
 }
 
 #[derive(Default)]
@@ -161,20 +164,9 @@ impl VideoFilterImpl for LipAlpha {
             None
         } else {
             let planar = if in_info.format_info().has_alpha() { VideoFormat::A420 } else { VideoFormat::I420 };
-            let convert = if in_info.format() == planar {
-                None
-            } else {
-                let planar = VideoInfo::builder(planar, in_info.width(), in_info.height())
-                    .colorimetry(&out_info.colorimetry())
-                    .fps(in_info.fps())
-                    .par(in_info.par())
-                    .build()
-                    .map_err(refused)?;
-                let buffer = gst::Buffer::with_size(planar.size()).map_err(refused)?;
-                let frame = VideoFrame::from_buffer_writable(buffer, &planar)
-                    .map_err(|_| gst::loggable_error!(CAT, "no memory for a picture"))?;
-                Some((gst_video::VideoConverter::new(in_info, &planar, None).map_err(refused)?, frame))
-            };
+            let convert = (in_info.format() != planar)
+                .then(|| video::converter(in_info, planar, &out_info.colorimetry()).map_err(refused))
+                .transpose()?;
             Some(Work { mode, convert })
         };
         gst::debug!(CAT, imp = self, "{incaps}: {}", if work.is_some() { mode.to_string() } else { "passes".into() });

@@ -6,8 +6,8 @@ use std::sync::{
 use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::subclass::{BaseTransformMode, prelude::*};
 use gst_video::{
-    VideoColorRange, VideoFormat, VideoFrame, VideoFrameRef, VideoInfo, VideoTransferFunction, prelude::*,
-    subclass::prelude::*,
+    VideoColorRange, VideoConverter, VideoFormat, VideoFrame, VideoFrameRef, VideoInfo, VideoTransferFunction,
+    prelude::*, subclass::prelude::*, video_frame::Writable,
 };
 use lipstream_engines::image::{
     Matrix, PlaneMut, Range, ToneMap, Transfer,
@@ -15,10 +15,14 @@ use lipstream_engines::image::{
 };
 use parking_lot::Mutex;
 
+use crate::video;
+
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("lipcolor", gst::DebugColorFlags::empty(), Some("Lipstream tone mapping and alpha"))
 });
 
+/// What is tone-mapped.
+const DEEP: VideoFormat = VideoFormat::I42010le;
 /// What the formats of a tone-mapped and of a flattened picture are.
 const MAPPED: VideoFormat = VideoFormat::I420;
 const FLAT: VideoFormat = VideoFormat::Rgba;
@@ -33,15 +37,15 @@ enum Conversion {
     Map {
         map: ToneMap,
         /// To 10-bit 4:2:0 in the picture's own colours; `None` where it is that.
-        convert: Option<Box<(gst_video::VideoConverter, VideoFrame<gst_video::video_frame::Writable>)>>,
+        convert: Option<Box<(VideoConverter, VideoFrame<Writable>)>>,
     },
     Flatten {
         /// To RGBA; `None` where it is that.
-        convert: Option<gst_video::VideoConverter>,
+        convert: Option<VideoConverter>,
     },
     Keep {
         /// To one of [`KEPT`]; `None` where it is that.
-        convert: Option<gst_video::VideoConverter>,
+        convert: Option<VideoConverter>,
     },
 }
 
@@ -183,28 +187,16 @@ impl VideoFilterImpl for LipColor {
             Kind::Same => None,
             Kind::Hdr(transfer) => {
                 let map = ToneMap::new(transfer, matrix(in_info), range(in_info), peak(incaps));
-                let convert = if in_info.format() == VideoFormat::I42010le {
-                    None
-                } else {
-                    let planar = VideoInfo::builder(VideoFormat::I42010le, in_info.width(), in_info.height())
-                        .colorimetry(&in_info.colorimetry())
-                        .fps(in_info.fps())
-                        .par(in_info.par())
-                        .build()
-                        .map_err(refused)?;
-                    let buffer = gst::Buffer::with_size(planar.size()).map_err(refused)?;
-                    let frame = VideoFrame::from_buffer_writable(buffer, &planar)
-                        .map_err(|_| gst::loggable_error!(CAT, "no memory for a picture"))?;
-                    let converter = gst_video::VideoConverter::new(in_info, &planar, None).map_err(refused)?;
-                    Some(Box::new((converter, frame)))
-                };
+                let convert = (in_info.format() != DEEP)
+                    .then(|| video::converter(in_info, DEEP, &in_info.colorimetry()).map_err(refused).map(Box::new))
+                    .transpose()?;
                 Some(Conversion::Map { map, convert })
             }
             Kind::Transparent(format) => {
                 let convert = if format == out_info.format() {
                     None
                 } else {
-                    Some(gst_video::VideoConverter::new(in_info, out_info, None).map_err(refused)?)
+                    Some(VideoConverter::new(in_info, out_info, None).map_err(refused)?)
                 };
                 let keep = self.keeps_alpha();
                 Some(if keep { Conversion::Keep { convert } } else { Conversion::Flatten { convert } })
@@ -334,7 +326,7 @@ fn map_picture(
 }
 
 fn copy(
-    converter: Option<&mut gst_video::VideoConverter>,
+    converter: Option<&mut VideoConverter>,
     from: &VideoFrameRef<&gst::BufferRef>,
     to: &mut VideoFrameRef<&mut gst::BufferRef>,
 ) -> Result<(), gst::FlowError> {
