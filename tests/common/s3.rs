@@ -15,13 +15,13 @@ pub struct S3 {
 impl S3 {
     /// With an empty bucket. `None` where it is not installed.
     pub fn start(bucket: &str) -> Option<Self> {
-        let program = super::root().join(".lipstream/moto/bin/moto_server");
-        if !program.is_file() {
+        let python = super::root().join(".lipstream/moto/bin/python");
+        if !python.is_file() {
             eprintln!("skipped: no moto (LIPSTREAM_SETUP_TESTS=1 scripts/setup.sh installs it)");
             return None;
         }
-        let mut command = Command::new(program);
-        command.args(["-H", "127.0.0.1", "-p", "0"]).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut command = Command::new(python);
+        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("moto starts");
         let mut lines = BufReader::new(child.stderr.take().expect("is piped")).lines().map_while(Result::ok);
         let url =
