@@ -81,12 +81,14 @@ async fn a_socket_of_the_second_voice_speaks_hears_and_cuts_that_one_alone() {
         assert_eq!(client.event().await, json!({"type": "listening", "utterance": id}));
         sound(client, &pcm(32_000), 16_000).await;
     }
-    until("the speech", || [VoiceName::A, VoiceName::B].map(queued) == [Duration::from_secs(2); 2]).await;
+    // The last samples wait for what comes after them.
+    let most = Duration::from_millis(1900);
+    until("the speech", || [VoiceName::A, VoiceName::B].map(queued).iter().all(|queued| *queued > most)).await;
     let cut = json!({"type": "ended", "utterance": "two", "spoken_ms": 0.0, "cut": "interrupted"});
     second.say(json!({"type": "interrupt"})).await;
     assert_eq!(second.event().await, cut);
     assert_eq!([second.event().await["type"].clone(), second.event().await["type"].clone()], ["idle", "flushed"]);
-    assert_eq!([VoiceName::A, VoiceName::B].map(queued), [Duration::from_secs(2), Duration::ZERO]);
+    assert!(queued(VoiceName::A) > most && queued(VoiceName::B) == Duration::ZERO);
     second.say(json!({"type": "interrupt", "all": true})).await;
     let cut = json!({"type": "ended", "utterance": "one", "spoken_ms": 0.0, "cut": "interrupted"});
     assert_eq!(first.event().await, cut, "the first voice hears nothing of what the second one says before");

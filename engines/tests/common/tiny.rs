@@ -11,7 +11,7 @@ const WIDTH: usize = 2;
 /// Writes `wav2lip.safetensors` into `folder`, seeded noise in the published layout of 96 pixels.
 pub fn wav2lip(folder: &Path) -> std::path::PathBuf {
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)> = BTreeMap::new();
-    let mut noise = Noise::new(96, 0.0, 1.0);
+    let mut noise = Noise::new(97, 0.0, 1.0);
     let mut put = |name: String, shape: Vec<usize>, mean: f32, spread: f32| {
         let numbers = (0..shape.iter().product()).map(|_| mean + spread * noise.normal()).collect();
         tensors.insert(name, (shape, numbers));
