@@ -17,6 +17,8 @@ use crate::error::{Failure, Result};
 
 /// Time for the first connection.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Time for each attempt to connect: with the longest pause and a beat of a node it is less than what others wait before they judge.
+const ATTEMPT: Duration = Duration::from_secs(2);
 /// How often a server is asked whether it is there; after two of these without an answer it is not.
 const PING: Duration = Duration::from_secs(1);
 /// Longest wait for an answer of JetStream.
@@ -80,7 +82,7 @@ impl Cluster {
         let told = Arc::new(told);
         let options = options
             .name(format!("lipstream {}", settings.node))
-            .connection_timeout(PATIENCE)
+            .connection_timeout(ATTEMPT)
             .ping_interval(PING)
             .request_timeout(Some(ANSWER))
             .ignore_discovered_servers()

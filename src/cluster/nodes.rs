@@ -13,6 +13,11 @@ use crate::session::Resource;
 
 /// A node that has not been heard for so long is dead.
 pub const SILENCE: Duration = Duration::from_millis(2500);
+/// Age of its own last word up to which a node says who is dead. Others' last words may be a beat older: where the servers stop for
+/// everybody, this is over before the first of them has been silent for [`SILENCE`].
+const FRESH: Duration = Duration::from_millis(1300);
+/// How long a node has heard itself before it says who is dead: others that the servers had left too are back by then.
+const SETTLED: Duration = Duration::from_secs(6);
 /// How often a node tells of itself.
 pub const BEAT: Duration = Duration::from_secs(1);
 /// Most nodes that are remembered.
@@ -103,7 +108,7 @@ impl Nodes {
     /// Whether this node has heard itself for long enough to say who is dead: else it is the one that is cut off.
     pub fn hears(&self, now: Instant) -> bool {
         self.state.lock().echo.is_some_and(|(since, last)| {
-            now.saturating_duration_since(since) >= SILENCE && now.saturating_duration_since(last) < SILENCE
+            now.saturating_duration_since(since) >= SETTLED && now.saturating_duration_since(last) < FRESH
         })
     }
 
@@ -186,13 +191,13 @@ mod tests {
         assert!(nodes.lives("b", "1", start + ms(2400)) && !nodes.lives("b", "1", start + ms(2500)));
         assert!(!nodes.lives("b", "2", start), "another start of it");
         assert!(!nodes.hears(start + ms(1000)), "it has just begun to hear");
-        for beat in 1..4 {
+        for beat in 1..8 {
             nodes.hear(&text(&node("a", 1, &[])), start + ms(1000) * beat);
         }
-        assert!(nodes.hears(start + ms(3100)));
-        assert!(!nodes.hears(start + ms(5600)), "it hears nothing");
-        nodes.hear(&text(&node("a", 1, &[])), start + ms(9000));
-        assert!(!nodes.hears(start + ms(9100)), "others have had no time to be heard");
+        assert!(!nodes.hears(start + ms(5900)) && nodes.hears(start + ms(7100)));
+        assert!(!nodes.hears(start + ms(8400)), "the servers may have stopped for everybody");
+        nodes.hear(&text(&node("a", 1, &[])), start + ms(12_000));
+        assert!(!nodes.hears(start + ms(12_100)), "others have had no time to be heard");
         nodes.hear(&text(&Node { leaving: true, ..node("b", 1, &[]) }), start + ms(100));
         assert!(nodes.get("b", start + ms(100)).is_none());
         nodes.hear(b"{\"name\": 7}", start);
