@@ -13,6 +13,7 @@ use std::{
 use async_nats::jetstream::kv::{Operation, Store};
 use axum::{body::Body, extract::Request, http::StatusCode};
 use futures_util::StreamExt;
+use lipstream_engines::digest;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -41,8 +42,7 @@ pub struct Listed {
 
 impl Listed {
     fn digest(&self) -> String {
-        let text = serde_json::to_vec(&self.files).unwrap_or_default();
-        hex(&Sha256::digest(text))
+        digest::sha256(&serde_json::to_vec(&self.files).unwrap_or_default())
     }
 
     fn check(&self) -> Result<(), String> {
@@ -51,10 +51,6 @@ impl Listed {
             && self.files.iter().map(|(_, bytes, _)| *bytes).sum::<u64>() <= MAX_BYTES;
         if good { Ok(()) } else { Err("its list of files is not one of ours".into()) }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    lipstream_engines::digest::hexadecimal(bytes)
 }
 
 fn is_file(name: &str) -> bool {
@@ -100,17 +96,7 @@ fn list(folder: &Path, node: &str, digests: &Mutex<Digests>) -> std::io::Result<
         let digest = match known {
             Some(known) => known,
             None => {
-                let mut hash = Sha256::new();
-                let mut file = std::fs::File::open(&path)?;
-                let mut piece = vec![0; 1 << 18];
-                loop {
-                    let count = std::io::Read::read(&mut file, &mut piece)?;
-                    if count == 0 {
-                        break;
-                    }
-                    hash.update(&piece[..count]);
-                }
-                let digest = hex(&hash.finalize());
+                let digest = digest::sha256_of(std::fs::File::open(&path)?)?;
                 digests.lock().insert(path, (key.0, key.1, digest.clone()));
                 digest
             }
@@ -142,7 +128,7 @@ impl Member {
             tokio::time::sleep(Duration::from_secs(10)).await;
         };
         let (mut had, mut failed): (BTreeSet<String>, HashMap<String, String>) = Default::default();
-        let digests = Mutex::default();
+        let digests = Arc::default();
         loop {
             if self.cluster.is_connected()
                 && let Err(error) = self.compare(&store, &mut had, &mut failed, &digests).await
@@ -158,14 +144,17 @@ impl Member {
         store: &Store,
         had: &mut BTreeSet<String>,
         failed: &mut HashMap<String, String>,
-        digests: &Mutex<Digests>,
+        digests: &Arc<Mutex<Digests>>,
     ) -> Result<(), String> {
         let avatars = self.manager.avatars().clone();
         let here: BTreeSet<String> = avatars.names().into_iter().collect();
         let there = listed(&self.cluster, store).await?;
         for name in &here {
             let Some(folder) = avatars.folder_of(name) else { continue };
-            let own = list(&folder, self.cluster.node(), digests).map_err(|e| e.to_string())?;
+            // Hashing gigabytes would keep a thread of the runtime from all else.
+            let (listed, node, known) = (folder.clone(), self.cluster.node().to_owned(), digests.clone());
+            let own = tokio::task::spawn_blocking(move || list(&listed, &node, &known)).await;
+            let own = own.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
             let (digest, synced) = (own.digest(), mark_of(&folder));
             let text = || serde_json::to_vec(&own).unwrap_or_default().into();
             match there.get(name) {
@@ -253,7 +242,7 @@ impl Member {
                 out.write_all(&piece).await.map_err(|e| e.to_string())?;
             }
             out.flush().await.map_err(|e| e.to_string())?;
-            if count != *bytes || hex(&hash.finalize()) != *digest {
+            if count != *bytes || digest::hexadecimal(&hash.finalize()) != *digest {
                 return Err(format!("{file}: is not what was listed"));
             }
         }
