@@ -21,7 +21,7 @@ use crate::{
     background,
     error::{Failure, Kind, Result},
     marks::{Identity, manifest},
-    media::{self, Base, Media, Notices, Outcome, Sound, Track},
+    media::{self, Base, Media, Notices, Outcome, Reader, SOUND, Sound, Track},
     render::{POLL, Watch},
 };
 
@@ -91,7 +91,10 @@ pub const STEP: ClockTime = ClockTime::from_mseconds(100);
 /// Loudness of a speech in steps of [`STEP`], and its length.
 pub fn loudness(path: &Path) -> Result<Vec<f32>> {
     let notices = Notices::unheard();
-    let mut sound = Sound::open(path, &Track::Default, &notices)?;
+    let converter = format!("{SOUND} ! audioconvert dithering=none");
+    let caps = gst::Caps::builder("audio/x-raw").field("format", "F32LE").field("layout", "interleaved").build();
+    let reader = Reader::open_as(path, Media::Audio, &Track::Default, &converter, &caps, &notices)?;
+    let mut sound = Sound::of(reader, &notices)?;
     sound.begin_at(Base::own(sound.start()).sound);
     let (mut steps, mut sum, mut count) = (Vec::new(), 0.0f64, 0u64);
     while let Some(sample) = sound.next_sample()? {
@@ -99,8 +102,8 @@ pub fn loudness(path: &Path) -> Result<Vec<f32>> {
         let info = info.ok_or_else(|| Failure::run("decoded sound without a format"))?;
         let each = (u64::from(info.rate()) / 10).max(1) * u64::from(info.channels());
         let Some(map) = sample.buffer().and_then(|buffer| buffer.map_readable().ok()) else { continue };
-        for value in values(&info, &map) {
-            sum += f64::from(value) * f64::from(value);
+        for bytes in map.as_chunks().0 {
+            sum += f64::from(f32::from_le_bytes(*bytes)).powi(2);
             count += 1;
             if count == each {
                 steps.push((sum / each as f64) as f32);
@@ -109,18 +112,6 @@ pub fn loudness(path: &Path) -> Result<Vec<f32>> {
         }
     }
     Ok(steps)
-}
-
-/// Samples in -1..1; those of formats that decoders do not give count as silence.
-fn values<'a>(info: &gst_audio::AudioInfo, bytes: &'a [u8]) -> Box<dyn Iterator<Item = f32> + 'a> {
-    use gst_audio::AudioFormat as F;
-    match info.format() {
-        F::S16le => Box::new(bytes.as_chunks().0.iter().map(|b| f32::from(i16::from_le_bytes(*b)) / 32768.0)),
-        F::S32le => Box::new(bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b) as f32 / 2_147_483_648.0)),
-        F::F32le => Box::new(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
-        F::F64le => Box::new(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32)),
-        _ => Box::new(std::iter::repeat_n(0.0, bytes.len() / info.bps().max(1) as usize)),
-    }
 }
 
 /// Times at which a render is cut into parts of about `length`: see [`cuts`]. None where the video has no fixed rate.
