@@ -197,12 +197,15 @@ impl Store {
         if entry.network != self.network.name {
             return None;
         }
+        if let Some(cause) = &entry.broken {
+            return Some(format!("one of {} that is broken: {cause}", entry.profile));
+        }
         let cause = entry.stale(&self.platform).or_else(|| match self.is_own(entry) {
             true => None,
             false if entry.digest != self.network.digest => Some("built of other weights".into()),
             false => Some(format!("built in {}", entry.precision)),
         });
-        cause.map(|cause| format!("one of {} that was {cause}", entry.profile).replace("was `", "is broken: `"))
+        cause.map(|cause| format!("one of {} that was {cause}", entry.profile))
     }
 
     fn is_own(&self, entry: &Entry) -> bool {
