@@ -165,20 +165,9 @@ impl Network {
     /// Makes the face with these `points`, as [`prepare`](Self::prepare) has them, better by `strength` 0..1. `weight` as of
     /// [`run`](Self::run). Whether there was a face with a shape.
     pub fn enhance(&self, frame: &mut FrameMut, points: &[Point; 5], strength: f32, weight: f32) -> Result<bool> {
-        self.enhance_around(frame, points, (strength, weight), None)
-    }
-
-    /// The same, but what is `mouth`.
-    pub(super) fn enhance_around(
-        &self,
-        frame: &mut FrameMut,
-        points: &[Point; 5],
-        (strength, weight): (f32, f32),
-        mouth: Option<&Mouth>,
-    ) -> Result<bool> {
         let Some(prepared) = self.prepare(&frame.view(), points) else { return Ok(false) };
         let (_, made) = self.run(prepared.pixels, weight)?;
-        Ok(self.put(frame, &made, &prepared.to_crop, (strength, mouth)))
+        Ok(self.put(frame, &made, &prepared.to_crop, (strength, None)))
     }
 
     /// Puts what it made of a face into the frame; whether that is a picture.
@@ -215,7 +204,7 @@ impl Network {
         Some(Prepared { pixels, to_crop })
     }
 
-    /// What the network makes of it, R, G, B `[3, side, side]`. `weight`: 0 is the best picture, 1 the most faithful one.
+    /// `pixels` again, and what the network makes of them, R, G, B `[3, side, side]`. `weight`: 0 is the best picture, 1 the most faithful one.
     pub fn run(&self, pixels: Vec<f32>, weight: f32) -> Result<(Vec<f32>, Vec<f32>)> {
         if pixels.len() != 3 * self.side * self.side {
             return Err(Error::invalid(format!("a picture of {} numbers for {}", pixels.len(), self.name)));

@@ -83,7 +83,7 @@ impl Restorer {
             let Some(prepared) = self.network.prepare(&frame.view(), &points) else { continue };
             let known = before.iter().position(|kept| kept.track == face.track_id).map(|at| before.swap_remove(at));
             let mouth = Mouth::of(face, how.mouth_protection.clamp(0.0, 1.0));
-            let (made, kept) = match known.filter(|kept| kept.age + 1 < how.every) {
+            let (made, kept): (Vec<f32>, _) = match known.filter(|kept| kept.age + 1 < how.every) {
                 Some(kept) => {
                     let made = prepared.pixels.iter().zip(&kept.change).map(|(shown, change)| shown + change).collect();
                     (made, Kept { age: kept.age + 1, ..kept })
@@ -101,7 +101,6 @@ impl Restorer {
                     (made, Kept { track: face.track_id, change, age })
                 }
             };
-            let made: Vec<f32> = made;
             done += usize::from(self.network.put(frame, &made, &prepared.to_crop, (strength, mouth.as_ref())));
             self.faces.push(kept);
         }
