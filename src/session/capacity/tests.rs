@@ -1,6 +1,11 @@
 use super::*;
 
-fn priced(price: f64) -> CapacityMeter {
+/// Of a frame on the processor, and of each mouth more.
+fn price(frame: f64, mouth: f64) -> Price {
+    Price { name: "x".into(), frame, mouth, device: "cpu".into(), card: None, failure: None, measured: true }
+}
+
+fn priced(frame: f64) -> CapacityMeter {
     let meter = CapacityMeter {
         cores: 2.0,
         part: 0.85,
@@ -17,18 +22,7 @@ fn priced(price: f64) -> CapacityMeter {
         waits: Mutex::default(),
     };
     meter.load.lock().factor = 1.0;
-    meter.insert(
-        "compact",
-        Price {
-            name: "x".into(),
-            frame: price,
-            mouth: 0.0,
-            device: "cpu".into(),
-            card: None,
-            failure: None,
-            measured: true,
-        },
-    );
+    meter.insert("compact", price(frame, 0.0));
     meter
 }
 
@@ -47,18 +41,7 @@ fn engines_have_prices_of_their_own() {
     let meter = priced(0.010);
     let dear = Demand::standard("dear");
     assert!(meter.admit(&dear, &[demand(STANDARD)]).is_err(), "before it is measured, it costs all there is");
-    meter.insert(
-        "dear",
-        Price {
-            name: "x".into(),
-            frame: 0.05,
-            mouth: 0.0,
-            device: "cpu".into(),
-            card: None,
-            failure: None,
-            measured: true,
-        },
-    );
+    meter.insert("dear", price(0.05, 0.0));
     assert_eq!(meter.admit(&dear, &[demand(STANDARD)]).unwrap(), None);
     let refusal = meter.admit(&dear, &[demand(STANDARD), dear.clone()]).unwrap_err().to_string();
     assert!(refusal.contains("2 sessions take 1.50 of 1.70 cores") && refusal.contains("would take 1.25"), "{refusal}");
@@ -69,18 +52,7 @@ fn engines_have_prices_of_their_own() {
 fn a_second_voice_costs_one_mouth_more() {
     let meter = priced(0.010);
     let two = Demand { mouths: 2, ..demand(STANDARD) };
-    meter.insert(
-        "compact",
-        Price {
-            name: "x".into(),
-            frame: 0.010,
-            mouth: 0.004,
-            device: "cpu".into(),
-            card: None,
-            failure: None,
-            measured: true,
-        },
-    );
+    meter.insert("compact", price(0.010, 0.004));
     assert!((meter.cost(&two) - 0.35).abs() < 1e-9, "{}", meter.cost(&two));
     // 1.7 cores hold six sessions with one voice, and four with two.
     let refusal = meter.admit(&two, &vec![two.clone(); 4]).unwrap_err().to_string();
@@ -334,22 +306,11 @@ fn with_card(frame: f64, engine: u64, session: u64) -> (CapacityMeter, Arc<devic
         |kind, items| StageStats { kind, batches: items, items, rows: items, most: None, time: Default::default() };
     let counted =
         WorkerStats { stages: vec![stage(StageKind::Encode, 10), stage(StageKind::Step, 20)], ..Default::default() };
-    let price = CardPrice { card: 0, stages: measure::shares(costs, &counted, 10), steps: 2, engine, session };
+    let on_card = CardPrice { card: 0, stages: measure::shares(costs, &counted, 10), steps: 2, engine, session };
     let gauge = card.clone();
     let mut meter = priced(0.010);
     meter.gauge = Box::new(move |_| Some(gauge.memory()));
-    meter.insert(
-        "fake",
-        Price {
-            name: "x".into(),
-            frame,
-            mouth: 0.0,
-            device: "cuda:0".into(),
-            card: Some(price),
-            failure: None,
-            measured: true,
-        },
-    );
+    meter.insert("fake", Price { device: "cuda:0".into(), card: Some(on_card), ..price(frame, 0.0) });
     (meter, card)
 }
 
