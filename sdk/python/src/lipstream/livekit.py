@@ -1,6 +1,7 @@
 """An avatar for agents of livekit-agents: a participant that speaks the agent's sound with a Lipstream session.
 
-The agent sends its sound by DataStream and is told when it was played, as ``DataStreamAudioOutput`` of livekit-agents does it:
+Agents begin it by :class:`lipstream.livekit_session.AvatarSession`; this is what it does in the room. The agent sends its sound by
+DataStream and is told when it was played, as ``DataStreamAudioOutput`` of livekit-agents does it:
 
     avatar = Avatar(room, server.session("anna"), agent="agent-identity")     # room: joined as the avatar
     await avatar.start()
@@ -46,6 +47,8 @@ class Segment:
     #: Seconds that came.
     received: float = 0.0
     cleared: asyncio.Event = field(default_factory=asyncio.Event)
+    #: A newer stream has come: nothing more comes of this one than is there.
+    superseded: asyncio.Event = field(default_factory=asyncio.Event)
     finished: bool = False
 
 
@@ -59,6 +62,8 @@ class Avatar:
         self._publish = publish
         self._tasks: set[asyncio.Task[Any]] = set()
         self._streams: asyncio.Queue[Any] = asyncio.Queue()
+        #: The one whose stream is read.
+        self._reading: Segment | None = None
         #: Segments whose end the agent waits for, first to last.
         self._segments: list[Segment] = []
         self._speech: Speech | None = None
@@ -95,6 +100,8 @@ class Avatar:
     def _on_stream(self, reader: Any, identity: str) -> None:
         if identity == self._agent:
             self._streams.put_nowait(reader)
+            if self._reading:
+                self._reading.superseded.set()
 
     async def _speak_streams(self) -> None:
         while True:
@@ -102,6 +109,9 @@ class Avatar:
             # Others may speak in the session too.
             segment = Segment(f"livekit-{uuid.uuid4().hex[:12]}")
             self._segments.append(segment)
+            self._reading = segment
+            if not self._streams.empty():
+                segment.superseded.set()
             try:
                 await self._speak(reader, segment)
             except (LipstreamError, ValueError, KeyError) as error:
@@ -204,13 +214,14 @@ class Avatar:
 
 
 async def _pieces(reader: Any, segment: Segment) -> Any:
-    """Pieces of a stream until it ends, is cleared, or is silent for long: its end may be lost."""
+    """Pieces of a stream until it ends, is cleared, or its end seems lost: a newer one has come, or it is silent for long."""
     pieces = reader.__aiter__()
-    cleared = asyncio.ensure_future(segment.cleared.wait())
+    over = [asyncio.ensure_future(event.wait()) for event in (segment.cleared, segment.superseded)]
     try:
         while not segment.cleared.is_set():
             piece = asyncio.ensure_future(pieces.__anext__())
-            done, _ = await asyncio.wait({piece, cleared}, timeout=IDLE, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({piece, *over}, timeout=IDLE, return_when=asyncio.FIRST_COMPLETED)
+            # What is there is taken first.
             if piece not in done:
                 piece.cancel()
                 return
@@ -219,7 +230,8 @@ async def _pieces(reader: Any, segment: Segment) -> Any:
             except StopAsyncIteration:
                 return
     finally:
-        cleared.cancel()
+        for event in over:
+            event.cancel()
 
 
 def _mono(samples: bytes) -> bytes:
