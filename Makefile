@@ -38,8 +38,8 @@ test: build ## every test: crates, elements, program, gst-launch lines
 bench: build ## throughput on the demo input, JSON in target/bench.json
 	target/release/lipstream-bench --video $(DEMO_VIDEO) --audio $(DEMO_AUDIO) --json $(BENCH_OUT)
 
-soak: build ## avatar and relay together with faults for MINUTES=20: drift, memory, threads; JSON in target/soak.json
-	bench/soak.py --minutes $(MINUTES) --json target/soak.json
+soak: build ## avatar and relay together with faults for MINUTES=20: drift, memory, threads; SOAK=--cluster: on two nodes that are restarted; JSON in target/soak.json
+	bench/soak.py --minutes $(MINUTES) $(SOAK) --json target/soak.json
 
 latency: build ## audio in to lips out, interruption, first frame, restart of a publisher; JSON in target/latency.json
 	bench/latency.py --json target/latency.json
