@@ -16,6 +16,7 @@ mod form;
 mod guard;
 mod health;
 mod layers;
+mod linger;
 mod listen;
 pub(crate) mod liveavatar;
 mod nodes;
@@ -127,6 +128,8 @@ pub fn router(app: Arc<App>, more: Router) -> Router {
         .fallback(layers::not_found)
         .method_not_allowed_fallback(layers::method_not_allowed)
         .layer(middleware::from_fn_with_state(guarded, guard::guard))
+        // Around the guard, which refuses without reading.
+        .layer(middleware::from_fn(linger::linger))
         // Around the guard: a page that may ask is to read why it was refused.
         .layer(middleware::from_fn_with_state(Arc::new(settings.cors_origins.clone()), layers::cors))
         .layer(middleware::from_fn(layers::headers))
