@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from quality import figures, pair
+from quality import figures, floor, pair
 from quality.media import own_sound, run as call
 from quality.sync import UNSEEN, clips
 
@@ -15,7 +15,7 @@ HIDE = ("--reference-gap", "1000")
 
 # Columns of the table: key and head.
 COLUMNS = {
-    "r": "r", "r_best": "r best", "lag": "lag", "spread": "spread", "closures": "shut", "closure_depth": "depth", "silent": "silent", "av_offset": "offset", "av_confidence": "conf.",
+    "r": "r", "r_best": "r best", "lag": "lag", "spread": "spread", "closures": "shut", "closure_depth": "depth", "silent": "silent", "bones": "bones", "av_offset": "offset", "av_confidence": "conf.",
     "true_av_confidence": "true", "self_r": "own r", "self_sharpness_ratio": "sharp", "self_flicker_ratio": "flick", "self_ssim": "SSIM",
     "self_psnr": "PSNR", "self_seam": "seam", "self_seam_ratio": "edge", "self_lmd": "LMD", "self_av_confidence": "own c.",
 }
@@ -81,6 +81,9 @@ def measure(video, speech, points, expert, mouths, render, args):
         times = figures.lowest_near(figures.meetings(align.read_text()), said)
         row |= pair.closures(figures.closures_at(mouths(other), times), "aligned_")
     row["silent"] = mouths(still).std() / max(said.std(), 1e-9)
+    seen = floor.seen(video, args.data / "models")
+    if len(seen):
+        row["bones"] = floor.deviation(seen) / max(said.std(), 1e-9)
     row |= pair.sync(expert, points(other), own_sound(other))[0]
     row |= pair.sync(expert, points(speech), own_sound(speech), "true_")[0]
     whole = pair.pair(points, expert, own, truth=video)

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("cv2", reason="OpenCV is not installed")
 
 import evaluate
-from quality import figures, media, pair, people, plots, sync
+from quality import figures, floor, media, pair, people, plots, sync
 
 ROOT = evaluate.ROOT
 LIPSTREAM = Path(os.environ.get("LIPSTREAM", ROOT / "target/release/lipstream"))
@@ -283,3 +283,19 @@ def test_lipstream_eval_says_the_same(tmp_path):
         # What is no ratio has a size of its own.
         tolerance = 0.005 * max(1.0, abs(value))
         assert abs(ours[name] - value) <= tolerance, f"{name}: {ours[name]} and {value}"
+
+
+def test_what_bone_fixes_is_seen_to_move_by_the_meshs_noise_alone():
+    rng = np.random.default_rng(3)
+    face = rng.uniform(0, 100, (468, 2))
+    face[[168, 6, 197, 195, 5]] = [[50, 40 + 8 * k] for k in range(5)]
+    face[[33, 263]] = [[20, 40], [80, 40]]
+    # A head that moves, comes nearer and turns in the plane moves no bone.
+    turn = np.linspace(0, 0.4, 2000)
+    rotation = np.stack([np.cos(turn), -np.sin(turn), np.sin(turn), np.cos(turn)], -1).reshape(-1, 2, 2)
+    heads = np.einsum("tij,pj->tpi", rotation, face) * np.linspace(1, 1.5, 2000)[:, None, None] + np.linspace(0, 30, 2000)[:, None, None]
+    assert floor.deviation(heads) < 1e-9
+    noisy = np.repeat(face[None], 2000, 0)
+    noisy[:, [168, 6, 197, 195, 5]] += rng.normal(0, 0.3, (2000, 5, 2))
+    # Of both ends of a distance of 8, in eyes of 60.
+    assert abs(floor.deviation(noisy) - 0.3 * 2**0.5 / 60) < 3e-4
