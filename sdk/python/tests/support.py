@@ -1,6 +1,7 @@
 """A server for the tests: LIPSTREAM_URL and LIPSTREAM_KEY name one that runs, with the session `demo`."""
 
 import asyncio
+import functools
 import math
 import os
 import struct
@@ -26,10 +27,10 @@ def server() -> Lipstream:
 def run(test):
     """Runs a test that is a coroutine."""
 
-    def wrapped():
-        asyncio.run(asyncio.wait_for(test(), 4 * PATIENCE))
+    @functools.wraps(test)
+    def wrapped(**fixtures):
+        asyncio.run(asyncio.wait_for(test(**fixtures), 4 * PATIENCE))
 
-    wrapped.__name__ = test.__name__
     return wrapped
 
 

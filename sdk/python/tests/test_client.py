@@ -2,10 +2,13 @@
 
 import asyncio
 import io
+import socket
 
+import httpx
 import pytest
 
 from lipstream import Closed, Lipstream, LipstreamError
+from lipstream.render import Render
 from support import ROOT, URL, needs_server, run, server, tone
 
 
@@ -13,6 +16,35 @@ def test_what_is_no_address_is_refused():
     for url in ("127.0.0.1:8080", "ftp://host", ""):
         with pytest.raises(ValueError):
             Lipstream(url)
+
+
+@run
+async def test_a_server_that_is_away_is_an_error_like_others():
+    # Nobody listens on a port that is bound and no more.
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        async with Lipstream(f"http://127.0.0.1:{bound.getsockname()[1]}") as away:
+            for asked in (away.sessions(), away.session("demo").interrupt(), away.session("demo").speech().open()):
+                with pytest.raises(LipstreamError, match="does not answer") as refused:
+                    await asked
+                assert (refused.value.status, refused.value.kind) == (0, "unreachable")
+
+
+@run
+async def test_a_download_that_breaks_off_leaves_no_file(tmp_path):
+    class Broken:
+        async def request(self, *_):
+            return httpx.Response(200, json={"state": "done"})
+
+        async def download(self, _):
+            yield b"half"
+            raise LipstreamError(0, "unreachable", "gone")
+
+    video = tmp_path / "out.mp4"
+    video.write_bytes(b"before")
+    with pytest.raises(LipstreamError, match="gone"):
+        await Render(Broken(), "1").save(video)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]
 
 
 @needs_server

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from . import routes
-from .errors import check
+from .errors import check, unreachable
 from .render import Render
 from .session import Session
 from .types import Json, RenderOptions, RenderStatus, SessionStatus, Usage
@@ -45,8 +45,12 @@ class Lipstream:
         await self._http.aclose()
 
     async def request(self, method: str, path: str, **settings: Any) -> httpx.Response:
-        """Sends a request of the API; raises :class:`LipstreamError` with the server's text where it is refused."""
-        return check(await self._http.request(method, path, **settings))
+        """Sends a request of the API; raises :class:`LipstreamError` with the server's text where it is refused, and of the kind
+        ``unreachable`` where the server does not answer."""
+        try:
+            return check(await self._http.request(method, path, **settings))
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error
 
     def session(self, id: str) -> Session:
         """A session by its id, whether it exists or not."""
@@ -113,9 +117,12 @@ class Lipstream:
 
     async def download(self, path: str) -> AsyncIterator[bytes]:
         """The body of an answer in pieces."""
-        async with self._http.stream("GET", path) as response:
-            if response.is_error:
-                await response.aread()
-            check(response)
-            async for piece in response.aiter_bytes():
-                yield piece
+        try:
+            async with self._http.stream("GET", path) as response:
+                if response.is_error:
+                    await response.aread()
+                check(response)
+                async for piece in response.aiter_bytes():
+                    yield piece
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error

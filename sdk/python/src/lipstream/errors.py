@@ -12,9 +12,9 @@ class LipstreamError(Exception):
 
     def __init__(self, status: int, kind: str, detail: str) -> None:
         super().__init__(detail)
-        #: The HTTP status.
+        #: The HTTP status; 0 where there was no answer.
         self.status = status
-        #: Stays the same for one kind of problem: ``unknown``, ``conflict``, ``invalid``, ``full``, ``interrupted``, ...
+        #: Stays the same for one kind of problem: ``unknown``, ``conflict``, ``invalid``, ``full``, ``interrupted``, ``unreachable``, ...
         self.kind = kind
         self.detail = detail
 
@@ -24,6 +24,11 @@ class Closed(LipstreamError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(0, "closed", reason)
+
+
+def unreachable(url: str, error: Exception) -> LipstreamError:
+    """The error of a server that does not answer, or whose answer breaks off."""
+    return LipstreamError(0, "unreachable", f"{url} does not answer: {str(error) or type(error).__name__}")
 
 
 def check(response: httpx.Response) -> httpx.Response:

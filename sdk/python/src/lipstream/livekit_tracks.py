@@ -28,7 +28,11 @@ class Publisher:
     async def open(self) -> None:
         track = rtc.LocalAudioTrack.create_audio_track("lipstream-voice", self._audio)
         await self._add(track, rtc.TrackSource.SOURCE_MICROPHONE)
-        await self._player.open()
+        try:
+            await self._player.open()
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         await self._player.close()

@@ -43,9 +43,15 @@ class Render:
             if status["state"] in ("failed", "cancelled"):
                 raise LipstreamError(0, status["state"], status.get("error", f"render {self.id} was cancelled"))
         path = Path(path)
-        with path.open("wb") as file:
-            async for piece in self.server.download(routes.of(routes.RESULT, self.id)):
-                file.write(piece)
+        # What breaks off is not taken for the video.
+        part = path.with_name(f"{path.name}.part")
+        try:
+            with part.open("wb") as file:
+                async for piece in self.server.download(routes.of(routes.RESULT, self.id)):
+                    file.write(piece)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
         return path
 
     async def delete(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-from .errors import Closed, problem
+from .errors import Closed, problem, unreachable
 from .types import Event
 
 #: Sample rates that the server takes, in Hz.
@@ -51,6 +51,8 @@ class Speech:
         except websockets.exceptions.InvalidStatus as refusal:
             status, body = refusal.response.status_code, refusal.response.body or b""
             raise problem(status, body, f"the WebSocket was refused with status {status}") from None
+        except (OSError, websockets.exceptions.InvalidHandshake) as error:
+            raise unreachable(self._url, error) from error
         self._reader = asyncio.create_task(self._read(self._socket))
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ Needs aiortc, which both extras bring.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -29,13 +30,16 @@ OnAudio = Callable[[av.AudioFrame], Awaitable[None]]
 RTP_RATES = {"video": 90_000, "audio": 48_000}
 #: Frames that may wait to be played: about a second.
 WAITING = {"video": 25, "audio": 50}
+
+logger = logging.getLogger(__name__)
+
 #: When a frame came, when the source made it, and the frame.
 Frames = asyncio.Queue[tuple[float, "float | None", Any]]
 
 
 class Player:
     """A viewer of one session. The callbacks get frames when they are to be shown and heard; they are not called again
-    before they have returned."""
+    before they have returned. What they raise is logged, and the next frame comes all the same."""
 
     def __init__(self, session: Session, on_video: OnVideo, on_audio: OnAudio) -> None:
         self._session = session
@@ -132,4 +136,7 @@ class Player:
             left = due - time.monotonic()
             if left > 0.001:
                 await asyncio.sleep(left)
-            await self._callbacks[kind](frame)
+            try:
+                await self._callbacks[kind](frame)
+            except Exception:
+                logger.exception("the callback for %s failed", kind)
