@@ -125,13 +125,10 @@ impl Sequence {
         let mut numbers: Vec<i32> = names.filter_map(|name| pattern.number(&name)).collect();
         numbers.sort_unstable();
         let first = *numbers.first().ok_or_else(|| failure("no picture has such a name with any number".into()))?;
-        let count = numbers.iter().zip(first..).take_while(|(number, expected)| *number == expected).count();
-        let last = first + (count as i32 - 1).min(MOST);
-        if count < numbers.len() {
-            tracing::warn!(
-                "{}: follows a gap in the numbers and is left out, as all after it",
-                pattern.name(numbers[count])
-            );
+        let count = unbroken(&numbers, MOST).map_err(&failure)?;
+        let last = first + (count - 1);
+        if let Some(number) = numbers.get(count as usize) {
+            tracing::warn!("{}: follows a gap in the numbers and is left out, as all after it", pattern.name(*number));
         }
         Ok(Self { pattern, first, last, rate })
     }
@@ -155,6 +152,14 @@ impl Sequence {
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
         (self.first..=self.last).map(|number| self.pattern.folder.join(self.pattern.name(number)))
     }
+}
+
+/// How many of `numbers`, which rise and are not empty, follow each other from the first on; `most` is the most that is taken.
+fn unbroken(numbers: &[i32], most: i32) -> Result<i32, String> {
+    let count = numbers.iter().zip(numbers[0]..).take_while(|(number, expected)| *number == expected).count();
+    i32::try_from(count).ok().filter(|count| *count <= most).ok_or_else(|| {
+        format!("{count} pictures follow this one, {most} are taken: make a video of them, as with `ffmpeg -i`")
+    })
 }
 
 /// All the bytes of a video, be it a file or pictures.
@@ -227,6 +232,14 @@ mod tests {
         // A file of such a name is a file.
         std::fs::write(&pattern, "").unwrap();
         assert!(Sequence::of(&pattern).is_none());
+    }
+
+    #[test]
+    fn more_pictures_than_are_taken_are_refused_and_not_cut_off() {
+        assert_eq!(unbroken(&[7, 8, 9], 3), Ok(3));
+        assert_eq!(unbroken(&[7, 8, 9, 11], 3), Ok(3));
+        let refused = unbroken(&[7, 8, 9, 10], 3).unwrap_err();
+        assert!(refused.contains("4 pictures") && refused.contains("3 are taken"), "{refused}");
     }
 
     #[test]
