@@ -20,7 +20,7 @@
 //!
 //! A `GstVideoRegionOfInterestMeta` of type `face` goes with it, for elements that know nothing of ours.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Once};
 
 use gst::{glib, meta::CustomMeta};
 use gst_video::VideoRegionOfInterestMeta;
@@ -39,13 +39,18 @@ pub const ABSENCE: &str = "LipstreamNoFaceMeta";
 /// Type of the region of interest that goes with it.
 pub const ROI_TYPE: &str = "face";
 
-/// Makes the meta known to GStreamer; harmless when repeated.
+/// Makes the meta known to GStreamer; harmless when repeated, also by several threads at once: GLib refuses a name that is
+/// registered already.
 pub fn register() {
-    for name in [NAME, ABSENCE] {
-        if !CustomMeta::is_registered(name) {
-            CustomMeta::register(name, &[]);
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for name in [NAME, ABSENCE] {
+            // Another copy of this plugin may have done it: a program that is linked with one can load one from a file.
+            if !CustomMeta::is_registered(name) {
+                CustomMeta::register(name, &[]);
+            }
         }
-    }
+    });
 }
 
 /// Says on `buffer` that no face is followed in it, and why.
