@@ -50,6 +50,7 @@ mod clip_tests;
 mod ease;
 mod fade;
 mod frame;
+mod frames;
 mod idle;
 pub(crate) mod imp;
 mod listen;

@@ -1,100 +1,44 @@
-use std::{
-    sync::{
-        Arc, LazyLock, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, LazyLock, OnceLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
-use lipstream_engines::audio::SAMPLE_RATE;
 use parking_lot::Mutex;
 
 use super::{
     LipSyncStats,
+    parts::{AUDIO_BYTES, Branches, Parts},
     properties::{self, Inner},
     second::{self, Second},
 };
-use crate::{
-    audioenc::LipAudioEnc,
-    blend::LipBlend,
-    denoise::LipDenoise,
-    ear::Ear,
-    facetrack::LipFaceTrack,
-    selector::{self, Selector},
-    stats::Frames,
-    synccheck::{self, Actions, SyncCheck},
-    video,
-};
+use crate::{ear::Ear, selector::Selector, stats::Frames, synccheck::SyncCheck, video};
 
-static CAT: LazyLock<gst::DebugCategory> =
+pub(super) static CAT: LazyLock<gst::DebugCategory> =
     LazyLock::new(|| gst::DebugCategory::new("lipsync", gst::DebugColorFlags::empty(), Some("Lipstream lip-sync bin")));
 
-/// Frames between two stages, each in its own thread.
-pub(super) const FRAMES: u32 = 3;
-/// What frames may wait for their audio: two seconds, or 96 MiB, which is eight frames of 4K.
-const WAITING: gst::ClockTime = gst::ClockTime::from_seconds(2);
-const WAITING_BYTES: u32 = 96 << 20;
-/// What audio may wait for its video. By bytes and not by time, because encoders hold back video by frames (x264enc 60 of
-/// them and more) and muxers take audio only with video: at 5 fps that is 12 s. 64 MiB are 5 minutes of 48 kHz stereo in
-/// 16 bits and a second and a half of 64 channels in 96 kHz floats.
-pub(super) const AUDIO_BYTES: u32 = 64 << 20;
-
-/// The elements inside.
-struct Parts {
-    facetrack: LipFaceTrack,
-    audioenc: LipAudioEnc,
-    denoise: LipDenoise,
-    blend: LipBlend,
-    tee: gst::Element,
-    /// Head of the way to the audio encoder.
-    speech: gst::Element,
-    /// Head of the way to `audio_src`.
-    audio: gst::Element,
-    /// What frames go to from the last denoiser.
-    patches: gst::Element,
-}
-
-/// Where the sync check looks.
-#[derive(Clone, Copy)]
-enum Watched {
-    /// At frames to which the mouth is still to be pasted,
-    Before,
-    /// at those that leave,
-    After,
-    /// and at the voice.
-    Voice,
-}
-
-/// Pads of the tee that are in use.
-#[derive(Default)]
-struct Branches {
-    speech: Option<gst::Pad>,
-    audio: Option<gst::Pad>,
-}
-
 pub struct LipSync {
-    video_sink: gst::GhostPad,
-    audio_sink: gst::GhostPad,
-    video_src: gst::GhostPad,
-    audio_src: gst::GhostPad,
+    pub(super) video_sink: gst::GhostPad,
+    pub(super) audio_sink: gst::GhostPad,
+    pub(super) video_src: gst::GhostPad,
+    pub(super) audio_src: gst::GhostPad,
     /// Made in `constructed`, or what is missing for it.
-    parts: OnceLock<Result<Parts, String>>,
-    branches: Mutex<Branches>,
+    pub(super) parts: OnceLock<Result<Parts, String>>,
+    pub(super) branches: Mutex<Branches>,
     /// Once its pad has been asked for.
-    second: OnceLock<Second>,
+    pub(super) second: OnceLock<Second>,
     /// The faces that it speaks, as `speaker-b` says.
-    second_speaker: Mutex<String>,
+    pub(super) second_speaker: Mutex<String>,
     /// Running time in ns at which the audio that has entered ends, of either voice.
-    heard: [AtomicU64; 2],
+    pub(super) heard: [AtomicU64; 2],
     /// Milliseconds from one check of the sync to the next, 0: none.
-    sync_check: AtomicU64,
+    pub(super) sync_check: AtomicU64,
     /// Seconds.
-    sync_correct: Arc<AtomicU64>,
+    pub(super) sync_correct: Arc<AtomicU64>,
     /// What the denoiser hears of the voice.
-    ear: Arc<Ear>,
+    pub(super) ear: Arc<Ear>,
     /// There between READY to PAUSED and back, where the sync is checked.
-    check: Mutex<Option<Arc<SyncCheck>>>,
+    pub(super) check: Mutex<Option<Arc<SyncCheck>>>,
 }
 
 #[glib::object_subclass]
@@ -308,271 +252,7 @@ impl ElementImpl for LipSync {
 impl BinImpl for LipSync {}
 
 impl LipSync {
-    fn build(&self) -> Result<Parts, glib::BoolError> {
-        let make = |factory: &str, name: &str| gst::ElementFactory::make(factory).name(name).build();
-        let facetrack: LipFaceTrack = glib::Object::builder().property("name", "facetrack").build();
-        let audioenc: LipAudioEnc = glib::Object::builder().property("name", "audioenc").build();
-        let denoise: LipDenoise = glib::Object::builder().property("name", "denoise").build();
-        let blend: LipBlend = glib::Object::builder().property("name", "blend").build();
-        denoise.imp().set_ear(self.ear.clone());
-
-        let frames = |name: &str| {
-            gst::ElementFactory::make("queue")
-                .name(name)
-                .property("max-size-buffers", FRAMES)
-                .property("max-size-bytes", 0u32)
-                .property("max-size-time", 0u64)
-                .build()
-        };
-        let samples = |name: &str| {
-            gst::ElementFactory::make("queue")
-                .name(name)
-                .property("max-size-buffers", 0u32)
-                .property("max-size-bytes", AUDIO_BYTES)
-                .property("max-size-time", 0u64)
-                .build()
-        };
-        let (video, patches) = (frames("video")?, frames("patches")?);
-        let faces = gst::ElementFactory::make("queue")
-            .name("faces")
-            .property("max-size-buffers", 0u32)
-            .property("max-size-bytes", WAITING_BYTES)
-            .property("max-size-time", WAITING.nseconds())
-            .build()?;
-        let (audio, speech) = (samples("audio")?, samples("speech")?);
-        let tee = gst::ElementFactory::make("tee").name("tee").property("allow-not-linked", true).build()?;
-        let (convert, resample) = (make("audioconvert", "convert")?, make("audioresample", "resample")?);
-        let heard = gst_audio::AudioCapsBuilder::new_interleaved()
-            .format(gst_audio::AudioFormat::F32le)
-            .rate(SAMPLE_RATE as i32)
-            .build();
-        let filter = gst::ElementFactory::make("capsfilter").name("heard").property("caps", heard).build()?;
-
-        let obj = self.obj();
-        let chain = [&video, facetrack.upcast_ref(), &faces, denoise.upcast_ref(), &patches, blend.upcast_ref()];
-        let hearing = [&speech, &convert, &resample, &filter, audioenc.upcast_ref()];
-        obj.add_many(chain.iter().chain(&hearing).copied().chain([&tee, &audio]))?;
-        for (from, to) in chain.windows(2).map(|w| (w[0], w[1])) {
-            // By name: the denoiser has two sinks.
-            from.link_pads(Some("src"), to, Some("sink"))?;
-        }
-        gst::Element::link_many(hearing)?;
-
-        let pad = |element: &gst::Element, name: &str| {
-            element.static_pad(name).ok_or_else(|| glib::bool_error!("{} has no pad {name}", element.name()))
-        };
-        self.video_sink.set_target(Some(&pad(&video, "sink")?))?;
-        self.video_src.set_target(Some(&pad(blend.upcast_ref(), "src")?))?;
-        self.audio_sink.set_target(Some(&pad(&tee, "sink")?))?;
-        self.audio_src.set_target(Some(&pad(&audio, "src")?))?;
-        Ok(Parts { facetrack, audioenc, denoise, blend, tee, speech, audio, patches })
-    }
-
-    /// Makes what a second voice needs, and its pad.
-    fn add_voice(&self, template: &gst::PadTemplate) -> Result<gst::GhostPad, glib::BoolError> {
-        let obj = self.obj();
-        let Some(Ok(parts)) = self.parts.get() else { return Err(glib::bool_error!("the bin is not built")) };
-        if self.second.get().is_some() || obj.current_state() > gst::State::Ready {
-            return Err(glib::bool_error!("a second voice is added once, before the bin runs"));
-        }
-        let second = Second::build(obj.upcast_ref(), (&parts.denoise, &parts.audioenc), &parts.patches)?;
-        second.denoise.set_property("speaker", &*self.second_speaker.lock());
-        let head = second.speech.static_pad("sink").ok_or_else(|| glib::bool_error!("a queue without a sink"))?;
-        let pad = gst::GhostPad::builder_from_template_with_target(template, &head)?.name(second::PAD).build();
-        pad.set_active(true)?;
-        self.listen_at(&pad, 1);
-        obj.add_pad(&pad)?;
-        if self.second.set(second).is_err() {
-            return Err(glib::bool_error!("a second voice is added once"));
-        }
-        parts.facetrack.set_property("speaker", Selector::All.to_string());
-        Ok(pad)
-    }
-
-    fn set_second_speaker(&self, value: &glib::Value) {
-        match selector::read(value) {
-            Ok(selector) => {
-                *self.second_speaker.lock() = selector.to_string();
-                if let Some(second) = self.second.get() {
-                    second.denoise.set_property("speaker", selector.to_string());
-                }
-            }
-            Err(error) => selector::refuse(&*self.obj(), &error),
-        }
-    }
-
-    /// Connects what has somebody at its ends. A queue without anybody behind it would fill up, and a denoiser whose
-    /// features pad is linked waits for features. A pad on the other side counts as well: pads of demuxers come late, and
-    /// somebody who takes the bin's audio will also send some.
-    fn connect_branches(&self) {
-        let Some(Ok(parts)) = self.parts.get() else { return };
-        let video = self.video_sink.is_linked() || self.video_src.is_linked();
-        let audio = self.audio_sink.is_linked() || self.audio_src.is_linked();
-        let mut branches = self.branches.lock();
-        if self.audio_src.is_linked() && branches.audio.is_none() {
-            branches.audio = self.branch(&parts.tee, &parts.audio);
-        }
-        if video && audio && branches.speech.is_none() {
-            let linked = parts.audioenc.link_pads(Some("src"), &parts.denoise, Some("features"));
-            if let Err(error) = linked {
-                gst::error!(CAT, imp = self, "{error}");
-                return;
-            }
-            branches.speech = self.branch(&parts.tee, &parts.speech);
-        }
-    }
-
-    /// A pad of the tee that is linked to the head of a branch.
-    fn branch(&self, tee: &gst::Element, head: &gst::Element) -> Option<gst::Pad> {
-        let pad = tee.request_pad_simple("src_%u")?;
-        match head.static_pad("sink").map(|sink| pad.link(&sink)) {
-            Some(Ok(_)) => Some(pad),
-            failure => {
-                gst::error!(CAT, imp = self, "the tee could not be linked to {}: {failure:?}", head.name());
-                tee.release_request_pad(&pad);
-                None
-            }
-        }
-    }
-
-    /// Hands what passes to the sync check, while there is one.
-    fn watch(&self) {
-        let Some(Ok(parts)) = self.parts.get() else { return };
-        let pads = [
-            (parts.blend.static_pad("sink"), Watched::Before),
-            (parts.blend.static_pad("src"), Watched::After),
-            (parts.audioenc.static_pad("sink"), Watched::Voice),
-        ];
-        for (pad, watched) in pads {
-            let Some(pad) = pad else { continue };
-            let weak = self.obj().downgrade();
-            pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_FLUSH, move |pad, info| {
-                if let Some(obj) = weak.upgrade() {
-                    obj.imp().passes(watched, pad, info);
-                }
-                gst::PadProbeReturn::Ok
-            });
-        }
-    }
-
-    fn passes(&self, watched: Watched, pad: &gst::Pad, info: &gst::PadProbeInfo) {
-        if let (Watched::Voice, Some(gst::PadProbeData::Buffer(buffer))) = (watched, &info.data) {
-            self.ear.hear(pad, buffer);
-        }
-        let check = self.check.lock().clone();
-        let Some(check) = check else { return };
-        match &info.data {
-            Some(gst::PadProbeData::Buffer(buffer)) => match watched {
-                Watched::Before => check.before(buffer, self.pastes(), self.first_speaks()),
-                Watched::After => check.after(pad, buffer),
-                Watched::Voice => check.hear(pad, buffer),
-            },
-            Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::FlushStop => check.flush(),
-            _ => {}
-        }
-    }
-
-    /// The face of the first of two voices.
-    fn first_speaks(&self) -> Option<u64> {
-        self.second.get()?;
-        let Some(Ok(parts)) = self.parts.get() else { return None };
-        parts.denoise.imp().speaks()
-    }
-
-    fn pastes(&self) -> bool {
-        self.inner(Inner::Blend).is_some_and(|blend| blend.property("enabled"))
-    }
-
-    fn start_check(&self) -> Result<(), gst::StateChangeError> {
-        let interval = Duration::from_millis(self.sync_check.load(Relaxed));
-        let Some(Ok(parts)) = self.parts.get() else { return Ok(()) };
-        if interval.is_zero() {
-            return Ok(());
-        }
-        let (denoise, bin) = (parts.denoise.downgrade(), self.obj().downgrade());
-        let failing = bin.clone();
-        let actions = Actions {
-            correct_after: self.sync_correct.clone(),
-            shift: Box::new(move |by| {
-                if let Some(denoise) = denoise.upgrade() {
-                    denoise.imp().correct(by);
-                }
-            }),
-            tell: Box::new(move |change, time| {
-                if let Some(bin) = bin.upgrade() {
-                    // Nobody may be listening.
-                    let _ = bin.post_message(synccheck::message(&bin, change, time));
-                }
-            }),
-            fail: Box::new(move |error| {
-                if let Some(bin) = failing.upgrade() {
-                    gst::element_warning!(
-                        bin,
-                        gst::LibraryError::Failed,
-                        ("The sync is not checked any more: {error}")
-                    );
-                }
-            }),
-        };
-        let started = SyncCheck::start(interval, actions).map_err(|e| {
-            gst::element_imp_error!(
-                self,
-                gst::LibraryError::Init,
-                ("The sync check cannot start: {e}"),
-                ["sync-check=0 does without it"]
-            );
-            gst::StateChangeError
-        })?;
-        *self.check.lock() = Some(Arc::new(started));
-        Ok(())
-    }
-
-    /// Has it noted how far the audio of a voice has come, which enters at `pad`.
-    fn listen_at(&self, pad: &gst::GhostPad, voice: usize) {
-        let weak = self.obj().downgrade();
-        let passing = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
-        pad.add_probe(passing, move |pad, info| {
-            if let Some(obj) = weak.upgrade() {
-                obj.imp().listen(pad, info, &obj.imp().heard[voice]);
-            }
-            gst::PadProbeReturn::Ok
-        });
-    }
-
-    fn listen(&self, pad: &gst::GhostPad, info: &gst::PadProbeInfo, heard: &AtomicU64) {
-        match &info.data {
-            Some(gst::PadProbeData::Buffer(buffer)) => {
-                let segment = pad.sticky_event::<gst::event::Segment>(0);
-                let segment = segment.as_ref().and_then(|e| e.segment().downcast_ref::<gst::ClockTime>());
-                let end = buffer.pts().map(|pts| pts + buffer.duration().unwrap_or_default());
-                if let Some(end) = segment.zip(end).and_then(|(segment, end)| segment.to_running_time(end)) {
-                    heard.fetch_max(end.nseconds(), Relaxed);
-                }
-            }
-            Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::FlushStop => {
-                heard.store(0, Relaxed);
-            }
-            _ => (),
-        }
-    }
-
-    /// What has entered counts as said: the parts of it that are still in the queue, too.
-    fn interrupt(&self) {
-        let Some(Ok(parts)) = self.parts.get() else { return };
-        let until = Some(gst::ClockTime::from_nseconds(self.heard[0].load(Relaxed)));
-        parts.audioenc.imp().interrupt(until);
-        parts.denoise.imp().interrupt(until);
-    }
-
-    /// The same of the second voice, where there is one.
-    fn interrupt_second(&self) {
-        let Some(second) = self.second.get() else { return };
-        let until = Some(gst::ClockTime::from_nseconds(self.heard[1].load(Relaxed)));
-        second.audioenc.imp().interrupt(until);
-        second.denoise.imp().interrupt(until);
-    }
-
-    fn inner(&self, inner: Inner) -> Option<&gst::Element> {
+    pub(super) fn inner(&self, inner: Inner) -> Option<&gst::Element> {
         let parts = self.parts.get()?.as_ref().ok()?;
         Some(match inner {
             Inner::FaceTrack => parts.facetrack.upcast_ref(),

@@ -28,9 +28,12 @@
 //!   mp4mux name=mux ! filesink location=out.mp4
 //! ```
 
+mod check;
 mod imp;
+mod parts;
 mod properties;
 mod second;
+mod voices;
 
 use gst::{glib, prelude::*};
 

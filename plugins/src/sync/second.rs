@@ -3,7 +3,7 @@
 use gst::{glib, prelude::*};
 use lipstream_engines::audio::SAMPLE_RATE;
 
-use super::imp::{AUDIO_BYTES, FRAMES};
+use super::parts::{AUDIO_BYTES, FRAMES};
 use crate::{audioenc::LipAudioEnc, denoise::LipDenoise};
 
 /// Its pad.
