@@ -1,19 +1,17 @@
 //! The worker with stages that answer what they were asked: order, batches, flush, bounds, faults.
 
+#[path = "common/fake.rs"]
+mod fake;
+
 use std::{
     sync::{Arc, mpsc},
     time::Duration,
 };
 
+use fake::Fake;
 use lipstream_engines::{
     Error, Result,
-    audio::{Pick, Tail, WindowSpec},
-    bank::ReferenceBank,
-    engine::{
-        Actor, Clip, Engine, Identity, Noise, Sampling, Spec, Stage, StageKind, Stream, SubmitError, Ticket, WaitError,
-        Work, Worker,
-    },
-    manifest::{Family, Package},
+    engine::{Noise, Stage, StageKind, Stream, SubmitError, Ticket, WaitError, Work, Worker},
     runtime::Tensor,
 };
 use parking_lot::Mutex;
@@ -73,29 +71,6 @@ impl Stage for Adding {
     }
 }
 
-struct Fake {
-    spec: Spec,
-    stages: Vec<Box<dyn Stage>>,
-}
-
-impl Engine for Fake {
-    fn spec(&self) -> &Spec {
-        &self.spec
-    }
-    fn stages(&self) -> &[Box<dyn Stage>] {
-        &self.stages
-    }
-    fn lanes(&self) -> usize {
-        1
-    }
-    fn prepare(&self, _: &ReferenceBank) -> Result<Identity> {
-        Ok(Arc::new(()))
-    }
-    fn actor(self: Arc<Self>, _: u64, _: &Sampling) -> Result<Box<dyn Actor>> {
-        Err(Error::invalid("has no actors"))
-    }
-}
-
 fn tensor(value: f32) -> Tensor {
     Tensor { shape: vec![1, 1], data: vec![value] }
 }
@@ -113,31 +88,6 @@ struct Rig {
 
 impl Rig {
     fn new(batch: usize, timeout: Duration, queue: usize) -> Self {
-        let spec = Spec {
-            name: "fake".into(),
-            family: Family::Compact,
-            front_end: "none".into(),
-            window: WindowSpec {
-                hop: Duration::from_millis(20),
-                overhang: Duration::ZERO,
-                taps: vec![0],
-                look_ahead: Duration::ZERO,
-                dims: 1,
-                silence: vec![0.0].into(),
-                pick: Pick::Between,
-                tail: Tail::Silence,
-            },
-            steps: Some(1),
-            passes: 1,
-            references: false,
-            exact: false,
-            rates: None,
-            later: 0,
-            clip: Clip::SINGLE,
-            crop: 256,
-            alignment: Package::find("compact").unwrap().manifest().geometry.alignment.clone(),
-            gflop: 0.0,
-        };
         let (gate, orders) = mpsc::channel();
         let (seen, orders) = (Seen::default(), Arc::new(Mutex::new(orders)));
         let threads = Arc::<Mutex<Vec<_>>>::default();
@@ -145,7 +95,7 @@ impl Rig {
             Box::new(Adding { kind, seen: seen.clone(), threads: threads.clone(), gate: orders.clone() })
                 as Box<dyn Stage>
         };
-        let engine = Arc::new(Fake { spec, stages: vec![stage(FIRST), stage(SECOND)] });
+        let engine = Arc::new(Fake { spec: fake::spec(), stages: vec![stage(FIRST), stage(SECOND)], actor: None });
         Self { worker: Arc::new(Worker::start(engine, batch, timeout, queue)), seen, threads, gate }
     }
 

@@ -1,18 +1,16 @@
 //! Frames of an engine that makes them in clips, through a speaker.
 
+#[path = "../../../engines/tests/common/fake.rs"]
+mod fake;
+
 use std::{sync::Arc, time::Duration};
 
+use fake::Fake;
 use lipstream_engines::{
     Error, Result,
-    audio::{Pick, Tail, WindowSpec},
-    bank::ReferenceBank,
-    engine::{
-        Actor, Asked, Clip, Engine, Identity, Moment, Noise, Patch, Sampling, Scene, Shown, Spec, Stage, StageKind,
-        Work, Worker,
-    },
+    engine::{Actor, Asked, Clip, Identity, Moment, Noise, Patch, Scene, Shown, Spec, Stage, StageKind, Work, Worker},
     geometry::{Point, Rect, Similarity},
     image::{ColorSpace, Crop},
-    manifest::{Family, Package},
     runtime::Tensor,
     tracker::Face,
 };
@@ -100,29 +98,6 @@ impl Actor for Gathering {
     fn forget(&mut self) {}
 }
 
-struct Clips {
-    spec: Spec,
-    stages: Vec<Box<dyn Stage>>,
-}
-
-impl Engine for Clips {
-    fn spec(&self) -> &Spec {
-        &self.spec
-    }
-    fn stages(&self) -> &[Box<dyn Stage>] {
-        &self.stages
-    }
-    fn lanes(&self) -> usize {
-        1
-    }
-    fn prepare(&self, _: &ReferenceBank) -> Result<Identity> {
-        Ok(Arc::new(()))
-    }
-    fn actor(self: Arc<Self>, _: u64, _: &Sampling) -> Result<Box<dyn Actor>> {
-        Ok(Box::new(Gathering { frames: Vec::new(), last: None }))
-    }
-}
-
 /// A speaker and what the stage saw of it.
 struct Rig {
     speaker: Speaker,
@@ -134,34 +109,14 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         gst::init().unwrap();
-        let window = WindowSpec {
-            hop: Duration::from_millis(20),
-            overhang: Duration::ZERO,
-            taps: vec![0],
-            look_ahead: Duration::ZERO,
-            dims: 1,
-            silence: vec![0.0].into(),
-            pick: Pick::Between,
-            tail: Tail::Silence,
-        };
-        let spec = Spec {
-            name: "clips".into(),
-            family: Family::Compact,
-            front_end: "none".into(),
-            window,
-            steps: None,
-            passes: 1,
-            references: false,
-            exact: false,
-            rates: None,
-            later: 0,
-            clip: Clip { frames: HOP + 1, hop: HOP },
-            crop: 64,
-            alignment: Package::find("compact").unwrap().manifest().geometry.alignment.clone(),
-            gflop: 0.0,
-        };
+        let clip = Clip { frames: HOP + 1, hop: HOP };
+        let spec = Spec { steps: None, clip, crop: 64, ..fake::spec() };
         let seen = Seen::default();
-        let engine = Arc::new(Clips { spec, stages: vec![Box::new(Adding(seen.clone()))] });
+        let engine = Arc::new(Fake {
+            spec,
+            stages: vec![Box::new(Adding(seen.clone()))],
+            actor: Some(|| Box::new(Gathering { frames: Vec::new(), last: None })),
+        });
         let worker = Arc::new(Worker::start(engine, 1, Duration::ZERO, 16));
         let settings = Settings { fade: gst::ClockTime::ZERO, ..Settings::default() };
         let speaker = Speaker::new(Loaded::with(worker, &settings).unwrap(), &settings);

@@ -1,5 +1,8 @@
 use super::*;
 
+#[path = "../../../engines/tests/common/fake.rs"]
+mod fake;
+
 /// Of a frame on the processor, and of each mouth more.
 fn price(frame: f64, mouth: f64) -> Price {
     Price { name: "x".into(), frame, mouth, device: "cpu".into(), card: None, failure: None, measured: true }
@@ -167,13 +170,14 @@ mod device {
 
     use lipstream_engines::{
         Error, Result,
-        audio::{Pick, Tail, WindowSpec},
-        bank::ReferenceBank,
-        engine::{Actor, Clip, Engine, Identity, Sampling, Spec, Stage, StageKind, Work},
-        manifest::{Family, Package},
+        engine::{Spec, Stage, StageKind, Work},
+        manifest::Family,
     };
 
-    use super::card::CardMemory;
+    use super::{
+        card::CardMemory,
+        fake::{self, Fake},
+    };
 
     pub const MEMORY: u64 = 8 << 30;
 
@@ -230,62 +234,16 @@ mod device {
         }
     }
 
-    pub struct FakeEngine {
-        spec: Spec,
-        stages: Vec<Box<dyn Stage>>,
-    }
-
-    impl FakeEngine {
-        /// An encoder and a denoiser of two steps.
-        pub fn new(device: &Arc<Device>, bytes: u64) -> Self {
-            let stage = |kind, base, row| -> Box<dyn Stage> {
-                Box::new(FakeStage { device: device.clone(), kind, sizes: vec![1, 2, 4, 8], base, row, bytes })
-            };
-            let window = WindowSpec {
-                hop: Duration::from_millis(20),
-                overhang: Duration::ZERO,
-                taps: vec![0],
-                look_ahead: Duration::ZERO,
-                dims: 1,
-                silence: vec![0.0].into(),
-                pick: Pick::Between,
-                tail: Tail::Silence,
-            };
-            let spec = Spec {
-                name: "fake".into(),
-                family: Family::LatentSync,
-                front_end: "none".into(),
-                window,
-                steps: Some(2),
-                passes: 1,
-                references: false,
-                exact: false,
-                rates: None,
-                later: 0,
-                clip: Clip::SINGLE,
-                crop: 256,
-                alignment: Package::find("compact").unwrap().manifest().geometry.alignment.clone(),
-                gflop: 0.0,
-            };
-            Self { spec, stages: vec![stage(StageKind::Encode, 1_000, 100), stage(StageKind::Step, 4_000, 500)] }
-        }
-    }
-
-    impl Engine for FakeEngine {
-        fn spec(&self) -> &Spec {
-            &self.spec
-        }
-        fn stages(&self) -> &[Box<dyn Stage>] {
-            &self.stages
-        }
-        fn lanes(&self) -> usize {
-            1
-        }
-        fn prepare(&self, _: &ReferenceBank) -> Result<Identity> {
-            Ok(Arc::new(()))
-        }
-        fn actor(self: Arc<Self>, _: u64, _: &Sampling) -> Result<Box<dyn Actor>> {
-            Err(Error::invalid("has no actors"))
+    /// An engine on it: an encoder and a denoiser of two steps.
+    pub fn engine(device: &Arc<Device>, bytes: u64) -> Fake {
+        let stage = |kind, base, row| -> Box<dyn Stage> {
+            Box::new(FakeStage { device: device.clone(), kind, sizes: vec![1, 2, 4, 8], base, row, bytes })
+        };
+        let spec = Spec { family: Family::LatentSync, steps: Some(2), ..fake::spec() };
+        Fake {
+            spec,
+            stages: vec![stage(StageKind::Encode, 1_000, 100), stage(StageKind::Step, 4_000, 500)],
+            actor: None,
         }
     }
 }
@@ -299,7 +257,7 @@ use crate::session::status::ResourceKind;
 /// A meter of a machine with a fake card and an engine `fake` on it, which takes `engine` and `session` bytes of it.
 fn with_card(frame: f64, engine: u64, session: u64) -> (CapacityMeter, Arc<device::Device>) {
     let card = Arc::new(device::Device::default());
-    let own = device::FakeEngine::new(&card, 1 << 20);
+    let own = device::engine(&card, 1 << 20);
     let costs = profile(&own, &|| card.now()).unwrap();
     // Ten frames made one item each in the encoder and two in the denoiser, of one row.
     let stage =
@@ -331,7 +289,7 @@ fn filled(meter: &CapacityMeter, demand: &Demand, mut each: impl FnMut()) -> (us
 fn stages_are_measured_by_the_sizes_of_their_batches_as_far_as_memory_goes() {
     let card = Arc::new(device::Device::default());
     // Room for four rows.
-    let own = device::FakeEngine::new(&card, 2 << 30);
+    let own = device::engine(&card, 2 << 30);
     let costs = profile(&own, &|| card.now()).unwrap();
     let of = |rows: &[(usize, u64)]| rows.iter().map(|(n, us)| (*n, Duration::from_micros(*us))).collect::<Vec<_>>();
     assert_eq!(costs[0].batches, of(&[(1, 1_100), (2, 1_200), (4, 1_400)]));
