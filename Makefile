@@ -33,7 +33,7 @@ serve: build ## live sessions with the demo avatar; CONFIG=file.toml configures 
 
 test: export LIPSTREAM_SETUP_TESTS ?= 1
 test: build ## every test: crates, elements, program, gst-launch lines
-	scripts/test.sh
+	scripts/test.py
 
 bench: build ## throughput on the demo input, JSON in target/bench.json
 	target/release/lipstream-bench --video $(DEMO_VIDEO) --audio $(DEMO_AUDIO) --json $(BENCH_OUT)
