@@ -165,11 +165,12 @@ fn feed_video(mut frames: Frames, base: Base, out: &AppSrc, shared: &Shared, par
             if !wanted || part.is_some_and(|part| part.is_behind(from)) {
                 break 'frames;
             }
-            if part.is_some_and(|part| from < part.warm) {
+            if part.is_some_and(|part| from < part.heard) {
                 from += duration;
                 continue;
             }
-            if !push(out, &frame.sample, from, duration)? {
+            let unseen = part.is_some_and(|part| from < part.warm);
+            if !push(out, &frame.sample, from, duration, unseen)? {
                 return Ok(end);
             }
             from += duration;
@@ -182,13 +183,16 @@ fn feed_video(mut frames: Frames, base: Base, out: &AppSrc, shared: &Shared, par
     Ok(end)
 }
 
-fn push(out: &AppSrc, sample: &gst::Sample, pts: ClockTime, duration: ClockTime) -> Result<bool> {
+fn push(out: &AppSrc, sample: &gst::Sample, pts: ClockTime, duration: ClockTime, unseen: bool) -> Result<bool> {
     let buffer = sample.buffer().ok_or_else(|| Failure::run("a decoded sample without a buffer"))?;
     let mut buffer = buffer.copy();
     let header = buffer.make_mut();
     header.set_pts(pts);
     header.set_dts(None);
     header.set_duration(duration);
+    if unseen {
+        header.set_flags(gst::BufferFlags::DECODE_ONLY);
+    }
     let sample = gst::Sample::builder().buffer(&buffer).caps_if_some(sample.caps_owned().as_ref()).build();
     Ok(out.push_sample(&sample).is_ok())
 }
@@ -204,7 +208,7 @@ fn feed_audio(mut speech: Sound, out: &AppSrc, shared: &Shared, looped: bool, pa
         let format = Format::of(&sample)?;
         fed.rate = format.rate;
         // Whole seconds are whole samples.
-        let skipped = part.map_or(0, |part| samples(part.warm, fed.rate));
+        let skipped = part.map_or(0, |part| samples(part.heard, fed.rate));
         let Some(buffer) = sample.buffer() else { continue };
         let total = buffer.size() / format.frame_bytes;
         let piece = (PIECE.as_millis() as usize * format.rate as usize / 1000).max(1);

@@ -1,9 +1,10 @@
 //! A render in parts: each is made by itself, from a little before it on, and [`join`] puts them together with the sound, which is
 //! encoded once, from the speech as it came.
 //!
-//! A part is cut where its frames begin, in silence where there is some. Its graph begins [`WARM`] before that, so that what the
-//! elements remember (the tracker, the voice, the motion) is what it would be, and goes on for [`TAIL`] after it, for what they hear
-//! ahead. The frames of both are made and thrown away. Picture and sound keep their times.
+//! A part is cut where its frames begin, in silence where there is some. Its graph hears the speech from the beginning, or
+//! [`HEARD`] before, so that the voice, the motion and its noise are what they would be; frames are only counted until [`WARM`] before the
+//! part, from where on they are made and thrown away, for the tracker and for what is smoothed over time. It goes on for [`TAIL`] after
+//! the part, for what is heard ahead. Picture and sound keep their times.
 
 use std::{
     path::{Path, PathBuf},
@@ -27,6 +28,8 @@ use crate::{
 
 /// Time before a part whose frames are made and thrown away, in whole seconds.
 pub const WARM: ClockTime = ClockTime::from_seconds(3);
+/// Time before that which is heard at most: an hour's last part takes as long for it as for a quarter of a minute of its own.
+const HEARD: ClockTime = ClockTime::from_seconds(600);
 /// Time after it that is heard.
 const TAIL: ClockTime = ClockTime::from_seconds(1);
 /// Where times begin for the muxer: frames are decoded before they are shown, the first ones before the beginning.
@@ -37,7 +40,9 @@ const SLACK: ClockTime = ClockTime::from_mseconds(2);
 /// A stretch of the output's time line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Where its graph begins: whole seconds.
+    /// Where its graph begins to hear: whole seconds.
+    pub heard: ClockTime,
+    /// Where frames begin to be made: whole seconds.
     pub warm: ClockTime,
     /// Time of its first frame.
     pub from: ClockTime,
@@ -48,7 +53,7 @@ pub struct Part {
 impl Part {
     pub fn new(from: ClockTime, until: Option<ClockTime>) -> Self {
         let warm = ClockTime::from_seconds(from.saturating_sub(WARM).seconds());
-        Self { warm, from, until }
+        Self { heard: warm.saturating_sub(HEARD), warm, from, until }
     }
 
     /// Whether the frame that begins at `at` is its own.

@@ -180,7 +180,9 @@ fn packets(file: &Path, kind: &str) -> (Vec<String>, String) {
 #[test]
 fn a_long_render_is_made_in_parts_and_joined_without_a_seam_though_a_worker_dies() {
     let Some(cluster) = Nodes::start(&["a", "b"], &[("LIPSTREAM_RENDERS_SPLIT_SECONDS", "2")]) else { return };
-    let id = cluster.submit(0, KEY, 6.0, "{}");
+    // Encoded without loss: what differs was drawn differently.
+    let lossless = "{\"crf\":0}";
+    let id = cluster.submit(0, KEY, 6.0, lossless);
     let mut seen = BTreeSet::new();
     let mut look = || {
         let parts = cluster
@@ -215,7 +217,7 @@ fn a_long_render_is_made_in_parts_and_joined_without_a_seam_though_a_worker_dies
     // The same by one machine in one piece.
     let folder = tempfile::tempdir().expect("a folder");
     let alone = Server::start(&[NO_DEMO]);
-    let (status, _, text) = alone.send("POST", "/api/v1/renders", FORM, &form(6.0, folder.path(), "{}"));
+    let (status, _, text) = alone.send("POST", "/api/v1/renders", FORM, &form(6.0, folder.path(), lossless));
     assert_eq!(status, 202, "{text}");
     let own = serde_json::from_str::<Value>(&text).expect("is JSON")["id"].as_str().expect("has an id").to_owned();
     alone.wait("it is rendered", |s| s.get(&path(&own))["state"] == "done");
@@ -227,9 +229,10 @@ fn a_long_render_is_made_in_parts_and_joined_without_a_seam_though_a_worker_dies
     times_joined.sort();
     assert_eq!(times_joined, times, "every frame at its time, once");
     let (whole, joined) = (Luma::of(&whole, folder.path()), Luma::of(&joined, folder.path()));
-    let differences: Vec<f64> = (0..150).map(|n| whole.difference(n, &joined, n, (0.0, 0.0, 1.0, 1.0))).collect();
-    let worst = differences.iter().copied().fold(0.0, f64::max);
-    let mean = differences.iter().sum::<f64>() / 150.0;
+    // The mouth: a lip that opens a frame sooner or later is 5 and more.
+    let rect = (0.44, 0.47, 0.14, 0.16);
+    let differences: Vec<f64> = (0..150).map(|n| whole.difference(n, &joined, n, rect)).collect();
+    let (worst, mean) = (differences.iter().copied().fold(0.0, f64::max), differences.iter().sum::<f64>() / 150.0);
     eprintln!("mean difference {mean:.3}, worst frame {worst:.3}");
-    assert!(worst < 2.0, "{differences:?}");
+    assert!(worst < 2.0 && mean < 0.3, "{differences:?}");
 }

@@ -248,6 +248,19 @@ pub trait Actor: Send {
     /// Pixels of finished work on the face of its frame.
     fn show(&mut self, work: Work, scene: &Scene) -> Result<Shown>;
 
+    /// The work of a frame that is heard and not shown, so that later ones move as if it had been; `None` of an engine whose motion
+    /// remembers nothing.
+    fn rehearse(&mut self, audio: &[f32]) -> Result<Option<Work>> {
+        let _ = audio;
+        Ok(None)
+    }
+
+    /// Takes finished work of [`rehearse`](Self::rehearse), in its order; `time` is as [`Scene::time`].
+    fn rehearsed(&mut self, work: Work, time: Option<Duration>) -> Result<()> {
+        let _ = (work, time);
+        Ok(())
+    }
+
     /// What was shown last, where the face is now.
     fn hold(&self, face: &Face) -> Option<Patch>;
 

@@ -43,6 +43,13 @@ pub struct Frame {
     pub why: Option<Why>,
 }
 
+impl Frame {
+    /// One in which nothing is to be done.
+    pub fn plain(buffer: gst::Buffer, time: Option<gst::ClockTime>, interrupts: u64) -> Self {
+        Self { buffer, time, presence: 1.0, heard: None, interrupts, mouths: Vec::new(), why: None }
+    }
+}
+
 /// A face that speaks in a frame, or did so until a moment ago.
 pub struct Mouth {
     /// Whose place it is in the stream's list of speakers.

@@ -28,6 +28,9 @@
 //! come (Wav2Lip at four), frames wait for them, which is declared as latency. Nothing fades, and a mouth that is covered or cut
 //! off is pasted as well.
 //!
+//! **Rehearsal.** A frame with the flag `DECODE_ONLY` is heard and not drawn: what the motion remembers of a voice is then what it
+//! would be, at a small part of the price. A picture that begins within a speech is led up to so.
+//!
 //! **Interrupt.** On the action signal `interrupt`, or an [event](crate::interrupt), what has been heard counts as
 //! silence and the mouth eases to rest within 80 ms of video. Frames that wait go at once. When the first frame at rest is
 //! pushed, the element posts a message and the statistic `interrupt-time` tells how long it took.

@@ -352,6 +352,17 @@ impl Speaker {
         }
     }
 
+    /// Makes the motion of a frame that is heard and not shown.
+    pub fn rehearse(&mut self, features: &[f32], time: Option<gst::ClockTime>) -> Result<()> {
+        let Some(work) = self.loaded.actor.rehearse(features)? else { return Ok(()) };
+        let made = self.stream.submit(work).map_err(|error| Error::invalid(error.to_string()))?.wait(None);
+        match made.map_err(Missing::from) {
+            Ok(made) => self.loaded.actor.rehearsed(made, time.map(Into::into)),
+            Err(Missing::Failed(cause)) => Err(Error::invalid(cause)),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Sends the clip that is being gathered, with the frames that it has.
     fn close(&mut self) {
         let Some(clip) = self.gathering.take() else { return };

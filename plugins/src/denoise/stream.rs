@@ -103,6 +103,11 @@ impl VideoStream {
             let Some(info) = state.info.clone() else { return Err(Fault::Flow(gst::FlowError::NotNegotiated)) };
             (info, buffer.pts().and_then(|pts| state.segment.to_running_time(pts)), state.depth)
         };
+        if buffer.flags().contains(gst::BufferFlags::DECODE_ONLY) {
+            self.rehearse(element, &buffer, time)?;
+            self.pending.push_back(Frame::plain(buffer, time, self.speakers[0].interrupts));
+            return self.finish(element, &info, depth);
+        }
         let faces = face::faces(&buffer, info.width(), info.height());
         let heard = if element.selector() == Selector::Auto { faces.clone() } else { Vec::new() };
         let mut mouths = self.mouths(element, &buffer, &info, faces, time.unwrap_or_default())?;
@@ -131,6 +136,29 @@ impl VideoStream {
         self.pending.push_back(Frame { buffer, time, presence, heard: features, interrupts, mouths, why });
         done.extend(self.finish(element, &info, depth)?);
         Ok(done)
+    }
+
+    /// Hears what is said in a frame that nobody sees, so that later ones move as if they followed it; its faces are not looked at.
+    fn rehearse(
+        &mut self,
+        element: &LipDenoise,
+        buffer: &gst::BufferRef,
+        time: Option<gst::ClockTime>,
+    ) -> Result<(), Fault> {
+        let Some(time) = time else { return Ok(()) };
+        let idle_settings = element.settings.lock().idle_settings();
+        let speaker = &mut self.speakers[0];
+        match element.wait(time, speaker.interrupts) {
+            Wait::Ready(window, voice) => {
+                let presence = self.presence.at(time, voice, &idle_settings);
+                if speaker.spec().exact || presence > 0.0 {
+                    speaker.rehearse(&window, buffer.pts())?;
+                }
+                Ok(())
+            }
+            Wait::Flushing => Err(Fault::Flow(gst::FlowError::Flushing)),
+            Wait::Late | Wait::Interrupted | Wait::Absent => Ok(()),
+        }
     }
 
     /// Takes the engine that stands ready, where the frame at `time` comes in a pause of speech; the frames before it leave first.

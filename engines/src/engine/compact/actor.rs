@@ -46,6 +46,8 @@ pub(super) struct CompactActor {
     from: Option<Vec<f32>>,
     /// A picture that is being refined.
     rendering: Option<Rendering>,
+    /// [`Scene::time`] of the frame that was rehearsed last.
+    rehearsed: Option<Duration>,
 }
 
 /// What one frame of a stream leaves to the next.
@@ -88,7 +90,31 @@ impl CompactActor {
             shown: None,
             from: None,
             rendering: None,
+            rehearsed: None,
         }
+    }
+
+    /// The work that makes the motion of a feature window.
+    fn motion(&mut self, audio: &[f32]) -> Result<Work> {
+        let condition = self.engine.condition(audio, self.past.iter().map(Vec::as_slice))?;
+        let width = self.engine.latent.len();
+        let latent = self.noise.latent(width);
+        let mut work = Work::new(Noise::new(self.noise.normal().to_bits().into(), 0.0, 1.0))
+            .with(LATENT, Tensor { shape: vec![1, width], data: latent })
+            .with(CONDITION, Tensor { shape: vec![1, condition.len()], data: condition });
+        work.denoise(STEP, &self.schedule);
+        Ok(work)
+    }
+
+    /// The latent of finished work, which later ones are conditioned on.
+    fn remember(&mut self, work: &mut Work) -> Result<Vec<f32>> {
+        let latent = work.take(LATENT)?.data;
+        if latent.len() != self.engine.latent.len() {
+            return Err(Error::invalid(format!("a latent of {} numbers", latent.len())));
+        }
+        self.past.push_front(latent.clone());
+        self.past.truncate(self.engine.latent.past);
+        Ok(latent)
     }
 
     /// Draws the mouth of `latent`; `None` where the person or the face has nothing to draw it from.
@@ -152,26 +178,25 @@ impl CompactActor {
 
 impl Actor for CompactActor {
     fn ask(&mut self, moment: &Moment) -> Result<Asked> {
-        let condition = self.engine.condition(moment.audio, self.past.iter().map(Vec::as_slice))?;
-        let width = self.engine.latent.len();
-        let latent = self.noise.latent(width);
-        let mut work = Work::new(Noise::new(self.noise.normal().to_bits().into(), 0.0, 1.0))
-            .with(LATENT, Tensor { shape: vec![1, width], data: latent })
-            .with(CONDITION, Tensor { shape: vec![1, condition.len()], data: condition });
-        work.denoise(STEP, &self.schedule);
-        Ok(Asked::Work(work))
+        self.motion(moment.audio).map(Asked::Work)
+    }
+
+    fn rehearse(&mut self, audio: &[f32]) -> Result<Option<Work>> {
+        self.motion(audio).map(Some)
+    }
+
+    fn rehearsed(&mut self, mut work: Work, time: Option<Duration>) -> Result<()> {
+        let latent = self.remember(&mut work)?;
+        let last = std::mem::replace(&mut self.rehearsed, time);
+        self.contrast.stretch(&self.engine.basis, &latent, frames_between(last, time));
+        Ok(())
     }
 
     fn show(&mut self, mut work: Work, scene: &Scene) -> Result<Shown> {
         let mut rendering = match self.rendering.take() {
             Some(rendering) if work.get(LATENT).is_none() => rendering,
             _ => {
-                let latent = work.take(LATENT)?.data;
-                if latent.len() != self.engine.latent.len() {
-                    return Err(Error::invalid(format!("a latent of {} numbers", latent.len())));
-                }
-                self.past.push_front(latent.clone());
-                self.past.truncate(self.engine.latent.past);
+                let latent = self.remember(&mut work)?;
                 let Some(rendering) = self.draw(latent, &mut work, scene)? else { return Ok(Shown::Nothing) };
                 if work.next().is_some() {
                     self.rendering = Some(rendering);
@@ -218,9 +243,13 @@ impl Actor for CompactActor {
 impl Last {
     /// Frames of [`FRAME`] between it and `scene`.
     fn frames_until(&self, scene: &Scene) -> f32 {
-        let step = self.time.zip(scene.time).map(|(then, now)| then.abs_diff(now));
-        step.map_or(1.0, |step| step.div_duration_f32(FRAME).clamp(*STEPS.start(), *STEPS.end()))
+        frames_between(self.time, scene.time)
     }
+}
+
+fn frames_between(then: Option<Duration>, now: Option<Duration>) -> f32 {
+    let step = then.zip(now).map(|(then, now)| then.abs_diff(now));
+    step.map_or(1.0, |step| step.div_duration_f32(FRAME).clamp(*STEPS.start(), *STEPS.end()))
 }
 
 /// How far apart the pixels lie that are sharpened against each other, in a crop of `side` whose pixels are `density` times
