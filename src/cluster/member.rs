@@ -38,6 +38,8 @@ const WHO: &str = "lipstream.who";
 const SECRET: &str = "secret";
 /// How often it is looked whether records and sessions agree.
 const TIDY: Duration = Duration::from_secs(2);
+/// How long the last word of a node may take.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Where others reach this node.
 #[derive(Clone, Debug)]
@@ -284,7 +286,8 @@ impl Member {
     pub async fn leave(&self) {
         self.draining.store(true, Relaxed);
         self.publish(Node { leaving: true, ..self.own() }).await;
-        let _ = self.cluster.client().flush().await;
+        // Where NATS is away this would wait until it is back.
+        let _ = tokio::time::timeout(LAST_WORD, self.cluster.client().flush()).await;
     }
 
     /// Where a session is that is not here: its owner, and the tenant that it belongs to.
