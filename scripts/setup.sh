@@ -5,7 +5,7 @@
 #
 #   LIPSTREAM_ORT_WHEEL=FILE   take the wheel from FILE in place of the package index
 #   LIPSTREAM_SETUP_TESTS=1    install too what only the tests need: other servers, browsers, players, aiortc and
-#                              pipecat as peers, moto as S3, C2PA's reader, NVIDIA's NVRTC, what sdk/js is built with
+#                              pipecat as peers, moto as S3, schemathesis, C2PA's reader, NVIDIA's NVRTC, what sdk/js is built with
 #   PIP_INDEX_URL, pip.conf    choose the package index, as for pip
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -213,6 +213,7 @@ install_test_environments() {
     install_environment aiortc tests/peers/requirements.txt .lipstream/peers "160 MB"
     install_environment c2pa tests/provenance/requirements.txt .lipstream/c2pa "60 MB"
     install_environment moto tests/storage/requirements.txt .lipstream/moto "140 MB"
+    install_environment schemathesis tests/api/requirements.txt .lipstream/api "90 MB"
     install_environment "checks of deploy/" tests/deploy/requirements.txt .lipstream/deploy "210 MB"
     install_environment pipecat tests/agents/requirements.txt .lipstream/agents "750 MB"
     install_nvrtc

@@ -1,6 +1,8 @@
 //! `lipstream serve` as its users meet it: the program, its ports, its answers.
 
 mod common;
+#[path = "serve/every_key.rs"]
+mod every_key;
 #[path = "serve/limits.rs"]
 mod limits;
 #[path = "serve/renders.rs"]
