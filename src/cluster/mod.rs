@@ -39,6 +39,23 @@ pub fn check_name(name: &str) -> Result<(), String> {
     if good { Ok(()) } else { Err("must be 1 to 64 of a-z A-Z 0-9 _ -".into()) }
 }
 
+/// Reads bytes as each kind of message and entry that comes from NATS does.
+#[doc(hidden)]
+pub fn read_from_nats(bytes: &[u8]) {
+    let now = std::time::Instant::now();
+    let nodes = nodes::Nodes::new("own", "own");
+    nodes.hear(bytes, now);
+    let _ = (nodes.hears(now), nodes::ranked(nodes.live(now), "compact-words"));
+    if let Ok(record) = serde_json::from_slice::<records::Record>(bytes) {
+        let record = record.of("node", "instance");
+        let _ = (record.spec().check(), record.play(), records::key_of(&record.spec().id));
+        let again = serde_json::to_vec(&record).map(|text| serde_json::from_slice::<records::Record>(&text).is_ok());
+        assert!(matches!(again, Ok(true)), "what is kept is read again");
+    }
+    let _ = serde_json::from_slice::<ListedAvatar>(bytes);
+    speech::read_messages(bytes);
+}
+
 /// The machine's name as a node's.
 pub fn host_name() -> Result<String> {
     let uname = rustix::system::uname();

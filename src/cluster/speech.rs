@@ -323,6 +323,16 @@ fn assemble(messages: Vec<(String, Bytes)>) -> Vec<Unspoken> {
     left.map(|(number, name)| of(number, name)).filter(|unspoken| !unspoken.samples.is_empty()).collect()
 }
 
+/// Lines of `SUBJECT PAYLOAD` as the messages of a term; for tests with bytes of any kind.
+pub(super) fn read_messages(bytes: &[u8]) {
+    let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| {
+        let at = line.iter().position(|byte| *byte == b' ')?;
+        let subject = format!("{SUBJECT}.a.7.{}", String::from_utf8_lossy(&line[..at]));
+        Some((subject, Bytes::copy_from_slice(&line[at + 1..])))
+    });
+    assert!(assemble(lines.collect()).iter().all(|left| left.samples.iter().all(|sample| sample.abs() < 1.01)));
+}
+
 /// Puts what was left unspoken in front of all that comes.
 pub async fn speak(queue: &Arc<Queue>, unspoken: Vec<Unspoken>) {
     // All at once, so that nobody comes between them.

@@ -42,7 +42,12 @@ pub use self::{
     uploads::Uploads,
 };
 #[doc(hidden)]
-pub use self::{access::decode_base64url, diagram::svg, form::read_all as read_form};
+pub use self::{
+    access::decode_base64url,
+    diagram::svg,
+    form::read_all as read_form,
+    liveavatar::{bearer, token_of},
+};
 use crate::{cluster::Member, jobs, metrics::Metrics, session::Manager, tenants::Tenants};
 
 /// What the router is told.

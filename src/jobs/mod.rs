@@ -135,6 +135,12 @@ fn number(id: &str) -> Option<u64> {
     digits.parse().ok().filter(|_| plain)
 }
 
+/// Reads a message of the queue and an entry of the bucket as a node does that is given them.
+#[doc(hidden)]
+pub fn read_from_nats(bytes: &[u8]) {
+    shared::read(bytes);
+}
+
 /// A number that no other start of the program, and no other machine, gives; a later one is larger.
 fn unique() -> u64 {
     ((status::now() * 1e3) as u64) << 20 | u64::from(rand::random::<u32>() >> 12)

@@ -67,6 +67,16 @@ impl std::fmt::Display for Corner {
     }
 }
 
+/// Reads the bytes of a `uuid` box as that of a manifest which a file brings along, and of an access unit as one that is marked.
+#[doc(hidden)]
+pub fn read_bytes(bytes: &[u8]) {
+    parent::read(bytes);
+    let sei = sei::unit(bytes);
+    let unit = Bytes::copy_from_slice(bytes);
+    let marked = sei::insert(&unit, &sei);
+    assert!(marked.len() == unit.len() || marked.len() == unit.len() + sei.len());
+}
+
 /// Refuses a text that no label can show as it is.
 pub fn check_label(text: &str) -> Result<(), String> {
     if text.chars().count() > MAX_LABEL {

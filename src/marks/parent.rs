@@ -98,6 +98,11 @@ impl Parent {
     }
 }
 
+/// For bytes of any kind: whether they are a manifest, of which all that is asked can be told.
+pub(super) fn read(bytes: &[u8]) -> bool {
+    Parent::read(bytes).is_some_and(|parent| parent.manifests().len() <= bytes.len() && parent.fields().len() == 3)
+}
+
 /// Superboxes within `range` that have a label: it, and the range of what is in each, its description first.
 fn labelled(bytes: &[u8], range: Range<usize>) -> impl Iterator<Item = (String, Range<usize>)> {
     boxes::children(bytes, range).filter(|(kind, _)| kind == b"jumb").filter_map(|(_, outer)| {

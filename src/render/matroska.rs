@@ -29,6 +29,12 @@ pub fn set_duration(path: &Path, nanoseconds: u64) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Where the duration is in a header, and the nanoseconds of its unit.
+#[doc(hidden)]
+pub fn duration_place(head: &[u8]) -> Option<(usize, u64)> {
+    duration(head).map(|field| (field.at, field.scale))
+}
+
 struct DurationField {
     /// Of the eight bytes of the number.
     at: usize,

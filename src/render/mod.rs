@@ -36,7 +36,7 @@ use lipstream_engines::{
 use serde::Serialize;
 
 #[doc(hidden)]
-pub use self::edit_list::with_edit;
+pub use self::{edit_list::with_edit, matroska::duration_place};
 use self::{
     feed::Feed,
     looping::Frames,

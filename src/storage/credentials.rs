@@ -29,7 +29,7 @@ pub fn read(path: &Path) -> Result<Keys, String> {
     parse(&std::fs::read_to_string(path).map_err(|e| wrong(&e))?).map_err(|cause| wrong(&cause))
 }
 
-fn parse(text: &str) -> Result<Keys, &'static str> {
+pub(super) fn parse(text: &str) -> Result<Keys, &'static str> {
     let (mut id, mut secret, mut token) = (None, None, None);
     // What stands before the first section counts as of `[default]`.
     let mut ours = true;

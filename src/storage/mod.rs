@@ -93,6 +93,12 @@ pub fn check_url(text: &str) -> Result<(), &'static str> {
     if plain && good { Ok(()) } else { Err(must) }
 }
 
+/// Reads a text as the file of S3's keys.
+#[doc(hidden)]
+pub fn read_keys(text: &str) -> bool {
+    credentials::parse(text).is_ok()
+}
+
 impl Storage {
     /// A folder of this machine, which is made where there is none. Call it within a runtime, as [`open`](Self::open).
     pub fn folder(folder: &Path) -> Result<Self> {

@@ -31,6 +31,9 @@ pub use self::{
     usage::{Month, Row, Totals, csv},
 };
 
+#[doc(hidden)]
+pub use self::key::{from_hex, hash, hex};
+
 /// Whether `name` can be a tenant's: part of URLs and a label of metrics as it is.
 pub fn check_name(name: &str) -> Result<(), String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);

@@ -32,6 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::mirror::Mirror;
 pub use self::record::Record;
+pub(super) use self::worker::read;
 use super::{
     Kept, PREFIX, Phase, Place, Request, Settings, Status, Video, number, object_folder, status::now, store::HandedIn,
     unique, version, work,
@@ -409,12 +410,12 @@ impl Shared {
     fn outdated(&self) -> Vec<u64> {
         let settings = &self.settings;
         let oldest = now() - settings.kept_for.as_secs_f64();
-        let (mut kept, mut bytes) = (0, 0);
+        let (mut kept, mut bytes) = (0, 0_u64);
         let mirror = self.mirror.lock();
         let over = mirror.iter().rev().filter(|(_, record)| record.status.state.is_over());
         over.filter(|(_, record)| {
             kept += 1;
-            bytes += record.stored;
+            bytes = bytes.saturating_add(record.stored);
             // The newest result stays however large it is.
             let large = bytes > settings.bytes && kept > 1;
             large || kept > settings.kept || record.status.finished.is_some_and(|at| at < oldest)

@@ -9,6 +9,8 @@ use super::super::{Options, Status};
 const MOST: usize = 512 << 10;
 /// Most parts of a job.
 pub const MOST_PARTS: usize = 1000;
+/// Latest time of a part, in ns: a week. Times can be added to it.
+const LATEST: u64 = 7 * 86_400 * 1_000_000_000;
 
 /// What is done of a job at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,13 +76,21 @@ pub struct Record {
     pub metered: bool,
 }
 
+impl Piece {
+    fn is_sound(&self) -> bool {
+        let times = [Some(self.from), self.until, self.start];
+        times.into_iter().flatten().all(|time| time <= LATEST) && self.until.is_none_or(|until| until > self.from)
+    }
+}
+
 impl Record {
     pub fn parse(value: &[u8]) -> Option<Self> {
         let record: Self = (value.len() <= MOST).then(|| serde_json::from_slice(value).ok()).flatten()?;
-        let plain = |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+        let plain = |name: &String| {
+            !name.starts_with('.') && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
+        };
         let names = record.parts.iter().filter_map(|part| part.object.as_ref()).chain(&record.result);
-        let good = record.parts.len() <= MOST_PARTS
-            && record.parts.iter().all(|part| part.until.is_none_or(|until| until > part.from));
+        let good = record.parts.len() <= MOST_PARTS && record.parts.iter().all(Piece::is_sound);
         let sound = good && names.into_iter().all(plain) && record.options.check().is_ok();
         sound.then_some(record)
     }
@@ -149,10 +159,15 @@ mod tests {
         part.parts[1].object = outside();
         let mut backward = record.clone();
         backward.parts[0].until = Some(0);
+        let up = Record { result: Some("..".into()), ..record.clone() };
+        let mut late = record.clone();
+        late.parts[1].from = u64::MAX;
+        let mut later = record.clone();
+        later.parts[1].until = Some(u64::MAX - 1);
         let many = Record { parts: vec![Piece::default(); MOST_PARTS + 1], ..record.clone() };
         let result = Record { result: outside(), ..record.clone() };
         let wrong = Record { options: Options { crf: 99, ..Options::default() }, ..record };
-        for forged in [part, backward, many, result, wrong] {
+        for forged in [part, backward, many, result, wrong, up, late, later] {
             assert_eq!(Record::parse(&forged.value()), None);
         }
         assert_eq!(Record::parse(b"{}"), None);

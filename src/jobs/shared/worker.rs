@@ -334,7 +334,7 @@ impl Shared {
             let ours = record.is_of(step, lease);
             if let Some(held) = record.slot(step) {
                 held.holder = None;
-                held.tries += tries;
+                held.tries = held.tries.saturating_add(tries);
             }
             if step == Step::Whole {
                 (record.status.state, record.status.progress) = (Phase::Queued, 0.0);
@@ -456,7 +456,7 @@ fn take(record: &mut Record, step: Step, lease: &str) -> bool {
         return false;
     }
     let Some(held) = record.slot(step) else { return false };
-    held.tries += u32::from(held.holder.take().is_some());
+    held.tries = held.tries.saturating_add(u32::from(held.holder.take().is_some()));
     if held.tries >= TRIES {
         fail(record, format!("{TRIES} workers ended while they rendered it; their logs may have more"));
         return true;
@@ -490,7 +490,7 @@ fn tell(record: &mut Record, step: Step, now: Standing) {
 }
 
 fn finish(record: &mut Record, step: Step, (name, bytes): (&str, u64), told: &Told, gpu_us: u64) {
-    record.gpu_us += gpu_us;
+    record.gpu_us = record.gpu_us.saturating_add(gpu_us);
     for notice in &told.notices {
         if !record.status.notices.contains(notice) {
             record.status.notices.push(notice.clone());
@@ -500,7 +500,7 @@ fn finish(record: &mut Record, step: Step, (name, bytes): (&str, u64), told: &To
         if let Some(part) = record.parts.get_mut(index) {
             (part.object, part.start, part.progress) = (Some(name.to_owned()), told.start, 1.0);
             part.lease = Default::default();
-            record.stored += bytes;
+            record.stored = record.stored.saturating_add(bytes);
         }
         return;
     }
@@ -520,6 +520,27 @@ fn fail(record: &mut Record, cause: String) {
     record.lease = Default::default();
     record.parts.clear();
     record.stored = 0;
+}
+
+/// Takes, does and ends each step of an entry, and reads a message, as a node does that is given them.
+pub(in crate::jobs) fn read(bytes: &[u8]) {
+    let named = std::str::from_utf8(bytes).ok().and_then(task);
+    assert!(named.is_none_or(|(_, step)| !matches!(step, Step::Part(index) if index > 9999)));
+    let Some(mut record) = Record::parse(bytes) else { return };
+    assert!(Record::parse(&record.value()).is_some(), "what is kept is read again");
+    let time = ClockTime::from_nseconds;
+    for piece in &record.parts {
+        let _ = (Part::new(time(piece.from), piece.until.map(time)), piece.start.map(time));
+    }
+    let count = record.parts.len();
+    for step in (0..count).map(Step::Part).chain([Step::Whole, Step::Join]) {
+        if take(&mut record, step, "lease") {
+            tell(&mut record, step, Standing::default());
+            finish(&mut record, step, ("object", 1), &Told::default(), 1);
+        }
+    }
+    let mut mirror = super::mirror::Mirror::default();
+    let _ = (mirror.status(1, &record), mirror.told(1, 1, Some(record)), mirror.stored("anna"), mirror.waiting());
 }
 
 /// Of what holds the pictures of a part: MP4 tells the order in which H.264 is decoded.
