@@ -79,7 +79,9 @@ pub struct Record {
 impl Piece {
     fn is_sound(&self) -> bool {
         let times = [Some(self.from), self.until, self.start];
-        times.into_iter().flatten().all(|time| time <= LATEST) && self.until.is_none_or(|until| until > self.from)
+        let ordered = self.until.is_none_or(|until| until > self.from);
+        // What is no number is written as none, which nobody reads again.
+        ordered && self.progress.is_finite() && times.into_iter().flatten().all(|time| time <= LATEST)
     }
 }
 
@@ -90,7 +92,9 @@ impl Record {
             !name.starts_with('.') && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
         };
         let names = record.parts.iter().filter_map(|part| part.object.as_ref()).chain(&record.result);
-        let good = record.parts.len() <= MOST_PARTS && record.parts.iter().all(Piece::is_sound);
+        let good = record.parts.len() <= MOST_PARTS
+            && record.parts.iter().all(Piece::is_sound)
+            && record.status.progress.is_finite();
         let sound = good && names.into_iter().all(plain) && record.options.check().is_ok();
         sound.then_some(record)
     }
@@ -166,10 +170,14 @@ mod tests {
         later.parts[1].until = Some(u64::MAX - 1);
         let many = Record { parts: vec![Piece::default(); MOST_PARTS + 1], ..record.clone() };
         let result = Record { result: outside(), ..record.clone() };
+        let again = record.clone();
         let wrong = Record { options: Options { crf: 99, ..Options::default() }, ..record };
         for forged in [part, backward, many, result, wrong, up, late, later] {
             assert_eq!(Record::parse(&forged.value()), None);
         }
+        let text = String::from_utf8(again.value().into()).unwrap();
+        let endless = text.replace("\"progress\":0.0", "\"progress\":1e308");
+        assert!(endless != text && Record::parse(endless.as_bytes()).is_none());
         assert_eq!(Record::parse(b"{}"), None);
         assert_eq!(Record::parse(&vec![b' '; MOST + 1]), None);
     }
