@@ -10,7 +10,7 @@ use lipstream_engines::{
     engine::Noise,
     geometry::{Point, Rect, Similarity, ThinPlate},
     image::{Crop, Format, FrameMut, FrameView, Lattice, Matrix, Patch, Plane, PlaneMut, Range, paste},
-    kernels::{self, Clip, DeviceCrop, DeviceLattice, DevicePatch, Painted, Planes, Sampled},
+    kernels::{self, Clip, DeviceCrop, DeviceLattice, DevicePatch, Masked, Painted, Planes, Sampled},
     schedule::Step,
 };
 use serde::Serialize;
@@ -147,8 +147,8 @@ fn all(memory: &Arc<dyn Memory>, parity: Option<&mut Vec<Parity>>) -> Result<()>
 
     let (count, inner) = (3 * SIDE * SIDE, Rect { x: 0.17, y: 0.06, width: 0.66, height: 0.88 });
     let (mask, batch) = (Buffer::of(memory, &vec![1.0; SIDE * SIDE])?, Buffer::zeroed(memory, 2 * count)?);
-    let planes =
-        Planes { side: SIDE, scale: 2.0, offset: -1.0, out: (&batch, count), masked: Some((&batch, 0, &mask)) };
+    let masked = Some(Masked { out: (&batch, 0), mask: &mask, hidden: 0.0 });
+    let planes = Planes { side: SIDE, scale: 2.0, offset: -1.0, out: (&batch, count), masked };
     crop.show(memory, Some(&inner), &planes)?;
     let whole = Buffer::zeroed(memory, CROP * CROP * 3)?;
     crop.show(memory, None, &Planes { side: CROP, scale: 1.0, offset: 0.0, out: (&whole, 0), masked: None })?;
@@ -186,8 +186,8 @@ fn all(memory: &Arc<dyn Memory>, parity: Option<&mut Vec<Parity>>) -> Result<()>
 
     let encoded = Buffer::of(memory, &wave(2 * clip, 2.0))?;
     let sampled = Sampled {
-        mean: &encoded,
-        log_variance: &encoded,
+        mean: (&encoded, 0),
+        log_variance: (&encoded, 0),
         epsilon: (&encoded, 0),
         mask: &noise,
         known: None,

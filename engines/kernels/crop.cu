@@ -25,7 +25,7 @@ KERNEL(take, Take) {
 
 struct Planar {
     const u8* crop;
-    // Planes of R, G, B, [3, side, side], and the same where it is not 0 with all but what the mask keeps taken away.
+    // Planes of R, G, B, [3, side, side], and the same where it is not 0 with all but what the mask keeps hidden.
     float *out, *masked;
     // [side, side].
     const float* mask;
@@ -33,15 +33,17 @@ struct Planar {
     // The crop's side, the planes', and the part of the crop that they show.
     int size, side;
     float x, y, width, height;
-    // Of each value 0..1.
-    float scale, offset;
+    // Of each value 0..1; and what is there where something is hidden.
+    float scale, offset, hidden;
 };
 
 __device__ __forceinline__ void show(const Planar& a, int x, int y, int c, float v) {
     i64 at = ((i64)c * a.side + y) * a.side + x;
     v = v * a.scale + a.offset;
     a.out[at] = v;
-    if (a.masked) a.masked[at] = v * a.mask[(i64)y * a.side + x];
+    if (!a.masked) return;
+    float kept = a.mask[(i64)y * a.side + x];
+    a.masked[at] = v * kept + a.hidden * (1.0f - kept);
 }
 
 // Crop::to_rgb_planar.

@@ -88,7 +88,7 @@ structures! {
     }
     Show {
         crop: Pointer<u8>, out: Pointer<f32>, masked: Pointer<f32>, mask: Pointer<f32>, matrix: Matrix, size: i32,
-        side: i32, x: f32, y: f32, width: f32, height: f32, scale: f32, offset: f32,
+        side: i32, x: f32, y: f32, width: f32, height: f32, scale: f32, offset: f32, hidden: f32,
     }
     Put {
         crop: Pointer<u8>, planes: [Pointer<f32>; 3], size: i32, side: i32, x: f32, y: f32, width: f32, height: f32,

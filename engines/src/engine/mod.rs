@@ -9,6 +9,7 @@
 //! several may be seen, so it stands beside the actor.
 
 pub mod compact;
+mod device;
 pub(crate) mod known;
 pub mod latent;
 mod memory;

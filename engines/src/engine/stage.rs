@@ -314,7 +314,7 @@ fn short(model: &Model, name: &str) -> Error {
 }
 
 /// Rows that a piece of `count` rows, at most `piece`, is evaluated as: a device that compiles a program for each shape has few.
-fn piece_size(model: &Model, count: usize, piece: usize) -> usize {
+pub(super) fn piece_size(model: &Model, count: usize, piece: usize) -> usize {
     if model.by_shape() { count.next_power_of_two().min(piece) } else { count }
 }
 

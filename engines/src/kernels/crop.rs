@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    cut, matrix, number,
+    Part, cut, matrix, number,
     region::{Area, Region, plane_size},
 };
 use crate::{
@@ -27,9 +27,16 @@ pub struct Planes<'a> {
     pub scale: f32,
     pub offset: f32,
     /// Where they go, and the first number of them there.
-    pub out: (&'a Buffer<f32>, usize),
-    /// Where they go multiplied by a mask `[side, side]`.
-    pub masked: Option<(&'a Buffer<f32>, usize, &'a Buffer<f32>)>,
+    pub out: Part<'a>,
+    /// Where they go with a part of them hidden.
+    pub masked: Option<Masked<'a>>,
+}
+
+/// Planes of which a mask, `[side, side]`, keeps some: `value * mask + hidden * (1 - mask)`.
+pub struct Masked<'a> {
+    pub out: Part<'a>,
+    pub mask: &'a Buffer<f32>,
+    pub hidden: f32,
 }
 
 impl DeviceCrop {
@@ -90,10 +97,11 @@ impl DeviceCrop {
         if inner.is_none() && *side != self.side {
             return Err(Error::invalid(format!("a crop of {} pixels is not shown whole in {side}", self.side)));
         }
-        let none = (arguments::Pointer::NONE, arguments::Pointer::NONE);
-        let (masked, mask) = match masked {
-            Some((buffer, at, mask)) => (buffer.on(memory, *at, count)?, mask.on(memory, 0, side * side)?),
-            None => none,
+        let (masked, mask, hidden) = match masked {
+            Some(Masked { out: (out, at), mask, hidden }) => {
+                (out.on(memory, *at, count)?, mask.on(memory, 0, side * side)?, *hidden)
+            }
+            None => (arguments::Pointer::NONE, arguments::Pointer::NONE, 0.0),
         };
         let Rect { x, y, width, height } = inner.copied().unwrap_or_default();
         let show = arguments::Show {
@@ -110,6 +118,7 @@ impl DeviceCrop {
             height,
             scale: *scale,
             offset: *offset,
+            hidden,
         };
         // SAFETY: all are as large as the sides, which are the same where the whole crop is shown; samples are clamped to the crop.
         unsafe {

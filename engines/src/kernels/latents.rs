@@ -151,8 +151,8 @@ pub fn draw(
 
 /// What an encoder said of masked and then of whole faces, `[2 n, channels, plane]` each.
 pub struct Sampled<'a> {
-    pub mean: &'a Buffer<f32>,
-    pub log_variance: &'a Buffer<f32>,
+    pub mean: Part<'a>,
+    pub log_variance: Part<'a>,
     /// What they are sampled by.
     pub epsilon: Part<'a>,
     /// `[plane]`.
@@ -179,8 +179,8 @@ impl Sampled<'_> {
         let condition = arguments::Condition {
             out: places,
             mask: self.mask.on(memory, 0, plane)?,
-            mean: self.mean.on(memory, 0, own)?,
-            log_variance: self.log_variance.on(memory, 0, own)?,
+            mean: self.mean.0.on(memory, self.mean.1, own)?,
+            log_variance: self.log_variance.0.on(memory, self.log_variance.1, own)?,
             epsilon: self.epsilon.0.on(memory, self.epsilon.1, own)?,
             known: self.known.map(|(known, at)| known.on(memory, at, before)).transpose()?.unwrap_or_default(),
             channels: number(channels)?,

@@ -25,7 +25,7 @@ mod tests;
 mod warp;
 
 pub use cost::{PUBLISHED, Sizes, bytes};
-pub use crop::{DeviceCrop, Planes};
+pub use crop::{DeviceCrop, Masked, Planes};
 pub use latents::{Clip, Painted, Part, Sampled, advance, all_finite, begin, draw, plain};
 pub use paste::{DevicePatch, convert, paste, put};
 pub use refine::{Finish, correct, finish, shapes, window};

@@ -174,10 +174,19 @@ pub fn shared(path: &str) -> Option<PathBuf> {
 
 /// The folder of an engine of the golden checkpoint of LatentSync 1.5, of 64 pixels for time; `None` where it is not at hand.
 pub fn golden_latentsync(home: &Path) -> Option<PathBuf> {
-    let folder = shared("golden")?.join("latentsync15");
-    let files = ["latentsync_unet.pt", "config.json", "vae", "tiny.pt"].map(|file| folder.join(file));
+    golden(home, Family::LatentSync, &["latentsync_unet.pt", "config.json", "vae", "tiny.pt"], "latentsync15")
+}
+
+/// The same of MuseTalk 1.5.
+pub fn golden_musetalk(home: &Path) -> Option<PathBuf> {
+    golden(home, Family::MuseTalk, &["unet.pth", "musetalk.json", "vae", "whisper"], "musetalk15")
+}
+
+fn golden(home: &Path, family: Family, files: &[&str], name: &str) -> Option<PathBuf> {
+    let folder = shared("golden")?.join(name);
+    let files: Vec<PathBuf> = files.iter().map(|file| folder.join(file)).collect();
     let request = Request {
-        family: Some(Family::LatentSync),
+        family: Some(family),
         files: &files,
         name: Some("golden"),
         precision: Precision::Fp32,

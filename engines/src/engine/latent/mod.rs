@@ -1,7 +1,7 @@
 //! Engines that paint in latents of pictures (Rombach et al. 2021, arXiv 2112.10752): a face is encoded, its mouth is painted
 //! anew by what is heard, and it is decoded.
 //!
-//! - [`coder`]: the autoencoder as stages.
+//! - [`coder`]: the autoencoder as stages; [`device`]: in the memory of a card.
 //! - [`musetalk`]: MuseTalk, frame by frame; [`latentsync`]: LatentSync, clip by clip.
 //! - [`clip`]: LatentSync's clips: what goes into one, and its way through the stages.
 //! - [`face`]: LatentSync's crop and its way back; [`mask`]: what it paints; [`blend`]: MuseTalk's crop and blend. All as their
@@ -11,6 +11,7 @@
 pub mod blend;
 pub(crate) mod clip;
 pub(crate) mod coder;
+mod device;
 pub mod face;
 pub(crate) mod latentsync;
 pub mod mask;

@@ -3,7 +3,7 @@ use crate::{
     cuda::Buffer,
     geometry::Rect,
     image::inset,
-    kernels::{DeviceCrop, Planes},
+    kernels::{DeviceCrop, Masked, Planes},
 };
 
 /// Faces within the frame, over its edges and corners, beyond it; enlarged, reduced, turned.
@@ -73,13 +73,19 @@ fn planes_are_those_of_the_cpu_and_lie_in_their_slot_of_the_batch() {
                     let plain = inner.map_or_else(|| crop.to_rgb_planar(), |r| inset::cut(&crop, r, side).concat());
                     let wanted: Vec<f32> = plain.iter().map(|v| v * 2.0 - 1.0).collect();
                     let mask: Vec<f32> = (0..side * side).map(|i| (i % 5) as f32 / 4.0).collect();
-                    let hidden: Vec<f32> =
-                        wanted.iter().enumerate().map(|(i, v)| v * mask[i % (side * side)]).collect();
+                    let hidden: Vec<f32> = wanted
+                        .iter()
+                        .enumerate()
+                        .map(|(i, v)| {
+                            let kept = mask[i % (side * side)];
+                            v * kept - 0.5 * (1.0 - kept)
+                        })
+                        .collect();
                     // Two slots: the masked picture and the whole one, with a number before, between and behind.
                     let count = 3 * side * side;
                     let out = Buffer::zeroed(&memory, 2 * count + 3).unwrap();
                     let mask = Buffer::of(&memory, &mask).unwrap();
-                    let masked = Some((&out, 1, &mask));
+                    let masked = Some(Masked { out: (&out, 1), mask: &mask, hidden: -0.5 });
                     let planes = Planes { side, scale: 2.0, offset: -1.0, out: (&out, count + 2), masked };
                     device.show(&memory, inner, &planes).unwrap();
                     let found = out.read().unwrap();

@@ -169,10 +169,10 @@ fn what_a_clip_is_painted_by_and_what_is_decoded_are_those_of_the_cpu() {
             let device = |values: &[f32]| Buffer::of(&memory, values).unwrap();
             let later = |values: &[f32]| device(&[&[9.0; 5], values].concat());
             let (mean, log_variance, epsilon, mask, before) =
-                (device(&mean), device(&log_variance), later(&epsilon), device(&mask), later(&before));
+                (later(&mean), later(&log_variance), later(&epsilon), device(&mask), later(&before));
             let sampled = Sampled {
-                mean: &mean,
-                log_variance: &log_variance,
+                mean: (&mean, 5),
+                log_variance: (&log_variance, 5),
                 epsilon: (&epsilon, 5),
                 mask: &mask,
                 known: (kept > 0).then_some((&before, 5)),

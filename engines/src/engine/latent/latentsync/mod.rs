@@ -24,7 +24,7 @@ use crate::{
     audio::{front_end, whisper},
     bank::ReferenceBank,
     cuda::Memory,
-    engine::{Actor, Clip, Engine, Identity, Noise, Sampling, Spec, Stage},
+    engine::{Actor, Clip, Engine, Identity, Noise, Sampling, Spec, Stage, device::on_card},
     manifest::Package,
     runtime::Options,
     schedule::{Schedule, ScheduleConfig},
@@ -47,15 +47,10 @@ impl LatentSync {
     /// On CUDA frames are cut, painted and pasted in the memory of the card, where it can run the kernels of [`crate::kernels`].
     pub fn load(package: &Package, options: &Options) -> Result<Self> {
         let mut engine = Self::load_through_host(package, options)?;
-        let device = package.network("unet", options)?.device();
-        let path = |memory| DevicePath::new(memory, package, options, engine.spec.clip, &engine.place);
         if !engine.spec.exact {
-            match device::card(device).and_then(|card| card.map(path).transpose()) {
-                Ok(path) => engine.path = path,
-                Err(error) => {
-                    tracing::warn!(engine = engine.spec.name, %device, %error, "frames travel through the processor's memory")
-                }
-            }
+            let device = package.network("unet", options)?.device();
+            let path = |memory| DevicePath::new(&memory, package, options, engine.spec.clip, &engine.place);
+            engine.path = on_card(&engine.spec.name, device, path);
         }
         Ok(engine)
     }
@@ -68,7 +63,7 @@ impl LatentSync {
         if engine.spec.exact {
             return Err(Error::invalid("what the published program does is done on the processor: leave exact=false"));
         }
-        engine.path = Some(DevicePath::new(memory, package, options, engine.spec.clip, &engine.place)?);
+        engine.path = Some(DevicePath::new(&memory, package, options, engine.spec.clip, &engine.place)?);
         Ok(engine)
     }
 

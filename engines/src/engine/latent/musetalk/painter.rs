@@ -13,16 +13,16 @@ use crate::{
 };
 
 /// Places of the stages.
-const ENCODE: usize = 0;
-const FORWARD: usize = 1;
-const DECODE: usize = 2;
+pub(super) const ENCODE: usize = 0;
+pub(super) const FORWARD: usize = 1;
+pub(super) const DECODE: usize = 2;
 /// Tensors of the work: what is heard, `[1, rows, width]`; both faces as the U-Net sees them, `[1, 8, side / 8, side / 8]`;
 /// and what it makes of them, `[1, 4, side / 8, side / 8]`.
-const SOUND: &str = "audio";
-const FACES: &str = "latents";
-const PAINTED: &str = "painted";
+pub(super) const SOUND: &str = "audio";
+pub(super) const FACES: &str = "latents";
+pub(super) const PAINTED: &str = "painted";
 /// What is hidden is black: 0 before pixels are brought to -1..1.
-const BLACK: f32 = -1.0;
+pub(super) const BLACK: f32 = -1.0;
 /// Channels of a picture.
 const COLOURS: usize = 3;
 

@@ -1,19 +1,13 @@
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use super::{
-    Shared,
-    clips::{Clips, Seen},
-};
+use super::clips::{Clips, Seen};
 use crate::{
     Error, Result,
-    cuda::Buffer,
     engine::{
         Actor, Asked, Moment, Noise, Patch, Scene, Shown, Work,
-        latent::{clip::PICTURE, latentsync::LatentSync},
+        device::{Coverage, taken},
+        latent::{clip::PICTURE, device::Shared, latentsync::LatentSync},
     },
-    geometry::Rect,
-    image::{ColorSpace, Crop, DevicePixels, FrameMut, Pixels},
-    kernels::{DeviceCrop, DevicePatch, paste, put},
     schedule::Schedule,
     tracker::Face,
 };
@@ -22,6 +16,7 @@ use crate::{
 pub(in super::super) struct DeviceActor {
     engine: Arc<LatentSync>,
     shared: Arc<Shared>,
+    coverage: Coverage,
     clips: Clips,
     /// Track of the face that frames are gathered of.
     track: u64,
@@ -34,7 +29,7 @@ impl DeviceActor {
     pub fn new(engine: Arc<LatentSync>, path: &super::DevicePath, noise: Noise, schedule: Schedule) -> Result<Self> {
         let shared = Arc::clone(&path.shared);
         let clips = Clips::new(&shared, noise, schedule, engine.spec.clip, engine.place.inner)?;
-        Ok(Self { engine, shared, clips, track: 0, last: None })
+        Ok(Self { engine, shared, coverage: path.coverage.clone(), clips, track: 0, last: None })
     }
 }
 
@@ -42,15 +37,8 @@ impl Actor for DeviceActor {
     fn ask(&mut self, moment: &Moment) -> Result<Asked> {
         let place = &self.engine.place;
         let Some(to_square) = place.of(&moment.face.points) else { return Ok(Asked::Nothing) };
-        let memory = &self.shared.memory;
-        let crop = match DeviceCrop::take(memory, moment.frame, place.side, &to_square, true) {
-            Ok(Some(crop)) => crop,
-            Ok(None) => return Ok(Asked::Nothing),
-            Err(error @ Error::OutOfMemory { .. }) => {
-                tracing::warn!(%error, "a frame is left as it is");
-                return Ok(Asked::Nothing);
-            }
-            Err(error) => return Err(error),
+        let Some(crop) = taken(&self.shared.memory, moment.frame, place.side, &to_square)? else {
+            return Ok(Asked::Nothing);
         };
         self.track = moment.face.track_id;
         self.clips.gather(moment.audio, Seen { crop, to_square });
@@ -66,16 +54,13 @@ impl Actor for DeviceActor {
     }
 
     fn show(&mut self, mut work: Work, _: &Scene) -> Result<Shown> {
-        let place = &self.engine.place;
         let picture = work.take_there(PICTURE)?;
         let seen = work.remembered::<Seen>().ok_or_else(|| Error::invalid("work of another engine"))?;
-        let Seen { mut crop, to_square } = *seen;
-        let Some(to_frame) = to_square.inverse() else { return Ok(Shown::Nothing) };
-        let planes = (&*picture.buffer, picture.at);
-        put(&self.shared.memory, planes, self.shared.side, (0.5, 0.5), &mut crop, &place.inner)?;
-        let pixels = Pixels::There(Arc::new(Painted { shared: Arc::clone(&self.shared), crop }));
-        let mask = Arc::clone(&self.shared.coverage.0);
-        let patch = Patch { pixels, mask, to_frame, opacity: 1.0, hard: false };
+        let Seen { crop, to_square } = *seen;
+        let place = (&self.engine.place.inner, &to_square);
+        let Some(patch) = self.shared.patch(&picture, crop, place, || Ok(self.coverage.clone()))? else {
+            return Ok(Shown::Nothing);
+        };
         self.last = Some(patch.clone());
         Ok(Shown::Patch(patch))
     }
@@ -93,40 +78,5 @@ impl Actor for DeviceActor {
     /// Latents are of RGB, whatever the colours of the frames.
     fn forget_pixels(&mut self) {
         self.last = None;
-    }
-}
-
-/// A crop with a mouth in it.
-struct Painted {
-    shared: Arc<Shared>,
-    crop: DeviceCrop,
-}
-
-impl fmt::Debug for Painted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{0} x {0} on {1}", self.crop.side, self.shared.memory.place())
-    }
-}
-
-impl DevicePixels for Painted {
-    fn side(&self) -> usize {
-        self.crop.side
-    }
-
-    fn space(&self) -> ColorSpace {
-        self.crop.space
-    }
-
-    fn read(&self) -> Result<Crop> {
-        self.crop.read()
-    }
-
-    fn paste(&self, frame: &mut FrameMut, patch: &Patch) -> Result<Rect> {
-        let Shared { memory, coverage: (own, there), .. } = &*self.shared;
-        // Another mask than the engine's travels.
-        let other = if Arc::ptr_eq(own, &patch.mask) { None } else { Some(Buffer::of(memory, &patch.mask)?) };
-        let mask = (&*patch.mask, other.as_ref().unwrap_or(there));
-        let patch = DevicePatch { pixels: &self.crop, mask, to_frame: patch.to_frame, opacity: patch.opacity };
-        paste(memory, frame, &patch)
     }
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{ESTIMATE, Shared};
+use super::ESTIMATE;
 use crate::{
     Error, Result,
     cuda::Buffer,
@@ -9,10 +9,11 @@ use crate::{
         latent::{
             clip::{CONDITION, DECODE, ENCODE, KNOWN_CONDITION, PICTURE, SOUND, STEP},
             coder::{CHANNELS, EPSILON, PICTURES, PIXELS},
+            device::Shared,
         },
     },
     geometry::{Rect, Similarity},
-    kernels::{DeviceCrop, Painted, Planes, begin, draw},
+    kernels::{DeviceCrop, Painted, begin, draw},
     schedule::Schedule,
 };
 
@@ -93,7 +94,7 @@ impl Clips {
             return Ok(None);
         }
         let shared = Arc::clone(&self.shared);
-        let Shared { memory, side, small, sound: [lines, width], mask, .. } = &*shared;
+        let Shared { memory, side, small, sound: [lines, width], .. } = &*shared;
         let (plane, fresh, steps) = (shared.plane(), gathered.len(), self.schedule.steps().len());
         let known = tail.as_ref().map_or(0, |tail| tail.frames);
         let frames = known + fresh;
@@ -110,10 +111,7 @@ impl Clips {
         let pixels = Buffer::room(memory, 2 * fresh * picture)?;
         let epsilon = Buffer::room(memory, 2 * fresh * one)?;
         for (i, frame) in gathered.iter().enumerate() {
-            let masked = Some((&pixels, i * picture, mask));
-            let planes =
-                Planes { side: *side, scale: 2.0, offset: -1.0, out: (&pixels, (fresh + i) * picture), masked };
-            frame.seen.crop.show(memory, Some(&self.inner), &planes)?;
+            shared.show(&frame.seen.crop, &self.inner, &pixels, [i, fresh + i])?;
             for at in [i, fresh + i] {
                 draw(memory, &mut self.samples, (&epsilon, at * one), one, None)?;
             }

@@ -1,4 +1,4 @@
-//! Steps of denoising in the memory of a device, as [`super::stages`].
+//! Steps of denoising in the memory of a device. Nothing of an item changes before its batch has succeeded.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -7,19 +7,17 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{
-    Shared,
-    stages::{CONDITIONS, frames, numbers},
-    trimmed,
-};
+use super::ESTIMATE;
 use crate::{
     Error, Result,
     cuda::Buffer,
     engine::{
         KNOWN, LATENT, Stage, StageKind, TRAIL, Work,
+        device::{numbers, trimmed},
         latent::{
             clip::{CONDITION, SOUND},
             coder::CHANNELS,
+            device::{CONDITIONS, Shared, frames},
         },
         stage::padded,
         step::TIMESTEP,
@@ -167,7 +165,7 @@ impl Denoise {
         timesteps.resize(rows, 0.0);
         room.timesteps.write(0, &timesteps)?;
         self.evaluate(&room, rows, whole)?;
-        numbers(&self.shared, &self.model, "noise", &room.prediction, rows * CHANNELS * frame)?;
+        numbers(memory, &self.model, "noise", &room.prediction, rows * CHANNELS * frame)?;
         let cut = (whole > frames).then(|| {
             let cut = Buffer::room(memory, order.len() * CHANNELS * own)?;
             cut.copy(0, &room.prediction, 0, (order.len() * CHANNELS, own), [own, frame])?;
@@ -183,7 +181,7 @@ impl Denoise {
             let clip = self.shared.clip(frames, kept);
             let count = CHANNELS * frames * self.shared.plane();
             let (latent, trail) = (work.there(LATENT)?.clone(), work.there(TRAIL)?.clone());
-            let (estimate, known) = (work.there(super::ESTIMATE)?.clone(), work.there(KNOWN).ok().cloned());
+            let (estimate, known) = (work.there(ESTIMATE)?.clone(), work.there(KNOWN).ok().cloned());
             // The trail has a row before each step and one after the last.
             let row = trail.shape.first().and_then(|rows| rows.checked_sub(work.remaining_steps()));
             let row = row.ok_or_else(|| Error::invalid("a clip with more steps than its trail has rows"))?;

@@ -1,71 +1,44 @@
-//! The same stream in the memory of a device: of a frame the region of the face goes there, and the region that is pasted comes
-//! back. What is between stays: crop, latents, conditions, pictures, and the past that the next clip goes on from.
+//! The same stream in the memory of a device: what is between a face's region and the region that is pasted stays there, and so
+//! does the past that the next clip goes on from.
 //!
-//! - [`stages`], [`denoise`]: the networks and what is between them; [`clips`]: a stream as clips that join; [`actor`]: one stream.
-//!
-//! All of it is orchestration over [`Memory`], a card's or its stand-in's: what runs is the kernels of [`crate::kernels`], and the
-//! networks bound to the same memory.
+//! - [`denoise`]: the steps; [`clips`]: a stream as clips that join; [`actor`]: one stream.
 
 mod actor;
 mod clips;
 mod denoise;
-mod stages;
 
 use std::sync::Arc;
 
 pub(super) use actor::DeviceActor;
+use denoise::Denoise;
 
 use super::place::Place;
 use crate::{
-    Error, Result,
-    cuda::{Buffer, Card, Memory, Pool},
+    Result,
+    cuda::Memory,
     engine::{
         Clip, Stage,
+        device::{Coverage, network},
         latent::{
-            clip,
-            coder::{CHANNELS, FACTOR},
+            clip::{self, CLIPS},
+            device::{Decode, Encode, Shared},
             mask,
         },
     },
-    kernels,
     manifest::Package,
-    runtime::{Device, Options},
+    runtime::Options,
 };
 
 /// What the last steps made of the clean latents, as [`crate::engine::LATENT`].
 const ESTIMATE: &str = "estimate";
-
-/// What streams share.
-pub(super) struct Shared {
-    memory: Arc<dyn Memory>,
-    /// Pixels of a side of a picture, and numbers of a side of its latents.
-    side: usize,
-    small: usize,
-    /// Rows of sound of a frame, and their width.
-    sound: [usize; 2],
-    /// 1: kept, 0: painted; `[side, side]`, and as the U-Net sees it, `[small, small]`.
-    mask: Buffer<f32>,
-    small_mask: Buffer<f32>,
-    /// How much of each pixel of a patch is painted, here and there.
-    coverage: (Arc<[u8]>, Buffer<u8>),
-}
-
-impl Shared {
-    /// Numbers of a channel of latents.
-    fn plane(&self) -> usize {
-        self.small * self.small
-    }
-
-    /// Latents of a clip for the kernels.
-    fn clip(&self, frames: usize, kept: usize) -> kernels::Clip {
-        kernels::Clip { channels: CHANNELS, frames, kept, plane: self.plane() }
-    }
-}
+/// What is painted is grey to the encoder.
+const GREY: f32 = 0.0;
 
 /// An engine's way through the memory of a device.
 pub(super) struct DevicePath {
     pub stages: Vec<Box<dyn Stage>>,
     shared: Arc<Shared>,
+    coverage: Coverage,
 }
 
 impl DevicePath {
@@ -73,42 +46,26 @@ impl DevicePath {
     ///
     /// Errors: one runs elsewhere or does not take f32; memory ended.
     pub fn new(
-        memory: Arc<dyn Memory>,
+        memory: &Arc<dyn Memory>,
         package: &Package,
         options: &Options,
         clip: Clip,
         place: &Place,
     ) -> Result<Self> {
         let section = clip::section(package)?;
-        let (side, small) = (section.side, section.side / FACTOR);
-        let shared = Arc::new(Shared {
-            side,
-            small,
-            sound: [section.sound.moments * section.sound.states, section.sound.width],
-            mask: Buffer::of(&memory, &mask::pixels(side))?,
-            small_mask: Buffer::of(&memory, &mask::latents(side))?,
-            coverage: (Arc::clone(&place.coverage), Buffer::of(&memory, &place.coverage)?),
-            memory,
-        });
-        let stages = stages::load(&shared, package, options, clip)?;
-        Ok(Self { stages, shared })
+        let sound = [section.sound.moments * section.sound.states, section.sound.width];
+        let masks = [mask::pixels(section.side), mask::latents(section.side)];
+        let shared = Shared::new(memory, section.side, sound, masks.each_ref().map(|mask| &mask[..]), GREY)?;
+        let shared = Arc::new(shared);
+        let unet = network(&**memory, package, "unet", options)?;
+        let pictures = CLIPS.iter().map(|clips| 2 * clips * clip.hop).collect();
+        let rows = [1].into_iter().chain(CLIPS.map(|clips| 2 * clips)).collect();
+        let (scale, sizes) = (section.latent_scale, (CLIPS.to_vec(), clip.hop));
+        let stages: Vec<Box<dyn Stage>> = vec![
+            Box::new(Encode::load(&shared, package, options, scale, pictures)?),
+            Box::new(Denoise::new(Arc::clone(&shared), unet, clip.frames, rows)),
+            Box::new(Decode::load(&shared, package, options, (section.decoder, scale), sizes)?),
+        ];
+        Ok(Self { stages, shared, coverage: Coverage::new(memory, Arc::clone(&place.coverage))? })
     }
-}
-
-/// The card of a device, where it is CUDA's; `None` of others.
-///
-/// Errors: the card cannot run kernels of ours.
-pub(super) fn card(device: Device) -> Result<Option<Arc<dyn Memory>>> {
-    match device {
-        Device::Cuda(number) => Ok(Some(Arc::new(Pool::new(Card::open(number as usize)?)))),
-        _ => Ok(None),
-    }
-}
-
-/// An error, after what is kept for later was given back where memory ended.
-fn trimmed(memory: &dyn Memory, error: Error) -> Error {
-    if matches!(error, Error::OutOfMemory { .. }) {
-        memory.trim();
-    }
-    error
 }

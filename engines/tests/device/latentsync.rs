@@ -1,47 +1,26 @@
-//! LatentSync in the memory of a device, with the kernels compiled for the processor in place of a card's: the same orchestration as
-//! on a card, beside the path on the processor.
+use std::{ffi::c_void, time::Duration};
 
-mod common;
-#[path = "common/narrow.rs"]
-mod narrow;
-
-use std::{ffi::c_void, path::Path, sync::Arc, time::Duration};
-
-use common::Picture;
 use lipstream_engines::{
     Error, Result,
-    cuda::{Host, Memory, Place, Pool, memory::Rows},
+    cuda::{Place, memory::Rows},
     engine::{
-        self, Actor, Asked, Engine, Identity, LATENT, Moment, Patch, Sampling, Scene, Shown, Work, Worker, complete,
-        latent::LatentSync,
+        self, Actor, Asked, Identity, Moment, Patch, Sampling, Scene, Shown, Worker, complete, latent::LatentSync,
     },
     geometry::{Point, landmarks},
-    image::{Format, Pixels, paste},
+    image::{Pixels, paste},
     manifest::Package,
-    runtime::{Device, Options},
     schedule::{Guided, Sampler},
     tracker::Face,
 };
 
-/// Pixels of a side of the engines' pictures.
-const SIDE: usize = 64;
-const FORMATS: [Format; 3] = [Format::Nv12, Format::I420, Format::Rgba];
-/// Distance of latents from those of the processor, which are about 1: a crop may be 1 of 255 off in some pixels.
-const NEAR: f32 = 2e-2;
-
-fn cpu() -> Options {
-    Options { device: Device::Cpu, ..Options::default() }
-}
+use super::*;
 
 fn narrow_package(home: &Path) -> Package {
     Package::open(&narrow::latentsync(home, SIDE)).unwrap()
 }
 
-/// The same engine on the processor, and in the memory of a device.
-type Both = (Arc<dyn Engine>, Arc<dyn Engine>, Arc<Pool<Host>>);
-
 fn both(package: &Package) -> Both {
-    let memory = Arc::new(Pool::new(Host::new().unwrap()));
+    let memory = host();
     let there = LatentSync::load_in(package, &cpu(), Arc::clone(&memory) as Arc<dyn Memory>).unwrap();
     (engine::load(package, &cpu()).unwrap(), Arc::new(there), memory)
 }
@@ -57,19 +36,6 @@ fn face(nose: Point, scale: f32) -> Face {
     points[landmarks::BROW_LEFT] = nose + Point::new(20.5 * scale, -18.0 * scale);
     landmarks::NOSE_MIDDLE.into_iter().for_each(|i| points[i] = nose);
     common::face(points)
-}
-
-/// What frame `i` hears.
-fn sound(engine: &dyn Engine, i: usize) -> Vec<f32> {
-    let number = |k: usize| ((k as f32 * 0.37).sin() + (i as f32 * 0.21 + (k % 7) as f32).sin()) / 1.5;
-    (0..engine.spec().window.len()).map(number).collect()
-}
-
-fn picture(format: Format, shift: f32) -> Picture {
-    Picture::new(format, (321, 241), |x, y| {
-        let wave = |a: f32, b: f32| 127.0 + 60.0 * ((x - shift) * a + y * b).sin();
-        [wave(0.05, 0.02), wave(0.03, -0.04), wave(-0.02, 0.06)]
-    })
 }
 
 /// One stream of a moving face.
@@ -138,24 +104,6 @@ impl Stream {
     }
 }
 
-fn latents(work: &Work) -> Vec<f32> {
-    match work.get(LATENT) {
-        Some(here) => here.data.clone(),
-        None => work.there(LATENT).unwrap().buffer.read().unwrap(),
-    }
-}
-
-fn apart(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |most, d| if d >= 0.0 { d.max(most) } else { f32::INFINITY })
-}
-
-/// The largest difference of two frames, and how many of their values differ.
-fn differ(a: &Picture, b: &Picture) -> (u8, usize) {
-    let off = a.planes.iter().flatten().zip(b.planes.iter().flatten()).map(|(a, b)| a.abs_diff(*b));
-    (off.clone().max().unwrap(), off.filter(|d| *d > 0).count())
-}
-
 /// Clips of a stream in the memory of a device beside those of the processor.
 fn alike(here: &Arc<dyn Engine>, there: &Arc<dyn Engine>, format: Format, sampling: &Sampling, clips: &[usize]) {
     let (mut own, mut other) = (Stream::new(here, format, sampling), Stream::new(there, format, sampling));
@@ -196,7 +144,7 @@ fn clips_that_are_shorter_are_lengthened_and_what_is_replayed_stays_where_it_is(
     let tuned = |tuning: &str| Options { tuning: tuning.parse().unwrap(), ..cpu() };
     let here = engine::load(&package, &tuned("apart=1")).unwrap();
     for tuning in ["apart=1", "apart=1,graphs=1"] {
-        let memory = Arc::new(Pool::new(Host::new().unwrap()));
+        let memory = host();
         let there = LatentSync::load_in(&package, &tuned(tuning), Arc::clone(&memory) as Arc<dyn Memory>).unwrap();
         let there: Arc<dyn Engine> = Arc::new(there);
         there.stages().iter().for_each(|stage| stage.warm_up().unwrap());
@@ -335,11 +283,6 @@ fn a_batch_that_memory_does_not_hold_says_what_it_needs_and_passes_in_halves() {
     let sampling = Sampling::default();
     let error = there.clone().actor(1, &sampling).err().unwrap().to_string();
     assert!(error.contains("0.0 MB are needed, 0.0 MB are free"), "{error}");
-}
-
-/// Notes that items have passed a stage, as the worker does.
-fn advance(works: &mut [Work]) {
-    works.iter_mut().for_each(Work::advance);
 }
 
 /// A card without memory that does nothing.
