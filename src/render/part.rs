@@ -28,8 +28,9 @@ use crate::{
 
 /// Time before a part whose frames are made and thrown away, in whole seconds.
 pub const WARM: ClockTime = ClockTime::from_seconds(3);
-/// Time before that which is heard at most: an hour's last part takes as long for it as for a quarter of a minute of its own.
-const HEARD: ClockTime = ClockTime::from_seconds(600);
+/// Time before that which is heard at most: what a mouth remembers of a voice fades within a minute. Beyond, only the noise is another,
+/// and a part of a minute would take longer to be led up to than to be made: hearing goes at about fourteen times the speed of speech.
+const HEARD: ClockTime = ClockTime::from_seconds(180);
 /// Time after it that is heard.
 const TAIL: ClockTime = ClockTime::from_seconds(1);
 /// Where times begin for the muxer: frames are decoded before they are shown, the first ones before the beginning.
