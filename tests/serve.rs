@@ -46,6 +46,11 @@ impl Server {
         Self::with_config("", environment)
     }
 
+    /// As it comes, with the demo that other tests have prepared.
+    fn with_demo() -> Self {
+        Self::start(&[("XDG_CACHE_HOME", common::kept("cache").to_str().expect("is text"))])
+    }
+
     /// On free ports, with its data in a folder of its own.
     fn with_config(config: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
@@ -164,7 +169,7 @@ fn speech() -> Vec<u8> {
 
 #[test]
 fn without_configuration_the_demo_runs_and_says_what_it_is_sent() {
-    let server = Server::start(&[]);
+    let server = Server::with_demo();
     let (status, kind, page) = server.send("GET", "/", "", b"");
     assert_eq!((status, kind.as_str()), (200, "text/html; charset=utf-8"));
     assert!(page.contains("<title>Lipstream</title>"));
@@ -533,7 +538,7 @@ fn a_client_chooses_no_files_of_the_server() {
 
 #[test]
 fn metrics_are_what_prometheus_reads() {
-    let server = Server::start(&[]);
+    let server = Server::with_demo();
     server.wait("the demo runs", |s| s.get("/api/v1/sessions/demo")["frames"].as_u64() > Some(5));
     let (status, kind, text) = server.send("GET", "/metrics", "", b"");
     assert_eq!((status, kind.as_str()), (200, "text/plain; version=0.0.4"));
@@ -573,7 +578,8 @@ fn a_port_that_is_taken_is_named_with_the_cure() {
         [("LIPSTREAM_SERVER_PORT", "LIPSTREAM_RTMP_PORT"), ("LIPSTREAM_RTMP_PORT", "LIPSTREAM_SERVER_PORT")]
     {
         let mut command = lipstream(folder.path());
-        command.arg("serve").env("XDG_DATA_HOME", folder.path()).env(key, &port).env(other, "0");
+        command.arg("serve").env("XDG_DATA_HOME", folder.path()).env("XDG_CACHE_HOME", common::kept("cache"));
+        command.env(key, &port).env(other, "0");
         let (code, message) = fail(&mut command);
         assert_eq!(code, 1);
         assert!(message.contains(&port) && message.contains(key), "{message}");

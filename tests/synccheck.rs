@@ -60,7 +60,7 @@ async fn a_mouth_that_is_three_frames_late_is_found_and_brought_back() {
     let settings = Settings {
         load: 100.0,
         graphs: Some(folder.path().to_owned()),
-        sync_correct: Duration::from_secs(5),
+        sync_correct: Duration::from_secs(3),
         ..Settings::default()
     };
     let manager = manager(&folder.path().join("avatars"), settings);
@@ -97,7 +97,7 @@ fn talking(folder: &Path, speech: &Path) -> Vec<gst::Buffer> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_is_apart_from_its_sound_is_told_of_and_the_mouth_is_left() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, samples) = speech(folder.path(), 3);
+    let (file, samples) = speech(folder.path(), 1);
     let frames = talking(folder.path(), &file);
     let settings = Settings { load: 100.0, sync_correct: Duration::from_secs(3), ..Settings::default() };
     let manager = manager(&folder.path().join("avatars"), settings);
@@ -107,10 +107,12 @@ async fn a_source_that_is_apart_from_its_sound_is_told_of_and_the_mouth_is_left(
     let feeding = tokio::spawn(async move {
         let (start, picture) = (Instant::now(), Picture { width: SIZE.0, height: SIZE.1, fps: (25, 1) });
         let piece = RATE as usize / 25 * CHANNELS;
-        for (n, (frame, sound)) in frames.into_iter().zip(samples.chunks(piece)).enumerate() {
+        // Over and over, for as long as a slow machine takes.
+        let media = frames.iter().zip(samples.chunks_exact(piece));
+        for (n, (frame, sound)) in media.cycle().enumerate() {
             let time = Duration::from_millis(40 * n as u64);
             tokio::time::sleep(time.saturating_sub(start.elapsed())).await;
-            inlet.video(picture, frame, time + Duration::from_millis(40 * LATE));
+            inlet.video(picture, frame.clone(), time + Duration::from_millis(40 * LATE));
             inlet.audio(sound, time);
         }
     });
@@ -136,7 +138,7 @@ async fn a_session_without_the_check_says_nothing_of_its_sync() {
     let session = manager.create(SessionSpec::new("avatar", "avatar")).unwrap();
     let _viewer = session.watch(&[Codec::H264]).await.unwrap();
     // With the check, some would have been made by now.
-    let status = until(&session, "seven seconds of frames", |s| s.frames > 175).await;
+    let status = until(&session, "six seconds of frames", |s| s.frames > 150).await;
     let check = status.stages.iter().find(|stage| stage.name == "check").unwrap();
     assert_eq!((check.totals.count, status.sync_confidence, status.source_sync_confidence), (0, None, None));
     manager.close();

@@ -132,7 +132,8 @@ fn tensorrt_runs_what_was_built_and_says_how_to_build_the_rest() {
     let with_card = |arguments: &[&str]| {
         let mut command = lipstream(folder.path());
         command.args(arguments).env("FAKE_DRIVER", "580.159.03").env("LD_LIBRARY_PATH", driver.path());
-        command.env("XDG_CACHE_HOME", folder.path());
+        // A registry of its own: what GStreamer finds beside such a card is not there otherwise.
+        command.env("XDG_CACHE_HOME", folder.path()).env("GST_REGISTRY", folder.path().join("registry.bin"));
         command
     };
     // What an older TensorRT left for another precision.

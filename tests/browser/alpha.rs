@@ -227,7 +227,7 @@ fn a_person_without_background_is_seen_over_anything() {
     assert_eq!(browser.run(include_str!("client.js")), "ready");
     let corner = browser.run(
         "whep('/whep/key').then(async (viewer) => {
-            await sleep(3000);
+            await watch(viewer, 1);
             const canvas = Object.assign(document.createElement('canvas'), { width: 640, height: 480 });
             const context = canvas.getContext('2d');
             context.drawImage(viewer.video, 0, 0);

@@ -105,6 +105,26 @@
     };
   }
 
-  Object.assign(window, { whep, whip, watch, sleep });
+  // Two seconds with more than so many frames a second.
+  async function playing(connection, fps) {
+    let seen;
+    for (let i = 0; i < 20; i++) {
+      seen = await watch(connection, 2);
+      if (seen.fps > fps) return seen;
+    }
+    throw new Error(`not ${fps} frames a second: ${JSON.stringify(seen)}`);
+  }
+
+  // Sound that is none of silence.
+  async function heard(connection) {
+    const before = (await inbound(connection.pc)).audio?.totalAudioEnergy ?? 0;
+    for (let i = 0; i < 400; i++) {
+      await sleep(50);
+      if ((await inbound(connection.pc)).audio?.totalAudioEnergy > before) return;
+    }
+    throw new Error('nothing is heard');
+  }
+
+  Object.assign(window, { whep, whip, watch, playing, heard, sleep });
   return 'ready';
 })()

@@ -93,7 +93,6 @@ fn an_sfu_takes_the_push_and_shows_it() {
     assert_eq!(browser.run(include_str!("client.js")), "ready");
     assert_eq!(browser.run(include_str!("janus.js")), "ready");
     browser.run(&format!("listen('{}').then((c) => {{ window.viewer = c; }})", janus.api));
-    browser.run("sleep(2000)");
     let silent = steady(&mut browser, "watch(viewer, 4)", (25.0, 1.5), 60.0);
     assert_eq!((&silent["codecs"], &silent["size"]), (&json!(["video/H264", "audio/opus"]), &json!([1280, 720])));
     let speech = std::fs::read(root().join("demo/speech.flac")).unwrap();

@@ -25,17 +25,17 @@ fn number(stats: &Value, name: &str) -> f64 {
 /// Browsers, services and their encoders one after the other: two pairs are more than a small machine holds.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// What `script` sees once the picture is steady: `fps` frames a second within `slack`, picture and sound less than `apart` ms
-/// from each other. A machine that was busy with something else for a moment gets another look.
+/// What `script` sees once the picture is steady: nothing lost, `fps` frames a second within `slack`, picture and sound less than
+/// `apart` ms from each other. A machine that was busy with something else for a moment gets another look.
 #[track_caller]
 fn steady(browser: &mut Chromium, script: &str, (fps, slack): (f64, f64), apart: f64) -> Value {
     let mut seen = Value::Null;
-    for _ in 0..4 {
+    for _ in 0..8 {
         seen = browser.run(script);
         println!("{seen}");
-        assert!(seen["lost"].as_array().unwrap().iter().all(|lost| lost.as_i64() == Some(0)), "{seen}");
-        let together = number(&seen, "avOffsetMs").abs() < apart;
-        if together && (number(&seen, "fps") - fps).abs() <= slack {
+        let whole = seen["lost"].as_array().unwrap().iter().all(|lost| lost.as_i64() == Some(0));
+        let together = seen["avOffsetMs"].as_f64().is_some_and(|offset| offset.abs() < apart);
+        if whole && together && (number(&seen, "fps") - fps).abs() <= slack {
             return seen;
         }
     }
@@ -52,17 +52,16 @@ fn the_demo_avatar_is_seen_and_heard() {
     let mut browser = Chromium::open(&service.url);
     assert_eq!(browser.run(include_str!("client.js")), "ready");
     browser.run("whep('/whep/demo').then((c) => { window.viewer = c; })");
-    browser.run("sleep(3000)");
-    let silent = steady(&mut browser, "watch(viewer, 8)", (25.0, 1.0), 30.0);
+    let silent = steady(&mut browser, "watch(viewer, 4)", (25.0, 1.0), 30.0);
     assert_eq!(silent["codecs"][0], "video/H264");
     assert!(number(&silent, "firstFrameMs") < 5000.0);
 
     let speech = std::fs::read(common::root().join("demo/speech.flac")).unwrap();
     let (status, text) = service.send("POST", "/api/v1/sessions/demo/speak", "audio/flac", &speech);
     assert!(status < 300, "{status} {text}");
-    let spoken = steady(&mut browser, "watch(viewer, 5)", (25.0, 1.0), 30.0);
+    let spoken = steady(&mut browser, "watch(viewer, 4)", (25.0, 1.0), 30.0);
     assert!(number(&spoken, "energy") > 100.0 * number(&silent, "energy").max(1e-7), "{silent} {spoken}");
-    assert!((number(&spoken, "sound") - 5.0).abs() < 0.5, "{spoken}");
+    assert!((number(&spoken, "sound") - 4.0).abs() < 0.5, "{spoken}");
     assert_eq!(browser.run("viewer.stop()"), 200);
 }
 
@@ -113,9 +112,8 @@ fn a_camera_and_a_microphone_go_in_by_whip() {
     );
     assert_eq!(state, "connected");
     browser.run("whep('/whep/studio').then((c) => { window.viewer = c; })");
-    browser.run("sleep(4000)");
     // Chromium's fake camera is no exact clock, and its beep is no exact mark.
-    let seen = steady(&mut browser, "watch(viewer, 6)", (20.0, 2.0), 60.0);
+    let seen = steady(&mut browser, "watch(viewer, 4)", (20.0, 2.0), 60.0);
     assert_eq!(seen["size"], serde_json::json!([320, 240]));
     assert!(number(&seen, "energy") > 0.0, "the fake microphone beeps: {seen}");
     let status: Value = serde_json::from_str(&service.send("GET", "/api/v1/sessions/studio", "", b"").1).unwrap();
@@ -128,9 +126,7 @@ fn a_camera_and_a_microphone_go_in_by_whip() {
     );
     assert_eq!(state, "connected");
     browser.run("whep('/whep/demo').then((c) => { window.viewer = c; })");
-    let heard = browser.run("sleep(2000).then(() => watch(viewer, 4))");
-    println!("{heard}");
-    assert!(number(&heard, "energy") > 0.0, "{heard}");
+    browser.run("heard(viewer)");
     assert_eq!(browser.run("voice.stop()"), 200);
 }
 
@@ -145,10 +141,10 @@ fn firefox_plays_and_publishes_at_the_default_configuration() {
     let mut browser = Firefox::open(&service.url, "");
     assert_eq!(browser.run(include_str!("client.js").trim().trim_end_matches(';')), "ready");
     browser.run("whep('/whep/demo').then((c) => { window.viewer = c; })");
-    let seen = browser.run("sleep(1000).then(() => watch(viewer, 4))");
+    let seen = browser.run("playing(viewer, 15)");
     println!("{seen}");
-    assert!(number(&seen, "fps") > 15.0 && number(&seen, "firstFrameMs") < 10_000.0, "{seen}");
-    assert!(seen["packets"][1].as_i64() > Some(100), "sound comes: {seen}");
+    assert!(number(&seen, "firstFrameMs") < 10_000.0, "{seen}");
+    assert!(seen["packets"][1].as_i64() > Some(50), "sound comes: {seen}");
     assert_eq!(browser.run("viewer.stop()"), 200);
 
     let spec = r#"{ "id": "studio", "graph": "relay" }"#;
@@ -160,9 +156,7 @@ fn firefox_plays_and_publishes_at_the_default_configuration() {
     );
     assert_eq!(state, "connected");
     browser.run("whep('/whep/studio').then((c) => { window.viewer = c; })");
-    let seen = browser.run("sleep(2000).then(() => watch(viewer, 3))");
-    println!("{seen}");
-    assert!(number(&seen, "fps") > 10.0, "{seen}");
+    println!("{}", browser.run("playing(viewer, 10)"));
     assert_eq!(service.session("studio")["publishing"], true);
     assert_eq!(browser.run("publisher.stop()"), 200);
 }
@@ -176,10 +170,15 @@ fn the_page_says_why_no_media_comes() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let service = Service::start("");
     let mut browser = Firefox::open(&service.url, "user_pref(\"media.peerconnection.ice.relay_only\", true);");
-    browser
-        .run("new Promise((done) => setTimeout(done, 2000)).then(() => { document.getElementById('play').click(); })");
+    // It plays by itself.
     let note = browser.run(
-        "new Promise((done) => setTimeout(done, 12000)).then(() => document.getElementById('screen-note').textContent)",
+        "(async () => {
+            const note = document.getElementById('screen-note');
+            for (let n = 0; n < 600 && !note.textContent.includes('no media'); n++) {
+                await new Promise((done) => setTimeout(done, 100));
+            }
+            return note.textContent;
+        })()",
     );
     let note = note.as_str().unwrap();
     assert!(note.contains("no media came through") && note.contains("webrtc.public_ips"), "{note}");

@@ -19,11 +19,16 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// What a machine makes once, and tests would make a hundred times: GStreamer's registry of plugins, the prepared demo.
+pub fn kept(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
 /// The program, with its cache in `folder` so that tests neither share nor leave anything.
 pub fn lipstream(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lipstream"));
     command.env("XDG_CACHE_HOME", folder.join("cache")).env("XDG_DATA_HOME", folder.join("data"));
-    command.env_remove("LIPSTREAM_LOG").current_dir(root());
+    command.env("GST_REGISTRY", kept("registry.bin")).env_remove("LIPSTREAM_LOG").current_dir(root());
     command
 }
 
@@ -42,12 +47,12 @@ pub fn plugin_folder() -> PathBuf {
     folder
 }
 
-/// A tool of GStreamer that sees the plugin and keeps its registry in `folder`.
+/// A tool of GStreamer that sees the plugin, with its cache in `folder`.
 pub fn gst_tool(name: &str, folder: &Path) -> Command {
     let mut command = Command::new(name);
     command
         .env("GST_PLUGIN_PATH", plugin_folder())
-        .env("GST_REGISTRY", folder.join("registry.bin"))
+        .env("GST_REGISTRY", kept("registry-with-plugin.bin"))
         .env("XDG_CACHE_HOME", folder.join("cache"))
         .current_dir(root());
     command

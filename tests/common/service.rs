@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The service on free ports, killed when the test ends.
+/// The service on free ports, killed when the test ends. Services share a cache, in which the demo is prepared once.
 pub struct Service {
     child: Child,
     /// `http://HOST:PORT`
@@ -37,6 +37,7 @@ impl Service {
         }
         let mut child = command
             .env("XDG_DATA_HOME", folder.path().join("data"))
+            .env("XDG_CACHE_HOME", super::kept("cache"))
             .envs([("LIPSTREAM_SERVER_PORT", "0"), ("LIPSTREAM_RTMP_PORT", "0"), ("LIPSTREAM_SESSIONS_LOAD", "1")])
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())

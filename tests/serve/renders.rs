@@ -210,8 +210,12 @@ fn a_long_render_is_made_in_parts_and_joined_without_a_seam_though_a_worker_dies
     });
     assert_eq!(seen, ["0", "1", "2"].map(str::to_owned).into(), "the parts");
     assert_eq!((&done["frames"], &done["seconds"]), (&json!(150), &json!(6.0)), "{done}");
-    let objects = cluster.objects(&id);
-    assert!(objects.len() == 1 && objects[0].starts_with("result-"), "{objects:?}");
+    let mut objects = Vec::new();
+    left.wait("what it was made of is removed", |_| {
+        objects = cluster.objects(&id);
+        objects.len() == 1
+    });
+    assert!(objects[0].starts_with("result-"), "{objects:?}");
     let joined = cluster.shared.path().join("objects/renders").join(&id).join(&objects[0]);
 
     // The same by one machine in one piece.

@@ -154,6 +154,19 @@ impl Peer {
         }
     }
 
+    /// What comes until so many pictures and so many sounds have, however slow the machine is.
+    pub fn enough(&self, pictures: usize, sounds: usize) -> Vec<Media> {
+        let mut media: Vec<Media> = Vec::new();
+        let mut left = [sounds, pictures];
+        while left != [0, 0] {
+            let one = self.wait("medium more", |news| if let News::Media(one) = news { Some(one) } else { None });
+            let left = &mut left[usize::from(one.video)];
+            *left = left.saturating_sub(1);
+            media.push(one);
+        }
+        media
+    }
+
     /// Media that come in this time.
     pub fn media(&self, time: Duration) -> Vec<Media> {
         let until = Instant::now() + time;
