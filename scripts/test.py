@@ -20,10 +20,13 @@ from pathlib import Path
 from queue import SimpleQueue
 
 ROOT = Path(__file__).resolve().parent.parent
-# Programs of the package `lipstream` that wait more than they compute, and bear to be disturbed.
-WAITING = ["agents", "cluster", "push", "rtmp", "serve", "voice"]
+# Programs that wait more than they compute, and bear to be disturbed.
+WAITING = [
+    "plugins interrupt", "plugins sessions", "plugins stress", "plugins synccheck",
+    "lipstream agents", "lipstream cluster", "lipstream push", "lipstream rtmp", "lipstream serve", "lipstream voice",
+]
 # Those that hold live media against a clock.
-LIVE = ["browser", "peers", "relay", "session", "synccheck", "webrtc"]
+LIVE = ["lipstream " + name for name in ("browser", "peers", "relay", "session", "synccheck", "webrtc")]
 BUILD = ["cargo", "test", "--release", "--workspace", "--no-run", "--message-format=json-render-diagnostics"]
 # The training code is tested where its libraries are; building and running Lipstream needs none of them.
 TRAINING = os.environ.get("PYTHON", "python3")
@@ -87,8 +90,8 @@ def main():
 
     def found(package, target, file, folder):
         name = f"{package} {target['name']}"
-        if package == "lipstream" and target["kind"] == ["test"] and target["name"] in WAITING + LIVE:
-            apart[target["name"]] = (name, [file], folder)
+        if target["kind"] == ["test"] and name in WAITING + LIVE:
+            apart[name] = (name, [file], folder)
         else:
             computing.put((name, [*LOW, file], folder))
 

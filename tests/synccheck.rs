@@ -24,7 +24,7 @@ const LATE: u64 = 6;
 fn manager(folder: &Path, settings: Settings) -> Arc<Manager> {
     gst::init().unwrap();
     let _ = gstlipstream::plugin_register_static();
-    Manager::new(settings, avatar::Store::open(folder).unwrap())
+    Manager::new(Settings { device: "cpu".into(), ..settings }, avatar::Store::open(folder).unwrap())
 }
 
 /// The demo's speech so many times over as a file, and its samples: interleaved, 48 kHz.

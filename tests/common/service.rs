@@ -38,6 +38,8 @@ impl Service {
         let mut child = command
             .env("XDG_DATA_HOME", folder.path().join("data"))
             .env("XDG_CACHE_HOME", super::kept("cache"))
+            // One device is measured and not two, each of which takes two seconds. tests/serve.rs has the default.
+            .env("LIPSTREAM_SESSIONS_DEVICE", "cpu")
             .envs([("LIPSTREAM_SERVER_PORT", "0"), ("LIPSTREAM_RTMP_PORT", "0"), ("LIPSTREAM_SESSIONS_LOAD", "1")])
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())

@@ -162,7 +162,7 @@ fn write_engines(home: &Path) {
 #[test]
 fn versions_roll_out_and_back_under_live_sessions_and_no_frame_is_lost() {
     let Some(home) = apart("versions_roll_out_and_back_under_live_sessions_and_no_frame_is_lost") else { return };
-    let settings = Settings { engine: "anna".into(), device: "cpu".into(), sync_check: Duration::ZERO, ..generous() };
+    let settings = Settings { engine: "anna".into(), sync_check: Duration::ZERO, ..generous() };
     let (manager, _folder) = manager(settings);
     write_engines(&home);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -267,7 +267,7 @@ fn where_an_engine_cannot_be_loaded_the_next_of_its_chain_goes_on() {
     versions::write(&home.join("lipstream/engines/broken"), "broken", &Motion::NoNetwork);
     versions::write(&home.join("lipstream/engines/sound"), "sound", &Motion::Still(0.0));
     let chain = ["broken", "sound"].map(str::to_owned).to_vec();
-    let (manager, _folder) = manager(Settings { fallbacks: vec![chain], device: "cpu".into(), ..generous() });
+    let (manager, _folder) = manager(Settings { fallbacks: vec![chain], ..generous() });
     let spec = |engine: &str| SessionSpec {
         engine: Some(engine.into()),
         always_on: true,
