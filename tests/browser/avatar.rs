@@ -210,12 +210,14 @@ fn a_page_of_another_origin_has_the_avatar_by_a_token() {
     let wait = |what: &str| {
         format!(
             "(async () => {{
-                const avatar = document.getElementById('avatar');
-                for (let i = 0; i < 400; i++) {{
-                    if ({what}) return avatar.shadowRoot.querySelector('.note').textContent;
+                let avatar;
+                for (let i = 0; i < 800; i++) {{
+                    // The page makes it once it has the module.
+                    avatar = document.getElementById('avatar');
+                    if (avatar?.state && {what}) return avatar.shadowRoot.querySelector('.note').textContent;
                     await new Promise((done) => setTimeout(done, 50));
                 }}
-                return `not so: ${{avatar.state}} ${{avatar.shadowRoot.querySelector('.note').textContent}}`;
+                return `not so: ${{avatar?.state}} ${{avatar?.shadowRoot?.querySelector('.note').textContent}}`;
             }})()"
         )
     };
