@@ -520,6 +520,16 @@ impl Manager {
         self.meter.admit(demand, &self.running(Some(id))).map(|_| ())
     }
 
+    /// Refuses a change by which a session asks for `more` than `now`, where that does not fit beside the others. What takes no more
+    /// is never refused. Blocks for as long as measuring a price takes.
+    pub(super) fn has_room_to_grow(&self, id: &str, now: &Demand, more: &Demand) -> Result<(), Refusal> {
+        if let Some(enhancer) = &more.enhancer {
+            self.meter.price_enhancer(enhancer, &self.settings.device)?;
+        }
+        let _door = self.door.lock();
+        self.meter.grow(now, more, &self.running(Some(id)))
+    }
+
     /// What the sessions whose graphs run ask for, without one.
     fn running(&self, without: Option<&str>) -> Vec<Demand> {
         let sessions = self.list();

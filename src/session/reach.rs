@@ -128,6 +128,7 @@ mod tests {
             engine: engine.clone(),
             steps,
             mouths: 1,
+            stacked: false,
             enhancer: None,
         };
         // 40 + 2 x 300 GFLOP, 25 times a second.

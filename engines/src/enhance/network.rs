@@ -17,7 +17,7 @@ use crate::{
     },
     image::{ColorSpace, Crop, FrameMut, FrameView, PlaneMut, resample, rgb_planar},
     manifest::{Family, Package},
-    runtime::{Batches, Dtype, Input, Model, Options, Port, Precision, Signature},
+    runtime::{Batches, Device, Dtype, Input, Model, Options, Port, Precision, Signature},
     tracker::Face,
 };
 
@@ -42,6 +42,7 @@ const MASK_BLUR: f32 = 0.3;
 /// the next evaluation, where its file takes more than one.
 pub struct Network {
     name: String,
+    device: Device,
     /// Pixels of its picture.
     side: usize,
     template: [Point; 5],
@@ -152,14 +153,14 @@ impl Network {
         let (side, weighs) = (ports.side, ports.weight.is_some());
         let template = if side == 256 { ARCFACE_128 } else { FFHQ_512 };
         let template = template.map(|[x, y]| Point::new(x * side as f32, y * side as f32));
-        let name = model.name().to_owned();
+        let (name, device) = (model.name().to_owned(), model.device());
         let most = if ports.open && !model.device().wants_fixed_shapes() { MOST } else { 1 };
         let lanes = model.at_a_time();
         let run = move |asked: &[Asked]| evaluate(&model, &ports, asked);
         // Faces of one weight go together.
         let batches =
             Batches::new(&name, lanes, |asked: &Asked| asked.1.to_bits() as usize, Box::new(run)).of_at_most(most);
-        Ok(Self { name, side, template, weighs, mask: box_mask(side), batches })
+        Ok(Self { name, device, side, template, weighs, mask: box_mask(side), batches })
     }
 
     /// Makes the face with these `points`, as [`prepare`](Self::prepare) has them, better by `strength` 0..1. `weight` as of
@@ -181,6 +182,11 @@ impl Network {
         let Some(picture) = self.picture(made, frame.space()) else { return false };
         self.paste(frame, &picture, to_crop, amounts);
         true
+    }
+
+    /// Where it is evaluated.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// Pixels of the side of its picture.

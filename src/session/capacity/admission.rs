@@ -1,6 +1,9 @@
 //! Who is let in: by the scarcest of what sessions share.
 
-use super::{CapacityMeter, Demand, card::RESERVE};
+use super::{
+    CapacityMeter, Demand,
+    card::{RESERVE, device},
+};
 use crate::session::{
     Capacity, Refusal,
     status::{Resource, ResourceKind},
@@ -38,25 +41,36 @@ impl CapacityMeter {
             room: self.cores * self.part,
         }];
         let price = self.prices.lock().get(&demand.engine).cloned();
-        let Some(card) = price.as_ref().and_then(|price| price.card.as_ref()) else { return needs };
-        let taken = self.card_time(card.card, running);
+        let engine = price.as_ref().and_then(|price| price.card.as_ref());
+        let enhancer = self.evaluations(demand).and_then(|(price, _)| price.card);
+        let mut cards: Vec<u32> = engine.map(|engine| engine.card).into_iter().chain(enhancer.map(|of| of.0)).collect();
+        cards.dedup();
         let with: Vec<Demand> = running.iter().chain([demand]).cloned().collect();
-        needs.push(Need {
-            kind: ResourceKind::GpuTime,
-            device: card.device(),
-            taken,
-            // The batches of others grow by it: what it adds is less than what it takes alone.
-            asks: self.card_time(card.card, &with) - taken,
-            room: self.part,
-        });
-        let loaded = running.iter().any(|other| other.engine == demand.engine);
-        needs.extend((self.gauge)(card.card).map(|memory| Need {
-            kind: ResourceKind::GpuMemory,
-            device: card.device(),
-            taken: (memory.total - memory.free.min(memory.total)) as f64,
-            asks: (card.session + if loaded { 0 } else { card.engine }) as f64,
-            room: memory.total.saturating_sub(RESERVE) as f64,
-        }));
+        for card in cards {
+            let taken = self.card_time(card, running);
+            needs.push(Need {
+                kind: ResourceKind::GpuTime,
+                device: device(card),
+                taken,
+                // The batches of others grow by it: what it adds is less than what it takes alone.
+                asks: self.card_time(card, &with) - taken,
+                room: self.part,
+            });
+            let engine = engine.filter(|engine| engine.card == card).map_or(0, |price| {
+                let loaded = running.iter().any(|other| other.engine == demand.engine);
+                price.session + if loaded { 0 } else { price.engine }
+            });
+            let name = |demand: &Demand| demand.enhancer.as_ref().map(|enhancer| enhancer.name.clone());
+            let loaded = running.iter().any(|other| name(other) == name(demand));
+            let enhancer = enhancer.filter(|(own, _)| *own == card && !loaded).map_or(0, |(_, bytes)| bytes);
+            needs.extend((self.gauge)(card).map(|memory| Need {
+                kind: ResourceKind::GpuMemory,
+                device: device(card),
+                taken: (memory.total - memory.free.min(memory.total)) as f64,
+                asks: (engine + enhancer) as f64,
+                room: memory.total.saturating_sub(RESERVE) as f64,
+            }));
+        }
         needs
     }
 
@@ -70,7 +84,8 @@ impl CapacityMeter {
             let most = learnt.get(&demand.engine).map_or(&[][..], |learnt| &learnt.most[..]);
             Some(price.frame(together, demand.steps, most) * demand.fps() * demand.mouths as f64)
         };
-        sessions.iter().filter_map(of).sum::<f64>() + 0.0
+        let enhanced = sessions.iter().map(|demand| self.enhancing_on(card, demand)).sum::<f64>();
+        sessions.iter().filter_map(of).sum::<f64>() + enhanced + 0.0
     }
 
     /// Whether a session fits beside those that run; with a warning where it does, but other programs
@@ -97,6 +112,21 @@ impl CapacityMeter {
             running.len() + 1,
             cost + taken
         )))
+    }
+
+    /// Whether a session that asks for `now` may ask for `more` beside the others.
+    pub fn grow(&self, now: &Demand, more: &Demand, others: &[Demand]) -> Result<(), Refusal> {
+        let before = self.needs(now, others);
+        let added = self.needs(more, others).into_iter().filter_map(|mut need| {
+            let own = before.iter().find(|own| (own.kind, &own.device) == (need.kind, &need.device));
+            let own = own.map_or(0.0, |own| own.asks);
+            let grows = need.asks > own;
+            // The memory of what runs is taken already.
+            need.asks -= if need.kind == ResourceKind::GpuMemory { own } else { 0.0 };
+            grows.then_some(need)
+        });
+        let scarce = added.max_by(|a, b| a.filled().total_cmp(&b.filled())).filter(|need| need.filled() > 1.0);
+        scarce.map_or(Ok(()), |need| Err(Refusal::Full(self.refusal(&need, more, others))))
     }
 
     /// Refuses where as many sessions of the engine have found no memory.

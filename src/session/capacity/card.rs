@@ -56,11 +56,11 @@ impl CardPrice {
         };
         self.stages.iter().map(of).sum()
     }
+}
 
-    /// The name of the card as a device.
-    pub fn device(&self) -> String {
-        format!("cuda:{}", self.card)
-    }
+/// The name of a card as a device.
+pub fn device(card: u32) -> String {
+    format!("cuda:{card}")
 }
 
 /// How long batches wait for the items of other sessions, `most` at most, where the sessions of a card would take so much of its time

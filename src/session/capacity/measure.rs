@@ -1,7 +1,10 @@
 //! What a frame of an engine costs, by running the graph of an avatar with a voice at the pace of its pictures.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,10 +17,12 @@ use lipstream_engines::{
     runtime::{self, Device},
 };
 use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     STANDARD,
     card::{CardPrice, Gauge, StageShare},
+    enhancer::EnhancerPrice,
 };
 use crate::{
     avatar,
@@ -41,6 +46,8 @@ pub(super) struct Measured {
     pub frame: f64,
     /// Those of them that its mouth takes: what is heard of the voice, the engine's work and pasting.
     pub mouth: f64,
+    /// Those of them that encoding its picture takes.
+    pub encoding: f64,
     /// What it takes of the card that it ran on.
     pub card: Option<CardPrice>,
 }
@@ -70,7 +77,7 @@ pub(super) fn measure(
         "lipsync name=ls idle=rest \
          appsrc name=video format=time caps=video/x-raw,format=I420,width={w},height={h},framerate=25/1 ! ls.video_sink \
          audiotestsrc wave=pink-noise volume=0.3 num-buffers={blocks} samplesperbuffer=960 ! audio/x-raw,rate=48000,channels=2 ! ls.audio_sink \
-         ls.video_src ! videoconvert ! x264enc tune=zerolatency speed-preset=superfast bitrate=2500 threads=1 sliced-threads=false \
+         ls.video_src ! videoconvert ! x264enc name=encoder tune=zerolatency speed-preset=superfast bitrate=2500 threads=1 sliced-threads=false \
              ! fakesink name=out sync=false async=false \
          ls.audio_src ! audioconvert ! avenc_aac aac-coder=fast ! fakesink sync=false async=false",
         w = STANDARD.width,
@@ -98,6 +105,8 @@ pub(super) fn measure(
         }
         gst::PadProbeReturn::Ok
     });
+    let encoder = pipeline.by_name("encoder").ok_or_else(|| Failure::run("no encoder"))?;
+    let encoding = count_encoding(&encoder)?;
     pipeline.set_state(gst::State::Playing).map_err(|refused| why(&pipeline).unwrap_or_else(|| refused.into()))?;
     let mut player = avatar::Player::open(avatars.get(DEMO).ok_or_else(|| Failure::run("there is no avatar `demo`"))?)?;
     let period = gst::ClockTime::from_nseconds(PERIOD.as_nanos() as u64);
@@ -141,7 +150,8 @@ pub(super) fn measure(
             let own = now.saturating_sub(began).as_secs_f64() - others;
             // What runs beside it may have taken less meanwhile; a frame that costs nothing would let everybody in.
             let frame = own.max(others / 10.0).max(1e-3) / (count - WARM_UP) as f64;
-            Ok(Measured { frame, mouth: mouth.min(frame), card })
+            let encoding = encoding.load(Ordering::Relaxed) as f64 / 1e9 / count as f64;
+            Ok(Measured { frame, mouth: mouth.min(frame), encoding: encoding.min(frame), card })
         }
         _ if begin.elapsed() > PATIENCE => Err(Failure::run(format!(
             "{count} frames in {:.0} s are too few for a live session",
@@ -149,6 +159,28 @@ pub(super) fn measure(
         ))),
         _ => Err(Failure::run("no frame came through")),
     }
+}
+
+/// Nanoseconds of a processor that an encoder takes which works in the thread of its pictures and gives each before the next comes.
+fn count_encoding(encoder: &gst::Element) -> Result<Arc<AtomicU64>> {
+    let pad = |name| encoder.static_pad(name).ok_or_else(|| Failure::run("an encoder has two pads"));
+    let now = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    };
+    let (began, total) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let begins = began.clone();
+    pad("sink")?.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        begins.store(now(), Ordering::Relaxed);
+        gst::PadProbeReturn::Ok
+    });
+    let sum = total.clone();
+    pad("src")?.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        let began = began.swap(u64::MAX, Ordering::Relaxed);
+        sum.fetch_add(now().saturating_sub(began), Ordering::Relaxed);
+        gst::PadProbeReturn::Ok
+    });
+    Ok(total)
 }
 
 /// Seconds that elements took for the mouth of each of `frames`.
@@ -159,25 +191,36 @@ fn mouth(stats: &LipSyncStats, frames: u64) -> f64 {
     taken as f64 / 1e6 / frames.max(1) as f64
 }
 
-/// Seconds of a processor and of the clock that an evaluation of an enhancer takes, of which `beside` cores are others'.
-pub(super) fn enhancer(name: &str, device: &str, beside: f64) -> Result<(f64, f64)> {
+/// What an evaluation of an enhancer takes, while others take `beside` cores.
+pub(super) fn enhancer(name: &str, device: &str, beside: f64, gauge: &Gauge) -> Result<EnhancerPrice> {
     let failed = |error: lipstream_engines::Error| Failure::run(error.to_string());
     let options = runtime::Options { device: device.parse().map_err(failed)?, ..runtime::Options::default() };
+    let card = runtime::taken(options.device, options.precision, usize::MAX).map_err(failed)?;
+    let before = card_number(card).and_then(gauge);
     let network = enhance::Network::find(name, &options).map_err(failed)?;
     let picture = || vec![0.0; 3 * network.side() * network.side()];
     // The first run may compile it.
     network.run(picture(), 0.5).map_err(failed)?;
-    let (before, begun) = (process::cpu_time(), Instant::now());
+    let (cpu_before, begun) = (process::cpu_time(), Instant::now());
     network.run(picture(), 0.5).map_err(failed)?;
     let wall = begun.elapsed().as_secs_f64();
-    let cpu = process::cpu_time().zip(before).map_or(wall, |(now, before)| now.saturating_sub(before).as_secs_f64());
-    Ok(((cpu - wall * beside).max(cpu / 10.0), wall))
+    let cpu =
+        process::cpu_time().zip(cpu_before).map_or(wall, |(now, before)| now.saturating_sub(before).as_secs_f64());
+    let card = card_number(network.device()).map(|card| {
+        let taken = before.zip(gauge(card)).map_or(0, |(before, now)| before.free.saturating_sub(now.free));
+        (card, taken)
+    });
+    Ok(EnhancerPrice { cpu: (cpu - wall * beside).max(cpu / 10.0), wall, card })
 }
 
 /// The card that an engine runs on where its device is named so, by CUDA's number; `None` on a processor.
 fn card_of(engine: &str, device: &str) -> Option<u32> {
     let package = Package::find(engine).ok()?;
-    match runtime::taken(device.parse().ok()?, runtime::Precision::default(), package.largest() as usize).ok()? {
+    card_number(runtime::taken(device.parse().ok()?, runtime::Precision::default(), package.largest() as usize).ok()?)
+}
+
+fn card_number(device: Device) -> Option<u32> {
+    match device {
         Device::Cuda(card) | Device::TensorRt(card) => Some(card),
         Device::Auto | Device::Cpu | Device::OpenVino => None,
     }

@@ -1,6 +1,6 @@
 //! How many sessions the machine holds in real time.
 //!
-//! - [`measure`]: what a frame costs; [`card`]: what of it is a GPU's; [`admission`]: who is let in.
+//! - [`measure`]: what a frame costs; [`card`]: what of it is a GPU's; [`enhancer`]: what enhancers add; [`admission`]: who is let in.
 //!
 //! What a frame of an engine costs is measured once, by running the graph of an avatar at the pace of its pictures and counting
 //! CPU time; that is the price of a session before it has run. As fast as it goes the same graph takes less of it for a frame
@@ -17,6 +17,7 @@
 
 mod admission;
 mod card;
+mod enhancer;
 mod measure;
 
 use std::{
@@ -29,12 +30,15 @@ use gstlipstream::synccheck;
 use lipstream_engines::{
     cuda,
     engine::{StageKind, Worker},
-    enhance,
     manifest::Package,
 };
 use parking_lot::Mutex;
 
-use self::card::{CardMemory, CardPrice, Gauge};
+pub use self::enhancer::Enhancing;
+use self::{
+    card::{CardMemory, CardPrice, Gauge},
+    enhancer::EnhancerPrice,
+};
 use super::Refusal;
 use crate::{avatar, live::Picture, process};
 
@@ -57,22 +61,16 @@ pub struct Demand {
     pub steps: Option<usize>,
     /// Mouths that are made of a frame: one for each voice, and of `all` faces one for each.
     pub mouths: usize,
+    /// Whether a matte of the picture's size is encoded below it.
+    pub stacked: bool,
     /// What restores its faces.
     pub enhancer: Option<Enhancing>,
-}
-
-/// The network that restores the faces of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Enhancing {
-    pub name: String,
-    /// Frames of a face for one evaluation; as the device keeps up where nobody says.
-    pub every: Option<usize>,
 }
 
 impl Demand {
     /// A session of `engine` with the standard picture.
     pub fn standard(engine: &str) -> Self {
-        Self { picture: STANDARD, engine: engine.to_owned(), steps: None, mouths: 1, enhancer: None }
+        Self { picture: STANDARD, engine: engine.to_owned(), steps: None, mouths: 1, stacked: false, enhancer: None }
     }
 
     /// Frames a second.
@@ -91,6 +89,8 @@ struct Price {
     frame: f64,
     /// CPU seconds of each mouth more.
     mouth: f64,
+    /// Those of `frame` that encoding it takes.
+    encoding: f64,
     device: String,
     card: Option<CardPrice>,
     /// Why it is not measured.
@@ -131,8 +131,8 @@ pub struct CapacityMeter {
     check: OnceLock<f64>,
     /// Prices by engine.
     prices: Mutex<HashMap<String, Arc<Price>>>,
-    /// Seconds of a processor and of the clock that an evaluation of an enhancer takes.
-    enhancers: Mutex<HashMap<String, (f64, f64)>>,
+    /// By name.
+    enhancers: Mutex<HashMap<String, EnhancerPrice>>,
     /// Held while one is measured.
     measuring: Mutex<()>,
     load: Mutex<Load>,
@@ -182,17 +182,20 @@ impl CapacityMeter {
             for device in candidates {
                 let beside = self.load.lock().own;
                 match measure::measure(avatars, engine, device, beside, &*self.gauge) {
-                    Ok(measure::Measured { frame, mouth, card }) => {
+                    Ok(measure::Measured { frame, mouth, encoding, card }) => {
                         tracing::info!(
                             "a frame of 1280x720 of the engine `{engine}` costs {:.1} ms of CPU time on device {device}, {:.1} of them \
-                             its mouth",
+                             its mouth, {:.1} encoding it",
                             frame * 1e3,
-                            mouth * 1e3
+                            mouth * 1e3,
+                            encoding * 1e3
                         );
-                        let (frame, mouth, device) = (frame * CONTENTION, mouth * CONTENTION, device.to_owned());
+                        let [frame, mouth, encoding] = [frame, mouth, encoding].map(|seconds| seconds * CONTENTION);
                         if best.as_ref().is_none_or(|best| frame < best.frame) {
                             let name = name_of(engine);
-                            best = Some(Price { name, frame, mouth, device, card, failure: None, measured: true });
+                            let device = device.to_owned();
+                            best =
+                                Some(Price { name, frame, mouth, encoding, device, card, failure: None, measured: true });
                         }
                     }
                     Err(failure) => {
@@ -206,6 +209,7 @@ impl CapacityMeter {
                 name: name_of(engine),
                 frame: self.all(),
                 mouth: self.all(),
+                encoding: 0.0,
                 device: device.to_owned(),
                 card: None,
                 failure: failed,
@@ -254,45 +258,17 @@ impl CapacityMeter {
     pub fn cost(&self, demand: &Demand) -> f64 {
         let Demand { picture, engine, mouths, .. } = demand;
         let pixels = (picture.width as f64 * picture.height as f64) / (STANDARD.width as f64 * STANDARD.height as f64);
-        let (frame, mouth) =
-            self.prices.lock().get(engine).map_or((self.all(), 0.0), |price| (price.frame, price.mouth));
+        let [frame, mouth, encoding] = self
+            .prices
+            .lock()
+            .get(engine)
+            .map_or([self.all(), 0.0, 0.0], |price| [price.frame, price.mouth, price.encoding]);
         let check = self.check.get().copied().unwrap_or(0.0);
         // Networks work on crops of one size, whatever the picture's is.
         let more = mouth * mouths.saturating_sub(1) as f64 * pixels.max(1.0);
         let more = more + self.enhancing(demand);
+        let frame = if demand.stacked { frame + encoding } else { frame };
         ((frame * pixels + more) * demand.fps() + check) * self.load.lock().factor
-    }
-
-    /// Measures what an evaluation of an enhancer takes, on the first call.
-    pub fn price_enhancer(&self, enhancer: &Enhancing, device: &str) -> Result<(), Refusal> {
-        let name = &enhancer.name;
-        if self.enhancers.lock().contains_key(name) {
-            return Ok(());
-        }
-        let _measuring = self.measuring.lock();
-        if self.enhancers.lock().contains_key(name) {
-            return Ok(());
-        }
-        let beside = self.load.lock().own;
-        let (cpu, wall) = measure::enhancer(name, device, beside)
-            .map_err(|error| Refusal::Invalid(format!("enhance: `{name}`: {error}")))?;
-        tracing::info!(
-            "an evaluation of the enhancer `{name}` takes {:.0} ms, {:.0} ms of a processor",
-            wall * 1e3,
-            cpu * 1e3
-        );
-        self.enhancers.lock().insert(name.clone(), (cpu * CONTENTION, wall));
-        Ok(())
-    }
-
-    /// CPU seconds a frame that enhancing its faces takes: as many as it has mouths.
-    fn enhancing(&self, demand: &Demand) -> f64 {
-        let Some(enhancer) = &demand.enhancer else { return 0.0 };
-        let Some((cpu, wall)) = self.enhancers.lock().get(&enhancer.name).copied() else { return 0.0 };
-        let faces = demand.mouths.max(1) as f64;
-        let frame = Duration::from_secs_f64(1.0 / demand.fps().max(1.0));
-        let every = enhancer.every.unwrap_or_else(|| enhance::fitting(wall * faces, frame));
-        cpu * faces / every.max(1) as f64
     }
 
     /// Takes what a worker says of the memory of its engine, of which so many sessions run.

@@ -5,7 +5,16 @@ mod fake;
 
 /// Of a frame on the processor, and of each mouth more.
 fn price(frame: f64, mouth: f64) -> Price {
-    Price { name: "x".into(), frame, mouth, device: "cpu".into(), card: None, failure: None, measured: true }
+    Price {
+        name: "x".into(),
+        frame,
+        mouth,
+        encoding: frame / 4.0,
+        device: "cpu".into(),
+        card: None,
+        failure: None,
+        measured: true,
+    }
 }
 
 fn priced(frame: f64) -> CapacityMeter {
@@ -69,7 +78,7 @@ fn a_second_voice_costs_one_mouth_more() {
 #[test]
 fn an_enhancer_costs_its_evaluations_as_often_as_they_come() {
     let meter = priced(0.010);
-    meter.enhancers.lock().insert("gfpgan".into(), (0.100, 0.050));
+    meter.enhancers.lock().insert("gfpgan".into(), EnhancerPrice { cpu: 0.100, wall: 0.050, card: None });
     let cost = |every, mouths| {
         let enhancer = Some(Enhancing { name: "gfpgan".into(), every });
         meter.cost(&Demand { enhancer, mouths, ..demand(STANDARD) }) - meter.cost(&demand(STANDARD))
@@ -81,6 +90,70 @@ fn an_enhancer_costs_its_evaluations_as_often_as_they_come() {
     let enhancer = Some(Enhancing { name: "gfpgan".into(), every: Some(1) });
     let refusal = meter.admit(&Demand { enhancer, ..demand(STANDARD) }, &[]).unwrap_err().to_string();
     assert!(refusal.contains("would take 2.75"), "{refusal}");
+}
+
+#[test]
+fn a_stack_is_encoded_twice() {
+    let meter = priced(0.010);
+    let stack = Demand { stacked: true, ..demand(STANDARD) };
+    // A quarter of the frame's 10 ms is its encoding.
+    assert!((meter.cost(&stack) - 25.0 * 0.0125).abs() < 1e-9, "{}", meter.cost(&stack));
+    let large = Picture { width: 2560, height: 1440, fps: (25, 1) };
+    let more = meter.cost(&Demand { picture: large, ..stack.clone() }) - meter.cost(&demand(large));
+    assert!((more - 4.0 * 25.0 * 0.0025).abs() < 1e-9, "{more}");
+    assert!(meter.admit(&stack, &vec![stack.clone(); 4]).is_ok());
+    assert!(meter.admit(&stack, &vec![stack.clone(); 5]).is_err());
+}
+
+#[test]
+fn a_session_grows_as_far_as_there_is_room_and_shrinks_always() {
+    let meter = priced(0.010);
+    meter.insert("compact", price(0.010, 0.004));
+    meter.enhancers.lock().insert("gfpgan".into(), EnhancerPrice { cpu: 0.100, wall: 0.050, card: None });
+    let plain = demand(STANDARD);
+    let with = |every| {
+        let enhancer = Some(Enhancing { name: "gfpgan".into(), every: Some(every) });
+        Demand { enhancer, ..demand(STANDARD) }
+    };
+    // Four others leave 0.7 of 1.7 cores.
+    let others = vec![plain.clone(); 4];
+    meter.grow(&plain, &with(8), &others).unwrap();
+    let refusal = meter.grow(&plain, &with(4), &others).unwrap_err().to_string();
+    assert!(refusal.contains("4 sessions take 1.00 of 1.70 cores") && refusal.contains("would take 0.88"), "{refusal}");
+    meter.grow(&plain, &Demand { mouths: 5, ..plain.clone() }, &others).unwrap();
+    assert!(meter.grow(&plain, &Demand { mouths: 6, ..plain.clone() }, &others).is_err());
+    // What is too dear already may become cheaper.
+    meter.grow(&with(1), &with(4), &others).unwrap();
+}
+
+#[test]
+fn an_enhancer_on_a_card_takes_its_time_and_once_its_memory() {
+    let (meter, card) = with_card(0.0001, 1 << 20, 1 << 10);
+    let own = EnhancerPrice { cpu: 0.0, wall: 0.004, card: Some((0, 3_000_000_000)) };
+    meter.enhancers.lock().insert("gfpgan".into(), own);
+    let enhancer = Some(Enhancing { name: "gfpgan".into(), every: Some(1) });
+    // Of an engine on the processor: a tenth of the card's time each.
+    let enhanced = Demand {
+        enhancer: enhancer.clone(),
+        picture: Picture { width: 64, height: 64, fps: (25, 1) },
+        ..demand(STANDARD)
+    };
+    let (sessions, refusal) = filled(&meter, &enhanced, || ());
+    assert!(
+        sessions == 8 && refusal.contains("8 sessions take 0.80 of 0.85 of the time of cuda:0"),
+        "{sessions} {refusal}"
+    );
+    // Beside an engine of the same card.
+    let both = Demand { enhancer, ..Demand::standard("fake") };
+    let alone = meter.report(&[], "fake").resources[1].per_session;
+    let refusal = meter.admit(&both, &vec![enhanced.clone(); 5]).unwrap_err().to_string();
+    assert!(alone + 0.5 <= 0.85 && refusal.contains("5 sessions take 0.50 of 0.85"), "{alone} {refusal}");
+    card.take(6_000_000_000);
+    let refusal = meter.admit(&enhanced, &[]).unwrap_err().to_string();
+    assert!(refusal.contains("6.0 of 8.1 GB of the memory of cuda:0 are taken"), "{refusal}");
+    meter.admit(&enhanced, std::slice::from_ref(&enhanced)).unwrap();
+    let refusal = meter.grow(&demand(STANDARD), &enhanced, &[]).unwrap_err().to_string();
+    assert!(refusal.contains("of the memory of cuda:0"), "{refusal}");
 }
 
 #[test]
@@ -102,6 +175,7 @@ fn where_nothing_could_be_measured_one_session_is_tried() {
             name: "x".into(),
             frame: meter.all(),
             mouth: 0.0,
+            encoding: 0.0,
             device: "auto".into(),
             card: None,
             failure: None,

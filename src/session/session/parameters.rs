@@ -77,6 +77,8 @@ impl Session {
         }
         // The graph file says what is allowed.
         self.launch(&[(name.to_owned(), value.to_owned())], "auto")?;
+        let own = [(name.to_owned(), value.to_owned())];
+        self.check_room(&self.demand_with(&own, self.second_speaker()))?;
         let mut state = self.state.lock();
         state.changed.retain(|(known, _)| known != name);
         state.changed.push((name.to_owned(), value.to_owned()));
@@ -98,6 +100,7 @@ impl Session {
         self.speech_of(VoiceName::B)?;
         let checked = value.parse::<Selector>().map(drop);
         checked.map_err(|cause| Refusal::Invalid(format!("speaker_b: {cause}")))?;
+        self.check_room(&self.demand_with(&[], Some(heard_elsewhere(value).to_owned())))?;
         let lipsync = {
             let mut state = self.state.lock();
             state.second_speaker = Some(value.to_owned());
@@ -107,6 +110,14 @@ impl Session {
             lipsync.set_property(SPEAKER_B, heard_elsewhere(value));
         }
         Ok(())
+    }
+
+    /// Refuses a change by which its running graph would ask for `more` than it does, where that does not fit beside the others.
+    fn check_room(&self, more: &Demand) -> Result<(), Refusal> {
+        match (self.running(), self.manager.upgrade()) {
+            (Some(now), Some(manager)) if now != *more => manager.has_room_to_grow(self.id(), &now, more),
+            _ => Ok(()),
+        }
     }
 
     /// The faces that its second voice moves, as the graph is told; `None` without one.
@@ -131,17 +142,25 @@ impl Session {
 
     /// What its graph asks of the machine. A graph without the parameter `engine` is taken to have the server's.
     pub(in crate::session) fn demand(&self) -> Demand {
+        self.demand_with(&[], self.second_speaker())
+    }
+
+    /// The same with parameters `changed` and a second voice for the faces `second_speaker`.
+    fn demand_with(&self, changed: &[(String, String)], second_speaker: Option<String>) -> Demand {
         let servers = || self.manager.upgrade().map(|manager| manager.settings().engine.clone());
-        let mut params = self.params(&[]);
+        let mut all = self.state.lock().changed.clone();
+        all.extend(changed.iter().cloned());
+        let mut params = self.params(&all);
         let engine = params.remove("engine").or_else(servers).unwrap_or_default();
         let steps = params.remove("steps").and_then(|steps| steps.parse().ok()).filter(|steps| *steps > 0);
-        let speakers = params.remove(SPEAKER).into_iter().chain(self.second_speaker());
+        let speakers = params.remove(SPEAKER).into_iter().chain(second_speaker);
         let seen = self.state.lock().running.as_ref().map(|running| running.graph.meter.faces());
         let speakers: Vec<String> = speakers.collect();
         let enhancer = params.remove(ENHANCE).filter(|name| engines::is_enhancer(name));
         let every = params.remove(EVERY).and_then(|every| every.parse().ok());
         let enhancer = enhancer.map(|name| Enhancing { name, every });
-        Demand { picture: self.picture(), engine, steps, mouths: mouths(&speakers, seen), enhancer }
+        let stacked = self.alpha() == Mode::Stack;
+        Demand { picture: self.picture(), engine, steps, mouths: mouths(&speakers, seen), stacked, enhancer }
     }
 
     /// Frames a second of what it shows, where that is known.
