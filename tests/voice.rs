@@ -2,6 +2,8 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "voice/renders.rs"]
+mod renders;
 #[path = "common/websocket.rs"]
 mod websocket;
 
@@ -491,7 +493,14 @@ fn entries(folder: &Path) -> Vec<String> {
 }
 
 fn request(video: jobs::Video, audio: PathBuf) -> jobs::Request {
-    jobs::Request { video, audio, options: Default::default(), caller: Caller::Operator, stored: Vec::new() }
+    jobs::Request {
+        video,
+        audio,
+        audio_b: None,
+        options: Default::default(),
+        caller: Caller::Operator,
+        stored: Vec::new(),
+    }
 }
 
 #[test]

@@ -84,6 +84,8 @@ pub struct Request {
     pub video: Video,
     /// A file, which is moved into the job.
     pub audio: PathBuf,
+    /// A second voice, likewise.
+    pub audio_b: Option<PathBuf>,
     pub options: Options,
     /// Whose it is.
     pub caller: Caller,
@@ -92,6 +94,16 @@ pub struct Request {
 }
 
 impl Request {
+    /// Errors name the value and what is allowed.
+    pub fn check(&self) -> Result<(), Refusal> {
+        if self.options.speaker_b.is_some() && self.audio_b.is_none() {
+            return Err(Refusal::Invalid(
+                "speaker_b: there is no second voice; the form's field `audio_b` holds it".into(),
+            ));
+        }
+        self.options.check()
+    }
+
     /// The avatar that is to be rendered; `None` where it is a file.
     pub fn avatar(&self, avatars: &avatar::Store) -> Result<Option<Arc<avatar::Avatar>>, Refusal> {
         let Video::Avatar(name) = &self.video else { return Ok(None) };
@@ -195,7 +207,7 @@ impl Store {
     pub fn submit(&self, mut request: Request) -> Result<Status, Refusal> {
         let (caller, stored) = (request.caller.clone(), std::mem::take(&mut request.stored));
         let handed_in = HandedIn(&request);
-        request.options.check()?;
+        request.check()?;
         let avatar = request.avatar(&self.avatars)?;
         let mut state = self.shared.state.lock();
         if state.closed {
@@ -215,7 +227,8 @@ impl Store {
             // Links to what the avatar was made of: the job goes on when the avatar is removed.
             Video::Avatar(_) => avatar.as_ref().map_or(Ok(()), |a| link(&a.video(), &folder.join(work::VIDEO))),
         }
-        .and_then(|()| take(&request.audio, &folder.join(work::AUDIO)));
+        .and_then(|()| take(&request.audio, &folder.join(work::AUDIO)))
+        .and_then(|()| request.audio_b.as_ref().map_or(Ok(()), |file| take(file, &folder.join(work::AUDIO_B))));
         if let Err(e) = moved {
             forget(&folder);
             return Err(failed(e));
@@ -359,7 +372,7 @@ impl Drop for HandedIn<'_> {
             Video::File(file) => Some(file),
             Video::Avatar(_) => None,
         };
-        for file in video.into_iter().chain([&self.0.audio]) {
+        for file in video.into_iter().chain([&self.0.audio]).chain(&self.0.audio_b) {
             // Moved, as a rule.
             let _ = fs::remove_file(file);
         }

@@ -21,8 +21,9 @@ const INSTANCE: &str = "jobs";
 /// Names of the files of a job in its folder.
 pub const VIDEO: &str = "video";
 pub const AUDIO: &str = "audio";
+pub const AUDIO_B: &str = "audio-b";
 pub const BANK: &str = "bank";
-pub const INPUTS: [&str; 3] = [VIDEO, AUDIO, BANK];
+pub const INPUTS: [&str; 4] = [VIDEO, AUDIO, AUDIO_B, BANK];
 
 /// Renders what `folder` holds, at low priority; a panic is a failure.
 pub fn render(options: render::Options, longest: Duration) -> Result<render::Summary> {
@@ -63,13 +64,15 @@ pub fn options(
     properties.extend(asked.speaker.clone().map(|speaker| ("speaker", speaker)));
     properties.extend(asked.label.clone().map(|label| ("label", label)));
     properties.extend(asked.label_corner.map(|corner| ("label-corner", corner.to_string())));
-    // The bank of an avatar is of the default engine.
-    let reference_bank = bank.filter(|_| engine == render::DEFAULT_ENGINE);
+    let second_audio = Some(folder.join(AUDIO_B)).filter(|file| file.exists());
+    properties.extend(asked.speaker_b.clone().filter(|_| second_audio.is_some()).map(|speaker| ("speaker-b", speaker)));
+    // The bank of an avatar is of the default engine, and of one person.
+    let reference_bank = bank.filter(|_| engine == render::DEFAULT_ENGINE && second_audio.is_none());
     render::Options {
         video: folder.join(VIDEO),
         audio: folder.join(AUDIO),
         audio_track: Track::Default,
-        second_audio: None,
+        second_audio,
         output: result(folder, asked),
         properties,
         engine: Some(engine),
@@ -80,14 +83,14 @@ pub fn options(
         reference_bank,
         gather: true,
         looped: asked.looped,
-        alpha: Default::default(),
-        enhance: asked.enhance.map(|filter| render::Enhance {
-            by: render::Enhancer::Filter(filter.into()),
+        alpha: asked.alpha(),
+        enhance: asked.enhance.as_deref().filter(|by| !matches!(*by, "" | "off")).map(|by| render::Enhance {
+            by: by.parse().map_or_else(|_| render::Enhancer::Network(by.to_owned()), render::Enhancer::Filter),
             strength: asked.enhance_strength,
             mouth_protection: asked.mouth_protection,
-            fidelity: None,
-            every: None,
-            upscale: None,
+            fidelity: asked.fidelity,
+            every: asked.enhance_every,
+            upscale: asked.face_upscale.filter(|by| *by > 1.0),
         }),
         audio_codec: None,
         quality: match asked.quality {

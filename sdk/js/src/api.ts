@@ -185,7 +185,7 @@ export interface ConsentGiven {
 }
 
 /** Container of the result. */
-export type Container = "mp4" | "mkv" | "webm";
+export type Container = "mp4" | "mov" | "mkv" | "webm";
 
 /** An engine that is installed. */
 export interface Engine {
@@ -251,9 +251,6 @@ export interface EngineVersions {
   share: number;
   versions: EngineVersion[];
 }
-
-/** What makes the face crisper once the mouth is pasted. */
-export type Enhance = "sharpen" | "clahe" | "detail" | "combined";
 
 /** What happens to the speech, in order: of each utterance `listening`, `speaking` where a sample of it is heard, `ended`; `idle` after the last `ended` of what was queued; after an interruption `flushed`, behind the `ended` of all utterances that it cut and behind `idle`. */
 export type Event = { type: "listening"; utterance: string } | { type: "speaking"; utterance: string } | { cut?: Cause | null; spoken_ms: number; type: "ended"; utterance: string } | { type: "idle" } | { ms: number; type: "flushed" };
@@ -440,14 +437,23 @@ export type Occlusion = "auto" | "off";
 
 /** How to render. */
 export interface Options {
+  /** What becomes of the video's transparency: `drop` (it is laid on black, as where it is left out), `keep` (in `webm` and `mov`), `#rrggbb` (it is laid on that colour) or `stack` (the picture above, its alpha as a grey picture below). */
+  alpha?: string | null;
   container?: Container;
   /** Quality of H.264, lower is better. */
   crf?: number;
   /** Engine by name; the server's where it is not said. */
   engine?: string | null;
-  enhance?: Enhance | null;
+  /** What makes the face better once the mouth is pasted: `sharpen`, `clahe`, `detail`, `combined`, or an enhancer by the name under which it was imported. */
+  enhance?: string | null;
+  /** Frames of a face for one evaluation of an enhancer; 1 where it is left out. */
+  enhance_every?: number | null;
   /** How much of the enhancement is blended in; 0.8 where it is left out. */
   enhance_strength?: number | null;
+  /** By how much the whole picture is enlarged before its face is enhanced; 1 where it is left out. */
+  face_upscale?: number | null;
+  /** Of an enhancer that has a weight, such as CodeFormer: 0 is the best picture, 1 the most like the face; 0.5 where it is left out. */
+  fidelity?: number | null;
   /** Text in every picture for all to see: at most 100 Latin, Greek or Cyrillic characters. */
   label?: string | null;
   label_corner?: LabelCorner | null;
@@ -461,6 +467,8 @@ export interface Options {
   quality?: Quality | null;
   /** Which of several faces speak: `largest`, `all`, `auto`, `left`, `right` or `track:N`; the largest where it is left out. */
   speaker?: string | null;
+  /** Which of the others the second voice moves, `audio_b` of the form; the largest where it is left out. */
+  speaker_b?: string | null;
 }
 
 /** A parameter as the API describes it. */

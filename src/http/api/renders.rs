@@ -25,6 +25,8 @@ use crate::{
 };
 
 const LIMIT: &str = "limits.render_mb";
+/// Fields of the form that are files.
+const FILES: [&str; 3] = ["audio", "audio_b", "video"];
 
 /// Renders of this server.
 #[utoipa::path(get, path = "/renders", tag = "renders", responses((status = 200, body = Vec<Status>), Errors))]
@@ -32,13 +34,15 @@ pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Json<Vec<Statu
     Json(app.renders.list_for(&caller))
 }
 
-/// What is rendered: `video` or `avatar`, and `audio`.
+/// What is rendered: `video` or `avatar`, `audio`, and for another face `audio_b`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is read field by field")]
 #[schema(as = RenderForm)]
 pub struct Fields {
     /// Speech in any format that GStreamer decodes.
     audio: Binary,
+    /// A second voice, mixed with the first and cut to its length, for the face that the option `speaker_b` names.
+    audio_b: Option<Binary>,
     /// Video of a person.
     video: Option<Binary>,
     /// An avatar, whose idle clip is taken.
@@ -64,12 +68,12 @@ pub async fn create(
     // One that is being received counts as one that waits.
     let place = app.uploads.place()?;
     let limit = (app.settings.limits.render, LIMIT);
-    let mut form =
-        Form::open(request, app.settings.limits.body_idle, limit, &["avatar", "options"], &["audio", "video"]).await?;
-    let (mut audio, mut video, mut avatar, mut options) = (None, None, None, Options::default());
+    let mut form = Form::open(request, app.settings.limits.body_idle, limit, &["avatar", "options"], &FILES).await?;
+    let (mut audio, mut audio_b, mut video, mut avatar, mut options) = (None, None, None, None, Options::default());
     while let Some(part) = form.next(&app.uploads, &caller).await? {
         match part {
             Part::File(name, upload) if name == "audio" => audio = Some(upload),
+            Part::File(name, upload) if name == "audio_b" => audio_b = Some(upload),
             Part::File(_, upload) => video = Some(upload),
             Part::Text(name, text) if name == "avatar" => avatar = Some(text),
             Part::Text(_, text) => {
@@ -87,11 +91,14 @@ pub async fn create(
     };
     let renders = app.renders.clone();
     let status = blocking(move || {
-        let stored = [Some(&mut audio), video.as_mut()].into_iter().flatten().filter_map(Upload::take_place).collect();
-        let request = jobs::Request { video: chosen, audio: audio.path().to_owned(), options, caller, stored };
+        let files = [Some(&mut audio), audio_b.as_mut(), video.as_mut()];
+        let stored = files.into_iter().flatten().filter_map(Upload::take_place).collect();
+        let second = audio_b.as_ref().map(|file: &Upload| file.path().to_owned());
+        let request =
+            jobs::Request { video: chosen, audio: audio.path().to_owned(), audio_b: second, options, caller, stored };
         let status = renders.submit(request);
         // Not sooner: until here the files may be removed with what holds them.
-        drop((video, audio, place));
+        drop((video, audio, audio_b, place));
         status
     })
     .await?;
@@ -137,10 +144,12 @@ pub async fn delete(
     ),
     responses(
         (status = 200, content(
-            (inline(Binary) = "video/mp4"), (inline(Binary) = "video/x-matroska"), (inline(Binary) = "video/webm"),
+            (inline(Binary) = "video/mp4"), (inline(Binary) = "video/quicktime"), (inline(Binary) = "video/x-matroska"),
+            (inline(Binary) = "video/webm"),
         ), headers(("ETag" = String, description = "Of this result"))),
         (status = 206, description = "The part", content(
-            (inline(Binary) = "video/mp4"), (inline(Binary) = "video/x-matroska"), (inline(Binary) = "video/webm"),
+            (inline(Binary) = "video/mp4"), (inline(Binary) = "video/quicktime"), (inline(Binary) = "video/x-matroska"),
+            (inline(Binary) = "video/webm"),
         ), headers(("Content-Range" = String, description = "Which part it is"))),
         Errors,
     ),

@@ -88,6 +88,7 @@ mod tests {
             options,
             owner,
             bank: false,
+            second: false,
             stored: 10,
             lease: Default::default(),
             parts: Vec::new(),

@@ -161,7 +161,7 @@ impl Shared {
     /// Queues a job. The files that are handed in are removed. Blocks.
     pub fn submit(&self, request: &Request) -> Result<Status, Refusal> {
         let _handed_in = HandedIn(request);
-        request.options.check()?;
+        request.check()?;
         let avatar = request.avatar(&self.cluster.avatars)?;
         let waiting = self.mirror.lock().waiting();
         if self.end.is_cancelled() {
@@ -186,6 +186,7 @@ impl Shared {
             options,
             owner: request.caller.tenant().map(|tenant| tenant.name.clone()),
             bank: bank.is_some(),
+            second: request.audio_b.is_some(),
             stored: 0,
             lease: Default::default(),
             parts: Vec::new(),
@@ -193,7 +194,8 @@ impl Shared {
             gpu_us: 0,
             metered: request.caller.tenant().is_none(),
         };
-        let inputs = [(work::VIDEO, Some(video)), (work::AUDIO, Some(request.audio.clone())), (work::BANK, bank)];
+        let (audio, second) = (Some(request.audio.clone()), request.audio_b.clone());
+        let inputs = [(work::VIDEO, Some(video)), (work::AUDIO, audio), (work::AUDIO_B, second), (work::BANK, bank)];
         let stored = self.runtime.block_on(async {
             for (name, file) in inputs {
                 let Some(file) = file else { continue };

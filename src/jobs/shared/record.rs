@@ -56,6 +56,9 @@ pub struct Record {
     /// Whether a reference bank is with the inputs.
     #[serde(default)]
     pub bank: bool,
+    /// Whether a second voice is.
+    #[serde(default)]
+    pub second: bool,
     /// Bytes in the storage.
     #[serde(default)]
     pub stored: u64,
@@ -142,6 +145,7 @@ mod tests {
             options: Options::default(),
             owner: Some("anna".into()),
             bank: true,
+            second: false,
             stored: 7,
             lease: Lease { holder: Some("a-1".into()), tries: 1 },
             parts: vec![Piece { until: Some(5), ..Piece::default() }, Piece { from: 5, ..Piece::default() }],

@@ -9,6 +9,7 @@ use std::{
 use async_nats::jetstream::{AckKind, Message, kv};
 use futures_util::StreamExt;
 use gst::ClockTime;
+use gstlipstream::alpha::Mode;
 use lipstream_engines::runtime::Device;
 use parking_lot::Mutex;
 
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     background,
     error::{Failure, Kind, Result},
-    jobs::{Container, store::forget},
+    jobs::store::forget,
     media::Notice,
     render::{
         Part, Standing, Watch,
@@ -352,7 +353,12 @@ impl Shared {
         let here = |e: std::io::Error| Stop::Again(format!("{}: cannot be made: {e}", folder.display()));
         tokio::fs::create_dir_all(folder).await.map_err(here)?;
         let storage = &self.cluster.storage;
-        for input in work::INPUTS.into_iter().filter(|input| record.bank || *input != work::BANK) {
+        let there = |input: &&str| match *input {
+            work::BANK => record.bank,
+            work::AUDIO_B => record.second,
+            _ => true,
+        };
+        for input in work::INPUTS.into_iter().filter(there) {
             storage.fetch(&self.object(&id, input), &folder.join(input)).await?;
         }
         let bank: Option<PathBuf> = record.bank.then(|| folder.join(work::BANK));
@@ -363,7 +369,7 @@ impl Shared {
             Step::Whole | Step::Part(_) => {
                 let mut name = whole;
                 if let (Step::Part(index), Some(piece)) = (step, record.part(step)) {
-                    let extension = part_extension(record.options.container);
+                    let extension = record.options.container.of_parts();
                     name = format!("part-{index}-{nonce:08x}.{extension}");
                     options.output = folder.join(format!("part.{extension}"));
                     let time = ClockTime::from_nseconds;
@@ -416,7 +422,9 @@ impl Shared {
 
     /// The parts of a job that is long enough for several.
     async fn plan(&self, record: &Record, folder: &Path) -> Result<Option<Vec<Piece>>, Stop> {
-        let Some(length) = self.settings.split.filter(|_| record.options.looped) else { return Ok(None) };
+        // A part has no sound to mix, and no alpha that is joined.
+        let cut = record.options.looped && !record.second && record.options.alpha() != Mode::Keep;
+        let Some(length) = self.settings.split.filter(|_| cut) else { return Ok(None) };
         let (video, audio) = (folder.join(work::VIDEO), folder.join(work::AUDIO));
         let length = ClockTime::from_nseconds(length.as_nanos() as u64);
         // What is wrong with the inputs is said by the render itself.
@@ -543,18 +551,10 @@ pub(in crate::jobs) fn read(bytes: &[u8]) {
     let _ = (mirror.status(1, &record), mirror.told(1, 1, Some(record)), mirror.stored("anna"), mirror.waiting());
 }
 
-/// Of what holds the pictures of a part: MP4 tells the order in which H.264 is decoded.
-fn part_extension(container: Container) -> &'static str {
-    match container {
-        Container::Webm => "webm",
-        Container::Mp4 | Container::Mkv => "mp4",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::{Options, Status};
+    use crate::jobs::{Container, Options, Status};
 
     fn record(parts: usize) -> Record {
         Record {
@@ -562,6 +562,7 @@ mod tests {
             options: Options::default(),
             owner: None,
             bank: false,
+            second: false,
             stored: 10,
             lease: Default::default(),
             result: None,

@@ -85,9 +85,11 @@ class Lipstream:
         *,
         avatar: str | None = None,
         video: Path | IO[bytes] | None = None,
+        audio_b: Path | IO[bytes] | None = None,
         options: RenderOptions | None = None,
     ) -> Render:
-        """Renders a video whose lips follow ``audio``: of an avatar, or of a video file."""
+        """Renders a video whose lips follow ``audio``: of an avatar, or of a video file. ``audio_b`` moves another
+        of its faces."""
         if (avatar is None) == (video is None):
             raise ValueError("give one of avatar and video")
         opened: list[IO[bytes]] = []
@@ -100,6 +102,8 @@ class Lipstream:
 
         try:
             files = {"audio": file(audio)}
+            if audio_b is not None:
+                files["audio_b"] = file(audio_b)
             if video is not None:
                 files["video"] = file(video)
             data = {} if avatar is None else {"avatar": avatar}

@@ -103,14 +103,22 @@ class Spoken(TypedDict):
 
 
 class RenderOptions(TypedDict, total=False):
-    container: Literal["mp4", "mkv", "webm"]
+    #: What becomes of transparency: ``drop``, ``keep`` (in webm and mov), ``#rrggbb`` or ``stack``.
+    alpha: str
+    container: Literal["mp4", "mov", "mkv", "webm"]
     #: Quality of H.264, 0 to 50, lower is better.
     crf: int
     engine: str
-    #: What makes the face crisper.
-    enhance: Literal["sharpen", "clahe", "detail", "combined"]
+    #: What makes the face better: ``sharpen``, ``clahe``, ``detail``, ``combined``, or an enhancer that was imported.
+    enhance: str
+    #: Frames of a face for one evaluation of an enhancer, 1 to 8.
+    enhance_every: int
     #: How much of it is blended in, 0 to 1.
     enhance_strength: float
+    #: By how much the picture is enlarged before, 1 to 2.
+    face_upscale: float
+    #: Of an enhancer with a weight, 0 to 1: 0 is the best picture, 1 the most like the face.
+    fidelity: float
     #: Text in every picture for all to see, and where it is.
     label: str
     label_corner: Literal["top-left", "top-right", "bottom-left", "bottom-right"]
@@ -124,6 +132,8 @@ class RenderOptions(TypedDict, total=False):
     quality: Literal["high"]
     #: Which of several faces speak, as of a session.
     speaker: str
+    #: Which of the others the second voice moves.
+    speaker_b: str
 
 
 class RenderStatus(TypedDict, total=False):
