@@ -61,6 +61,9 @@ fn rgba(file: &Path, decoder: &str, folder: &Path) -> Vec<u8> {
     fs::read(raw).expect("ffmpeg wrote it")
 }
 
+/// Reads chroma of 4:2:0 between four pixels, as x264's streams say and players do; ffmpeg by itself repeats it, which shows at any edge in colour.
+const SMOOTH: &str = "-vf scale=in_h_chr_pos=128:in_v_chr_pos=128:flags=bilinear+accurate_rnd+full_chroma_int";
+
 /// A pixel as it is seen.
 fn over(pixel: &[u8], background: [u8; 3]) -> [f64; 3] {
     let alpha = f64::from(pixel[3]) / 255.0;
@@ -138,6 +141,11 @@ fn alpha_of_every_kind_of_file_is_kept_into_every_kind_of_file() {
     assert_eq!(names(&f.join("out")).len(), FRAMES, "{:?}", names(&f.join("out")));
     clean("ProRes to PNG", &rgba(&prores, "", f), &rgba(&out, "-start_number 0", f));
 
+    let vp8 =
+        cut_out(f, "vp8.webm", "-c:v libvpx -pix_fmt yuva420p -auto-alt-ref 0 -b:v 20M -crf 4 -deadline realtime");
+    let read = rgba_through(&vp8, "lippicture keep-alpha=true", f);
+    clean("VP8, as it is read", &rgba(&vp8, "-c:v libvpx", f), &read);
+
     render(f, &pictures, &webm, &["--alpha", "keep", "--fps", "25"]);
     let (video, audio) = (probe(&webm, "v"), probe(&webm, "a"));
     assert_eq!((video.text("codec_name"), audio.text("codec_name")), ("vp9", "opus"));
@@ -166,7 +174,11 @@ fn what_asks_for_no_alpha_is_opaque_and_what_cannot_hold_it_says_so() {
         .chunks(4)
         .flat_map(|pixel| over(pixel, BACKGROUNDS[2]).map(|c| c.round() as u8).into_iter().chain([255]))
         .collect();
-    let keyed = rgba(&key, "", f);
+    let stream = probe(&key, "v");
+    assert_eq!(stream.text("chroma_location"), "center");
+    let raw = f.join("keyed.raw");
+    ffmpeg(&format!("-i {} {SMOOTH} -pix_fmt rgba -f rawvideo", key.display()), &raw);
+    let keyed = fs::read(raw).unwrap();
     let edge: Vec<bool> = wanted.chunks(WIDTH * HEIGHT * 4).flat_map(|frame| edge(frame, WIDTH)).collect();
     let errors = laid.chunks(4).zip(keyed.chunks(4)).zip(edge).filter(|(_, edge)| *edge);
     let errors: Vec<f64> = errors
@@ -174,7 +186,7 @@ fn what_asks_for_no_alpha_is_opaque_and_what_cannot_hold_it_says_so() {
         .collect();
     let mean = errors.iter().sum::<f64>() / errors.len() as f64;
     println!("key: edge error {mean:.2}");
-    assert!(mean <= CLEAN + 1.0, "on the key colour the edge is off by {mean:.2}");
+    assert!(mean <= CLEAN, "on the key colour the edge is off by {mean:.2}");
 
     let mut command = lipstream(f);
     command.args(["render", "-q", "--alpha", "keep", "--video"]).arg(&source).arg("--audio").arg(silence(f));

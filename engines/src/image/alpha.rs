@@ -172,6 +172,40 @@ pub fn lay_on(frame: &mut FrameMut, alpha: Plane, color: [u8; 3]) {
     }
 }
 
+/// Lays packed R, G, B with alpha, bytes at `offsets` of four, on a colour, and gives that in 4:2:0 of three planes: nothing is rounded before the
+/// last step, and chroma is that of the mean of four pixels as they are seen.
+pub fn lay_rgb_on(frame: &mut FrameMut, pixels: Plane, offsets: [usize; 4], color: [u8; 3]) {
+    let (width, height) = (frame.width(), frame.height());
+    let Some([kr, kb, offset, luma, chroma]) = frame.space().coefficients() else { return };
+    let below = color.map(f32::from);
+    let kg = 1.0 - kr - kb;
+    let [y_plane, cb_plane, cr_plane] = &mut frame.planes[..] else { return };
+    let code = |value: f32| (value + 0.5).clamp(0.0, 255.0) as u8;
+    let seen = |x: usize, y: usize| {
+        let pixel = &pixels.data[y * pixels.stride + 4 * x..][..4];
+        let alpha = f32::from(pixel[offsets[3]]) / 255.0;
+        let channel = |c: usize| below[c] + (f32::from(pixel[offsets[c]]) - below[c]) * alpha;
+        [channel(0), channel(1), channel(2)]
+    };
+    for y in (0..height).step_by(2) {
+        for x in (0..width).step_by(2) {
+            let mut sum = [0.0; 3];
+            for (dx, dy) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+                let (x, y) = ((x + dx).min(width - 1), (y + dy).min(height - 1));
+                let [r, g, b] = seen(x, y);
+                let own = kr * r + kg * g + kb * b;
+                y_plane.data[y * y_plane.stride + x] = code(offset + own * (luma / 255.0));
+                sum = [sum[0] + own, sum[1] + b, sum[2] + r];
+            }
+            let [own, b, r] = sum.map(|sum| sum / 4.0);
+            let place = |stride: usize| y / 2 * stride + x / 2;
+            let scaled = |apart: f32, k: f32| code(128.0 + apart / (2.0 * (1.0 - k)) * (chroma / 255.0));
+            cb_plane.data[place(cb_plane.stride)] = scaled(b - own, kb);
+            cr_plane.data[place(cr_plane.stride)] = scaled(r - own, kr);
+        }
+    }
+}
+
 fn laid(code: u8, alpha: u8, below: u32) -> u8 {
     let alpha = u32::from(alpha);
     ((u32::from(code) * alpha + below * (255 - alpha) + 127) / 255) as u8
@@ -233,6 +267,40 @@ mod tests {
         // Green of BT.601: 145, 54, 34.
         assert_eq!(planes[0][..4], [100, 100, 145, 145]);
         assert_eq!((planes[1][0], planes[1][1], planes[2][0], planes[2][1]), (90, 54, 160, 34));
+    }
+
+    #[test]
+    fn packed_pixels_are_laid_on_a_colour_within_half_a_code() {
+        // B, G, R, A of a width and height that are odd, in rows that are longer.
+        let (width, height, stride, color) = (5, 3, 24, [0, 255, 0]);
+        let data: Vec<u8> = (0..stride * height).map(|i| (i * 89 % 256) as u8).collect();
+        let mut planes = [vec![0; 15], vec![0; 6], vec![0; 6]];
+        let [y, cb, cr] = &mut planes;
+        let list = [(y, 5), (cb, 3), (cr, 3)].map(|(data, stride)| PlaneMut { data, stride });
+        let mut frame =
+            FrameMut::new(Format::I420, (width, height), Matrix::Bt709, Range::Limited, list.into()).unwrap();
+        let space = frame.space();
+        lay_rgb_on(&mut frame, Plane { data: &data, stride }, [2, 1, 0, 3], color);
+        let seen = |x: usize, y: usize| {
+            let pixel = &data[y * stride + 4 * x..][..4];
+            let alpha = f32::from(pixel[3]) / 255.0;
+            let laid = |c: usize| f32::from(pixel[2 - c]) * alpha + f32::from(color[c]) * (1.0 - alpha);
+            space.from_rgb([laid(0), laid(1), laid(2)])
+        };
+        for y in 0..height {
+            for x in 0..width {
+                let wanted = seen(x, y)[0];
+                assert!((f32::from(planes[0][y * 5 + x]) - wanted).abs() <= 0.501, "{x} {y}");
+            }
+        }
+        for (y, x) in [(0, 0), (0, 2), (1, 0), (1, 2)] {
+            let around = [(0, 0), (1, 0), (0, 1), (1, 1)]
+                .map(|(dx, dy)| seen((2 * x + dx).min(width - 1), (2 * y + dy).min(height - 1)));
+            for c in [1, 2] {
+                let wanted = around.iter().map(|code| code[c]).sum::<f32>() / 4.0;
+                assert!((f32::from(planes[c][y * 3 + x]) - wanted).abs() <= 0.51, "{x} {y} {c}");
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use gst_video::{
 };
 use lipstream_engines::image::{
     FrameMut, Plane, PlaneMut,
-    alpha::{lay_on, matte_codes},
+    alpha::{lay_on, lay_rgb_on, matte_codes},
 };
 use parking_lot::Mutex;
 
@@ -164,7 +164,8 @@ impl VideoFilterImpl for LipAlpha {
             None
         } else {
             let planar = if in_info.format_info().has_alpha() { VideoFormat::A420 } else { VideoFormat::I420 };
-            let convert = (in_info.format() != planar)
+            let lays = mode.background().is_some() && packed(in_info.format()).is_some();
+            let convert = (in_info.format() != planar && !lays)
                 .then(|| video::converter(in_info, planar, &out_info.colorimetry()).map_err(refused))
                 .transpose()?;
             Some(Work { mode, convert })
@@ -186,7 +187,10 @@ impl VideoFilterImpl for LipAlpha {
                 converter.frame_ref(inframe, &mut planar.as_mut_video_frame_ref());
                 turn(*mode, &planar.as_video_frame_ref(), outframe)
             }
-            Some(Work { mode, convert: None }) => turn(*mode, inframe, outframe),
+            Some(Work { mode, convert: None }) => match (mode.background(), packed(inframe.format())) {
+                (Some(color), Some(offsets)) => lay_packed(color, offsets, inframe, outframe),
+                _ => turn(*mode, inframe, outframe),
+            },
             None => Err(lipstream_engines::Error::invalid("no caps")),
         };
         match done {
@@ -255,6 +259,41 @@ fn before_laid(structure: &gst::StructureRef) -> gst::Structure {
     structure.remove_fields(CHANGED);
     structure.set("format", gst::List::new(["A420", "RGBA", "BGRA"]));
     structure
+}
+
+/// Where R, G, B and alpha are among the four bytes of a pixel.
+fn packed(format: VideoFormat) -> Option<[usize; 4]> {
+    match format {
+        VideoFormat::Rgba => Some([0, 1, 2, 3]),
+        VideoFormat::Bgra => Some([2, 1, 0, 3]),
+        _ => None,
+    }
+}
+
+/// Lays packed R, G, B with alpha on a colour.
+fn lay_packed(
+    color: [u8; 3],
+    offsets: [usize; 4],
+    from: &VideoFrameRef<&gst::BufferRef>,
+    to: &mut VideoFrameRef<&mut gst::BufferRef>,
+) -> lipstream_engines::Result<()> {
+    let stride = usize::try_from(from.plane_stride()[0]).map_err(|_| invalid_planes())?;
+    let data = from.plane_data(0).map_err(|_| invalid_planes())?;
+    let (width, height) = (from.width() as usize, from.height() as usize);
+    if data.len() < height.saturating_sub(1) * stride + 4 * width {
+        return Err(invalid_planes());
+    }
+    let (format, matrix, range) = video::layout(to.info())?;
+    let size = (to.width() as usize, to.height() as usize);
+    if size != (width, height) {
+        return Err(invalid_planes());
+    }
+    let strides: Vec<usize> = to.plane_stride().iter().map(|s| usize::try_from(*s).unwrap_or(0)).collect();
+    let own = to.planes_data_mut().into_iter().zip(strides).take(3);
+    let own = own.map(|(data, stride)| PlaneMut { data, stride }).collect();
+    let mut frame = FrameMut::new(format, size, matrix, range, own)?;
+    lay_rgb_on(&mut frame, Plane { data, stride }, offsets, color);
+    Ok(())
 }
 
 /// From planar YUV, with alpha or without, to what leaves.
