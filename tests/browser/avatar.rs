@@ -165,13 +165,13 @@ fn the_avatar_element_comes_back_after_the_server() {
 }
 
 /// A folder by HTTP, as a site of its own has it.
-struct Site {
+pub struct Site {
     child: Child,
-    url: String,
+    pub url: String,
 }
 
 impl Site {
-    fn of(folder: &str) -> Self {
+    pub fn of(folder: &str) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new("python3")
             .args(["-m", "http.server", &port.to_string(), "--bind", "127.0.0.1", "--directory"])
