@@ -4,6 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
     CONDITION, Compact, REFINE, STEP,
+    canvas::{Drawn, Finish, Picture},
     contrast::Contrast,
     mask,
     person::{Wanted, opening},
@@ -13,7 +14,6 @@ use crate::{
     Error, Result,
     engine::{Actor, Asked, LATENT, Moment, Noise, Patch, Scene, Shown, Work},
     geometry::{Point, Rect, Similarity, landmarks},
-    image::{Crop, sharpen, steady},
     runtime::Tensor,
     schedule::Schedule,
     tracker::Face,
@@ -53,6 +53,7 @@ pub(super) struct CompactActor {
 /// What one frame of a stream leaves to the next.
 struct Last {
     patch: Patch,
+    picture: Drawn,
     /// The references that were shown.
     showing: render::Showing,
     drift: Vec<Point>,
@@ -67,7 +68,7 @@ struct Rendering {
     latent: Vec<f32>,
     contrast: Contrast,
     wanted: Wanted,
-    pixels: Crop,
+    pixels: Picture,
     mask: Vec<u8>,
     /// Where pixels are new, in unit crop coordinates.
     area: Rect,
@@ -119,7 +120,7 @@ impl CompactActor {
 
     /// Draws the mouth of `latent`; `None` where the person or the face has nothing to draw it from.
     fn draw(&self, latent: Vec<f32>, work: &mut Work, scene: &Scene) -> Result<Option<Rendering>> {
-        let Compact { spec, basis, stages, .. } = &*self.engine;
+        let Compact { spec, basis, stages, canvas, .. } = &*self.engine;
         let (person, face) = (Compact::person(scene.identity)?, scene.face);
         let Some(to_crop) = spec.alignment.fit(&face.points) else { return Ok(None) };
         let points: Vec<_> = face.points.iter().map(|p| to_crop.apply(*p)).collect();
@@ -138,41 +139,58 @@ impl CompactActor {
         let more = self.last.as_ref().map_or(0.0, |last| render::lips_distance(&wanted.lower, &last.lower) / JITTER);
         let showing = self.last.as_ref().map(|last| (last.showing, frames + more));
         let Some(warp) = render::Warp::from(&wanted) else { return Ok(None) };
-        let Some((pixels, showing)) = render::pixels(person, &wanted, &warp, scene, showing, &area) else {
+        let to_draw = (&wanted, &warp);
+        let Some((pixels, showing)) = render::pixels(canvas, person, to_draw, scene, showing, &area)? else {
             return Ok(None);
         };
-        if refined && refine::fill(work, &pixels, person, showing.reference, &wanted, &warp, scene) {
+        if refined && refine::fill(canvas, work, &pixels, (person, showing.reference), to_draw, scene)? {
             work.pass(REFINE);
         }
         Ok(Some(Rendering { latent, contrast, wanted, pixels, mask, area, to_crop, showing, frames, more }))
     }
 
     /// Makes a patch of a picture that is drawn, and remembers it.
-    fn finish(&mut self, rendering: Rendering, scene: &Scene) -> Option<Patch> {
-        let Rendering { latent, contrast, wanted, mut pixels, mask, area, to_crop, showing, frames, more } = rendering;
-        let (side, crop) = (pixels.side, self.engine.spec.crop);
+    fn finish(&mut self, rendering: Rendering, scene: &Scene) -> Result<Option<Patch>> {
+        let Rendering { latent, contrast, wanted, pixels, mask, area, to_crop, showing, frames, more } = rendering;
+        let Some(to_frame) = to_crop.inverse() else { return Ok(None) };
+        let (side, crop) = (pixels.side(), self.engine.spec.crop);
         let density = side as f32 * to_crop.scale();
         let reach = reach(side, density);
         let amount = if side > crop { finer(density / reach as f32) * SHARPEN } else { SHARPEN };
-        sharpen(&mut pixels, &area, amount, reach);
-        if let Some(last) = self.last.as_ref().and_then(|last| last.patch.pixels.crop().ok()) {
-            let around = |r: Rect| Rect {
-                x: r.x - AROUND,
-                y: r.y - AROUND,
-                width: r.width + 2.0 * AROUND,
-                height: r.height + 2.0 * AROUND,
-            };
-            let lips = Rect::around(&wanted.points[landmarks::LIPS]).map(|lips| (around(lips), more));
-            steady(&mut pixels, &last, &area, frames, lips);
-        }
-        let to_frame = to_crop.inverse()?;
+        let around = |r: Rect| Rect {
+            x: r.x - AROUND,
+            y: r.y - AROUND,
+            width: r.width + 2.0 * AROUND,
+            height: r.height + 2.0 * AROUND,
+        };
+        let moving = Rect::around(&wanted.points[landmarks::LIPS]).map(|lips| (around(lips), more));
+        let before = self.last.as_ref().map(|last| (&last.picture, frames));
+        let finish = Finish { area: &area, amount, reach, before, moving };
+        let (picture, patch) = self.engine.canvas.finish(pixels, &finish, mask, to_frame)?;
         tracing::trace!(opening = opening(&wanted.lower), ?showing, "rendered");
-        let patch = Patch { mask: mask.into(), pixels: pixels.into(), to_frame, opacity: 1.0, hard: false };
         self.contrast = contrast;
         self.shown = Some(latent);
-        self.last =
-            Some(Last { patch: patch.clone(), showing, drift: wanted.drift, lower: wanted.lower, time: scene.time });
-        Some(patch)
+        let (drift, lower, time) = (wanted.drift, wanted.lower, scene.time);
+        self.last = Some(Last { patch: patch.clone(), picture, showing, drift, lower, time });
+        Ok(Some(patch))
+    }
+
+    /// [`Actor::show`], which may run out of memory.
+    fn shown_in(&mut self, mut work: Work, scene: &Scene) -> Result<Shown> {
+        let mut rendering = match self.rendering.take() {
+            Some(rendering) if work.get(LATENT).is_none() => rendering,
+            _ => {
+                let latent = self.remember(&mut work)?;
+                let Some(rendering) = self.draw(latent, &mut work, scene)? else { return Ok(Shown::Nothing) };
+                if work.next().is_some() {
+                    self.rendering = Some(rendering);
+                    return Ok(Shown::More(work));
+                }
+                return Ok(self.finish(rendering, scene)?.map_or(Shown::Nothing, Shown::Patch));
+            }
+        };
+        self.engine.canvas.correct(&mut work, &mut rendering.pixels, &rendering.wanted)?;
+        Ok(self.finish(rendering, scene)?.map_or(Shown::Nothing, Shown::Patch))
     }
 }
 
@@ -192,21 +210,15 @@ impl Actor for CompactActor {
         Ok(())
     }
 
-    fn show(&mut self, mut work: Work, scene: &Scene) -> Result<Shown> {
-        let mut rendering = match self.rendering.take() {
-            Some(rendering) if work.get(LATENT).is_none() => rendering,
-            _ => {
-                let latent = self.remember(&mut work)?;
-                let Some(rendering) = self.draw(latent, &mut work, scene)? else { return Ok(Shown::Nothing) };
-                if work.next().is_some() {
-                    self.rendering = Some(rendering);
-                    return Ok(Shown::More(work));
-                }
-                return Ok(self.finish(rendering, scene).map_or(Shown::Nothing, Shown::Patch));
+    fn show(&mut self, work: Work, scene: &Scene) -> Result<Shown> {
+        match self.shown_in(work, scene) {
+            Err(error @ Error::OutOfMemory { .. }) => {
+                self.engine.canvas.trim();
+                tracing::warn!(%error, "a frame is left as it is");
+                Ok(Shown::Nothing)
             }
-        };
-        refine::apply(&mut work, &mut rendering.pixels, &rendering.wanted)?;
-        Ok(self.finish(rendering, scene).map_or(Shown::Nothing, Shown::Patch))
+            other => other,
+        }
     }
 
     fn hold(&self, face: &Face) -> Option<Patch> {

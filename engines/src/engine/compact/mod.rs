@@ -6,11 +6,13 @@
 //! - [`person`]: rest shape and range of one person, from their bank.
 //! - [`render`]: wanted landmarks, the nearest reference, the warp, the mask.
 //! - [`refine`]: a small network that repairs the mouth in the warped picture.
+//! - [`canvas`]: where pictures are drawn: here, or in the memory of a card.
 //! - [`adapted`], [`fit`]: what an engine that was adapted to a person brings, and how their range is found.
 
 mod actor;
 mod adapted;
 mod basis;
+mod canvas;
 mod contrast;
 mod fit;
 mod mask;
@@ -24,16 +26,20 @@ use actor::CompactActor;
 use adapted::Own;
 pub use adapted::person as person_file;
 use basis::Basis;
+use canvas::{Canvas, Device};
 pub use fit::{Agreement, FEWEST, Fit, Pair, fit};
 use person::Person;
 
 use parking_lot::Mutex;
 
-use super::{Actor, Clip, Engine, Identity, LATENT, Noise, Sampling, Spec, Stage, StepStage, Work, complete};
+use super::{
+    Actor, Clip, Engine, Identity, LATENT, Noise, Sampling, Spec, Stage, StepStage, Work, complete, device::on_card,
+};
 use crate::{
     Error, Result,
     audio::{FrontEnd, Pick, Tail, WindowSpec, front_end},
     bank::ReferenceBank,
+    cuda::Memory,
     geometry::Point,
     manifest::{AudioSection, LatentSection, Package},
     runtime::{Options, Tensor},
@@ -56,6 +62,7 @@ pub struct Compact {
     /// The motion network, and the refinement where there is one.
     stages: Vec<Box<dyn Stage>>,
     lanes: usize,
+    canvas: Canvas,
     basis: Basis,
     own: Option<Own>,
     /// Holds what streams share of it.
@@ -63,7 +70,24 @@ pub struct Compact {
 }
 
 impl Compact {
+    /// On CUDA mouths are drawn, refined and pasted in the memory of the card, where it can run the kernels of [`crate::kernels`].
     pub fn load(package: &Package, options: &Options) -> Result<Self> {
+        let device = package.network("motion", options)?.device();
+        let there = |memory| Self::load_in(package, options, memory);
+        match on_card(&package.manifest().name, device, there) {
+            Some(engine) => Ok(engine),
+            None => Self::load_on(package, options, Canvas::Here),
+        }
+    }
+
+    /// With mouths that are drawn in `memory`, where the refinement must run.
+    ///
+    /// Errors: it runs elsewhere.
+    pub fn load_in(package: &Package, options: &Options, memory: Arc<dyn Memory>) -> Result<Self> {
+        Self::load_on(package, &options.without_graphs(), Canvas::There(Device::new(memory)))
+    }
+
+    fn load_on(package: &Package, options: &Options, canvas: Canvas) -> Result<Self> {
         let manifest = package.manifest();
         let missing =
             |key: &str| Error::Manifest { origin: package.location(), key: key.into(), cause: "is missing".into() };
@@ -82,9 +106,7 @@ impl Compact {
         let lanes = model.at_a_time();
         let mut stages: Vec<Box<dyn Stage>> =
             vec![Box::new(StepStage::new(model, &[CONDITION], latent.batch_sizes.clone()))];
-        if let Some(refine) = refine::load(package, options)? {
-            stages.push(Box::new(refine));
-        }
+        stages.extend(refine::load(package, options, &canvas)?);
         let spec = Spec {
             name: manifest.name.clone(),
             family: manifest.family,
@@ -102,7 +124,7 @@ impl Compact {
             gflop: manifest.frame_gflop(None),
         };
         let own = Own::load(package, &spec)?;
-        Ok(Self { spec, latent, schedule, stages, lanes, basis, own, _front_end: Mutex::new(front_end) })
+        Ok(Self { spec, latent, schedule, stages, lanes, canvas, basis, own, _front_end: Mutex::new(front_end) })
     }
 
     /// The latent that a face shows, whose landmarks are `points` (`[111]`, frame pixels); `None` where they cannot be

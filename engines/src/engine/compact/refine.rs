@@ -1,7 +1,8 @@
 //! Repair of the warped picture.
 
 use super::{
-    super::{NetworkStage, Scene, StageKind, Work},
+    super::{NetworkStage, Scene, Stage, StageKind, Work, device::BoundStage},
+    canvas::{Canvas, Picture},
     person::{Person, Pictured, Wanted, opening},
     render,
 };
@@ -10,7 +11,7 @@ use crate::{
     geometry::{Point, Rect, landmarks},
     image::{ColorSpace, Crop, rgb_planar},
     manifest::Package,
-    runtime::{Device, Options, Tensor},
+    runtime::{Device, Options},
 };
 
 /// The file's name in a manifest; an engine may do without it.
@@ -19,7 +20,7 @@ const PART: &str = "refine";
 /// the network sees them reduced, and what it corrects is enlarged.
 const CROP: usize = 256;
 /// Side of the window that it corrects, in pixels.
-const SIDE: usize = 128;
+pub(super) const SIDE: usize = 128;
 const PIXELS: usize = SIDE * SIDE;
 /// Factor of the openings (unit crop) as the network takes them.
 const OPENING_SCALE: f32 = 20.0;
@@ -28,8 +29,8 @@ const WIDER: f32 = 0.01;
 /// Scan lines of a pixel row of [`coverage`].
 const LINES: usize = 4;
 /// Ports of the network.
-const INPUTS: [&str; 4] = ["nearest", "second", "shapes", "openings"];
-const DELTA: &str = "delta";
+pub(super) const INPUTS: [&str; 4] = ["nearest", "second", "shapes", "openings"];
+pub(super) const DELTA: &str = "delta";
 /// Sizes of a batch on devices that gain by one. ONNX Runtime's CPU kernels do not (2.2 ms an item, alone or among four), and
 /// a batch there keeps one core busy while the others wait.
 const SIZES: [usize; 4] = [1, 2, 4, 8];
@@ -40,7 +41,7 @@ const SIZES: [usize; 4] = [1, 2, 4, 8];
 /// mouth's inside and of its lips) and `openings` f32 `[B, 3]` (20 times those wanted, of the reference and of its partner,
 /// in unit crop coordinates), and the output `delta` f32 `[B, 3, 128, 128]`, which is added to `nearest` and is 0 at the
 /// window's border.
-pub(super) fn load(package: &Package, options: &Options) -> Result<Option<NetworkStage>> {
+pub(super) fn load(package: &Package, options: &Options, canvas: &Canvas) -> Result<Option<Box<dyn Stage>>> {
     if !package.manifest().files.contains_key(PART) {
         return Ok(None);
     }
@@ -59,62 +60,78 @@ pub(super) fn load(package: &Package, options: &Options) -> Result<Option<Networ
     model.expect_output(DELTA, picture)?;
     let sizes = if model.device() == Device::Cpu { &SIZES[..1] } else { &SIZES };
     let sizes = model.taken_of(sizes.to_vec());
-    Ok(Some(NetworkStage::new(StageKind::Refine, model, &INPUTS, &[DELTA], sizes)))
+    Ok(Some(match canvas {
+        Canvas::Here => Box::new(NetworkStage::new(StageKind::Refine, model, &INPUTS, &[DELTA], sizes)),
+        Canvas::There(device) => {
+            model.runs_at(device.memory.place()).map_err(Error::invalid)?;
+            let [nearest, second, shapes, openings] = INPUTS;
+            let inputs: [(&str, &[usize]); 4] =
+                [(nearest, picture), (second, picture), (shapes, &[2, SIDE, SIDE]), (openings, &[3])];
+            let outputs = [(DELTA, picture)];
+            Box::new(BoundStage::new(StageKind::Refine, &device.memory, model, &inputs, &outputs, sizes))
+        }
+    }))
 }
 
 /// Puts into `work` what the network reads of `picture`, in which the reference `nearest` (an id) has been warped to the
 /// wanted points at least within [`area`]. False where that reference is gone.
 pub(super) fn fill(
+    canvas: &Canvas,
     work: &mut Work,
-    picture: &Crop,
-    person: &Person,
-    nearest: u64,
-    wanted: &Wanted,
-    warp: &render::Warp,
+    picture: &Picture,
+    (person, nearest): (&Person, u64),
+    (wanted, warp): (&Wanted, &render::Warp),
     scene: &Scene,
-) -> bool {
+) -> Result<bool> {
     let references = &person.references;
-    let Some(nearest) = references.iter().find(|p| p.reference.id == nearest) else { return false };
+    let Some(nearest) = references.iter().find(|p| p.reference.id == nearest) else { return Ok(false) };
     let second = partner(references, nearest, |p| render::far(p.reference.time, scene));
-    let corner = corner(wanted);
-    let beside = if second.reference.id == nearest.reference.id {
-        None
-    } else {
-        warp.onto(second, &area(wanted)).map(|l| l.warp(&second.reference.crop))
-    };
-    let mut window = vec![0; 3 * PIXELS];
-    let mut planes = |crop: &Crop| {
-        let mut planes = vec![0.0; 3 * PIXELS];
-        copy_window(crop, corner, &mut window);
-        rgb_planar(&window, crop.space, &mut planes);
-        planes
-    };
-    let first = planes(picture);
-    let other = beside.as_ref().map_or_else(|| first.clone(), planes);
-    let mut shapes = vec![0.0; 2 * PIXELS];
-    draw_shapes(wanted, corner, &mut shapes);
+    let plate = if second.reference.id == nearest.reference.id { None } else { warp.onto(second) };
+    let beside = plate.map(|plate| canvas.warp(&plate, &second.reference, &area(wanted))).transpose()?;
     let openings = [&wanted.lower, &nearest.lower, &second.lower].map(|lower| opening(lower) * OPENING_SCALE);
-    let tensor = |channels, data| Tensor { shape: vec![1, channels, SIDE, SIDE], data };
-    work.put(INPUTS[0], tensor(3, first));
-    work.put(INPUTS[1], tensor(3, other));
-    work.put(INPUTS[2], tensor(2, shapes));
-    work.put(INPUTS[3], Tensor { shape: vec![1, 3], data: openings.to_vec() });
-    true
+    canvas.fill(work, picture, beside.as_ref(), wanted, openings)?;
+    Ok(true)
 }
 
-/// Corrects `picture` by what the network said of it, for the same wanted points.
-pub(super) fn apply(work: &mut Work, picture: &mut Crop, wanted: &Wanted) -> Result<()> {
+/// The window at `corner` as planes of red, green and blue, 0..1, `[3, SIDE, SIDE]`.
+pub(super) fn planes(crop: &Crop, corner: [usize; 2]) -> Vec<f32> {
+    let (mut window, mut planes) = (vec![0; 3 * PIXELS], vec![0.0; 3 * PIXELS]);
+    copy_window(crop, corner, &mut window);
+    rgb_planar(&window, crop.space, &mut planes);
+    planes
+}
+
+/// Coverage of the wanted mouth's inside and of its lips, `[2, SIDE, SIDE]`.
+pub(super) fn shapes(wanted: &Wanted, corner: [usize; 2]) -> Vec<f32> {
+    let mut shapes = vec![0.0; 2 * PIXELS];
+    draw_shapes(wanted, corner, &mut shapes);
+    shapes
+}
+
+/// Points of the unit crop in pixels of the window at `corner`.
+pub(super) fn in_window(points: &[Point], [x, y]: [usize; 2]) -> Vec<Point> {
+    let place = |p: &Point| Point::new(p.x * CROP as f32 - x as f32, p.y * CROP as f32 - y as f32);
+    points.iter().map(place).collect()
+}
+
+/// How many times as large as those that the network has learnt from a crop of `side` is.
+pub(super) fn zoom(side: usize) -> usize {
+    side / CROP
+}
+
+/// Corrects `picture` by what the network said of the window at `corner`.
+pub(super) fn apply(work: &mut Work, picture: &mut Crop, corner: [usize; 2]) -> Result<()> {
     let delta = work.take(DELTA)?.data;
     if delta.len() != 3 * PIXELS || !delta.iter().all(|v| v.is_finite()) {
         return Err(Error::invalid(format!("the network `{PART}` gave no finite `{DELTA}`")));
     }
-    correct(picture, corner(wanted), &delta);
+    correct(picture, corner, &delta);
     Ok(())
 }
 
 /// Adds differences of RGB, `[3, SIDE, SIDE]`, to the window at `corner` (pixels of a crop of [`CROP`]).
 pub(crate) fn correct(picture: &mut Crop, corner: [usize; 2], delta: &[f32]) {
-    match picture.side / CROP {
+    match zoom(picture.side) {
         1 => add(picture, corner, delta),
         zoom => add(picture, corner.map(|v| v * zoom), &enlarged(delta, zoom)),
     }
@@ -128,7 +145,7 @@ pub(super) fn area(wanted: &Wanted) -> Rect {
 }
 
 /// First column and row of the window: the lips' box in its middle, as far as the crop allows.
-fn corner(wanted: &Wanted) -> [usize; 2] {
+pub(super) fn corner(wanted: &Wanted) -> [usize; 2] {
     let middle = Rect::around(&wanted.points[landmarks::LIPS]).unwrap_or_default().centre();
     [middle.x, middle.y].map(|v| {
         let first = (v * CROP as f32 + 0.5).floor() - (SIDE / 2) as f32;
@@ -231,9 +248,8 @@ pub(crate) fn leave_inside(lips: &mut [f32], inner: &[f32]) {
 }
 
 /// How much of each pixel of the window a polygon covers, 0..1: even-odd rule, four scan lines a row, exact along each.
-pub(crate) fn coverage(polygon: &[Point], [x, y]: [usize; 2], out: &mut [f32]) {
-    let part = 1.0 / LINES as f32;
-    let place = |p: &Point| Point::new(p.x * CROP as f32 - x as f32, p.y * CROP as f32 - y as f32);
+pub(crate) fn coverage(polygon: &[Point], corner: [usize; 2], out: &mut [f32]) {
+    let (part, polygon) = (1.0 / LINES as f32, in_window(polygon, corner));
     let limit = SIDE as f32;
     out.fill(0.0);
     let mut crossings = Vec::with_capacity(8);
@@ -242,7 +258,6 @@ pub(crate) fn coverage(polygon: &[Point], [x, y]: [usize; 2], out: &mut [f32]) {
             let level = j as f32 + (line as f32 + 0.5) * part;
             crossings.clear();
             for (a, b) in polygon.iter().zip(polygon.iter().cycle().skip(1)) {
-                let (a, b) = (place(a), place(b));
                 if (a.y <= level) != (b.y <= level) {
                     crossings.push(a.x + (b.x - a.x) * (level - a.y) / (b.y - a.y));
                 }

@@ -2,11 +2,12 @@ use std::{ops::Range, time::Duration};
 
 use super::{
     super::Scene,
+    canvas::{Canvas, Picture},
     person::{Person, Pictured, Wanted, opening},
 };
 use crate::{
-    geometry::{Anchored, Point, Rect, landmarks},
-    image::{Crop, Lattice},
+    Result,
+    geometry::{Anchored, Point, Rect, ThinPlate, landmarks},
 };
 
 /// A new reference must be this much nearer than the one in use, or the picture would flicker between the two.
@@ -14,7 +15,7 @@ const HYSTERESIS: f32 = 0.65;
 /// Frames of 40 ms that a change of the reference takes.
 const CHANGE: f32 = 3.0;
 /// Cells of the warp's lattice along a side.
-const CELLS: usize = 32;
+pub(super) const CELLS: usize = 32;
 /// Regularisation of the spline: landmarks are not exact to the pixel.
 const SMOOTHNESS: f32 = 1e-3;
 /// A degree of yaw between reference and frame weighs as much as this distance (unit crop) of the lips.
@@ -37,13 +38,13 @@ pub(super) struct Showing {
 /// before showed, and how many frames of 40 ms ago that was: more than there were for a mouth that moves, in which a change is
 /// not seen and one that waits comes late.
 pub(super) fn pixels(
+    canvas: &Canvas,
     person: &Person,
-    wanted: &Wanted,
-    warp: &Warp,
+    (wanted, warp): (&Wanted, &Warp),
     scene: &Scene,
     last: Option<(Showing, f32)>,
     area: &Rect,
-) -> Option<(Crop, Showing)> {
+) -> Result<Option<(Picture, Showing)>> {
     let usable = || person.references.iter().filter(|p| far(p.reference.time, scene));
     let by_id = |id: u64| usable().find(|p| p.reference.id == id);
     let (last, frames) = last.unzip();
@@ -58,20 +59,22 @@ pub(super) fn pixels(
                 let kept = shown.is_some_and(|s| s.reference.id == p.reference.id);
                 distance(p, wanted, scene.face.yaw) * if kept { HYSTERESIS } else { 1.0 }
             };
-            usable().min_by(|a, b| cost(a).total_cmp(&cost(b)))?
+            let Some(nearest) = usable().min_by(|a, b| cost(a).total_cmp(&cost(b))) else { return Ok(None) };
+            nearest
         }
     };
     let id = nearest.reference.id;
     let begun = last.filter(|last| last.reference != id).and_then(|last| going_on((last.reference, 0.0)));
     let fading = fading.or(begun);
-    let mut picture = warp.onto(nearest, area)?.warp(&nearest.reference.crop);
+    let Some(plate) = warp.onto(nearest) else { return Ok(None) };
+    let mut picture = canvas.warp(&plate, &nearest.reference, area)?;
     if let Some((before, passed)) = fading
-        && let Some(before) = by_id(before).filter(|p| p.reference.crop.space == picture.space)
-        && let Some(lattice) = warp.onto(before, area)
+        && let Some(before) = by_id(before).filter(|p| p.reference.crop.space == picture.space())
+        && let Some(plate) = warp.onto(before)
     {
-        lattice.warp_mixed_into(&before.reference.crop, &mut picture, 1.0 - passed / CHANGE);
+        canvas.mix(&plate, &before.reference, area, &mut picture, 1.0 - passed / CHANGE)?;
     }
-    Some((picture, Showing { reference: id, fading }))
+    Ok(Some((picture, Showing { reference: id, fading })))
 }
 
 /// Whether a reference of this time may be seen.
@@ -120,9 +123,9 @@ impl Warp {
         Some(Self { anchored: Anchored::new(&from, SMOOTHNESS)? })
     }
 
-    pub(super) fn onto(&self, pictured: &Pictured, area: &Rect) -> Option<Lattice> {
+    pub(super) fn onto(&self, pictured: &Pictured) -> Option<ThinPlate> {
         let to: Vec<Point> = held().map(|i| pictured.reference.points[i]).chain(edge()).collect();
-        Some(Lattice::over(&self.anchored.onto(&to)?, CELLS, area))
+        self.anchored.onto(&to)
     }
 }
 
@@ -177,11 +180,18 @@ mod tests {
             gap: Duration::ZERO,
         };
         let area = Rect { x: 0.0, y: 0.0, width: 1.0, height: 1.0 };
+        let drawn = |wanted: &Wanted, warp: &Warp, last, scene: &Scene| {
+            let found = pixels(&Canvas::Here, &person, (wanted, warp), scene, last, &area);
+            match found.unwrap().unwrap() {
+                (Picture::Here(crop), showing) => (crop, showing),
+                _ => panic!("a picture here"),
+            }
+        };
         let show = |open: f32, last: Option<Showing>, scene: &Scene| {
             let wanted = person.wanted(&basis, &basis.open_by(open), &basis.rest, 1.0, None);
             let warp = Warp::from(&wanted).unwrap();
             let last = last.map(|showing| (showing, 1.0));
-            let (picture, showing) = pixels(&person, &wanted, &warp, scene, last, &area).unwrap();
+            let (picture, showing) = drawn(&wanted, &warp, last, scene);
             (picture.data[(16 * SIDE + 16) * 3], showing)
         };
         let (value, mut showing) = show(0.0, None, &scene);
@@ -199,7 +209,7 @@ mod tests {
         let last = Showing { reference: 0, fading: None };
         let wanted = person.wanted(&basis, &basis.open_by(0.1), &basis.rest, 1.0, None);
         let warp = Warp::from(&wanted).unwrap();
-        let (picture, _) = pixels(&person, &wanted, &warp, &scene, Some((last, CHANGE)), &area).unwrap();
+        let (picture, _) = drawn(&wanted, &warp, Some((last, CHANGE)), &scene);
         assert_eq!(picture.data[(16 * SIDE + 16) * 3], 150);
         let hidden = Scene { time: Some(Duration::from_millis(1200)), gap: Duration::from_secs(1), ..scene };
         assert_eq!(show(0.1, None, &hidden).1.reference, 0);
