@@ -69,6 +69,9 @@ impl Member {
         if let Some(to) = to {
             let (own, id) = (self.clone(), id.to_owned());
             let _ = tokio::task::spawn_blocking(move || own.part(&id, &to)).await;
+        } else if let Some(known) = self.records.get(id) {
+            // What was not heeded meanwhile.
+            self.heed(id, &known);
         }
     }
 
@@ -77,7 +80,8 @@ impl Member {
         let (id, own) = (session.id(), self.record(session));
         let others = self.nodes().into_iter().filter(|node| !self.is_own(node)).collect();
         for node in ranked(others, &self.engine_of(&own)) {
-            let text = serde_json::to_vec(&Take { id: id.to_owned(), revision: self.held(id)? }).unwrap_or_default();
+            let text =
+                serde_json::to_vec(&Take { id: id.to_owned(), revision: self.claims.held(id)? }).unwrap_or_default();
             let request = async_nats::Request::new().payload(text.into()).timeout(Some(PATIENCE));
             let answer = self.cluster.client().send_request(format!("{TAKE}.{}", node.name), request).await;
             if answer.is_ok_and(|answer| &answer.payload[..] == b"taken") {
@@ -86,13 +90,20 @@ impl Member {
             }
             // It may have had the session and not started it.
             let known = self.records.find(id).await?;
-            if Some(known.revision) == self.held(id) {
+            if Some(known.revision) == self.claims.held(id) {
                 continue;
             }
-            let free = known.record.as_ref().is_some_and(|record| record.node.is_empty());
-            match self.records.replace(id, &own, if free { known.revision } else { 0 }).await {
-                Ok(revision) => self.hold(id, revision),
-                Err(_) => return Some(format!("node `{}` has it now", node.name)),
+            match known.record {
+                Some(record) if record.node.is_empty() => {
+                    // Each try is another claim.
+                    let again = own.of(self.cluster.node(), self.instance());
+                    match self.records.replace(id, &again, known.revision).await {
+                        Ok(revision) => self.claims.hold(id, revision, &again.claim),
+                        Err(_) => return Some("another node has it now".into()),
+                    }
+                }
+                Some(record) => return Some(format!("node `{}` has it now", record.node)),
+                None => return Some("it was ended".into()),
             }
         }
         None

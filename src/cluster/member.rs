@@ -12,23 +12,24 @@ use std::{
 use async_nats::RequestErrorKind;
 use axum::http::HeaderMap;
 use futures_util::StreamExt;
+use lipstream_engines::engine::Worker;
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 
 use super::{
     Cluster, Node,
+    claims::Claims,
     nodes::{BEAT, Nodes, ranked},
     proxy::NODE_HEADER,
-    quota,
-    records::{Denied, Known, Record, Records},
+    records::{Record, Records},
     speech::{self, SpeechKeeper, SpeechStore},
 };
 use crate::{
     error::{Failure, Result},
-    session::{Manager, Peers, Refusal, Session, VoiceName},
+    session::{Manager, Session, VoiceName},
     speech::Queue,
-    tenants::{Caller, Exceeded},
+    tenants::Caller,
 };
 
 const NODE: &str = "lipstream.node";
@@ -36,8 +37,6 @@ const NODE: &str = "lipstream.node";
 const WHO: &str = "lipstream.who";
 /// Key of what nodes show one another, in the bucket of sessions.
 const SECRET: &str = "secret";
-/// How often it is looked whether records and sessions agree.
-const TIDY: Duration = Duration::from_secs(2);
 /// How long the last word of a node may take.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
@@ -80,8 +79,9 @@ pub struct Member {
     pub(super) nodes: Nodes,
     pub(super) records: Records,
     pub(super) speech: SpeechStore,
-    /// Revisions of the records of the sessions that are here.
-    held: Mutex<HashMap<String, u64>>,
+    pub(super) claims: Claims,
+    /// Engines that are loaded for sessions which may come.
+    pub(super) warm: Mutex<HashMap<String, Arc<Worker>>>,
     /// Sessions that are being taken over.
     pub(super) taking: Mutex<HashSet<String>>,
     /// Sessions that run on here until the node that takes them has them.
@@ -92,10 +92,10 @@ pub struct Member {
     measured: AtomicBool,
     pub(super) draining: AtomicBool,
     pub(super) drained: AtomicBool,
-    runtime: tokio::runtime::Handle,
+    pub(super) runtime: tokio::runtime::Handle,
     pub(super) taken: AtomicU64,
     pub(super) moved: AtomicU64,
-    yielded: AtomicU64,
+    pub(super) yielded: AtomicU64,
     pub(super) forwarded: AtomicU64,
     this: OnceLock<Weak<Self>>,
 }
@@ -130,7 +130,8 @@ impl Member {
             instance,
             secret,
             records,
-            held: Mutex::default(),
+            claims: Claims::default(),
+            warm: Mutex::default(),
             taking: Mutex::default(),
             moving: Mutex::default(),
             keepers: Mutex::default(),
@@ -171,8 +172,7 @@ impl Member {
         tokio::spawn(async move { own.announce().await });
         let own = member.clone();
         tokio::spawn(async move { own.records.follow(|id, known| own.heed(id, known)).await });
-        let own = member.clone();
-        tokio::spawn(async move { own.tidy().await });
+        tokio::spawn(member.clone().tidy());
         tokio::spawn(member.clone().take_over());
         member.clone().listen_for_moves().await.map_err(failed)?;
         tokio::spawn(member.clone().follow_avatars());
@@ -220,6 +220,7 @@ impl Member {
             resources: capacity.resources,
             engines,
             draining: self.draining.load(Relaxed),
+            heard_ms: 0,
             leaving: false,
         }
     }
@@ -308,53 +309,8 @@ impl Member {
         let _ = tokio::time::timeout(Duration::from_secs(2), kept).await;
     }
 
-    /// A record has changed.
-    fn heed(&self, id: &str, known: &Known) {
-        let held = self.held.lock().get(id).copied();
-        let Some(held) = held.filter(|held| *held < known.revision) else { return };
-        if self.moving.lock().contains(id) {
-            return;
-        }
-        let cause = match &known.record {
-            Some(record) if record.instance == self.instance => {
-                self.held.lock().insert(id.to_owned(), known.revision);
-                return;
-            }
-            Some(record) if record.node.is_empty() => "it was given up in the cluster".to_owned(),
-            Some(record) => format!("node `{}` has it now (revision {} after {held})", record.node, known.revision),
-            None => "it was ended in the cluster while this node was away".to_owned(),
-        };
-        self.yielded.fetch_add(1, Relaxed);
-        let (own, id) = (self.this(), id.to_owned());
-        self.runtime.spawn_blocking(move || {
-            if let Some(own) = own {
-                own.part(&id, &cause);
-            }
-        });
-    }
-
     pub(super) fn this(&self) -> Option<Arc<Self>> {
         self.this.get().and_then(Weak::upgrade)
-    }
-
-    /// Ends a session here that another node has. What it has to say stays kept.
-    pub(super) fn part(&self, id: &str, cause: &str) {
-        self.held.lock().remove(id);
-        self.keep_no_more(id);
-        if let Ok(session) = self.manager.get(id) {
-            voices(&session).iter().for_each(|(_, queue)| queue.set_keeper(None));
-            tracing::warn!("session `{id}` ends here: {cause}");
-            self.manager.part(id);
-        }
-        self.tell();
-    }
-
-    pub(super) fn hold(&self, id: &str, revision: u64) {
-        self.held.lock().insert(id.to_owned(), revision);
-    }
-
-    pub(super) fn held(&self, id: &str) -> Option<u64> {
-        self.held.lock().get(id).copied()
     }
 
     pub(super) fn record(&self, session: &Session) -> Record {
@@ -384,164 +340,16 @@ impl Member {
         }
     }
 
-    fn keep_no_more(&self, id: &str) {
+    pub(super) fn keep_no_more(&self, id: &str) {
         let keepers = self.keepers.lock().remove(id).unwrap_or_default();
         keepers.iter().for_each(|keeper| keeper.stop());
     }
 
     /// Throws away what a session that has ended had to say.
-    async fn forget_speech(&self, id: &str) {
+    pub(super) async fn forget_speech(&self, id: &str) {
         for id in VOICES.map(|voice| format!("{id}{voice}")) {
             self.speech.forget(&id, None).await;
         }
-    }
-
-    /// Brings records and sessions together that have come apart while the servers were away, and measures the engines that sessions
-    /// elsewhere have: one that is taken over does not wait for that.
-    async fn tidy(&self) {
-        let mut priced = HashSet::new();
-        loop {
-            tokio::time::sleep(TIDY).await;
-            if !self.cluster.is_connected() {
-                continue;
-            }
-            let engines = self.records.all().into_iter().map(|(_, record, _)| self.engine_of(&record));
-            let new: Vec<String> = engines.filter(|engine| priced.insert(engine.clone())).collect();
-            if !new.is_empty() {
-                let manager = self.manager.clone();
-                tokio::task::spawn_blocking(move || new.iter().for_each(|engine| manager.calibrate_engine(engine)));
-            }
-            for (id, record, revision) in self.records.all() {
-                let own = record.instance == self.instance;
-                if own
-                    && self.manager.get(&id).is_err()
-                    && !self.taking.lock().contains(&id)
-                    && self.held(&id).is_none()
-                {
-                    // It has ended here, and nobody could be told.
-                    if self.records.remove(&id, revision).await.is_ok() {
-                        self.forget_speech(&id).await;
-                    }
-                }
-            }
-            for session in self.manager.list() {
-                // The bucket has been lost.
-                if self.held(session.id()).is_some() && self.records.get(session.id()).is_some() {
-                    continue;
-                }
-                if self.held(session.id()).is_some()
-                    && let Ok(revision) = self.records.create(session.id(), &self.record(&session)).await
-                {
-                    self.hold(session.id(), revision);
-                }
-            }
-        }
-    }
-
-    async fn claim_name(&self, session: &Session) -> std::result::Result<(), Refusal> {
-        let id = session.id();
-        if let Some(cause) = self.refusal() {
-            return Err(Refusal::Full(cause));
-        }
-        if let Some(play) = &session.spec().play
-            && let Some((other, _, _)) =
-                self.records.all().into_iter().find(|(other, record, _)| other != id && record.play() == Some(play))
-        {
-            let seen = session.owner().is_none();
-            return Err(Refusal::Conflict(match seen {
-                true => format!("play: session `{other}` is played as `{play}` already"),
-                false => format!("play: the name `{play}` is taken"),
-            }));
-        }
-        let owner = session.owner();
-        if let Some(owner) = owner {
-            let most = owner.limits().sessions;
-            let known = |id: &str| self.records.get(id).is_some_and(|known| known.record.is_some());
-            match quota::take(self.records.store(), &owner.name, id, most, known).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    let most = most.unwrap_or_default();
-                    let cause = format!(
-                        "the tenant has {most} sessions in the cluster, the most that its quota allows: end one"
-                    );
-                    return Err(Exceeded(cause).into());
-                }
-                Err(cause) => return Err(Refusal::Full(Denied::Away(cause).to_string())),
-            }
-        }
-        match self.records.create(id, &self.record(session)).await {
-            Ok(revision) => {
-                self.hold(id, revision);
-                Ok(())
-            }
-            Err(denied) => {
-                if let Some(owner) = owner
-                    && self
-                        .records
-                        .get(id)
-                        .and_then(|known| known.record)
-                        .is_none_or(|r| r.tenant.as_ref() != Some(&owner.name))
-                {
-                    quota::give_back(self.records.store(), &owner.name, id).await;
-                }
-                Err(match denied {
-                    Denied::Taken => Refusal::Conflict(format!("there is a session `{id}` in the cluster already")),
-                    away @ Denied::Away(_) => Refusal::Full(away.to_string()),
-                })
-            }
-        }
-    }
-}
-
-impl Peers for Member {
-    fn node(&self) -> &str {
-        self.cluster.node()
-    }
-
-    fn refusal(&self) -> Option<String> {
-        self.is_draining()
-            .then(|| "this node is being drained: its sessions move to others, and it takes no new ones".into())
-    }
-
-    fn claim(&self, session: &Session) -> std::result::Result<(), Refusal> {
-        self.runtime.block_on(self.claim_name(session))
-    }
-
-    fn begins(&self, session: &Arc<Session>) {
-        self.tell();
-        let (Some(own), Some(term)) = (self.this(), self.held(session.id())) else { return };
-        let (session, taken) = (session.clone(), self.taking.lock().contains(session.id()));
-        self.runtime.spawn(async move { own.keep_speech(&session, term, taken).await });
-    }
-
-    fn release(&self, id: &str) {
-        let revision = self.held.lock().remove(id);
-        self.keep_no_more(id);
-        self.tell();
-        let (Some(own), Some(revision), id) = (self.this(), revision, id.to_owned()) else { return };
-        self.runtime.spawn(async move {
-            let tenant = own.records.get(&id).and_then(|known| known.record?.tenant);
-            if let Err(error) = own.records.remove(&id, revision).await {
-                tracing::info!("session `{id}` has ended, of which the cluster hears later: {error}");
-                return;
-            }
-            if let Some(tenant) = tenant {
-                quota::give_back(own.records.store(), &tenant, &id).await;
-            }
-            own.forget_speech(&id).await;
-        });
-    }
-
-    fn rtmp_of(&self, id: Option<&str>, play: &str) -> Option<String> {
-        let here = id.is_some_and(|id| self.manager.get(id).is_ok()) || self.manager.by_play_name(play).is_some();
-        if here {
-            return None;
-        }
-        let all = self.records.all();
-        let (_, record, _) =
-            all.iter().find(|(known, record, _)| Some(known.as_str()) == id || record.play() == Some(play))?;
-        let node = self.nodes.get(&record.node, Instant::now()).filter(|node| !self.is_own(node))?;
-        node.rtmp
     }
 }
 

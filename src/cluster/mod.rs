@@ -8,15 +8,17 @@
 //! ```
 //!
 //! - [`connection`]: the way to the NATS servers, which comes back by itself; [`nodes`]: who lives; [`records`]: who has what.
-//! - [`member`]: this node; [`takeover`]: sessions of dead nodes; [`drain`]: sessions leave this one; [`quota`]: what tenants hold.
+//! - [`member`]: this node; [`peers`]: what its sessions ask; [`claims`]: records that it holds; [`takeover`]: sessions of dead nodes; [`drain`]: sessions leave this one; [`quota`]: what tenants hold.
 //! - [`speech`]: what is still to be said; [`avatars`]: every node has all of them.
 //! - [`proxy`]: requests that another node answers.
 
 mod avatars;
+mod claims;
 mod connection;
 mod drain;
 mod member;
 mod nodes;
+mod peers;
 mod proxy;
 mod quota;
 mod records;

@@ -13,6 +13,8 @@ use crate::session::Resource;
 
 /// A node that has not been heard for so long is dead.
 pub const SILENCE: Duration = Duration::from_millis(2500);
+/// Age of a last word from which it is looked whether the node is still there: where its machine says no, nobody waits for [`SILENCE`].
+const DOUBT: Duration = Duration::from_millis(1200);
 /// Age of its own last word up to which a node says who is dead. Others' last words may be a beat older: where the servers stop for
 /// everybody, this is over before the first of them has been silent for [`SILENCE`].
 const FRESH: Duration = Duration::from_millis(1300);
@@ -51,6 +53,9 @@ pub struct Node {
     pub engines: Vec<String>,
     /// It takes no new sessions, and those that it has move away.
     pub draining: bool,
+    /// Milliseconds since it was heard last; 0 of the node that was asked.
+    #[serde(default)]
+    pub heard_ms: u64,
     /// Its last word.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schema(ignore)]
@@ -116,7 +121,25 @@ impl Nodes {
     pub fn live(&self, now: Instant) -> Vec<Node> {
         let state = self.state.lock();
         let live = state.heard.values().filter(|heard| now.saturating_duration_since(heard.at) < SILENCE);
-        live.map(|heard| heard.node.clone()).collect()
+        let aged = |heard: &Heard| {
+            let age = now.saturating_duration_since(heard.at).as_millis();
+            Node { heard_ms: u64::try_from(age).unwrap_or(u64::MAX), ..heard.node.clone() }
+        };
+        live.map(aged).collect()
+    }
+
+    /// Others that live and have been silent for long enough to be looked for.
+    pub fn doubted(&self, now: Instant) -> Vec<Node> {
+        let doubted = |node: &Node| node.name != self.name && node.heard_ms as u128 >= DOUBT.as_millis();
+        self.live(now).into_iter().filter(doubted).collect()
+    }
+
+    /// The start `instance` of the node `name` is over. Where it is heard again it was not.
+    pub fn forget(&self, name: &str, instance: &str) {
+        let mut state = self.state.lock();
+        if state.heard.get(name).is_some_and(|heard| heard.node.instance == instance) {
+            state.heard.remove(name);
+        }
     }
 
     /// The node `name`, where it lives.
@@ -130,6 +153,19 @@ impl Nodes {
     pub fn lives(&self, name: &str, instance: &str, now: Instant) -> bool {
         self.get(name, now).is_some_and(|node| node.instance == instance)
     }
+}
+
+/// Whether a node's machine says that nobody listens at the node's `url`. One that says nothing within `patience` may be cut off.
+pub async fn is_gone(url: &str, patience: Duration) -> bool {
+    let Ok(url) = url::Url::parse(url) else { return false };
+    let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else { return false };
+    let host = match host {
+        url::Host::Domain(name) => name.to_owned(),
+        url::Host::Ipv4(address) => address.to_string(),
+        url::Host::Ipv6(address) => address.to_string(),
+    };
+    let connected = tokio::time::timeout(patience, tokio::net::TcpStream::connect((host, port))).await;
+    matches!(connected, Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 /// Nodes in the order in which a session of `engine` is tried on them: where the engine is loaded already first, then where most fit.
@@ -163,6 +199,7 @@ mod tests {
             resources: Vec::new(),
             engines: engines.iter().map(|engine| (*engine).to_owned()).collect(),
             draining: false,
+            heard_ms: 0,
             leaving: false,
         }
     }
@@ -190,6 +227,7 @@ mod tests {
         nodes.hear(&text(&node("a", 1, &[])), start);
         assert!(nodes.lives("b", "1", start + ms(2400)) && !nodes.lives("b", "1", start + ms(2500)));
         assert!(!nodes.lives("b", "2", start), "another start of it");
+        assert_eq!(nodes.live(start + ms(1400)).iter().map(|node| node.heard_ms).collect::<Vec<_>>(), [1400, 1400]);
         assert!(!nodes.hears(start + ms(1000)), "it has just begun to hear");
         for beat in 1..8 {
             nodes.hear(&text(&node("a", 1, &[])), start + ms(1000) * beat);
@@ -200,7 +238,31 @@ mod tests {
         assert!(!nodes.hears(start + ms(12_100)), "others have had no time to be heard");
         nodes.hear(&text(&Node { leaving: true, ..node("b", 1, &[]) }), start + ms(100));
         assert!(nodes.get("b", start + ms(100)).is_none());
+        assert!(nodes.doubted(start + ms(12_100)).is_empty());
+        assert_eq!(nodes.doubted(start + ms(13_200)), [], "it does not doubt itself");
+        let late = start + ms(20_000);
+        nodes.hear(&text(&node("b", 1, &[])), late);
+        assert_eq!(nodes.doubted(late + ms(1100)), []);
+        assert_eq!(nodes.doubted(late + ms(1200)).iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        nodes.forget("b", "2");
+        assert!(nodes.lives("b", "1", late + ms(1300)), "that was another start of it");
+        nodes.forget("b", "1");
+        assert!(!nodes.lives("b", "1", late + ms(1300)));
         nodes.hear(b"{\"name\": 7}", start);
         nodes.hear(&vec![b'['; MAX_TEXT + 1], start);
+    }
+
+    #[tokio::test]
+    async fn a_node_is_gone_where_its_machine_refuses_and_not_where_it_is_silent() {
+        let long = Duration::from_secs(20);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        assert!(!is_gone(&url, long).await);
+        drop(listener);
+        assert!(is_gone(&url, long).await);
+        assert!(!is_gone("http://192.0.2.1:9", Duration::from_millis(1)).await, "nobody answers there");
+        for wrong in ["", "nonsense", "unix:/tmp/x"] {
+            assert!(!is_gone(wrong, long).await, "{wrong}");
+        }
     }
 }

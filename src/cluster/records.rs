@@ -1,12 +1,21 @@
 //! Which node has which session, in a bucket of JetStream: a name is given once, and changes hands once, since each change names the
 //! revision that it replaces.
+//!
+//! Each record has a claim, which no other has: it is the message's id, by which the servers write once what is sent several times. A
+//! node whose answer was lost, or comes late, knows its own record by it.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use async_nats::jetstream::kv::{CreateErrorKind, Entry, Operation, Store, UpdateErrorKind};
-use futures_util::StreamExt;
+use async_nats::jetstream::{
+    self,
+    context::{Context, PublishErrorKind},
+    kv::{Entry, Operation, Store},
+    message::PublishMessage,
+};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Cluster;
 use crate::{
@@ -18,6 +27,10 @@ const BUCKET: &str = "lipstream_sessions";
 const SESSION: &str = "session.";
 /// Pause before the bucket is watched anew.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Time in which the servers have to say whether they have a record.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// Pause before a record is sent again: the connection on which it went may be gone.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A session of the cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +46,14 @@ pub struct Record {
     /// The node that has it, and that node's start; empty where none has it.
     pub node: String,
     pub instance: String,
+    /// Another one each time that a record is written.
+    #[serde(default)]
+    pub claim: String,
+}
+
+/// A claim that nobody else has.
+fn claim() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 impl Record {
@@ -44,12 +65,13 @@ impl Record {
             tenant,
             node: node.to_owned(),
             instance: instance.to_owned(),
+            claim: claim(),
         }
     }
 
-    /// The same in other hands.
+    /// The same in other hands, or the same hands again.
     pub fn of(&self, node: &str, instance: &str) -> Self {
-        Self { node: node.to_owned(), instance: instance.to_owned(), ..self.clone() }
+        Self { node: node.to_owned(), instance: instance.to_owned(), claim: claim(), ..self.clone() }
     }
 
     /// The session as it was created.
@@ -74,12 +96,19 @@ pub struct Known {
     pub revision: u64,
 }
 
+impl Known {
+    fn is(&self, record: &Record) -> bool {
+        self.record.as_ref().is_some_and(|known| known.claim == record.claim)
+    }
+}
+
 /// Why a record was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Denied {
     /// Somebody was faster, or has the name.
     #[error("another node was faster")]
     Taken,
+    /// It may be written yet.
     #[error("the cluster's NATS server does not answer ({0}); sessions that run go on")]
     Away(String),
 }
@@ -87,6 +116,8 @@ pub enum Denied {
 /// See the module.
 pub struct Records {
     store: Store,
+    /// Waits for answers for as long as [`PATIENCE`] says.
+    patient: Context,
     known: Mutex<BTreeMap<String, Known>>,
 }
 
@@ -103,29 +134,85 @@ impl Records {
     pub async fn open(cluster: &Cluster) -> Result<Self> {
         let store = cluster.bucket(BUCKET, "Sessions of Lipstream and the nodes that have them").await;
         let wrong = |e| Failure::run(format!("cluster: JetStream makes no bucket `{BUCKET}`: {e}"));
-        Ok(Self { store: store.map_err(wrong)?, known: Mutex::default() })
+        let mut patient = jetstream::new(cluster.client().clone());
+        patient.set_timeout(PATIENCE);
+        Ok(Self { store: store.map_err(wrong)?, patient, known: Mutex::default() })
     }
 
-    /// Takes a name that nobody has.
+    /// Takes a name that nobody has. A record is written once: for another try it needs another claim.
     pub async fn create(&self, id: &str, record: &Record) -> Result<u64, Denied> {
-        let revision = self.store.create(format!("{SESSION}{}", key_of(id)), text(record)).await;
-        let revision = revision.map_err(|error| match error.kind() {
-            CreateErrorKind::AlreadyExists => Denied::Taken,
-            _ => away(error),
-        })?;
-        self.note(id, Known { record: Some(record.clone()), revision });
-        Ok(revision)
+        // A name that was another session's before has a revision.
+        let mut revision = self.get(id).filter(|known| known.record.is_none()).map_or(0, |known| known.revision);
+        loop {
+            match self.replace(id, record, revision).await {
+                Err(Denied::Taken) => {}
+                done => return done,
+            }
+            let last = match self.look(id).await? {
+                Some(Known { record: Some(_), .. }) => return Err(Denied::Taken),
+                Some(known) => known.revision,
+                None => 0,
+            };
+            if last == revision {
+                return Err(Denied::Taken);
+            }
+            revision = last;
+        }
     }
 
     /// Replaces the record that has `revision`.
     pub async fn replace(&self, id: &str, record: &Record, revision: u64) -> Result<u64, Denied> {
-        let changed = self.store.update(format!("{SESSION}{}", key_of(id)), text(record), revision).await;
-        let revision = changed.map_err(|error| match error.kind() {
-            UpdateErrorKind::WrongLastRevision => Denied::Taken,
-            _ => away(error),
-        })?;
+        let revision = match self.send(id, record, revision).await {
+            // What stands there may be this record, sent before and answered too late.
+            Err(Denied::Taken) => self.look(id).await?.filter(|known| known.is(record)).ok_or(Denied::Taken)?.revision,
+            sent => sent?,
+        };
         self.note(id, Known { record: Some(record.clone()), revision });
-        Ok(revision)
+        // The answer may have come so late that somebody has it by now.
+        let last = self.get(id).map_or(revision, |known| known.revision);
+        if last > revision { Err(Denied::Taken) } else { Ok(revision) }
+    }
+
+    /// Sends a record until there is an answer: all copies are one to the servers.
+    async fn send(&self, id: &str, record: &Record, revision: u64) -> Result<u64, Denied> {
+        let subject = format!("{}{SESSION}{}", self.store.prefix, key_of(id));
+        let end = Instant::now() + PATIENCE;
+        let mut answers = FuturesUnordered::new();
+        loop {
+            let message = PublishMessage::build().payload(text(record)).message_id(&record.claim);
+            let sent = self.patient.send_publish(subject.clone(), message.expected_last_subject_sequence(revision));
+            match timeout_at(end, sent).await {
+                Ok(Ok(answer)) => answers.push(answer.into_future()),
+                Ok(Err(error)) => tracing::debug!(%error, "a record is not sent"),
+                Err(_) => {}
+            }
+            let again = end.min(Instant::now() + AGAIN);
+            loop {
+                match timeout_at(again, answers.next()).await {
+                    Ok(Some(Ok(answer))) => return Ok(answer.sequence),
+                    Ok(Some(Err(error))) => match error.kind() {
+                        PublishErrorKind::WrongLastSequence => return Err(Denied::Taken),
+                        // Another copy may be answered.
+                        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {}
+                        _ => return Err(away(error)),
+                    },
+                    Ok(None) => {
+                        sleep_until(again).await;
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+            if Instant::now() >= end {
+                return Err(away(format!("nothing for {} s", PATIENCE.as_secs())));
+            }
+        }
+    }
+
+    /// What the servers have of a session now.
+    async fn look(&self, id: &str) -> Result<Option<Known>, Denied> {
+        let entry = self.store.entry(format!("{SESSION}{}", key_of(id))).await.map_err(away)?;
+        Ok(entry.and_then(|entry| self.read(&entry)).map(|(_, known)| known))
     }
 
     /// The session has ended, where its record has still `revision`.
@@ -144,8 +231,7 @@ impl Records {
         if let Some(known) = self.get(id).filter(|known| known.record.is_some()) {
             return Some(known);
         }
-        let entry = self.store.entry(format!("{SESSION}{}", key_of(id))).await.ok()??;
-        self.read(&entry).map(|(_, known)| known)
+        self.look(id).await.ok()?
     }
 
     pub fn get(&self, id: &str) -> Option<Known> {

@@ -6,15 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
+
 use super::{
     Member, Node,
     member::caller_of,
-    nodes::ranked,
+    nodes::{self, ranked},
     records::{Denied, Record},
 };
-use crate::session::Refusal;
+use crate::session::{Peers, Refusal};
 
 const LOOK: Duration = Duration::from_millis(200);
+/// Longest wait for the machine of a node that is silent.
+const REFUSAL: Duration = Duration::from_millis(150);
 /// A session that the node which should have it has not taken by then is anybody's.
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// Pause before a session that did not fit here is tried again.
@@ -46,6 +50,8 @@ impl Member {
                 since.clear();
                 continue;
             }
+            self.look_for_silent_nodes(now).await;
+            let now = Instant::now();
             let mut orphans = self.records.all();
             orphans.retain(|(_, record, _)| !self.nodes.lives(&record.node, &record.instance, now));
             since.retain(|id, _| orphans.iter().any(|(orphan, _, _)| orphan == id));
@@ -71,6 +77,15 @@ impl Member {
         }
     }
 
+    /// The process of a node that was killed is gone at once, and its machine says so: nobody waits for it then.
+    async fn look_for_silent_nodes(&self, now: Instant) {
+        let look = |node: Node| async move { nodes::is_gone(&node.url, REFUSAL).await.then_some(node) };
+        for node in join_all(self.nodes.doubted(now).into_iter().map(look)).await.into_iter().flatten() {
+            tracing::warn!("node `{}` is silent, and nobody listens at {}: it is gone", node.name, node.url);
+            self.nodes.forget(&node.name, &node.instance);
+        }
+    }
+
     pub(super) fn engine_of(&self, record: &Record) -> String {
         let spec = record.spec();
         let named = spec.params.get("engine").cloned().or(spec.engine);
@@ -93,25 +108,33 @@ impl Member {
                 return false;
             }
         };
-        match self.adopt(id, record, term).await {
+        self.go_on(id, &own, term, &record.node).await
+    }
+
+    /// Begins a session of which this node has the record `own` by the revision `term`; `of` is the node that had it.
+    pub(super) async fn go_on(self: &Arc<Self>, id: &str, own: &Record, term: u64, of: &str) -> bool {
+        self.claims.hold(id, term, &own.claim);
+        match self.adopt(own).await {
             Ok(()) => {
                 self.taken.fetch_add(1, Relaxed);
-                tracing::warn!("session `{id}` of node `{}` goes on here", record.node);
+                tracing::warn!("session `{id}` of node `{of}` goes on here");
                 self.tell();
                 true
             }
             Err(refusal) => {
-                tracing::warn!("session `{id}` of node `{}` does not go on here: {refusal}", record.node);
+                tracing::warn!("session `{id}` of node `{of}` does not go on here: {refusal}");
                 self.part(id, "it does not fit");
-                let _ = self.records.replace(id, &record.of("", ""), term).await;
+                // Another try is made of it where this gets no answer.
+                let _ = self.records.replace(id, &own.of("", ""), term).await;
                 false
             }
         }
     }
 
-    /// Begins a session whose name this node has, by the revision `term`.
-    pub(super) async fn adopt(self: &Arc<Self>, id: &str, record: &Record, term: u64) -> Result<(), Refusal> {
-        self.hold(id, term);
+    async fn adopt(self: &Arc<Self>, record: &Record) -> Result<(), Refusal> {
+        if let Some(cause) = self.refusal() {
+            return Err(Refusal::Full(cause));
+        }
         let spec = record.spec();
         if let Some(avatar) = &spec.avatar {
             self.fetch_avatar(avatar).await;

@@ -207,6 +207,17 @@ impl Manager {
         }
     }
 
+    /// Loads `engine` beside what runs, for sessions of it that may come; `None` where a card runs it, whose memory is for those that there
+    /// are.
+    pub fn warm(&self, engine: &str) -> Option<Arc<Worker>> {
+        let engine = self.rollouts.stable(engine);
+        if self.meter.card_of(&engine).is_some() {
+            return None;
+        }
+        let loaded = self.prepare(&engine);
+        loaded.inspect_err(|refusal| tracing::info!("sessions of other nodes would load: {refusal}")).ok()
+    }
+
     /// The device of sessions that do not name one: as configured, or where that is `auto` what has measured cheapest. An engine
     /// that it cannot hold at all is refused before it is loaded.
     pub(super) fn device(&self, demand: &Demand) -> Result<String, Refusal> {
@@ -336,6 +347,8 @@ impl Manager {
         {
             self.sessions.lock().remove(session.id());
             session.end();
+            // Others hear at once that its room is free.
+            self.release(session.id());
             return Err(refusal);
         }
         let begun = session.push().and_then(|()| if always_on { session.start() } else { Ok(()) });

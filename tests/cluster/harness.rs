@@ -1,7 +1,7 @@
 //! A NATS server, a way to it that can be cut, and nodes.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
@@ -82,11 +82,48 @@ pub fn signal(pid: u32, name: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
 }
 
-/// A way to the NATS server that can be cut.
+/// What becomes of the server's messages on a [`Way`].
+#[derive(Default)]
+enum Messages {
+    #[default]
+    Pass,
+    /// They wait from when the client has sent these bytes.
+    WaitAfter(Vec<u8>),
+    Wait,
+}
+
+#[derive(Default)]
+struct Gate(Mutex<Messages>);
+
+impl Gate {
+    fn set(&self, messages: Messages) {
+        *self.0.lock().unwrap() = messages;
+    }
+
+    /// The client sends `piece` after `before`: where what messages wait for is in it, they wait already.
+    fn asked(&self, before: &mut Vec<u8>, piece: &[u8]) {
+        let mut messages = self.0.lock().unwrap();
+        before.extend_from_slice(piece);
+        if let Messages::WaitAfter(bytes) = &*messages
+            && before.windows(bytes.len()).any(|part| part == bytes)
+        {
+            *messages = Messages::Wait;
+        }
+        let kept = before.len().min(200);
+        before.drain(..before.len() - kept);
+    }
+
+    fn waits(&self) -> bool {
+        matches!(*self.0.lock().unwrap(), Messages::Wait)
+    }
+}
+
+/// A way to the NATS server that can be cut, and on which its messages can come late.
 pub struct Way {
     pub port: u16,
     open: Arc<AtomicBool>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
+    gate: Arc<Gate>,
 }
 
 impl Way {
@@ -94,21 +131,25 @@ impl Way {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let own = listener.local_addr().unwrap().port();
         let (open, streams) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(Vec::new())));
-        let (is_open, kept) = (open.clone(), streams.clone());
+        let gate = Arc::new(Gate::default());
+        let (is_open, kept, passed) = (open.clone(), streams.clone(), gate.clone());
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if !is_open.load(Ordering::SeqCst) {
                     continue;
                 }
                 let server = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
-                for (from, to) in [(&client, &server), (&server, &client)] {
+                for (from, to, pass) in
+                    [(&client, &server, ask as fn(TcpStream, TcpStream, &Gate)), (&server, &client, answer)]
+                {
                     kept.lock().unwrap().push(from.try_clone().unwrap());
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    thread::spawn(move || pass(from, to));
+                    let gate = passed.clone();
+                    thread::spawn(move || pass(from, to, &gate));
                 }
             }
         });
-        Self { port: own, open, streams }
+        Self { port: own, open, streams, gate }
     }
 
     pub fn cut(&self) {
@@ -121,12 +162,55 @@ impl Way {
     pub fn mend(&self) {
         self.open.store(true, Ordering::SeqCst);
     }
+
+    /// From when the client sends `bytes` on no message reaches it, answers among them. The connection lives.
+    pub fn hold_messages_after(&self, bytes: &str) {
+        self.gate.set(Messages::WaitAfter(bytes.into()));
+    }
+
+    /// The client gets all that has come meanwhile, with what comes next: a second later at the latest.
+    pub fn release(&self) {
+        self.gate.set(Messages::Pass);
+    }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream) {
-    let mut piece = [0; 16 << 10];
+/// From the client to the server.
+fn ask(mut from: TcpStream, mut to: TcpStream, gate: &Gate) {
+    let (mut piece, mut before) = ([0; 16 << 10], Vec::new());
     while let Ok(count) = from.read(&mut piece) {
+        gate.asked(&mut before, &piece[..count]);
         if count == 0 || to.write_all(&piece[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+/// From the server to the client. A message is a line that ends with its length, and so many bytes; other lines pass at once.
+fn answer(from: TcpStream, mut to: TcpStream, gate: &Gate) {
+    let (mut from, mut held) = (BufReader::new(from), Vec::new());
+    loop {
+        let mut frame = Vec::new();
+        if !matches!(from.read_until(b'\n', &mut frame), Ok(count) if count > 0) {
+            break;
+        }
+        let is_message = frame.starts_with(b"MSG ") || frame.starts_with(b"HMSG ");
+        if is_message {
+            let line = String::from_utf8_lossy(&frame).into_owned();
+            let length: u64 = line.split_whitespace().last().unwrap().parse().unwrap();
+            if from.by_ref().take(length + 2).read_to_end(&mut frame).is_err() {
+                break;
+            }
+        }
+        let passes = if gate.waits() && is_message {
+            held.extend(frame);
+            continue;
+        } else if gate.waits() {
+            frame
+        } else {
+            [std::mem::take(&mut held), frame].concat()
+        };
+        if to.write_all(&passes).is_err() {
             break;
         }
     }

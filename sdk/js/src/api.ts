@@ -403,6 +403,8 @@ export interface Node {
   draining: boolean;
   /** Engines that its sessions have loaded. */
   engines: string[];
+  /** Milliseconds since it was heard last; 0 of the node that was asked. */
+  heard_ms?: number;
   /** Another one with each start of the node. */
   instance: string;
   /** Whether the prices have been measured yet. */

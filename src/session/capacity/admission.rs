@@ -229,7 +229,8 @@ impl CapacityMeter {
         needs.iter().map(of).min().unwrap_or(0).min(by_memory)
     }
 
-    fn card_of(&self, engine: &str) -> Option<u32> {
+    /// The card that runs an engine, by CUDA's number, where its price is known.
+    pub fn card_of(&self, engine: &str) -> Option<u32> {
         self.prices.lock().get(engine)?.card.as_ref().map(|card| card.card)
     }
 
