@@ -3,6 +3,7 @@
 import { key, request, upload } from "./api.js";
 import { Player, Publisher, UNREACHED } from "./live.js";
 import { Plot } from "./plots.js";
+import { askForNodes, stateOf } from "./nodes.js";
 import { Talk } from "./talk.js";
 import { setUpDialogs } from "./dialogs.js";
 
@@ -73,12 +74,13 @@ async function poll() {
   if (asking || document.hidden) return;
   asking = true;
   try {
-    const [sessions, server, capacity] = await Promise.all([
+    const [sessions, server, capacity, nodes] = await Promise.all([
       request("GET", "/api/v1/sessions"),
       request("GET", "/api/v1/server"),
       request("GET", "/api/v1/capacity"),
+      askForNodes(),
     ]);
-    Object.assign(state, { sessions, server, capacity });
+    Object.assign(state, { sessions, server, capacity, nodes });
     $("screen-note").dataset.offline = "";
     measure(server);
     show();
@@ -185,6 +187,22 @@ function showMachine() {
     ?? `of 720p at 25 frames a second, as measured on this machine: ${capacity.resources.map(ofResource).join(", ")}`;
   $("version").textContent = `Lipstream ${server.version}`;
   showCards(server);
+  showNodes(state.nodes);
+}
+
+function showNodes(nodes) {
+  $("nodes-panel").hidden = !nodes;
+  if (!nodes) return;
+  const free = nodes.filter((node) => !node.silent && !node.draining).reduce((sum, node) => sum + node.sessions_free, 0);
+  write($("nodes-free"), `room for ${free} session${free === 1 ? "" : "s"}`);
+  tabulate($("nodes"), nodes.map((node) => [
+    node.name,
+    String(node.sessions),
+    node.silent || node.draining ? "–" : String(node.sessions_free),
+    stateOf(node),
+    `${node.seconds.toFixed(node.silent ? 0 : 1)} s ago`,
+  ]));
+  nodes.forEach((node, n) => { $("nodes").rows[n].className = node.silent && !node.draining ? "bad" : ""; });
 }
 
 // Of all programs on the cards, and of the engines that sessions share.

@@ -19,7 +19,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const PERMISSIONS: &str = "microphone=(self), camera=(self), autoplay=(self)";
 
 /// Path, media type and text of the page's files.
-const FILES: [(&str, &str, &str); 14] = [
+const FILES: [(&str, &str, &str); 15] = [
     ("/", HTML, include_str!("../../web/index.html")),
     ("/web/page.css", CSS, include_str!("../../web/page.css")),
     ("/web/page.js", SCRIPT, include_str!("../../web/page.js")),
@@ -31,6 +31,7 @@ const FILES: [(&str, &str, &str); 14] = [
     ("/web/overlay", HTML, include_str!("../../contrib/alpha/overlay.html")),
     ("/web/overlay.css", CSS, include_str!("../../contrib/alpha/overlay.css")),
     ("/web/overlay.js", SCRIPT, include_str!("../../contrib/alpha/overlay.js")),
+    ("/web/nodes.js", SCRIPT, include_str!("../../web/nodes.js")),
     ("/web/plots.js", SCRIPT, include_str!("../../web/plots.js")),
     ("/web/stacked.js", SCRIPT, include_str!("../../contrib/alpha/stacked.js")),
     ("/web/talk.js", SCRIPT, include_str!("../../web/talk.js")),

@@ -7,6 +7,9 @@ mod chromium;
 #[path = "../common/mod.rs"]
 mod common;
 mod firefox;
+#[allow(dead_code)]
+#[path = "../cluster/harness.rs"]
+mod harness;
 mod janus;
 mod page;
 mod wire;
