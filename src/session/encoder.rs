@@ -1,5 +1,7 @@
-//! What encodes H.264: x264 on the processor, or NVIDIA's encoder on the card. Graphs name x264enc; where the card encodes, its
-//! element stands there with properties of the same meaning.
+//! What encodes H.264: x264 on the processor, or NVIDIA's encoder on the card. Graphs have an x264enc called `h264-encoder`; where the
+//! card encodes, its element takes that one's place in the graph before it runs, with properties of the same meaning.
+
+mod place;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -7,8 +9,8 @@ use gst::{glib, prelude::*};
 
 use crate::error::{Failure, Result};
 
-/// What stands in graphs, by the name that its bit rate is changed by.
-const PLACE: &str = "x264enc name=h264-encoder";
+/// What the encoder of a graph is called.
+const NAME: &str = "h264-encoder";
 const CARD: &str = "nvh264enc";
 
 /// `sessions.encoder`.
@@ -67,12 +69,19 @@ impl Offer {
         let _ = element.set_state(gst::State::Null);
         started
             .map_err(|_| format!("{CARD} does not start: the card has no encoder, or all of its sessions are taken"))?;
+        Ok(Self::of(&element))
+    }
+
+    fn of(element: &gst::Element) -> Self {
         let words = |spec: &glib::ParamSpec| {
-            let class = glib::EnumClass::with_type(spec.value_type());
-            class.map_or(Vec::new(), |class| class.values().iter().map(|value| value.nick().to_owned()).collect())
+            let enums = glib::EnumClass::with_type(spec.value_type());
+            let enums = enums.map(|class| class.values().iter().map(|value| value.nick().to_owned()).collect());
+            let flags = glib::FlagsClass::with_type(spec.value_type());
+            let flags = flags.map(|class| class.values().iter().map(|value| value.nick().to_owned()).collect());
+            enums.or(flags).unwrap_or_default()
         };
         let properties = element.list_properties().iter().map(|spec| (spec.name().to_owned(), words(spec))).collect();
-        Ok(Self { properties, formats: texts(&element, "sink", "format"), profiles: texts(&element, "src", "profile") })
+        Self { properties, formats: texts(element, "sink", "format"), profiles: texts(element, "src", "profile") }
     }
 
     fn takes(&self, property: &str, word: &str) -> bool {
@@ -120,152 +129,27 @@ impl Chosen {
         if self.card.is_some() { CARD } else { "x264enc" }
     }
 
-    /// A graph with the chosen encoder in the place of x264.
-    pub fn place(&self, launch: &str) -> String {
-        match (&self.card, launch.find(PLACE)) {
-            (Some(offer), Some(at)) => replaced(launch, at, offer),
-            _ => launch.to_owned(),
-        }
+    /// Puts the chosen encoder into a graph that does not run yet, in the place of its x264enc called `h264-encoder`. A graph that has
+    /// none stays as it is.
+    ///
+    /// Errors: the card's is gone, or its place is not linked.
+    pub fn put_into(&self, graph: &gst::Bin) -> Result<()> {
+        let Some(offer) = &self.card else { return Ok(()) };
+        let Some(x264) = graph.by_name(NAME).filter(is_a("x264enc")) else { return Ok(()) };
+        let card = gst::ElementFactory::make(CARD).name(NAME).build();
+        let card = card.map_err(|error| Failure::run(format!("{CARD}: {error}")))?;
+        place::replace(&x264, &card, offer)
+            .map_err(|cause| Failure::run(format!("{CARD} in the place of {NAME}: {cause}")))
     }
 }
 
-fn replaced(launch: &str, at: usize, offer: &Offer) -> String {
-    let (before, rest) = launch.split_at(at);
-    let (x264, after) = rest.split_at(rest.find('!').unwrap_or(rest.len()));
-    let told = |name: &str| x264.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-    let number = |name: &str| told(name).and_then(|value| value.parse::<u32>().ok());
-    let bitrate = number("bitrate").unwrap_or(2048);
-    let mut card = format!("{CARD} name=h264-encoder");
-    let mut set = |property: &str, words: &[&str]| {
-        let word = words.iter().find(|word| offer.takes(property, word));
-        card.extend(word.map(|word| format!(" {property}={word}")));
-    };
-    // Both count kbit/s.
-    set("bitrate", &[&bitrate.to_string()]);
-    if let Some(gop) = number("key-int-max") {
-        set("gop-size", &[&gop.to_string()]);
-    }
-    set("rc-mode", &["cbr"]);
-    set("zerolatency", &["true"]);
-    set("tune", &["ultra-low-latency"]);
-    for frames_back in ["bframes", "b-frames"] {
-        set(frames_back, &["0"]);
-    }
-    // Players join at any key frame.
-    set("repeat-sequence-header", &["true"]);
-    set(
-        "preset",
-        match told("speed-preset").unwrap_or_default() {
-            "ultrafast" | "superfast" => &["p1", "low-latency-hp"],
-            "veryfast" => &["p2", "low-latency-hp"],
-            "faster" => &["p3", "low-latency"],
-            _ => &["p4", "low-latency-hq"],
-        },
-    );
-    if let Some(milliseconds) = number("vbv-buf-capacity") {
-        set("vbv-buffer-size", &[&(u64::from(bitrate) * u64::from(milliseconds) / 1000).to_string()]);
-    }
-    let before = taken(
-        before,
-        before.rfind("format=I420").filter(|at| !before[*at..].contains("enc ")),
-        "I420",
-        |word| offer.formats.iter().any(|f| f == word),
-        &["NV12"],
-    );
-    let after = taken(
-        after,
-        after.find("profile=constrained-baseline"),
-        "constrained-baseline",
-        |word| offer.profiles.iter().any(|p| p == word),
-        &["baseline", "main"],
-    );
-    format!("{before}{card} {after}")
-}
-
-/// The text with another word for the first `word` from `at` on, where that is not offered and one of `others` is.
-fn taken(text: &str, at: Option<usize>, word: &str, offered: impl Fn(&str) -> bool, others: &[&str]) -> String {
-    let other = others.iter().find(|other| offered(other)).filter(|_| !offered(word));
-    match (at, other) {
-        (Some(at), Some(other)) => format!("{}{}", &text[..at], text[at..].replacen(word, other, 1)),
-        _ => text.to_owned(),
-    }
+fn is_a(factory: &str) -> impl Fn(&gst::Element) -> bool {
+    move |element| element.factory().is_some_and(|own| own.name() == factory)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn offer(properties: &[(&str, &[&str])], formats: &[&str], profiles: &[&str]) -> Offer {
-        let texts = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        Offer {
-            properties: properties.iter().map(|(name, words)| ((*name).to_owned(), texts(words))).collect(),
-            formats: texts(formats),
-            profiles: texts(profiles),
-        }
-    }
-
-    /// As GStreamer 1.22 has it.
-    fn older() -> Offer {
-        let presets: &[&str] = &["default", "hp", "hq", "low-latency", "low-latency-hq", "low-latency-hp"];
-        let properties: [(&str, &[&str]); 7] = [
-            ("bitrate", &[]),
-            ("gop-size", &[]),
-            ("rc-mode", &["default", "constqp", "cbr", "vbr"]),
-            ("zerolatency", &[]),
-            ("bframes", &[]),
-            ("vbv-buffer-size", &[]),
-            ("preset", presets),
-        ];
-        offer(&properties, &["NV12", "I420"], &["main", "high", "baseline", "constrained-baseline"])
-    }
-
-    /// As its successor has it.
-    fn newer() -> Offer {
-        let properties: [(&str, &[&str]); 6] = [
-            ("bitrate", &[]),
-            ("gop-size", &[]),
-            ("b-frames", &[]),
-            ("tune", &["default", "high-quality", "low-latency", "ultra-low-latency"]),
-            ("repeat-sequence-header", &[]),
-            ("preset", &["p1", "p2", "p3", "p4"]),
-        ];
-        offer(&properties, &["NV12", "Y444"], &["main", "high", "baseline"])
-    }
-
-    fn chosen(offer: Offer) -> Chosen {
-        Chosen::from(Encoder::Nvh264, || Ok(offer)).unwrap()
-    }
-
-    fn launch() -> String {
-        let (graph, _) = super::super::graphs::find(None, "avatar").unwrap();
-        graph.launch(&["bitrate=1500".into(), "gop=30".into()]).unwrap()
-    }
-
-    #[test]
-    fn properties_are_those_that_an_element_has() {
-        let text = chosen(older()).place(&launch());
-        let wanted = "video/x-raw,format=I420 ! nvh264enc name=h264-encoder bitrate=1500 gop-size=30 rc-mode=cbr zerolatency=true \
-                      bframes=0 preset=low-latency-hp vbv-buffer-size=450 ! video/x-h264,profile=constrained-baseline,";
-        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words(&text).contains(&words(wanted)), "{text}");
-        assert!(!text.contains("x264enc"), "{text}");
-
-        let text = chosen(newer()).place(&launch());
-        let wanted = "video/x-raw,format=NV12 ! nvh264enc name=h264-encoder bitrate=1500 gop-size=30 tune=ultra-low-latency b-frames=0 \
-                      repeat-sequence-header=true preset=p1 ! video/x-h264,profile=baseline,";
-        assert!(words(&text).contains(&words(wanted)), "{text}");
-        assert!(words(&text).contains("video/x-raw,format=I420 ! vp8enc"), "the other encoder's format stays: {text}");
-    }
-
-    #[test]
-    fn every_graph_for_sessions_has_a_place_for_it() {
-        for name in ["avatar", "relay", "dub", "rtmp-push"] {
-            let (graph, _) = super::super::graphs::find(None, name).unwrap();
-            let text = chosen(older()).place(&graph.launch(&[]).unwrap());
-            assert!(text.contains("nvh264enc name=h264-encoder") && !text.contains("x264enc"), "{name}: {text}");
-        }
-        assert_eq!(Chosen::default().place(&launch()), launch(), "x264 stays as it is");
-    }
+    use super::{place::tests::older, *};
 
     #[test]
     fn a_card_that_cannot_encode_is_refused_by_name_alone() {

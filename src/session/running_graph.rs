@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 
 use super::{
     clock::{self, MS, Nanos},
+    encoder,
     frame_meter::FrameMeter,
     mix::Mix,
 };
@@ -185,10 +186,11 @@ impl EncoderStart {
 }
 
 impl RunningGraph {
-    /// Builds and starts a graph; `set` may change elements before it runs. With `alpha` its frames are A420. With a second voice, `second`
+    /// Builds and starts a graph with `encoder`; `set` may change elements before it runs. With `alpha` its frames are A420. With a second voice, `second`
     /// says which faces it moves.
     pub fn start(
         launch: &str,
+        encoder: &encoder::Chosen,
         alpha: bool,
         outlet: &Arc<Outlet>,
         second: Option<&str>,
@@ -207,6 +209,7 @@ impl RunningGraph {
         };
         let (video, voice) = (source("video-in")?, source("voice-in")?);
         let lipsync = pipeline.by_name("ls").ok_or_else(|| lacks("lipsync `ls`"))?;
+        encoder.put_into(pipeline.upcast_ref())?;
         set(&lipsync);
         let second = second.map(|speaker| SecondVoice::add(&pipeline, &lipsync, speaker)).transpose()?;
         let voices: Vec<&AppSrc> =
@@ -378,7 +381,6 @@ impl RunningGraph {
         encoder.map_or(0, |e| e.property::<u32>("bitrate") * 1000)
     }
 
-    /// What the bin says about itself.
     /// Whether its engine runs on a card.
     pub fn is_on_card(&self) -> bool {
         let device = self.lipsync.property_value("device").get::<String>().unwrap_or_default().parse::<Device>();
@@ -386,6 +388,7 @@ impl RunningGraph {
         matches!(taken, Ok(Device::Cuda(_) | Device::TensorRt(_)))
     }
 
+    /// What the bin says about itself.
     pub fn stats(&self) -> LipSyncStats {
         LipSyncStats::from_structure(&self.lipsync.property::<gst::Structure>("stats"))
     }

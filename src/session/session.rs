@@ -332,28 +332,29 @@ impl Session {
         };
         let settings = self.manager.upgrade().map(|manager| manager.settings().clone()).unwrap_or_default();
         let second = self.second_speaker();
-        let graph = RunningGraph::start(launch, keeps_alpha, &self.outlet, second.as_deref(), |lipsync| {
-            // A graph of the user's may have turned it off as well.
-            if !settings.watermark {
-                lipsync.set_property("watermark", false);
-            }
-            lipsync.set_property("sync-check", settings.sync_check.as_millis() as u32);
-            lipsync.set_property("sync-correct", settings.sync_correct.as_secs() as u32);
-            lipsync.set_property_from_value("fallback-engine", &fallback.to_value());
-            let engine: String = lipsync.property("engine");
-            if let Some(manager) = self.manager.upgrade() {
-                let own = Duration::from_millis(lipsync.property::<u32>("batch-timeout").into());
-                let most = manager.longest_wait(&engine, own);
-                lipsync.set_property("batch-timeout", most.as_millis() as u32);
-            }
-            // A bank belongs to the engine that it was gathered for, and to one person.
-            let alone = self.demand().mouths == 1;
-            let bank = self.avatar.as_ref().filter(|_| alone).and_then(|avatar| avatar.bank_for(&engine));
-            if let Some(bank) = bank.and_then(|path| path.to_str()) {
-                lipsync.set_property("reference-bank", bank);
-            }
-        })
-        .map_err(failed)?;
+        let graph =
+            RunningGraph::start(launch, &settings.encoder, keeps_alpha, &self.outlet, second.as_deref(), |lipsync| {
+                // A graph of the user's may have turned it off as well.
+                if !settings.watermark {
+                    lipsync.set_property("watermark", false);
+                }
+                lipsync.set_property("sync-check", settings.sync_check.as_millis() as u32);
+                lipsync.set_property("sync-correct", settings.sync_correct.as_secs() as u32);
+                lipsync.set_property_from_value("fallback-engine", &fallback.to_value());
+                let engine: String = lipsync.property("engine");
+                if let Some(manager) = self.manager.upgrade() {
+                    let own = Duration::from_millis(lipsync.property::<u32>("batch-timeout").into());
+                    let most = manager.longest_wait(&engine, own);
+                    lipsync.set_property("batch-timeout", most.as_millis() as u32);
+                }
+                // A bank belongs to the engine that it was gathered for, and to one person.
+                let alone = self.demand().mouths == 1;
+                let bank = self.avatar.as_ref().filter(|_| alone).and_then(|avatar| avatar.bank_for(&engine));
+                if let Some(bank) = bank.and_then(|path| path.to_str()) {
+                    lipsync.set_property("reference-bank", bank);
+                }
+            })
+            .map_err(failed)?;
         let pacer = Pacer::start(
             self.id(),
             graph.clone(),

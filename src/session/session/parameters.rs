@@ -185,8 +185,7 @@ impl Session {
         }
         let settings: Vec<String> =
             params.iter().map(|(name, value)| format!("{name}={}", self.told(name, value))).collect();
-        let launch = self.graph.launch(&settings).map_err(|e| Refusal::Invalid(format!("params: {e}")))?;
-        Ok(self.manager.upgrade().map_or_else(|| launch.clone(), |manager| manager.settings().encoder.place(&launch)))
+        self.graph.launch(&settings).map_err(|e| Refusal::Invalid(format!("params: {e}")))
     }
 
     /// What the graph is told for the value of a parameter: where the voice is not the source's own, nobody's lips follow it, and the
