@@ -253,14 +253,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_is_gone_where_its_machine_refuses_and_not_where_it_is_silent() {
+    async fn a_node_is_gone_where_its_machine_refuses() {
         let long = Duration::from_secs(20);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         assert!(!is_gone(&url, long).await);
         drop(listener);
         assert!(is_gone(&url, long).await);
-        assert!(!is_gone("http://192.0.2.1:9", Duration::from_millis(1)).await, "nobody answers there");
         for wrong in ["", "nonsense", "unix:/tmp/x"] {
             assert!(!is_gone(wrong, long).await, "{wrong}");
         }
