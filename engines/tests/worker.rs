@@ -4,7 +4,11 @@
 mod fake;
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -153,6 +157,31 @@ fn frames_of_many_streams_share_the_batches_of_every_stage() {
     let counts: Vec<_> = stats.stages.iter().map(|s| (s.kind, s.batches, s.items)).collect();
     assert_eq!(counts, [(FIRST, 2, 5), (SECOND, 1, 4)]);
     assert_eq!((stats.streams, stats.queued), (4, 0));
+}
+
+#[test]
+fn a_stream_is_counted_its_part_of_what_an_evaluation_takes() {
+    let rig = Rig::new(4, Duration::ZERO, 16);
+    let counter = Arc::<AtomicU64>::default();
+    let streams = [rig.worker.stream_counting(counter.clone()), rig.worker.stream(), rig.worker.stream()];
+    let taken = |n: usize| streams[n].taken().load(Relaxed);
+    let busy = rig.occupy(&streams[2]);
+    let began = std::time::Instant::now();
+    let tickets = [0, 1].map(|n: usize| streams[n].submit(work(n as f32, &[0, 1])).unwrap());
+    rig.open(3);
+    busy.wait(None).unwrap();
+    tickets.into_iter().for_each(|ticket| drop(ticket.wait(None).unwrap()));
+    assert_eq!(rig.values()[1..], [[0.0, 1.0], [1.0, 2.0]], "two evaluations that two streams shared");
+    let all = began.elapsed().as_nanos() as u64;
+    assert!(taken(0) > 0 && taken(0) == taken(1) && 2 * taken(0) <= all, "{} {} {all}", taken(0), taken(1));
+    let busy = rig.occupy(&streams[0]);
+    streams[0].flush();
+    rig.open(1);
+    assert!(matches!(busy.wait(None), Err(WaitError::Flushed)));
+    assert!(taken(0) > taken(1), "what is thrown away was taken all the same");
+    // Whatever engine comes next adds to it.
+    let next = rig.worker.stream_counting(counter.clone());
+    assert_eq!(next.taken().load(Relaxed), taken(0));
 }
 
 #[test]

@@ -20,7 +20,9 @@ const COUNTERS: [Reading; 4] = [
     ("lipstream_tenant_session_seconds_total", "Time for which graphs of a tenant's sessions ran", |t| {
         t.totals().session_us as f64 / 1e6
     }),
-    ("lipstream_tenant_gpu_seconds_total", "Time for which a tenant had a card", |t| t.totals().gpu_us as f64 / 1e6),
+    ("lipstream_tenant_gpu_seconds_total", "Time of cards that a tenant's sessions and renders took", |t| {
+        t.totals().gpu_us as f64 / 1e6
+    }),
     ("lipstream_tenant_frames_total", "Frames that were made for a tenant", |t| t.totals().frames as f64),
     ("lipstream_tenant_egress_bytes_total", "Media that was handed to a tenant's viewers", |t| {
         t.totals().egress_bytes as f64

@@ -44,7 +44,7 @@ use crate::{
 use self::{
     engine::Engines,
     parameters::{LABEL, alpha},
-    usage::micros,
+    usage::{micros, of_device},
 };
 
 /// Least bit rate to which a viewer's bandwidth may bring a video encoder; slower viewers lose frames.
@@ -73,7 +73,7 @@ struct Before {
     late: AtomicU64,
     untouched: Mutex<Untouched>,
     corrections: AtomicU64,
-    /// Microseconds for which graphs ran, and those that their engine took of a card.
+    /// Microseconds for which graphs ran, and those that their engines took of a card.
     ran_us: AtomicU64,
     gpu_us: AtomicU64,
 }
@@ -395,7 +395,7 @@ impl Session {
                 (&self.before.late, stats.frames.late),
                 (&self.before.corrections, stats.check.corrections),
                 (&self.before.ran_us, micros(running.since.elapsed())),
-                (&self.before.gpu_us, if running.card { stats.denoise.denoise.totals.sum_us } else { 0 }),
+                (&self.before.gpu_us, if running.card { of_device(&stats) } else { 0 }),
             ] {
                 counter.fetch_add(count, Ordering::Relaxed);
             }

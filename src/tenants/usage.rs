@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 pub struct Totals {
     /// Microseconds for which graphs of sessions ran.
     pub session_us: u64,
-    /// Microseconds of a card.
+    /// Microseconds of a card: what engines took of it for sessions, and for which renders ran on it.
     pub gpu_us: u64,
     /// Frames that left graphs, and those of renders that are done.
     pub frames: u64,
@@ -155,7 +155,7 @@ pub struct Row {
     pub month: String,
     /// For which graphs of its sessions ran.
     pub session_seconds: f64,
-    /// For which its sessions and renders had a card; 0 where the server has none.
+    /// Taken of a card by engines for its sessions, of each evaluation their part, and by renders that ran on one; 0 without a card.
     pub gpu_seconds: f64,
     /// Frames that left the graphs of its sessions, and those of its renders that are done.
     pub frames: u64,

@@ -151,6 +151,8 @@ struct Item {
     since: Instant,
     /// Whoever waits for it runs its stages.
     at_once: bool,
+    /// Of its stream.
+    taken: Arc<AtomicU64>,
     /// Gone with the ticket.
     wanted: Weak<()>,
     reply: Sender<Outcome>,
@@ -307,11 +309,17 @@ impl Worker {
 
     /// Opens a stream.
     pub fn stream(self: &Arc<Self>) -> Stream {
+        self.stream_counting(Arc::default())
+    }
+
+    /// Opens a stream that adds to `taken` what it takes of the device, in nanoseconds: of the time of each evaluation the part that
+    /// its rows are of all, flushed and failed ones too.
+    pub fn stream_counting(self: &Arc<Self>, taken: Arc<AtomicU64>) -> Stream {
         let mut queue = self.shared.queue.lock();
         queue.next_stream += 1;
         let id = queue.next_stream;
         queue.streams.insert(id, StreamState::default());
-        Stream { worker: self.clone(), id, at_once: AtomicBool::new(false) }
+        Stream { worker: self.clone(), id, at_once: AtomicBool::new(false), taken }
     }
 
     /// Lets a batch wait so long for more items from now on.
@@ -361,11 +369,17 @@ pub struct Stream {
     worker: Arc<Worker>,
     id: u64,
     at_once: AtomicBool,
+    taken: Arc<AtomicU64>,
 }
 
 impl Stream {
     pub fn worker(&self) -> &Arc<Worker> {
         &self.worker
+    }
+
+    /// What counts the time that it takes of the device, in nanoseconds.
+    pub fn taken(&self) -> &Arc<AtomicU64> {
+        &self.taken
     }
 
     /// Says that whoever submits from now on waits for the ticket at once, and may run stages meanwhile: nobody else is woken
@@ -400,7 +414,8 @@ impl Stream {
         });
         let at_once = self.at_once.load(Relaxed);
         let since = Instant::now();
-        let item = Item { stream: self.id, work, place, since, at_once, wanted: Arc::downgrade(&wanted), reply };
+        let (taken, wants) = (self.taken.clone(), Arc::downgrade(&wanted));
+        let item = Item { stream: self.id, work, place, since, at_once, taken, wanted: wants, reply };
         if again {
             queue.waiting.push_front(item)
         } else {
@@ -533,12 +548,19 @@ impl Shared {
         let Batch { stage, items, epochs } = batch;
         let (mut works, items): (Vec<Work>, Vec<_>) = items
             .into_iter()
-            .map(|item| (item.work, (item.stream, item.place, item.at_once, item.wanted, item.reply)))
+            .map(|item| (item.work, (item.stream, item.place, item.at_once, item.taken, item.wanted, item.reply)))
             .unzip();
         let network = &self.engine.stages()[stage];
-        let rows: usize = works.iter().map(|work| work.rows_of(network.inputs())).sum();
+        let rows_of = Vec::from_iter(works.iter().map(|work| work.rows_of(network.inputs())));
+        let rows: usize = rows_of.iter().sum();
         let mut ended = MemoryEnded::default();
+        let began = Instant::now();
         let failures = self.times[stage].time(|| self.failures(stage, &mut works, false, &mut ended));
+        let took = nanoseconds(began.elapsed()) as u128;
+        for ((.., taken, _, _), own) in items.iter().zip(rows_of) {
+            // No more than the whole.
+            taken.fetch_add((took * own as u128 / rows.max(1) as u128) as u64, Relaxed);
+        }
         for cause in failures.iter().flatten() {
             tracing::error!(%cause, stage = self.engine.stages()[stage].kind().name(), "a stage failed");
         }
@@ -551,7 +573,7 @@ impl Shared {
         counts.most = counts.most.into_iter().chain(ended.most).min();
         let mut unfinished = Vec::new();
         let all = works.into_iter().zip(items).zip(epochs).zip(failures);
-        for (((mut work, (stream, place, at_once, wanted, reply)), epoch), failed) in all {
+        for (((mut work, (stream, place, at_once, taken, wanted, reply)), epoch), failed) in all {
             queue.busy.remove(&stream);
             work.advance();
             // Nobody may be waiting for it any more.
@@ -560,7 +582,8 @@ impl Shared {
                 (Some(cause), _) => reply.send(Err(Refusal::Failed(cause))),
                 (None, _) if work.next().is_none() => reply.send(Ok(work)),
                 _ => {
-                    unfinished.push(Item { stream, work, place, since: Instant::now(), at_once, wanted, reply });
+                    let since = Instant::now();
+                    unfinished.push(Item { stream, work, place, since, at_once, taken, wanted, reply });
                     Ok(())
                 }
             };

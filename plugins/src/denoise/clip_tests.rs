@@ -119,7 +119,7 @@ impl Rig {
         });
         let worker = Arc::new(Worker::start(engine, 1, Duration::ZERO, 16));
         let settings = Settings { fade: gst::ClockTime::ZERO, ..Settings::default() };
-        let speaker = Speaker::new(Loaded::with(worker, &settings).unwrap(), &settings);
+        let speaker = Speaker::new(Loaded::with(worker, &settings).unwrap(), &settings, Arc::default());
         let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, 64, 64).build().unwrap();
         Self { speaker, seen, info, frames: 0 }
     }

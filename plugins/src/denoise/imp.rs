@@ -294,7 +294,7 @@ impl LipDenoise {
         let loaded = Loaded::new(&settings.model, &settings)?;
         let own = own_latency(&loaded, &settings);
         let steps = loaded.steps();
-        let speaker = Speaker::new(loaded, &settings);
+        let speaker = Speaker::new(loaded, &settings, self.counters.device_time.clone());
         let spec = speaker.spec().clone();
         gst::info!(CAT, imp = self, "engine {} with {steps} steps, window {:?}", spec.name, spec.window.taps);
         let held = spec.later.max(spec.clip.held());

@@ -358,7 +358,8 @@ pub fn list() -> Vec<glib::ParamSpec> {
              and -sum, with <stage>-count and <stage>-buckets (counts of times up to 0.25 0.5 1 2 5 10 20 40 80 160 ms and of \
              all), for gather (looking for references), prepare (the person), wait (for features), denoise (all steps of a \
              frame) and render; flush-time (of the last flush, from its start to nothing left), interrupt-time (of the last \
-             interrupt, from the signal to the push of a frame at rest), references (in the bank), speaker-track (whose mouth is made) and \
+             interrupt, from the signal to the push of a frame at rest), device-time (what this stream took of the engine's device: its part \
+             of each evaluation, in microseconds), references (in the bank), speaker-track (whose mouth is made) and \
              speaker-confidence (0..1, where speaker=auto has heard enough), batches, steps and \
              latents-a-batch (of the model, all streams)",
         ),

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -131,8 +131,9 @@ pub struct Speaker {
 }
 
 impl Speaker {
-    pub fn new(loaded: Loaded, settings: &Settings) -> Self {
-        let stream = Arc::new(loaded.worker.stream());
+    /// `taken` counts what it takes of the engine's device, in nanoseconds, whatever engines it changes to.
+    pub fn new(loaded: Loaded, settings: &Settings, taken: Arc<AtomicU64>) -> Self {
+        let stream = Arc::new(loaded.worker.stream_counting(taken));
         Self::on(stream, loaded, settings)
     }
 
@@ -169,7 +170,7 @@ impl Speaker {
         if let Err(error) = loaded.learn(self.known()) {
             return Err(Box::new((error, loaded)));
         }
-        let stream = Arc::new(loaded.worker.stream());
+        let stream = Arc::new(loaded.worker.stream_counting(self.stream.taken().clone()));
         Ok(self.go_on(loaded, stream))
     }
 

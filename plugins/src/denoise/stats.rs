@@ -1,7 +1,10 @@
 //! The statistics of `lipdenoise`.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -35,6 +38,8 @@ statistics! {
         pub flush_time: u64,
         /// Of the last interrupt, from the signal to the push of a frame at rest, in microseconds.
         pub interrupt_time: u64,
+        /// What this stream took of the engine's device, in microseconds: its part of each evaluation that it shared with others.
+        pub device_time: u64,
         /// References in the bank that was used last.
         pub references: u64,
         /// Whose mouth is made.
@@ -124,6 +129,8 @@ pub(super) struct DenoiseCounters {
     pub denoise: Timer,
     pub render: Timer,
     pub untouched: UntouchedCounters,
+    /// In nanoseconds.
+    pub device_time: Arc<AtomicU64>,
     flush_time: AtomicU64,
     interrupt_time: AtomicU64,
     references: AtomicU64,
@@ -138,6 +145,7 @@ impl DenoiseCounters {
             timer.reset();
         }
         self.untouched.reset();
+        self.device_time.store(0, Relaxed);
         self.set_references(0);
         self.set_speaks(None, None);
     }
@@ -183,6 +191,7 @@ impl DenoiseCounters {
             untouched: self.untouched.read(),
             flush_time: self.flush_time.load(Relaxed),
             interrupt_time: self.interrupt_time.load(Relaxed),
+            device_time: self.device_time.load(Relaxed) / 1000,
             references: self.references.load(Relaxed),
             speaker: self.speaks(),
             batches,

@@ -141,6 +141,7 @@ mod tests {
                 untouched,
                 flush_time: 19,
                 interrupt_time: 20,
+                device_time: 31,
                 references: 21,
                 speaker: Speaks { track: Some(29), confidence: Some(0.75) },
                 batches: 22,

@@ -800,7 +800,7 @@ export interface Usage {
   egress_bytes: number;
   /** Frames that left the graphs of its sessions, and those of its renders that are done. */
   frames: number;
-  /** For which its sessions and renders had a card; 0 where the server has none. */
+  /** Taken of a card by engines for its sessions, of each evaluation their part, and by renders that ran on one; 0 without a card. */
   gpu_seconds: number;
   /** In UTC. */
   month: string;

@@ -2,6 +2,8 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use gstlipstream::sync::LipSyncStats;
+
 use super::Session;
 use crate::tenants::Totals;
 
@@ -24,7 +26,7 @@ impl Session {
             (running.map(|running| running.graph.clone()), ran, running.is_some_and(|running| running.card))
         };
         let before = &self.before;
-        let gpu = graph.as_ref().filter(|_| card).map_or(0, |graph| graph.stats().denoise.denoise.totals.sum_us);
+        let gpu = graph.as_ref().filter(|_| card).map_or(0, |graph| of_device(&graph.stats()));
         Totals {
             session_us: before.ran_us.load(Ordering::Relaxed) + micros(ran),
             gpu_us: before.gpu_us.load(Ordering::Relaxed) + gpu,
@@ -32,6 +34,11 @@ impl Session {
             egress_bytes: self.outlet.sent_bytes(),
         }
     }
+}
+
+/// Microseconds that the engines of a graph's voices took of their device.
+pub(super) fn of_device(stats: &LipSyncStats) -> u64 {
+    stats.denoise.device_time + stats.denoise_b.device_time
 }
 
 pub(super) fn micros(time: Duration) -> u64 {
