@@ -103,6 +103,14 @@ fn a_cluster_places_finds_moves_and_takes_over_its_sessions() {
     for (node, id, owner) in [(&c, "one", "a"), (&b, "two", "a"), (&c, "three", "b")] {
         let (status, made) = create(node, avatar(id));
         assert_eq!((status, &made["node"]), (201, &json!(owner)), "{id}: {made}");
+        // The next one is placed by what its node has heard.
+        for node in [&a, &b, &c] {
+            until("the engine is heard of", || {
+                let (_, nodes) = node.json("GET", "/api/v1/cluster", Value::Null);
+                let warm = nodes.as_array()?.iter().find(|node| node["name"] == owner)?["engines"] != json!([]);
+                warm.then_some(())
+            });
+        }
     }
     assert_eq!(create(&c, relay("one")).0, 409);
     assert_eq!(create(&a, relay("four")).1["node"], "b", "its engine is loaded there");
