@@ -67,9 +67,19 @@
     return found;
   }
 
+  // Firefox reports what comes in some time after it has begun.
+  async function begun(pc) {
+    let found = await inbound(pc);
+    for (let i = 0; i < 200 && !(found.video && found.audio); i++) {
+      await sleep(50);
+      found = await inbound(pc);
+    }
+    return found;
+  }
+
   // What has come in so many seconds.
   async function watch(connection, seconds) {
-    const a = await inbound(connection.pc);
+    const a = await begun(connection.pc);
     const from = performance.now();
     const offsets = [];
     for (let i = 0; i < seconds * 5; i++) {
