@@ -8,6 +8,8 @@
 //! way to another thread and back can take longer than the stage. Together they run as many batches at a time as the device
 //! takes.
 
+mod ticket;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -22,6 +24,8 @@ use std::{
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use self::ticket::{Outcome, Refusal};
+pub use self::ticket::{SubmitError, Ticket, WaitError};
 use super::{Engine, StageKind, work::Work};
 use crate::{
     Error, Result,
@@ -41,77 +45,6 @@ pub struct WorkerConfig {
     pub batch_timeout: Duration,
     /// Most items that wait; a submission beyond it is refused.
     pub queue: usize,
-}
-
-/// Why work was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum SubmitError {
-    /// Everybody's items together are as many as may wait.
-    #[error("the engine's queue is full ({0} frames)")]
-    QueueFull(usize),
-    #[error("the engine's worker has ended")]
-    Ended,
-    /// It asks for a stage that is not there, or brings not what the stage reads.
-    #[error("work for the engine `{engine}` does not fit: {cause}")]
-    DoesNotFit { engine: String, cause: String },
-}
-
-/// Why work is not finished.
-#[derive(Debug, thiserror::Error)]
-pub enum WaitError {
-    /// Not yet: the ticket comes back and can be waited for again.
-    #[error("not finished in time")]
-    Timeout(Ticket),
-    /// The stream was flushed.
-    #[error("flushed")]
-    Flushed,
-    /// A stage refused it or panicked.
-    #[error("{0}")]
-    Failed(String),
-    #[error("the engine's worker has ended")]
-    Ended,
-}
-
-type Outcome = Result<Work, Refusal>;
-
-#[derive(Debug)]
-enum Refusal {
-    Flushed,
-    Failed(String),
-    Ended,
-}
-
-/// Work that is on its way.
-pub struct Ticket {
-    outcome: Receiver<Outcome>,
-    /// Where whoever waits runs batches meanwhile.
-    helps: Option<Arc<Shared>>,
-    /// Work whose ticket is gone is not run.
-    _wanted: Arc<()>,
-}
-
-impl std::fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ticket").finish_non_exhaustive()
-    }
-}
-
-impl Ticket {
-    /// The finished work; `None` waits as long as it takes.
-    pub fn wait(self, timeout: Option<Duration>) -> Result<Work, WaitError> {
-        let outcome = match (&self.helps, timeout) {
-            (Some(shared), _) => shared.help(&self.outcome, timeout.map(|timeout| Instant::now() + timeout)),
-            (None, None) => self.outcome.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            (None, Some(limit)) => self.outcome.recv_timeout(limit),
-        };
-        match outcome {
-            Ok(Ok(work)) => Ok(work),
-            Ok(Err(Refusal::Flushed)) => Err(WaitError::Flushed),
-            Ok(Err(Refusal::Failed(cause))) => Err(WaitError::Failed(cause)),
-            Err(RecvTimeoutError::Timeout) => Err(WaitError::Timeout(self)),
-            Ok(Err(Refusal::Ended)) | Err(RecvTimeoutError::Disconnected) => Err(WaitError::Ended),
-        }
-    }
 }
 
 /// What a worker has done so far.
@@ -397,7 +330,7 @@ impl Stream {
         if work.next().is_none() {
             // Nobody can have dropped the other end.
             let _ = reply.send(Ok(work));
-            return Ok(Ticket { outcome, helps: None, _wanted: wanted });
+            return Ok(Ticket::new(outcome, None, wanted));
         }
         let mut queue = shared.queue.lock();
         if queue.closed {
@@ -429,7 +362,7 @@ impl Stream {
             // A batch may be complete by it.
             shared.helped.notify_all();
         }
-        Ok(Ticket { outcome, helps: at_once.then(|| shared.clone()), _wanted: wanted })
+        Ok(Ticket::new(outcome, at_once.then(|| shared.clone()), wanted))
     }
 
     /// Drops every item of this stream, queued or in the batch that runs now; returns how many were queued.
