@@ -12,6 +12,7 @@
 
 mod mirror;
 mod record;
+mod steps;
 mod worker;
 
 use std::{
@@ -32,7 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::mirror::Mirror;
 pub use self::record::Record;
-pub(super) use self::worker::read;
+pub(super) use self::steps::read;
 use super::{
     Kept, PREFIX, Phase, Place, Request, Settings, Status, Video, number, object_folder, status::now, store::HandedIn,
     unique, version, work,
