@@ -4,7 +4,7 @@ mod common;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use common::{BT709, Picture};
+use common::{BT709, Picture, faces};
 use lipstream_engines::{
     bank::{BankConfig, ReferenceBank},
     engine::{self, Actor, Engine, Identity, LATENT, Noise, Patch, Sampling, Scene, Shown, Work, complete},
@@ -41,29 +41,8 @@ fn engine(refined: bool) -> Arc<dyn Engine> {
     engine::load(&Package::open(folder.path()).unwrap(), &options()).unwrap()
 }
 
-/// A level face of `side` px from crop edge to crop edge that opens its mouth by `open` crops.
 fn face(engine: &Arc<dyn Engine>, side: f32, open: f32) -> Face {
-    let alignment = &engine.spec().alignment;
-    let mut points = vec![Point::new(0.5, 0.5); landmarks::COUNT];
-    for (a, p) in alignment.anchors.iter().zip(&alignment.points) {
-        points[*a] = *p;
-    }
-    let mut ring = |range: std::ops::Range<usize>, middle: f32, across: f32, down: f32| {
-        let n = range.len() as f32;
-        for (k, i) in range.enumerate() {
-            let (sin, cos) = (std::f32::consts::TAU * k as f32 / n).sin_cos();
-            points[i] = Point::new(0.5 - across * cos, middle - down * sin);
-        }
-    };
-    ring(landmarks::LIPS_OUTER, 0.62, 0.15, 0.05 + open / 2.0);
-    ring(landmarks::LIPS_INNER, 0.62, 0.12, 0.003 + open / 2.0);
-    ring(landmarks::CHIN, 0.75, 0.08, 0.05);
-    for (k, i) in landmarks::JAW.enumerate() {
-        let (sin, cos) = (std::f32::consts::PI * k as f32 / 20.0).sin_cos();
-        points[i] = Point::new(0.5 + 0.42 * cos, 0.4 + (0.5 + open / 2.0) * sin);
-    }
-    let points: Vec<Point> = points.iter().map(|p| Point::new(0.3, 0.2) * side + *p * side).collect();
-    common::face(points)
+    faces::level(&**engine, Point::new(0.3, 0.2) * side, side, open)
 }
 
 fn render(engine: &Arc<dyn Engine>, format: Format, openings: &[f32]) -> Patch {

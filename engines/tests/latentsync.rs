@@ -6,12 +6,12 @@ mod narrow;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use common::Picture;
+use common::{Picture, faces};
 use lipstream_engines::{
     engine::{
         self, Actor, Asked, Engine, Identity, LATENT, Moment, Patch, Sampling, Scene, Shown, Work, Worker, complete,
     },
-    geometry::{Point, landmarks},
+    geometry::Point,
     image::{Format, paste},
     manifest::{Family, Package},
     runtime::{Device, Options, Tensor},
@@ -50,21 +50,6 @@ fn apart(text: String) -> String {
     changed
 }
 
-/// An upright face, `scale` pixels a unit of the alignment's template, whose nose is at `nose`.
-fn face(nose: Point, scale: f32) -> Face {
-    let mut points = vec![nose; landmarks::COUNT];
-    for (k, i) in landmarks::JAW.enumerate() {
-        let (sin, cos) = (std::f32::consts::PI * k as f32 / 20.0).sin_cos();
-        points[i] = nose + Point::new(30.0 * scale * cos, 40.0 * scale * sin);
-    }
-    points[landmarks::BROW_RIGHT] = nose + Point::new(-20.5 * scale, -20.0 * scale);
-    points[landmarks::BROW_LEFT] = nose + Point::new(20.5 * scale, -20.0 * scale);
-    for i in landmarks::NOSE_MIDDLE {
-        points[i] = nose;
-    }
-    common::face(points)
-}
-
 /// What frame `i` hears: slow waves.
 fn sound(engine: &dyn Engine, i: usize) -> Vec<f32> {
     let number = |k: usize| ((k as f32 * 0.37).sin() + (i as f32 * 0.21 + (k % 7) as f32).sin()) / 1.5;
@@ -94,7 +79,7 @@ impl Stream {
     }
 
     fn face(&self) -> Face {
-        face(Point::new(150.3 + 0.4 * self.frame as f32, 110.6), 1.6)
+        faces::upright(Point::new(150.3 + 0.4 * self.frame as f32, 110.6), 1.6, 0.0)
     }
 
     fn gather(&mut self) {
@@ -245,7 +230,7 @@ fn a_mouth_is_painted_into_the_lower_face_and_nowhere_else() {
         });
         assert!(changed > 10_000, "{changed}");
         // It is held where the face is now.
-        let held = stream.actor.hold(&face(Point::new(100.0, 100.0), 1.6)).unwrap();
+        let held = stream.actor.hold(&faces::upright(Point::new(100.0, 100.0), 1.6, 0.0)).unwrap();
         assert!((held.to_frame.tx - patch.to_frame.tx - (100.0 - nose)).abs() < 0.05);
     }
     stream.actor.forget();

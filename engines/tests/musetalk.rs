@@ -6,7 +6,7 @@ mod narrow;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use common::Picture;
+use common::{Picture, faces};
 use lipstream_engines::{
     audio::{Timeline, front_end},
     engine::{self, Actor, Asked, Engine, Identity, LATENT, Moment, Patch, Sampling, Scene, Shown, Work, complete},
@@ -31,22 +31,6 @@ fn package(home: &Path, change: impl Fn(String) -> String) -> Package {
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(path, change(text)).unwrap();
     Package::open(&folder).unwrap()
-}
-
-/// A level face whose jaw is `width` px wide around `middle`, the bridge of its nose at `middle` too.
-fn face(middle: Point, width: f32) -> Face {
-    let mut points = vec![middle; landmarks::COUNT];
-    for (k, i) in landmarks::JAW.enumerate() {
-        let (sin, cos) = (std::f32::consts::PI * k as f32 / 20.0).sin_cos();
-        points[i] = middle + Point::new(width / 2.0 * cos, 0.62 * width * sin);
-    }
-    points[landmarks::FOREHEAD].fill(middle - Point::new(0.0, 0.65 * width));
-    points[landmarks::LIPS].fill(middle + Point::new(0.0, 0.35 * width));
-    let nose = [[-0.1, 0.08], [-0.06, 0.12], [0.0, 0.14], [0.06, 0.12], [0.1, 0.08]];
-    for (i, [x, y]) in [92, 90, 89, 91, 93].into_iter().zip(nose) {
-        points[i] = middle + Point::new(x * width, y * width);
-    }
-    common::face(points)
 }
 
 fn sound(engine: &dyn Engine, from: usize) -> Vec<f32> {
@@ -100,7 +84,7 @@ fn a_mouth_is_painted_into_the_lower_face_and_nowhere_else() {
     let kinds: Vec<&str> = engine.stages().iter().map(|stage| stage.kind().name()).collect();
     assert_eq!(kinds, ["encode", "forward", "decode"]);
     engine.stages().iter().for_each(|stage| stage.warm_up().unwrap());
-    let face = face(MIDDLE, 100.0);
+    let face = faces::jawed(MIDDLE, 100.0);
     for format in [Format::I420, Format::Nv12, Format::Rgb, Format::Bgra] {
         let picture = common::noise(format, (320, 240), 3);
         let mut pasted = picture.clone();
@@ -156,7 +140,7 @@ fn a_frame_hears_the_rows_around_its_time_whatever_the_size_of_the_pieces() {
 #[test]
 fn a_face_that_is_given_back_as_it_was_leaves_no_trace() {
     let home = tempfile::tempdir().unwrap();
-    let now = face(MIDDLE, 100.0);
+    let now = faces::jawed(MIDDLE, 100.0);
     for exact in [false, true] {
         let package = package(home.path(), |text| text);
         let package = if exact { package.exact().unwrap() } else { package };
@@ -185,7 +169,7 @@ fn a_face_that_is_given_back_as_it_was_leaves_no_trace() {
 fn a_seed_repeats_its_faces_and_another_does_not() {
     let home = tempfile::tempdir().unwrap();
     let engine = engine::load(&package(home.path(), |text| text), &cpu()).unwrap();
-    let (picture, face) = (common::noise(Format::I420, (320, 240), 3), face(MIDDLE, 100.0));
+    let (picture, face) = (common::noise(Format::I420, (320, 240), 3), faces::jawed(MIDDLE, 100.0));
     let [a, b, other] = [1, 1, 2].map(|seed| patch(&engine, seed, &face, &picture).pixels);
     assert!(a == b && a != other);
     // Of one stream, what is the same looks the same.
@@ -205,7 +189,7 @@ fn faces_of_several_streams_in_one_batch_are_those_that_each_makes_alone() {
     let home = tempfile::tempdir().unwrap();
     let engine = engine::load(&package(home.path(), |text| text), &cpu()).unwrap();
     let pictures = [3, 4, 5].map(|seed| common::noise(Format::Rgb, (320, 240), seed));
-    let faces = [100.0, 80.0, 120.0].map(|width| face(MIDDLE, width));
+    let faces = [100.0, 80.0, 120.0].map(|width| faces::jawed(MIDDLE, width));
     let mut actors: Vec<_> = (0..3).map(|seed| engine.clone().actor(seed, &Sampling::default()).unwrap()).collect();
     let mut ask = |i: usize| asked(&mut *actors[i], &faces[i], &pictures[i], &sound(&*engine, 9 * i)).unwrap();
     let (mut alone, mut together): (Vec<Work>, Vec<Work>) =
@@ -257,7 +241,7 @@ fn a_face_without_size_asks_for_nothing_and_the_last_mouth_goes_with_its_face() 
     let engine = engine::load(&package(home.path(), |text| text), &cpu()).unwrap();
     let picture = common::noise(Format::I420, (320, 240), 3);
     let mut actor = engine.clone().actor(0, &Sampling::default()).unwrap();
-    let now = face(MIDDLE, 100.0);
+    let now = faces::jawed(MIDDLE, 100.0);
     assert!(actor.hold(&now).is_none());
     let flat = Face { points: vec![MIDDLE; landmarks::COUNT].into(), ..now.clone() };
     let broken = Face { points: vec![Point::new(f32::NAN, 1.0); landmarks::COUNT].into(), ..now.clone() };
@@ -267,7 +251,7 @@ fn a_face_without_size_asks_for_nothing_and_the_last_mouth_goes_with_its_face() 
     let mut work = asked(&mut *actor, &now, &picture, &sound(&*engine, 0)).unwrap();
     complete(&*engine, &mut work).unwrap();
     let patch = shown(&mut *actor, work, &now);
-    let moved = actor.hold(&face(MIDDLE + Point::new(7.5, -3.25), 100.0)).unwrap();
+    let moved = actor.hold(&faces::jawed(MIDDLE + Point::new(7.5, -3.25), 100.0)).unwrap();
     assert!((moved.to_frame.tx - patch.to_frame.tx - 7.5).abs() < 1e-3);
     assert!((moved.to_frame.ty - patch.to_frame.ty + 3.25).abs() < 1e-3 && moved.pixels == patch.pixels);
     assert!(actor.hold(&broken).is_none());
@@ -291,7 +275,7 @@ fn an_exact_face_is_pasted_hard_where_its_mask_covers_it() {
         let engine = engine::load(&package, &cpu()).unwrap();
         assert!(engine.spec().exact && engine.spec().later == 0);
         let picture = common::noise(Format::Rgb, (320, 240), 3);
-        let now = face(MIDDLE, 100.0);
+        let now = faces::jawed(MIDDLE, 100.0);
         let patch = patch(&engine, 0, &now, &picture);
         assert!(patch.hard && patch.mask.iter().all(|v| [0, 255].contains(v)));
         // From ear to ear, from 42 pixels above the bridge's point to ten below the chin.
@@ -313,7 +297,9 @@ fn an_exact_face_is_pasted_hard_where_its_mask_covers_it() {
         let mut actor = engine.clone().actor(0, &Sampling::default()).unwrap();
         assert!(actor.hold(&now).is_none());
         // Beside the frame there is nothing to be cut out.
-        assert!(asked(&mut *actor, &face(Point::new(-90.0, 100.0), 100.0), &picture, &sound(&*engine, 0)).is_none());
+        assert!(
+            asked(&mut *actor, &faces::jawed(Point::new(-90.0, 100.0), 100.0), &picture, &sound(&*engine, 0)).is_none()
+        );
         // Every frame is sampled anew.
         let mut again = || {
             let mut work = asked(&mut *actor, &now, &picture, &sound(&*engine, 0)).unwrap();

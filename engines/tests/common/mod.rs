@@ -1,6 +1,8 @@
 //! Pictures and faces for tests.
 #![allow(dead_code)]
 
+pub mod faces;
+
 use std::path::{Path, PathBuf};
 
 use lipstream_engines::{

@@ -6,7 +6,7 @@ use lipstream_engines::{
     engine::{
         self, Actor, Asked, Identity, Moment, Patch, Sampling, Scene, Shown, Worker, complete, latent::LatentSync,
     },
-    geometry::{Point, landmarks},
+    geometry::Point,
     image::{Pixels, paste},
     manifest::Package,
     schedule::{Guided, Sampler},
@@ -25,19 +25,6 @@ fn both(package: &Package) -> Both {
     (engine::load(package, &cpu()).unwrap(), Arc::new(there), memory)
 }
 
-/// An upright face, `scale` pixels a unit of the alignment's template.
-fn face(nose: Point, scale: f32) -> Face {
-    let mut points = vec![nose; landmarks::COUNT];
-    for (k, i) in landmarks::JAW.enumerate() {
-        let (sin, cos) = (std::f32::consts::PI * k as f32 / 20.0).sin_cos();
-        points[i] = nose + Point::new(30.0 * scale * cos, 40.0 * scale * sin);
-    }
-    points[landmarks::BROW_RIGHT] = nose + Point::new(-20.5 * scale, -20.0 * scale);
-    points[landmarks::BROW_LEFT] = nose + Point::new(20.5 * scale, -18.0 * scale);
-    landmarks::NOSE_MIDDLE.into_iter().for_each(|i| points[i] = nose);
-    common::face(points)
-}
-
 /// One stream of a moving face.
 struct Stream {
     engine: Arc<dyn Engine>,
@@ -53,7 +40,7 @@ impl Stream {
 
     fn face(&self) -> Face {
         // Over the right edge at last.
-        face(Point::new(150.3 + 0.4 * self.frame as f32, 110.6 + 3.0 * self.frame as f32), 1.6)
+        faces::upright(Point::new(150.3 + 0.4 * self.frame as f32, 110.6 + 3.0 * self.frame as f32), 1.6, 2.0)
     }
 
     fn picture(&self, frame: usize) -> Picture {

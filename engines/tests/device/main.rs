@@ -11,7 +11,7 @@ mod narrow;
 
 use std::{path::Path, sync::Arc};
 
-use common::Picture;
+use common::{Picture, faces};
 use lipstream_engines::{
     cuda::{Host, Memory, Pool},
     engine::{Engine, LATENT, Work},

@@ -3,7 +3,7 @@ use std::time::Duration;
 use lipstream_engines::{
     Error,
     engine::{self, Actor, Asked, Identity, Moment, Patch, Sampling, Scene, Shown, Worker, complete, latent::MuseTalk},
-    geometry::{Point, landmarks},
+    geometry::Point,
     image::paste,
     manifest::Package,
     tracker::Face,
@@ -21,22 +21,6 @@ fn narrow_package(home: &Path) -> Package {
     Package::open(&narrow::musetalk(home, SIDE)).unwrap()
 }
 
-/// A level face whose jaw is `width` px wide around `middle`, the bridge of its nose at `middle` too.
-fn face(middle: Point, width: f32) -> Face {
-    let mut points = vec![middle; landmarks::COUNT];
-    for (k, i) in landmarks::JAW.enumerate() {
-        let (sin, cos) = (std::f32::consts::PI * k as f32 / 20.0).sin_cos();
-        points[i] = middle + Point::new(width / 2.0 * cos, 0.62 * width * sin);
-    }
-    points[landmarks::FOREHEAD].fill(middle - Point::new(0.0, 0.65 * width));
-    points[landmarks::LIPS].fill(middle + Point::new(0.0, 0.35 * width));
-    let nose = [[-0.1, 0.08], [-0.06, 0.12], [0.0, 0.14], [0.06, 0.12], [0.1, 0.08]];
-    for (i, [x, y]) in [92, 90, 89, 91, 93].into_iter().zip(nose) {
-        points[i] = middle + Point::new(x * width, y * width);
-    }
-    common::face(points)
-}
-
 /// One stream of a moving face.
 struct Stream {
     engine: Arc<dyn Engine>,
@@ -52,7 +36,7 @@ impl Stream {
 
     fn face(&self) -> Face {
         // Over the lower right corner at last.
-        face(Point::new(180.3 + 31.4 * self.frame as f32, 90.6 + 30.0 * self.frame as f32), 121.0)
+        faces::jawed(Point::new(180.3 + 31.4 * self.frame as f32, 90.6 + 30.0 * self.frame as f32), 121.0)
     }
 
     fn picture(&self) -> Picture {
