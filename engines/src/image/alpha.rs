@@ -172,36 +172,53 @@ pub fn lay_on(frame: &mut FrameMut, alpha: Plane, color: [u8; 3]) {
     }
 }
 
-/// Lays packed R, G, B with alpha, bytes at `offsets` of four, on a colour, and gives that in 4:2:0 of three planes: nothing is rounded before the
-/// last step, and chroma is that of the mean of four pixels as they are seen.
-pub fn lay_rgb_on(frame: &mut FrameMut, pixels: Plane, offsets: [usize; 4], color: [u8; 3]) {
+/// Lays packed R, G, B and alpha, or B, G, R and alpha, a byte each, on a colour, and gives that in 4:2:0 of three planes: nothing is rounded
+/// before the last step, and chroma is that of the mean of up to four pixels as they are seen.
+pub fn lay_rgb_on(frame: &mut FrameMut, pixels: Plane, red_first: bool, color: [u8; 3]) {
     let (width, height) = (frame.width(), frame.height());
     let Some([kr, kb, offset, luma, chroma]) = frame.space().coefficients() else { return };
-    let below = color.map(f32::from);
-    let kg = 1.0 - kr - kb;
     let [y_plane, cb_plane, cr_plane] = &mut frame.planes[..] else { return };
-    let code = |value: f32| (value + 0.5).clamp(0.0, 255.0) as u8;
-    let seen = |x: usize, y: usize| {
-        let pixel = &pixels.data[y * pixels.stride + 4 * x..][..4];
-        let alpha = f32::from(pixel[offsets[3]]) / 255.0;
-        let channel = |c: usize| below[c] + (f32::from(pixel[offsets[c]]) - below[c]) * alpha;
-        [channel(0), channel(1), channel(2)]
-    };
+    let kg = 1.0 - kr - kb;
+    let code = |value: f32| (value + 0.5).clamp(0.0, 255.0) as i32 as u8;
+    // The first of a pixel's bytes and the third are red and blue or the other way round.
+    let [red, green, blue] = color.map(f32::from);
+    let (below, k) = if red_first { ([red, green, blue], [kr, kg, kb]) } else { ([blue, green, red], [kb, kg, kr]) };
+    let chroma = [k[0], k[2]].map(|k| chroma / (255.0 * 2.0 * (1.0 - k)));
+    let [first_plane, third_plane] = if red_first { [cr_plane, cb_plane] } else { [cb_plane, cr_plane] };
+    // Luma, first and third of a row, and their sums over the pixels of each sample of chroma.
+    let mut row = [0; 3].map(|_| vec![0.0_f32; width]);
+    let mut sums = [0; 3].map(|_| vec![0.0_f32; width.div_ceil(2)]);
     for y in (0..height).step_by(2) {
-        for x in (0..width).step_by(2) {
-            let mut sum = [0.0; 3];
-            for (dx, dy) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
-                let (x, y) = ((x + dx).min(width - 1), (y + dy).min(height - 1));
-                let [r, g, b] = seen(x, y);
-                let own = kr * r + kg * g + kb * b;
-                y_plane.data[y * y_plane.stride + x] = code(offset + own * (luma / 255.0));
-                sum = [sum[0] + own, sum[1] + b, sum[2] + r];
+        sums.iter_mut().for_each(|sums| sums.fill(0.0));
+        let rows = (height - y).min(2);
+        for y in y..y + rows {
+            let from = pixels.data[y * pixels.stride..][..4 * width].as_chunks::<4>().0;
+            let [own, first, third] = &mut row;
+            for (((pixel, own), first), third) in from.iter().zip(&mut *own).zip(first).zip(third) {
+                let [a, b, c, alpha] = pixel.map(f32::from);
+                let alpha = alpha * (1.0 / 255.0);
+                let laid = |value: f32, below: f32| below + (value - below) * alpha;
+                (*first, *third) = (laid(a, below[0]), laid(c, below[2]));
+                *own = k[0] * *first + k[1] * laid(b, below[1]) + k[2] * *third;
             }
-            let [own, b, r] = sum.map(|sum| sum / 4.0);
-            let place = |stride: usize| y / 2 * stride + x / 2;
-            let scaled = |apart: f32, k: f32| code(128.0 + apart / (2.0 * (1.0 - k)) * (chroma / 255.0));
-            cb_plane.data[place(cb_plane.stride)] = scaled(b - own, kb);
-            cr_plane.data[place(cr_plane.stride)] = scaled(r - own, kr);
+            for (to, own) in y_plane.data[y * y_plane.stride..][..width].iter_mut().zip(&row[0]) {
+                *to = code(offset + own * (luma / 255.0));
+            }
+            for (sums, row) in sums.iter_mut().zip(&row) {
+                let (pairs, last) = row.as_chunks::<2>();
+                sums.iter_mut().zip(pairs).for_each(|(sum, [a, b])| *sum += a + b);
+                sums[pairs.len()..].iter_mut().zip(last).for_each(|(sum, a)| *sum += a);
+            }
+        }
+        let [own, first, third] = &sums;
+        for (plane, (sums, scale)) in
+            [&mut *first_plane, &mut *third_plane].into_iter().zip([first, third].into_iter().zip(chroma))
+        {
+            let to = plane.data[y / 2 * plane.stride..].iter_mut();
+            for (x, ((to, sum), own)) in to.zip(sums).zip(own).enumerate() {
+                let count = (rows * (width - 2 * x).min(2)) as f32;
+                *to = code(128.0 + (sum - own) / count * scale);
+            }
         }
     }
 }
@@ -280,7 +297,7 @@ mod tests {
         let mut frame =
             FrameMut::new(Format::I420, (width, height), Matrix::Bt709, Range::Limited, list.into()).unwrap();
         let space = frame.space();
-        lay_rgb_on(&mut frame, Plane { data: &data, stride }, [2, 1, 0, 3], color);
+        lay_rgb_on(&mut frame, Plane { data: &data, stride }, false, color);
         let seen = |x: usize, y: usize| {
             let pixel = &data[y * stride + 4 * x..][..4];
             let alpha = f32::from(pixel[3]) / 255.0;

@@ -188,7 +188,7 @@ impl VideoFilterImpl for LipAlpha {
                 turn(*mode, &planar.as_video_frame_ref(), outframe)
             }
             Some(Work { mode, convert: None }) => match (mode.background(), packed(inframe.format())) {
-                (Some(color), Some(offsets)) => lay_packed(color, offsets, inframe, outframe),
+                (Some(color), Some(red_first)) => lay_packed(color, red_first, inframe, outframe),
                 _ => turn(*mode, inframe, outframe),
             },
             None => Err(lipstream_engines::Error::invalid("no caps")),
@@ -261,11 +261,11 @@ fn before_laid(structure: &gst::StructureRef) -> gst::Structure {
     structure
 }
 
-/// Where R, G, B and alpha are among the four bytes of a pixel.
-fn packed(format: VideoFormat) -> Option<[usize; 4]> {
+/// Whether red is the first of the four bytes of a pixel, and blue the third, or the other way round; `None` of other formats.
+fn packed(format: VideoFormat) -> Option<bool> {
     match format {
-        VideoFormat::Rgba => Some([0, 1, 2, 3]),
-        VideoFormat::Bgra => Some([2, 1, 0, 3]),
+        VideoFormat::Rgba => Some(true),
+        VideoFormat::Bgra => Some(false),
         _ => None,
     }
 }
@@ -273,7 +273,7 @@ fn packed(format: VideoFormat) -> Option<[usize; 4]> {
 /// Lays packed R, G, B with alpha on a colour.
 fn lay_packed(
     color: [u8; 3],
-    offsets: [usize; 4],
+    red_first: bool,
     from: &VideoFrameRef<&gst::BufferRef>,
     to: &mut VideoFrameRef<&mut gst::BufferRef>,
 ) -> lipstream_engines::Result<()> {
@@ -292,7 +292,7 @@ fn lay_packed(
     let own = to.planes_data_mut().into_iter().zip(strides).take(3);
     let own = own.map(|(data, stride)| PlaneMut { data, stride }).collect();
     let mut frame = FrameMut::new(format, size, matrix, range, own)?;
-    lay_rgb_on(&mut frame, Plane { data, stride }, offsets, color);
+    lay_rgb_on(&mut frame, Plane { data, stride }, red_first, color);
     Ok(())
 }
 
