@@ -29,17 +29,17 @@ from tensors import save
 def halves(path):
     """Keep large weights as fp16 with a Cast before their use; the runtime undoes it as it loads."""
     model = onnx.load(str(path))
-    graph, casts = model.graph, []
-    for k, tensor in enumerate(graph.initializer):
+    whole, casts = model.graph, []
+    for k, tensor in enumerate(whole.initializer):
         array = numpy_helper.to_array(tensor)
         if array.dtype != np.float32 or array.size < graph.SMALL:
             continue
         name, half = tensor.name, f"{tensor.name}.f16"
-        graph.initializer[k].CopyFrom(numpy_helper.from_array(array.astype(np.float16), half))
+        whole.initializer[k].CopyFrom(numpy_helper.from_array(array.astype(np.float16), half))
         casts.append(helper.make_node("Cast", [half], [name], to=TensorProto.FLOAT, name=f"cast.{name}"))
-    nodes = list(graph.node)
-    del graph.node[:]
-    graph.node.extend(casts + nodes)
+    nodes = list(whole.node)
+    del whole.node[:]
+    whole.node.extend(casts + nodes)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 

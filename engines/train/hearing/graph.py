@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from hearing import four
 from hearing.encoder import PAST
 from hearing.mel import MELS
 
@@ -42,10 +43,13 @@ class Graph:
     def array(self, name, value):
         value = np.ascontiguousarray(value)
         if value.dtype == np.float32 and value.size >= SMALL and not name.endswith(".scales"):
-            self.arrays.append(numpy_helper.from_array(value.astype(np.float16), f"{name}.f16"))
-            self.nodes.append(helper.make_node("Cast", [f"{name}.f16"], [name], to=TensorProto.FLOAT, name=f"cast.{name}"))
-        else:
-            self.arrays.append(numpy_helper.from_array(value, name))
+            return self.half(name, value)
+        self.arrays.append(numpy_helper.from_array(value, name))
+        return name
+
+    def half(self, name, value):
+        self.arrays.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float16), f"{name}.f16"))
+        self.nodes.append(helper.make_node("Cast", [f"{name}.f16"], [name], to=TensorProto.FLOAT, name=f"cast.{name}"))
         return name
 
     def node(self, op, inputs, name, domain=None, outputs=1, **attributes):
@@ -61,7 +65,13 @@ class Graph:
         return self.node("Slice", [x, *one], name)
 
     def linear(self, x, weight, bias, name, eight=True):
-        """weight [K, N]."""
+        """weight [K, N], or what four.rounded gives of one."""
+        if isinstance(weight, tuple):
+            codes, scales = weight
+            depth, width = codes[0].size, len(codes)
+            inputs = [self.array(f"{name}.codes", four.packed(codes)), self.half(f"{name}.scales", scales)]
+            y = self.node("MatMulNBits", [x, *inputs], f"{name}.product", MICROSOFT, K=depth, N=width, bits=4, block_size=four.BLOCK, accuracy_level=4)
+            return self.node("Add", [y, self.array(f"{name}.bias", bias)], name)
         depth, width = weight.shape
         if self.eight and eight:
             codes, scales = (self.array(f"{name}.{what}", a) for what, a in zip(("codes", "scales"), rounded(weight)))

@@ -8,6 +8,7 @@ it. Depth: how far it falls there, 1 to the rest, of its own 95 %.
 """
 
 import argparse
+import functools
 import json
 from pathlib import Path
 
@@ -128,19 +129,12 @@ def still_sounds(seconds=6):
     return out
 
 
-@torch.no_grad()
-def quiet(encoder, model, look, speech, basis_level):
-    """Deviation and mean of the opening for each sound, over those in speech; after 3 s of speech, its first 0.6 s left out."""
-    from hearing import encoder as whisper
-    from hearing import mel as front
-
+def quiet(opening, speech, basis_level):
+    """Deviation and mean of the opening for each sound, over those in speech; after 3 s of speech, its first 0.6 s left out. `opening` gives that of f32 samples at 25 a second."""
     out = {}
     for name, sound in still_sounds().items():
-        x = np.concatenate([speech, sound, np.zeros(8000, np.float32)])
-        states = encoder.whole(whisper.token_mel(front.log_mel(torch.from_numpy(x)[None]), front.SILENCE))
-        frames = len(sound) // 640
-        time = len(speech) / 16 + torch.arange(15, frames)[None] * 40.0
-        wide = (model.motion(model.features(states), time, look)[0] @ model.opening).numpy()
+        begin = len(speech) // 640
+        wide = opening(np.concatenate([speech[: begin * 640], sound]))[begin + 15 :]
         out[name] = [round(float(wide.std() / basis_level), 3), round(float(wide.mean() / basis_level), 3)]
     return out
 
@@ -177,7 +171,7 @@ def opening_of(encoder, model, look, samples):
     return (model.motion(model.features(states), time, look)[0] @ model.opening).numpy()
 
 
-def spoken(encoder, model, look, data, clips, count=24):
+def spoken(opening, data, clips, count=24):
     """Closures at the beginnings of GRID's words (val/grid_s1) and at the phones m, b, p of new sentences of espeak-ng's voices: share met, depth, number."""
     from hearing import tongues
 
@@ -185,7 +179,7 @@ def spoken(encoder, model, look, data, clips, count=24):
     for clip in clips:
         if clip.group == "val_grid_s1":
             align = data / "talking/val/grid_s1" / (clip.name.split("__")[-1] + ".align")
-            got = opening_of(encoder, model, look, clip.pcm.astype(np.float32) / 32768)
+            got = opening(clip.pcm.astype(np.float32) / 32768)
             # Where the true lips are nearest within three frames of the word's beginning.
             frames = [int(round(t * FPS)) for t in starts(align)]
             lows = [max(0, f - 3) + int(clip.opening[max(0, f - 3) : f + 4].argmin()) for f in frames if f + 4 < len(clip.opening)]
@@ -198,7 +192,7 @@ def spoken(encoder, model, look, data, clips, count=24):
         phones = [(tongues.plain(p), e) for p, e in phones]
         begins = [0.0, *(e for _, e in phones)]
         middles = [(b + e) / 2 for b, (p, e) in zip(begins, phones) if p[:1] in "mbp" and p != "pau" and b > 0.1]
-        got = opening_of(encoder, model, look, sound.astype(np.float32) / 32768)
+        got = opening(sound.astype(np.float32) / 32768)
         totals[1] += times_met(middles, got)
     return {name: [round(met / max(n, 1), 2), round(depth / max(n, 1), 2), int(n)] for name, (met, n, depth) in zip(("grid words", "phones"), totals)}
 
@@ -226,9 +220,10 @@ def main(args):
                     if r["group"] not in ("val_grid_s1", "dev"):
                         print("  ", r["name"], r["group"], f"r {r['r']:.2f} lag {r['lag']} spread {r['spread']:.2f} mean {r['mean']:.2f} shut {r['met']}/{r['closures']}")
             if hasattr(model, "head"):
-                print(run.name, look, json.dumps(quiet(encoder, model, int(look), speech, 0.3)))
+                opening = functools.partial(opening_of, encoder, model, int(look))
+                print(run.name, look, json.dumps(quiet(opening, speech, 0.3)))
                 if args.data:
-                    print(run.name, look, json.dumps(spoken(encoder, model, int(look), args.data, clips)))
+                    print(run.name, look, json.dumps(spoken(opening, args.data, clips)))
 
 
 def arguments(sub):

@@ -11,7 +11,9 @@ from hearing.encoder import LAYERS, TOKEN_END_MS, TOKEN_MS, WIDTH
 from motion.net import PATH_LEFT
 
 # Look-ahead in ms -> the taps of a frame. The last tap's token is complete 32.5 ms after it.
-TAPS = {160: tuple(range(-80, 121, 20)), 120: tuple(range(-80, 81, 20)), 80: tuple(range(-80, 41, 20))}
+# WHOLE is that of a window (windows.py), in which every token is there.
+WHOLE = 1000
+TAPS = {WHOLE: tuple(range(-80, 121, 20)), 160: tuple(range(-80, 121, 20)), 120: tuple(range(-80, 81, 20)), 80: tuple(range(-80, 41, 20))}
 
 
 class Head(nn.Module):
@@ -81,19 +83,26 @@ class Hearing(nn.Module):
 class Teacher(nn.Module):
     """As Hearing, but it knows the whole clip: states of Whisper's whole encoder, a GRU that runs both ways, taps to both sides alike."""
 
-    def __init__(self, latents, opening, features=96, dropout=0.0, states=7, width=WIDTH):
+    def __init__(self, latents, opening, features=96, dropout=0.0, states=7, width=WIDTH, look=160):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(states))
         self.weights = nn.Parameter(torch.zeros(states))
         self.drop, self.entry = nn.Dropout(dropout), nn.Linear(width, 64)
         self.gru = nn.GRU(64, 96, batch_first=True, bidirectional=True)
         self.out = nn.Linear(64 + 192, features)
-        self.motions = nn.ModuleDict({"160": Regression(latents, len(TAPS[160]) * features, dropout=dropout)})
+        self.motions = nn.ModuleDict({str(look): Regression(latents, len(TAPS[look]) * features, dropout=dropout)})
         self.register_buffer("opening", torch.as_tensor(opening, dtype=torch.float32))
 
     def features(self, states):
         share = torch.softmax(self.weights, 0)
-        mixed = sum(w * norm(x) for w, norm, x in zip(share, self.norms, states))
+        return self.heard(sum(w * norm(x) for w, norm, x in zip(share, self.norms, states)))
+
+    def features_of_normed(self, states):
+        """The same of states [B, T, states, W] that are normalised over W."""
+        share = torch.softmax(self.weights, 0)
+        return self.heard(sum((w * norm.weight) * states[:, :, k] + w * norm.bias for k, (w, norm) in enumerate(zip(share, self.norms))))
+
+    def heard(self, mixed):
         x = torch.nn.functional.silu(self.entry(self.drop(mixed)))
         return self.out(self.drop(torch.cat([x, self.gru(x)[0]], -1)))
 

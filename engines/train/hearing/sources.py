@@ -17,7 +17,7 @@ from motion.sources import HELD, group_of, trust
 OUTLIERS = {}
 GENERATED_SHARE = 0.5
 # Seconds of each file of the pool.
-POOLED = 6
+POOLED = 10
 
 
 @dataclass

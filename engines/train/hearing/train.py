@@ -61,10 +61,12 @@ def loss_of(model, got, settings, component):
 
 def loss_of_features(model, features, got, settings, component):
     weight, has, target = got["weight"], got["has_z"], got["z"]
+    if has.dim() == 1:
+        has = has[:, None]
     total, parts = 0.0, {}
     for look in model.motions:
         clean = model.motion(features, got["time"], int(look))
-        row = (weight * has[:, None])[..., None] * component
+        row = (weight * has)[..., None] * component
         value = (row * (clean - target).abs()).sum(-1).mean() + settings.velocity * (row[:, 1:] * (clean.diff(dim=1) - target.diff(dim=1)).abs()).sum(-1).mean()
         other, gap, agree = wide_loss(clean @ model.opening, got["opening"], weight, settings)
         total = total + 0.5 * value + other
