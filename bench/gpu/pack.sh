@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# Fetches the CUDA build of ONNX Runtime (CUDA 13) and makes it small enough to carry to a machine without a network.
+# Packs what a machine with a card and without a network needs, in parts that fit a transfer beside the sources.
 #
 #   bench/gpu/pack.sh OUT [ARCH]
 #
-# OUT/ort holds the libraries, device code of other architectures than ARCH (90 by default: H100, H200) zeroed;
-# OUT/ort.tar.zst.* holds them packed in parts of at most 25 MB. On the other machine:
-#   cat ort.tar.zst.* | zstd -d | tar x    and LIPSTREAM_ORT_LIB=$PWD/ort
+# The CUDA build of ONNX Runtime (CUDA 13), device code of other architectures than ARCH (90 by default: H100, H200) zeroed, is left in
+# OUT/ort and packed in OUT/ort.tar.zst.*; the programs of this check, stripped, and the golden files, where these are, in
+# OUT/check.tar.zst.*. Parts have at most 20 MB. On the other machine:
+#   cat ort.tar.zst.* | zstd -d | tar x; cat check.tar.zst.* | zstd -d | tar x
+#   LIPSTREAM_ORT_LIB=$PWD/ort BENCH=$PWD/check/lipstream-bench-gpu KERNELS=$PWD/check/lipstream-bench-kernels \
+#       STREAM=$PWD/check/lipstream-bench-stream GOLDEN=$PWD/check/golden bench/gpu/run.sh
 set -euo pipefail
 VERSION=1.31.1
 FILE=onnxruntime_gpu-$VERSION-cp312-cp312-manylinux_2_28_x86_64.whl
 SHA256=05d548956197b9d01f59b625de740e0d6be3593f874e241a12dc0362650ecdf7
 out=${1:?pack.sh OUT [ARCH]} arch=${2:-90}
 here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
 mkdir -p "$out/ort"
 [ -f "$out/$FILE" ] || python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
     --platform manylinux_2_28_x86_64 -d "$out" "onnxruntime-gpu==$VERSION"
@@ -21,5 +25,17 @@ for library in libonnxruntime.so.$VERSION libonnxruntime_providers_shared.so lib
     unzip -qojd "$out/ort" "$out/$FILE" "onnxruntime/capi/$library"
 done
 python3 "$here/prune.py" "$out/ort/libonnxruntime_providers_cuda.so" "$arch"
-tar -C "$out" -c ort | zstd -q -19 -T0 | split -b 25M - "$out/ort.tar.zst."
-ls -l "$out"/ort.tar.zst.*
+pack() { # NAME
+    rm -f "$out/$1.tar.zst."*
+    tar -C "$out" -c "$1" | zstd -q -19 -T0 | split -b 20M - "$out/$1.tar.zst."
+}
+pack ort
+build=${BUILD:-$root/target/release} golden=${GOLDEN:-$root/../shared/golden}
+rm -rf "$out/check"
+mkdir -p "$out/check"
+for program in gpu kernels stream; do
+    strip -o "$out/check/lipstream-bench-$program" "$build/lipstream-bench-$program"
+done
+[ ! -d "$golden" ] || cp -rL "$golden" "$out/check/golden"
+pack check
+ls -l "$out"/*.tar.zst.*

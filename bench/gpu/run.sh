@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
-# Measures a card, what says most first: a stream of LatentSync in the card's memory, the networks that ship with TensorRT where that
-# is, the CUDA kernels, the stream by other tunings, the networks with CUDA, and the published families' networks in PyTorch. Each part
-# stands alone: what fails or is cut short leaves the others their figures.
+# Measures a card, what says most first: streams of each family in the card's memory, the published networks beside golden files, the
+# CUDA kernels, the families' networks in PyTorch, the networks that ship with CUDA and with TensorRT, and the stream by other tunings.
+# Each part stands alone: what fails or is cut short leaves the others their figures, and each writes its JSON as it goes.
 #
-#   bench/gpu/run.sh [--dry] [--parts stream,tensorrt,kernels,tunings,networks,floor] [--out DIR]
+#   bench/gpu/run.sh [--dry] [--parts latentsync,golden,...] [--out DIR]
 #
 #   --dry          all that can be run without a card, on the CPU; nothing that it times is worth telling
+#   --parts        of latentsync, musetalk, compact, compact-words, golden, kernels, floor, networks, tensorrt, tunings
+#   LIMIT          seconds that all of it may take (480). A part begins nothing after its own share, and is ended a little later
 #   LIPSTREAM_ORT_LIB   folder of the CUDA build of ONNX Runtime (bench/gpu/pack.sh makes it)
-#   ENGINE         folder of an imported LatentSync for `stream` and `tunings`; without it one of a few channels is made
+#   WIDTHS         `published` (by default, on a card) or `narrow`: of the random weights of LatentSync and MuseTalk
+#   WEIGHTS        what they are imported as: fp16 (by default, on a card) or fp32
+#   ENGINE         folder of an imported LatentSync, in the place of random weights
+#   SCRATCH        where random weights are written, ten times a gigabyte (the folder for what is not kept). LatentSync's stay there
+#                  for the next run, as lipstream-stream-latentsync-*
+#   GOLDEN         folder of golden files (../shared/golden)
 #   TUNINGS        how the CUDA provider is asked to work in `tunings`, one after another, each [PRECISION/]name=value,... and
 #                  semicolons between them: what is slow or not finite by default may be neither in one of them
 #   BENCH, KERNELS, STREAM, MODELS, PYTHON   lipstream-bench-gpu, -kernels and -stream, engines/models and a python3 with torch,
@@ -15,7 +22,8 @@
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-dry=() parts=stream,tensorrt,kernels,tunings,networks,floor out=${OUT:-$root/target/gpu}
+all=latentsync,musetalk,compact,compact-words,golden,kernels,floor,networks,tensorrt,tunings
+dry=() parts=$all out=${OUT:-$root/target/gpu}
 while [ $# -gt 0 ]; do
     case $1 in
         --dry) dry=(--dry) ;;
@@ -25,9 +33,13 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+for name in ${parts//,/ }; do
+    case ,$all, in *,"$name",*) ;; *) echo "run.sh: unknown part \`$name\`; there are $all" >&2; exit 2 ;; esac
+done
 mkdir -p "$out"
 BENCH=${BENCH:-$root/target/release/lipstream-bench-gpu} KERNELS=${KERNELS:-$root/target/release/lipstream-bench-kernels}
-STREAM=${STREAM:-$root/target/release/lipstream-bench-stream} ENGINE=${ENGINE:-} MODELS=${MODELS:-$root/engines/models} PYTHON=${PYTHON:-python3}
+STREAM=${STREAM:-$root/target/release/lipstream-bench-stream} MODELS=${MODELS:-$root/engines/models} PYTHON=${PYTHON:-python3}
+ENGINE=${ENGINE:-} GOLDEN=${GOLDEN:-$root/../shared/golden} LIMIT=${LIMIT:-480}
 export PYTHONUNBUFFERED=1
 status=0
 
@@ -35,12 +47,19 @@ status=0
 libraries=$("$PYTHON" -c 'import glob, os, nvidia; print(":".join(sorted(d for p in nvidia.__path__ for d in glob.glob(p + "/*/lib"))))' 2>/dev/null)
 export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
-part() { # NAME COMMAND...
-    local name=$1 begun=$SECONDS
-    shift
+share=0
+part() { # NAME SECONDS COMMAND..., where `SECONDS` in the command stands for what the part has
+    local name=$1 begun=$SECONDS rest=$((LIMIT - SECONDS))
     case ,$parts, in *,"$name",*) ;; *) return ;; esac
+    share=$(($2 < rest ? $2 : rest))
+    shift 2
+    if [ "$share" -lt 5 ]; then
+        echo "== $name: skipped, $LIMIT s are over"
+        return
+    fi
     echo "== $name"
-    "$@" 2>&1 | tee "$out/$name.log"
+    # A part that keeps its time ends by itself; one that hangs is ended.
+    timeout -k 5 "$((share + (share / 4 < 15 ? 15 : share / 4)))" "${@//SECONDS/$share}" 2>&1 | tee "$out/$name.log"
     local code=${PIPESTATUS[0]}
     [ "$code" = 0 ] || status=1
     echo "== $name: exit $code after $((SECONDS - begun)) s"
@@ -50,26 +69,44 @@ nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max
     echo "no card here"
 
 # One thing after another that is not so by default; first as all was before (one program for all shapes, no tensor cores).
-TUNINGS=${TUNINGS:-"apart=0,tensor-cores=0;apart=0;tensor-cores=0;graphs=1;memory=none,tight-arena=0;max-workspace=0;search=exhaustive;channels-last=1;fuse-bias=1;tf32/;fusions=basic;graphs=1,channels-last=1,fuse-bias=1"}
-stream=("$STREAM") networks=("$BENCH" --models "$MODELS")
-[ -z "$ENGINE" ] || stream+=(--engine "$ENGINE")
+TUNINGS=${TUNINGS:-"apart=0,tensor-cores=0;graphs=1;search=exhaustive;channels-last=1;fuse-bias=1;apart=0;tensor-cores=0;memory=none,tight-arena=0;max-workspace=0;fusions=basic;graphs=1,channels-last=1,fuse-bias=1"}
+networks=("$BENCH" --models "$MODELS")
+scratch=${SCRATCH:-${TMPDIR:-/tmp}}
 if [ ${#dry[@]} = 0 ]; then
-    part stream "${stream[@]}" --json "$out/stream.json" --clips 1 --timed 4 --tunings ""
+    stream=("$STREAM" --models "$MODELS" --widths "${WIDTHS:-published}" --weights "${WEIGHTS:-fp16}" --scratch "$scratch" --seconds SECONDS)
+    latentsync=(--family latentsync --keep)
+    [ -z "$ENGINE" ] || latentsync+=(--engine "$ENGINE")
+    part latentsync 170 "${stream[@]}" "${latentsync[@]}" --json "$out/latentsync.json" --clips 1 --timed 3
+    part musetalk 70 "${stream[@]}" --family musetalk --json "$out/musetalk.json" --clips 4 --timed 20
+    part compact 25 "${stream[@]}" --family compact --json "$out/compact.json" --clips 16 --timed 50
+    part compact-words 20 "${stream[@]}" --family compact-words --json "$out/compact-words.json" --clips 16 --timed 50
+    part golden 30 "${networks[@]}" --golden "$GOLDEN" --json "$out/golden.json"
+    part kernels 15 "$KERNELS" --json "$out/kernels.json"
+    part floor 60 "$PYTHON" "$here/floor.py" --json "$out/floor.json"
+    part networks 40 "${networks[@]}" --json "$out/networks.json" --batches 1,16 --seconds 0.1
     # The first run of a batch builds its engine. Without TensorRT it says what is missing.
-    part tensorrt "${networks[@]}" --json "$out/tensorrt.json" --device tensorrt:0 --precisions fp32,fp16,bf16 --batches 1,8 --threads 1
-    part kernels "$KERNELS" --json "$out/kernels.json"
-    part tunings "${stream[@]}" --json "$out/tunings.json" --clips 1 --timed 2 --tunings-alone --tunings "$TUNINGS"
-    part networks "${networks[@]}" --json "$out/networks.json"
-    part floor "$PYTHON" "$here/floor.py" --json "$out/floor.json"
+    part tensorrt 40 "${networks[@]}" --json "$out/tensorrt.json" --device tensorrt:0 --precisions fp32,fp16,bf16 --batches 1,8 --threads 1
+    # The engine that the first part has kept.
+    part tunings 200 "${stream[@]}" "${latentsync[@]}" --json "$out/tunings.json" --timed 2 --tunings-alone --tunings "$TUNINGS"
 else
-    part stream "${stream[@]}" --json "$out/stream.json" --device cpu --clips 1 --timed 1 --batches 1 --tunings "graphs=1"
-    part tensorrt "${networks[@]}" --json "$out/tensorrt.json" --only motion --device tensorrt:0 --precisions fp16 --batches 1 --seconds 0.001 --threads 1
+    LIMIT=3600
+    stream=("$STREAM" --models "$MODELS" --device cpu --height 180 --clips 1 --timed 1 --batches 2 --steps 2 --most 1 --seconds SECONDS)
+    part latentsync 600 "${stream[@]}" --family latentsync --json "$out/latentsync.json" --tunings "graphs=1"
+    part musetalk 600 "${stream[@]}" --family musetalk --json "$out/musetalk.json"
+    part compact 600 "${stream[@]}" --family compact --json "$out/compact.json"
+    part compact-words 600 "${stream[@]}" --family compact-words --json "$out/compact-words.json"
+    if [ -d "$GOLDEN" ]; then
+        part golden 600 "${networks[@]}" --golden "$GOLDEN" --device cpu --only "${GOLDEN_ONLY:-}" --json "$out/golden.json"
+    else
+        echo "== golden: skipped, there is no $GOLDEN (GOLDEN names another)"
+    fi
     # It compiles them for all cards, where libnvrtc is, and says what is missing.
-    part kernels "$KERNELS" --json "$out/kernels.json"
-    part tunings "${stream[@]}" --json "$out/tunings.json" --device cpu --clips 1 --timed 1 --tunings-alone --tunings "memory=8000,tight-arena=1,max-workspace=0"
-    part networks "${networks[@]}" --json "$out/networks.json" --device cpu --precisions fp32 --batches 1,2 --seconds 0.02 --threads 1
+    part kernels 600 "$KERNELS" --json "$out/kernels.json"
+    part networks 600 "${networks[@]}" --json "$out/networks.json" --device cpu --precisions fp32 --batches 1,2 --seconds 0.02 --threads 1
+    part tensorrt 600 "${networks[@]}" --json "$out/tensorrt.json" --only motion --device tensorrt:0 --precisions fp16 --batches 1 --seconds 0.001 --threads 1
+    part tunings 600 "${stream[@]}" --family latentsync --json "$out/tunings.json" --tunings-alone --tunings "memory=8000,tight-arena=1,max-workspace=0"
     if "$PYTHON" -c 'import torch' 2>/dev/null; then
-        part floor "$PYTHON" "$here/floor.py" --json "$out/floor.json" --dry
+        part floor 600 "$PYTHON" "$here/floor.py" --json "$out/floor.json" --dry
     else
         echo "== floor: skipped, $PYTHON has no torch (PYTHON names another)"
     fi

@@ -1,5 +1,8 @@
 //! Parity and speed of the networks that ship, on a device beside the CPU: `bench/gpu/run.sh` runs it.
-//! Each network's figures are printed, and the report is written anew, as soon as they are there.
+//! Each network's figures are printed, and the report is written anew, as soon as they are there. With `--golden` it compares the
+//! published families with what their programs computed instead.
+
+mod golden;
 
 use std::{
     path::{Path, PathBuf},
@@ -22,7 +25,10 @@ struct Args {
     /// What is measured beside the CPU: cuda[:n], tensorrt[:n], whose engines are built in the first run of a batch, openvino or cpu
     #[arg(long, default_value = "cuda:0")]
     device: Device,
-    /// Networks whose name holds this alone
+    /// Folder of golden files of the published families; then nothing else is done
+    #[arg(long)]
+    golden: Option<PathBuf>,
+    /// Networks, or golden files, whose name holds this alone
     #[arg(long, default_value = "")]
     only: String,
     /// Precisions of that device
@@ -50,6 +56,14 @@ struct Report {
     /// What works here, and why the rest does not.
     devices: Vec<(String, String)>,
     networks: Vec<Network>,
+    golden: Vec<golden::Golden>,
+}
+
+impl Report {
+    fn save(&self, path: &Path) -> Result<(), String> {
+        let text = serde_json::to_vec_pretty(self).map_err(|e| e.to_string())?;
+        std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+    }
 }
 
 #[derive(Serialize)]
@@ -120,6 +134,19 @@ fn run(args: &Args) -> Result<(), String> {
         println!("{}: {state}", a.device);
         report.devices.push((a.device.to_string(), state));
     }
+    if let Some(folder) = &args.golden {
+        let (mut saved, mut far) = (report.save(&args.json), Vec::new());
+        golden::check(folder, args.device, &args.only, |found| {
+            if !found.near {
+                far.push(format!("{} in {}", found.checkpoint, found.weights));
+            }
+            report.golden.push(found);
+            saved = saved.clone().and(report.save(&args.json));
+        })
+        .map_err(|e| e.to_string())?;
+        saved?;
+        return if far.is_empty() { Ok(()) } else { Err(format!("not as published: {}", far.join(", "))) };
+    }
     for path in networks(&args.models)? {
         let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let name = path.strip_prefix(&args.models).unwrap_or(&path).display().to_string();
@@ -127,8 +154,7 @@ fn run(args: &Args) -> Result<(), String> {
             continue;
         }
         report.networks.push(network(&name, &bytes, args)?);
-        let text = serde_json::to_vec_pretty(&report).map_err(|e| e.to_string())?;
-        std::fs::write(&args.json, text).map_err(|e| format!("{}: {e}", args.json.display()))?;
+        report.save(&args.json)?;
     }
     Ok(())
 }

@@ -171,7 +171,7 @@ impl Work {
 
     /// Rows of a batch that its next pass takes, of a stage that reads `inputs`: those of its tensors, twice for a step
     /// that is guided.
-    pub(super) fn rows_of(&self, inputs: &[&'static str]) -> usize {
+    pub fn rows_of(&self, inputs: &[&'static str]) -> usize {
         let first = inputs.first().and_then(|name| self.shape(name)).and_then(|shape| shape.first().copied());
         let guided = self.next().and_then(|pass| pass.step).is_some_and(|step| step.guidance != 1.0);
         first.unwrap_or(1) * if guided { 2 } else { 1 }

@@ -76,8 +76,13 @@ impl Compact {
         let there = |memory| Self::load_in(package, options, memory);
         match on_card(&package.manifest().name, device, there) {
             Some(engine) => Ok(engine),
-            None => Self::load_on(package, options, Canvas::Here),
+            None => Self::load_through_host(package, options),
         }
+    }
+
+    /// With mouths that are drawn in the processor's memory, whatever the device.
+    pub fn load_through_host(package: &Package, options: &Options) -> Result<Self> {
+        Self::load_on(package, options, Canvas::Here)
     }
 
     /// With mouths that are drawn in `memory`, where the refinement must run.
