@@ -8,7 +8,7 @@ use common::{BT709, Picture, faces};
 use lipstream_engines::{
     bank::{BankConfig, ReferenceBank},
     engine::{self, Actor, Engine, Identity, LATENT, Noise, Patch, Sampling, Scene, Shown, Work, complete},
-    geometry::{Point, landmarks},
+    geometry::Point,
     image::{ColorSpace, Format},
     manifest::Package,
     runtime::{Device, Options, Tensor},
