@@ -474,6 +474,23 @@ fn large_slow_and_crooked_requests_hurt_nobody() {
 }
 
 #[test]
+fn an_upload_that_is_refused_by_its_head_is_taken_to_its_end_and_answered() {
+    let server = Server::start(&[NO_DEMO]);
+    let mut stream = TcpStream::connect(server.authority()).expect("connects");
+    stream.set_read_timeout(Some(PATIENCE)).expect("is set");
+    let head = format!(
+        "POST /api/v1/sessions/nobody/speak HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: audio/wav\r\nContent-Length: 20000000\r\n\r\n",
+        server.authority()
+    );
+    stream.write_all(head.as_bytes()).expect("is taken");
+    // More than the system keeps on the way: clients that write all before they read must not see the connection end.
+    stream.write_all(&vec![0; 20_000_000]).expect("is taken to its end");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("is answered");
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("nobody"), "{answer}");
+}
+
+#[test]
 fn bodies_that_never_get_anywhere_are_refused_early() {
     let server = Server::start(&[NO_DEMO, ("LIPSTREAM_LIMITS_BODY_IDLE_SECONDS", "2")]);
     server.json("POST", "/api/v1/sessions", Some(json!({"id": "stage", "graph": "relay"})), 201);
