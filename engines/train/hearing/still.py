@@ -2,6 +2,7 @@
 """More sounds under which the mouth rests: typing, people talking far away, hiss and hum with taps, recordings of a folder.
 
     python -m hearing.still --cache CACHE [--noises FOLDER]      writes CACHE/motion/still.npz; needs CACHE/hearing/pool.npz; FOLDER: sound files or a bare repository
+    python -m hearing.still --cache CACHE --music 60             writes CACHE/motion/music.npz alone: more of motion/rest.py's music
 """
 
 import argparse
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hearing.mel import RATE
-from motion.rest import DIMS, add, envelope, noise, tone, whistle
+from motion.rest import DIMS, add, envelope, music, noise, tone, whistle
 
 SECONDS = 10
 # Words of recordings that hold voices.
@@ -70,9 +71,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--noises", type=Path)
+    parser.add_argument("--music", type=int, default=0, help="write so many pieces of music and nothing else")
     parser.add_argument("--seed", type=int, default=29)
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
+    if args.music:
+        return write(args.cache / "motion/music.npz", tunes(rng, args.music), [("rest__music", "rest")] * args.music)
     store = np.load(args.cache / "hearing/pool.npz")
     voices = [store[f"pcm{k}"] for k in range(0, len(json.loads(str(store["table"]))), 5)]
     # Level of the peak, or for babble and room noise of the mean power, in dBFS.
@@ -87,12 +91,27 @@ def main():
         x = x / (x.std() + 1e-9) * 10 ** (db / 20)
         table.append(name)
         arrays[f"pcm{len(table) - 1}"] = (x * 32767).astype(np.int16)
+    write(args.cache / "motion/still.npz", arrays, [(f"still__{name}", "still") for name in table])
+
+
+def tunes(rng, count):
+    """Music at -34 to -14 dBFS, of 5 to 9 s."""
+    out = {}
+    for k in range(count):
+        x = music(rng)[: int(RATE * rng.uniform(5, 9))]
+        x = x / (np.sqrt(np.mean(x**2)) + 1e-12) * 10 ** (rng.uniform(-34, -14) / 20)
+        out[f"pcm{k}"] = (np.clip(x, -1, 1) * 32767).astype(np.int16)
+    return out
+
+
+def write(path, arrays, names):
+    """Sounds pcm0 .. of these (name, kind), under which the mouth rests."""
     rows = []
-    for k, name in enumerate(table):
+    for k, (name, kind) in enumerate(names):
         frames = len(arrays[f"pcm{k}"]) // 640
         arrays[f"gap{k}"], arrays[f"z{k}"] = np.zeros(frames, np.float32), np.zeros((frames, DIMS), np.float32)
-        rows.append({"name": f"still__{name}_{k}", "kind": "still", "val": False, "fps": 25, "scale": 1.0})
-    np.savez(args.cache / "motion/still.npz", table=json.dumps(rows), **arrays)
+        rows.append({"name": f"{name}_{k}", "kind": kind, "val": False, "fps": 25, "scale": 1.0})
+    np.savez(path, table=json.dumps(rows), **arrays)
     print(f"{len(rows)} sounds, {sum(len(arrays[f'pcm{k}']) for k in range(len(rows))) / RATE:.0f} s")
 
 

@@ -41,7 +41,7 @@ class Measured:
         model.eval()
         for clip, first, last in self.items:
             rows = torch.cat([model.features_of_normed(self.store.states([k])) for k in range(first, last)])
-            yield clip, opening_of(model, windows.middles(rows, (last - first) * windows.step_of()), int(clip.seconds * FPS))
+            yield clip, opening_of(model, windows.middles(rows, (last - first) * windowed.STEP, margin=windowed.MARGIN), int(clip.seconds * FPS))
 
     def rows(self, model):
         out = []
@@ -90,7 +90,7 @@ def main(args):
     clips, basis = sources.load(args.cache, SHIPPED)
     sources.pseudo(args.cache, clips, basis)
     shares = SHARES | json.loads(args.shares)
-    stores = [windowed.Store(args.cache, name) for name in args.views]
+    stores = [windowed.Store(args.cache, name, args.states) for name in args.views]
     batches = windowed.Batches(stores, clips, shares, settings.batch, settings.seed, ahead=args.ahead)
     model, average = build(settings, basis, args.states), build(settings, basis, args.states)
     if args.init:

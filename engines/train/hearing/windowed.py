@@ -27,8 +27,11 @@ from hearing.sources import load, noises
 from motion.batch import at_times, envelope
 
 MOST = 6.0
+# What is taught of a window is a narrower middle than what is used of it (windows.MARGIN).
+MARGIN = 75
+STEP = windows.step_of(margin=MARGIN)
 # Frames of a window's middle, less one for the phase.
-FRAMES = int(windows.step_of() * TOKEN_MS / FRAME_MS) - 1
+FRAMES = int(STEP * TOKEN_MS / FRAME_MS) - 1
 
 
 @torch.no_grad()
@@ -76,6 +79,23 @@ def files_of(views, rng):
         yield np.concatenate([lead, sound, tail]), [row | {"begin": len(lead) / front.RATE * 1000, "long": len(sound) / front.RATE * 1000}]
 
 
+def turns_of(views, rng):
+    """(sound, rows) of files in which speech, what is no speech and speech follow each other at once, 3 to 6 s of each."""
+    speech = [v for v in views if v[1]["kind"] not in ("rest", "still")]
+    other = [v for v in views if v[1]["kind"] in ("rest", "still")]
+    for k in range(min(len(speech) // 2, len(other))):
+        parts, rows, at = [], [], 0.0
+        for view, row in (speech[2 * k], other[k], speech[2 * k + 1]):
+            long = rng.uniform(3, 6)
+            sound = view.sound[: int(long * 50) * 320]
+            if len(sound) < len(view.sound):
+                row = row | {"gaps": [*row["gaps"], (len(sound) / front.RATE * 1000, 1e9)]}
+            parts.append(sound)
+            rows.append(row | {"begin": at, "long": len(sound) / front.RATE * 1000})
+            at += rows[-1]["long"]
+        yield np.concatenate(parts), rows
+
+
 def whole_of(views, rng):
     """(sound, rows) of one file of all views."""
     sound, starts = joined([v for v, _ in views], rng)
@@ -84,13 +104,12 @@ def whole_of(views, rng):
 
 def windows_of(files):
     """(mel [2 T + 3, 80], row) of each window."""
-    step = windows.step_of()
     for sound, rows in files:
         tokens = -(-len(sound) // 320)
-        for k, mel in enumerate(windows.cut(front.log_mel(torch.from_numpy(np.ascontiguousarray(sound, np.float32))[None])[0], tokens)):
-            low, high = k * step * TOKEN_MS, (k + 1) * step * TOKEN_MS
+        for k, mel in enumerate(windows.cut(front.log_mel(torch.from_numpy(np.ascontiguousarray(sound, np.float32))[None])[0], tokens, margin=MARGIN)):
+            low, high = k * STEP * TOKEN_MS, (k + 1) * STEP * TOKEN_MS
             near = [r for r in rows if r["begin"] < high + 400 and r["begin"] + r["long"] > low - 400]
-            yield mel, {"token": k * step, "views": near}
+            yield mel, {"token": k * STEP, "views": near}
 
 
 def main(args):
@@ -107,6 +126,8 @@ def main(args):
         clips = [c for c in clips if c.group is None and c.weight > 0]
         mixed = noises(clips)
         files = list(files_of(views_of(clips, kinds_of(args.alone), rng, mixed, args.plain), rng))
+        if args.turns:
+            files += list(turns_of(views_of(clips, kinds_of(args.turns), rng, mixed, args.plain), rng))
         if args.joined:
             files.append(whole_of(views_of(clips, kinds_of(args.joined), rng, mixed, args.plain), rng))
     found = list(windows_of(files))
@@ -135,11 +156,11 @@ def kinds_of(items):
 
 
 class Store:
-    """Windows of one cache: states in f32 and rows."""
+    """Windows of one cache: the first states of each in f32, and rows."""
 
-    def __init__(self, cache, name):
-        self.codes = np.load(cache / "hearing" / f"{name}.npy", mmap_mode="r")
-        self.steps = torch.from_numpy(np.load(cache / "hearing" / f"{name}.steps.npy"))
+    def __init__(self, cache, name, states=None):
+        self.codes = np.load(cache / "hearing" / f"{name}.npy", mmap_mode="r")[:, :, :states]
+        self.steps = torch.from_numpy(np.load(cache / "hearing" / f"{name}.steps.npy"))[:states]
         self.rows = json.loads((cache / "hearing" / f"{name}.json").read_text())
 
     def states(self, index):
@@ -200,7 +221,7 @@ class Batches:
             has = np.where(mine, float(clip.z is not None), has)
             known = min(clip.seconds, len(clip.opening) / clip.fps)
             weight = np.where(mine, (seconds < known) | (seconds > clip.seconds + 0.2), weight)
-        return {"time": windows.MARGIN * TOKEN_MS + inside_ms, "z": z, "opening": opening, "has_z": has, "weight": weight}
+        return {"time": MARGIN * TOKEN_MS + inside_ms, "z": z, "opening": opening, "has_z": has, "weight": weight}
 
 
 def arguments(sub):
@@ -212,6 +233,7 @@ def arguments(sub):
     one.add_argument("--name", required=True)
     one.add_argument("--alone", nargs="+", default=[])
     one.add_argument("--joined", nargs="+", default=[])
+    one.add_argument("--turns", nargs="+", default=[], help="KIND=N: files in which speech and what is no speech take turns")
     one.add_argument("--measured", action="store_true")
     one.add_argument("--steps", type=Path, help="NAME.steps.npy of another cache")
     one.add_argument("--plain", type=float, default=0.3, help="share of views without changes")

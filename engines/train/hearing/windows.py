@@ -10,7 +10,7 @@ import torch
 from hearing.encoder import LEAD
 from hearing.mel import SILENCE
 
-WINDOW, MARGIN = 400, 75
+WINDOW, MARGIN = 400, 50
 
 
 def step_of(window=WINDOW, margin=MARGIN):

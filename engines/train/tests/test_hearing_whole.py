@@ -98,7 +98,7 @@ def test_labels_of_a_window_are_those_of_the_views_in_its_middle():
     views = [{"name": "one", "kind": "free", "speed": 1.0, "gaps": [], "begin": 2000.0, "long": 5000.0},
              {"name": "two", "kind": "free", "speed": 1.0, "gaps": [[1000.0, 1e9]], "begin": 8000.0, "long": 8000.0}]
     labels = got.labels(store.rows[0]["token"], views, 0.0)
-    assert labels["time"][0] == windows.MARGIN * 20 and len(labels["time"]) == windowed.FRAMES
+    assert labels["time"][0] == windowed.MARGIN * 20 and len(labels["time"]) == windowed.FRAMES
     # 5 s into the file is 3 s into the first view; of the second is 1 s, then silence.
     assert labels["opening"][0] == 76 and labels["opening"][25] == 101 and labels["has_z"][0] == 0
     assert labels["opening"][80] == 7 and labels["z"][80, 3] == 0.5 and labels["has_z"][80] == 1
