@@ -1,6 +1,8 @@
 //! `lipstream render` from file to file, judged by ffmpeg.
 
 mod common;
+#[path = "../engines/tests/common/windowed.rs"]
+mod windowed;
 
 use std::{
     path::{Path, PathBuf},
@@ -185,6 +187,43 @@ fn without_looping_the_output_ends_with_the_video() {
     assert_eq!(marks(&out, f), (0..20).collect::<Vec<_>>());
     assert_eq!(summary["audio_samples"], 35_280, "0.8 s at 44100 Hz");
     assert_eq!(samples_by_ffmpeg(&out, f).len(), 35_280 * 2);
+}
+
+#[test]
+fn a_render_hears_seconds_ahead_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = folder.path();
+    windowed::engine(&f.join("engine"), (400, 75), 6640);
+    let engine = f.join("engine").display().to_string();
+    let more = ["--engine", &engine, "--no-gather", "--crf", "10"];
+    // Sound that is longer than what is heard ahead, of a video without a face, which is played again and again; then one that is shorter.
+    let video = marked(20, f, "marked.mp4");
+    for (name, seconds) in [("long.mp4", 12.0), ("short.mp4", 0.4)] {
+        let out = f.join(name);
+        render(f, &video, &tone(seconds, 48_000, f, "tone.wav"), &out, &more);
+        let there_and_back = (0..20).chain((1..19).rev()).cycle();
+        assert_eq!(marks(&out, f), there_and_back.take((seconds * 25.0) as usize).collect::<Vec<_>>(), "{name}");
+        starts_and_ends_together(&out, FRAME);
+    }
+    // The video ends the output, whose sound was heard for seconds more.
+    let out = f.join("cut.mkv");
+    let sound = tone(9.0, 44_100, f, "tone.wav");
+    let summary = render(f, &video, &sound, &out, &[&more[..], &["--no-loop"]].concat());
+    assert_eq!(marks(&out, f), (0..20).collect::<Vec<_>>());
+    assert_eq!(summary["audio_samples"], 35_280, "0.8 s at 44100 Hz");
+    assert_eq!(samples_by_ffmpeg(&out, f).len(), 35_280 * 2);
+    // A face moves otherwise than by the other hearing of the engine.
+    let (person, speech) = (f.join("person.mp4"), f.join("speech.wav"));
+    ffmpeg(&format!("-i {} -an -t 1 -c:v libx264 -preset ultrafast -crf 10", demo_video().display()), &person);
+    ffmpeg(&format!("-i {} -t 1", demo_audio().display()), &speech);
+    let spoken = ["6640", "160"].map(|look_ahead| {
+        let out = f.join(format!("{look_ahead}.mp4"));
+        render(f, &person, &speech, &out, &[&more[..], &["--look-ahead", look_ahead]].concat());
+        Luma::of(&out, f)
+    });
+    assert_eq!(spoken.each_ref().map(Luma::len), [25, 25]);
+    let moved = (0..25).map(|i| largest_block_difference(&spoken[0], &spoken[1], i)).fold(0.0, f64::max);
+    assert!(moved > 5.0, "the two hearings look the same: {moved}");
 }
 
 #[test]

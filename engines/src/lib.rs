@@ -12,6 +12,10 @@
 //!
 //! [`manifest`] says what a model is, [`runtime`] runs it, [`quality`] measures what came out.
 
+// Tests of the crate share files with those beside it.
+#[cfg(test)]
+extern crate self as lipstream_engines;
+
 pub mod audio;
 pub mod bank;
 pub mod cuda;

@@ -1,6 +1,8 @@
 //! What engines hear by Whisper, through their front-end: in a stream, and as the published programs hear a recording.
 
 mod common;
+#[path = "common/windowed.rs"]
+mod windowed;
 
 use std::{
     path::{Path, PathBuf},
@@ -104,6 +106,27 @@ fn words_are_heard_the_same_in_pieces_of_any_size_at_each_look_ahead() {
             assert!(worst < 1e-5, "look-ahead {look_ahead}, pieces of {piece}: {worst:e}");
         }
     }
+}
+
+#[test]
+fn windows_of_sound_are_another_front_end_with_features_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    windowed::engine(folder.path(), (40, 10), 740);
+    let live = Package::open(folder.path()).unwrap();
+    let files = live.clone().with_look_ahead(740).unwrap();
+    let (spec, other) = (engine::load(&files, &cpu()).unwrap().spec().clone(), front_end(&live, &cpu()).unwrap());
+    let mut hearing = front_end(&files, &cpu()).unwrap();
+    assert_eq!(hearing.key(), spec.front_end);
+    assert_ne!(hearing.key(), other.key());
+    assert_eq!(hearing.hop() + hearing.overhang(), std::time::Duration::from_micros(632_500));
+    // What a frame waits for is that of its last tap, 120 ms after it.
+    assert_eq!((spec.window.look_ahead.as_millis(), spec.window.reach().as_micros()), (740, 127_500));
+    let tone = |n: usize, hertz: f32| (n as f32 / 16_000.0 * hertz * std::f32::consts::TAU).sin();
+    let sound: Vec<f32> = (0..40_000).map(|n| 0.2 * tone(n, 150.0) * tone(n, 2.3).powi(2)).collect();
+    let whole = heard(&mut *hearing, &sound, sound.len());
+    assert_eq!((whole.len(), whole[0].len()), (125, 96));
+    let worst = apart(&heard(&mut *hearing, &sound, 333).concat(), &whole.concat());
+    assert!(worst < 1e-5, "{worst:e}");
 }
 
 #[test]

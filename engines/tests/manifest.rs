@@ -2,6 +2,8 @@ use std::{fs, path::Path};
 
 #[path = "manifest/repository.rs"]
 mod repository;
+#[path = "common/windowed.rs"]
+mod windowed;
 
 use lipstream_engines::{
     engine,
@@ -69,6 +71,56 @@ fn an_engine_may_have_several_look_aheads_each_with_its_own_motion() {
     assert_eq!([&own, &long, &low].map(ahead), [140, 180, 100]);
     let error = of(100).unwrap_err().to_string();
     assert!(error.contains("`compact-words` has no look-ahead of 100 ms: it has 120, 160 and 80 ms"), "{error}");
+}
+
+#[test]
+fn an_engine_may_hear_files_in_windows_of_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    windowed::engine(folder.path(), (400, 75), 6640);
+    let own = Package::open(folder.path()).unwrap();
+    assert_eq!(own.look_aheads().collect::<Vec<_>>(), [120, 6640, 160]);
+    assert_eq!(own.live_look_aheads().collect::<Vec<_>>(), [120, 160], "nobody waits for 7 s");
+    let live = |ms| own.check_live_look_ahead(ms).map_err(|error| error.to_string());
+    assert!(live(0).is_ok() && live(160).is_ok());
+    let [files, none] = [6640, 70].map(|ms| live(ms).unwrap_err());
+    assert!(
+        files.contains("6640 ms of engine `compact-words` are for files") && files.ends_with("it has 120 and 160 ms"),
+        "{files}"
+    );
+    assert!(none.contains("no look-ahead of 70 ms: it has 120 and 160 ms; 0 takes"), "{none}");
+    let files = own.clone().with_look_ahead(6640).unwrap();
+    assert_eq!(files.file("audio").unwrap(), own.file("tiny").unwrap());
+    assert_ne!(files.file("motion").unwrap(), own.file("motion").unwrap());
+    // The first of 250 tokens that are used waits for 324 more and the last one's 32.5 ms, a frame for 120 ms more.
+    assert_eq!(engine::look_ahead(files.manifest()).unwrap().as_millis(), 6640);
+    assert_eq!(engine::look_ahead(own.manifest()).unwrap().as_millis(), 140);
+    let more = files.manifest().frame_gflop(None) - own.manifest().frame_gflop(None);
+    assert!((more - (0.5 - 0.044)).abs() < 1e-5, "{more}");
+
+    let text = fs::read_to_string(folder.path().join("engine.toml")).unwrap();
+    let refused = |from: &str, to: &str| {
+        let damaged = text.replacen(from, to, 1);
+        assert_ne!(text, damaged, "`{from}` is not in the manifest");
+        Manifest::parse("test.toml", &damaged).unwrap_err().to_string()
+    };
+    let window = "window = { tokens = 400, margin = 75 }";
+    for (from, to, key, cause) in [
+        ("tokens = 400", "tokens = 501", "alternatives.hearing.window.tokens", "501 is outside 1..500 of 20 ms"),
+        ("tokens = 400", "tokens = 0", "alternatives.hearing.window.tokens", "0 is outside"),
+        ("margin = 75", "margin = 151", "alternatives.hearing.window.margin", "151 leaves 98 of 400 tokens"),
+        ("margin = 75", "margin = 9223372036854775807", "alternatives.hearing.window.margin", "leaves 0 of 400"),
+        (window, "window = { tokens = 400 }", "alternatives", "missing field `margin`"),
+        ("audio = \"tiny\"", "audio = \"large\"", "alternatives.hearing.audio", "`large` is none of `files`"),
+        ("features = 96, window", "features = 0, window", "alternatives.hearing.features", "0 is outside 1..4096"),
+        ("gflop = 0.5", "gflop = -1.0", "alternatives.hearing.gflop", "-1 is outside"),
+        ("look_ahead_ms = 6640", "look_ahead_ms = 6630", "alternatives.look_ahead_ms", "the last tap needs, 6632.5"),
+        ("hop_ms = 20", "hop_ms = 20\nwindow = { tokens = 9, margin = 1 }", "window", "the kind `windowed-whisper`"),
+        ("kind = \"causal-whisper\"", "kind = \"windowed-whisper\"", "window", "is missing"),
+    ] {
+        let error = refused(from, to);
+        assert!(error.starts_with(&format!("test.toml: `audio.{key}")), "{to}: {error}");
+        assert!(error.contains(cause) && !error.contains('\n'), "{to}: {error}");
+    }
 }
 
 #[test]

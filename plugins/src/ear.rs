@@ -10,8 +10,10 @@ use gst::prelude::*;
 use lipstream_engines::audio::{Mono, SAMPLE_RATE};
 use parking_lot::Mutex;
 
-/// Pieces that wait at most: twenty seconds of 20 ms, twice what features may run ahead.
-const PIECES: usize = 1024;
+/// Pieces that wait at most: forty seconds of 20 ms, more than sound can be ahead of the frames.
+const PIECES: usize = 2048;
+/// Time from a frame's on of which sound is told: more is of no use so far.
+const NEAR: Duration = Duration::from_secs(10);
 
 /// Where a thread of the sound leaves it for one of the pictures, while somebody listens.
 pub struct Ear {
@@ -48,9 +50,17 @@ impl Ear {
         pieces.push_back(piece);
     }
 
-    /// What has been heard since it was asked last: 16 kHz of one channel from running times on.
-    pub fn take(&self) -> VecDeque<(Duration, Vec<f32>)> {
-        std::mem::take(&mut *self.pieces.lock())
+    /// What has been heard since it was asked last, and is not far from the time of a frame: 16 kHz of one channel from running times on.
+    pub fn take(&self, time: Duration) -> VecDeque<(Duration, Vec<f32>)> {
+        let mut pieces = self.pieces.lock();
+        // Before a jump back are times that are far.
+        let near = pieces.iter().rposition(|(at, _)| *at <= time + NEAR);
+        pieces.drain(..near.map_or(0, |last| last + 1)).collect()
+    }
+
+    /// Forgets what has been heard.
+    pub fn clear(&self) {
+        self.pieces.lock().clear();
     }
 }
 

@@ -78,6 +78,17 @@ pub fn exact() -> glib::ParamSpec {
         .build()
 }
 
+/// `look-ahead`, in milliseconds.
+pub fn look_ahead(blurb: &'static str) -> glib::ParamSpec {
+    glib::ParamSpecUInt::builder("look-ahead")
+        .nick("Look-ahead")
+        .blurb(blurb)
+        .maximum(10_000)
+        .default_value(0)
+        .mutable_ready()
+        .build()
+}
+
 /// `device`, `precision` and `threads`.
 pub fn properties() -> Vec<glib::ParamSpec> {
     vec![

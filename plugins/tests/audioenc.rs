@@ -1,6 +1,8 @@
 //! `lipaudioenc`: when each feature belongs, and what silence, holes, flushes and formats make of it.
 
 mod common;
+#[path = "../../engines/tests/common/windowed.rs"]
+mod windowed;
 
 use common::{error_of, features_info, init, ms, stat};
 use gst::prelude::*;
@@ -57,6 +59,43 @@ fn a_feature_a_hop_timed_by_the_start_of_the_hop() {
     assert_eq!(FeaturesInfo::from_caps(&caps).unwrap(), features_info());
 }
 
+#[test]
+fn for_a_long_look_ahead_sound_is_heard_in_windows_at_places_of_the_running_time() {
+    let folder = tempfile::tempdir().unwrap();
+    windowed::engine(folder.path(), (40, 10), 740);
+    init();
+    let tone = |i: usize, hertz: f32| (i as f32 / 16_000.0 * hertz * std::f32::consts::TAU).sin();
+    let voice: Vec<f32> = (0..80_000).map(|i| 0.02 * tone(i, 150.0) * tone(i, 2.3).powi(2)).collect();
+    let hear = |from: usize, look_ahead: u32| {
+        let element = gst::ElementFactory::make("lipaudioenc")
+            .property("engine", folder.path().to_str().unwrap())
+            .property("look-ahead", look_ahead)
+            .build()
+            .unwrap();
+        let mut h = Harness::with_element(&element, Some("sink"), Some("src"));
+        h.set_src_caps_str(F32);
+        for (i, piece) in voice.chunks(1600).enumerate().skip(from / 1600) {
+            h.push(audio(piece, ms(100 * i as u64))).unwrap();
+        }
+        h.push_event(gst::event::Eos::new());
+        let caps = h.sinkpad().unwrap().current_caps().unwrap();
+        let info = FeaturesInfo::from_caps(&caps).unwrap();
+        let read = |b: gst::Buffer| (b.pts().unwrap().mseconds(), features::from_buffer(&b, info.dims).unwrap());
+        (info.clone(), std::iter::from_fn(|| h.try_pull()).map(read).collect::<Vec<_>>())
+    };
+    let (info, all) = hear(0, 740);
+    assert_eq!(all.iter().map(|f| f.0).collect::<Vec<_>>(), (0..250).map(|i| i * 20).collect::<Vec<_>>());
+    // The first of 20 tokens waits for 29 others and 32.5 ms; the LATENCY query says so.
+    assert_eq!(info.overhang, gst::ClockTime::from_useconds(612_500));
+    assert_ne!(info.encoder, hear(0, 0).0.encoder);
+    // From 1.1 s on, which is no place of a window, and what is before is silence: two windows later all is the same.
+    let (_, late) = hear(17_600, 740);
+    assert_eq!((late[0].0, late.len()), (1100, 195));
+    let same =
+        |from: u64| (late.iter().skip_while(|f| f.0 < from)).all(|f| near(&f.1, &all[f.0 as usize / 20].1, 1e-4));
+    assert!(!same(1100) && same(1900));
+}
+
 /// Times in ms of the features that have come out and heard no voice.
 fn silent(h: &mut Harness) -> Vec<u64> {
     std::iter::from_fn(|| h.try_pull())
@@ -80,6 +119,23 @@ fn features_without_voice_are_marked() {
         // Voice ends at 250 and begins again at 750 ms; a feature hears 35 ms.
         assert_eq!(silent(&mut h), (260..=700).step_by(20).collect::<Vec<_>>(), "in pieces of {piece}");
     }
+}
+
+#[test]
+fn a_window_of_sound_does_not_give_its_voice_to_hops_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    windowed::engine(folder.path(), (40, 10), 740);
+    init();
+    let element = gst::ElementFactory::make("lipaudioenc").build().unwrap();
+    element.set_property("engine", folder.path().to_str().unwrap());
+    element.set_property("look-ahead", 740u32);
+    let mut h = Harness::with_element(&element, Some("sink"), Some("src"));
+    h.set_src_caps_str(F32);
+    let mut samples = speech(0..32_000);
+    samples[..16_000].fill(0.0);
+    h.push(audio(&samples, ms(0))).unwrap();
+    h.push_event(gst::event::Eos::new());
+    assert_eq!(silent(&mut h).last(), Some(&960), "voice begins at 1000 ms; a feature hears 32.5 ms");
 }
 
 #[test]

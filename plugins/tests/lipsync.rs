@@ -1,6 +1,8 @@
 //! `lipsync`, the bin: whole pipelines that must run to their end.
 
 mod common;
+#[path = "../../engines/tests/common/windowed.rs"]
+mod windowed;
 
 use std::sync::{
     Arc, Mutex,
@@ -154,6 +156,30 @@ fn the_longer_stream_comes_through_to_its_end() {
         });
         stop(&pipeline);
         assert_eq!((seen.unwrap().load(Relaxed), heard.unwrap().load(Relaxed)), (frames * 40, buffers * 100));
+    }
+}
+
+/// Sound of seconds is heard before the first frame has its features: neither stream may wait for the other.
+#[test]
+fn sound_runs_ahead_of_the_video_by_a_long_look_ahead() {
+    let folder = tempfile::tempdir().unwrap();
+    windowed::engine(folder.path(), (400, 75), 6640);
+    // Longer than what features may be ahead of a video, whose frames show nobody.
+    for (frames, buffers) in [(65, 130), (10, 200), (65, 20)] {
+        let line = format!(
+            "lipsync name=ls engine={} look-ahead=6640 \
+             videotestsrc num-buffers={frames} ! video/x-raw,width=160,height=120,framerate=5/1 ! ls.video_sink \
+             audiotestsrc wave=pink-noise num-buffers={buffers} samplesperbuffer=4800 ! audio/x-raw,rate=48000 ! ls.audio_sink \
+             ls.video_src ! fakesink name=seen sync=false ls.audio_src ! fakesink name=heard sync=false",
+            folder.path().display()
+        );
+        let (mut seen, mut heard) = (None, None);
+        let pipeline = run(&line, |p| {
+            seen = Some(end_of(p, "seen"));
+            heard = Some(end_of(p, "heard"));
+        });
+        stop(&pipeline);
+        assert_eq!((seen.unwrap().load(Relaxed), heard.unwrap().load(Relaxed)), (frames * 200, buffers * 100));
     }
 }
 

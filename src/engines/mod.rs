@@ -70,10 +70,13 @@ pub struct Row {
     /// Sound after a frame's time that it waits for, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     look_ahead_ms: Option<f64>,
-    /// Those that may be chosen as `look-ahead`, in milliseconds, its own first: sound that a mouth may hear, without what a frame
-    /// waits for besides.
+    /// Those that a session may choose as `look_ahead_ms`, in milliseconds, its own first: sound that a mouth may hear, without what a
+    /// frame waits for besides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     look_aheads_ms: Vec<u32>,
+    /// Those that a render has besides.
+    #[serde(skip)]
+    of_files_ms: Vec<u32>,
     bytes: u64,
     /// What it runs on here.
     device: String,
@@ -122,7 +125,8 @@ fn row(engine: &Package, device: &str) -> Row {
         step_passes: m.scheduler.as_ref().map(|scheduler| scheduler.evaluations(scheduler.steps)),
         clip_frames: lipstream_engines::engine::clip(m).map(|clip| clip.frames),
         look_ahead_ms: look_ahead.map(|time| time.as_secs_f64() * 1e3),
-        look_aheads_ms: engine.look_aheads().collect(),
+        look_aheads_ms: engine.live_look_aheads().collect(),
+        of_files_ms: engine.look_aheads().filter(|ms| engine.live_look_aheads().all(|live| live != *ms)).collect(),
         bytes: engine.size(),
         device: device.to_owned(),
         location: engine.location(),
@@ -143,6 +147,7 @@ fn broken(name: String, error: String) -> Row {
         clip_frames: None,
         look_ahead_ms: None,
         look_aheads_ms: Vec::new(),
+        of_files_ms: Vec::new(),
         bytes: 0,
         device: String::new(),
         location: String::new(),
@@ -175,7 +180,7 @@ fn print(row: &Row) {
         row.location
     );
     if let Some(time) = row.look_ahead_ms {
-        println!("    {}", look_ahead(time, &row.look_aheads_ms));
+        println!("    {}", look_ahead(time, &row.look_aheads_ms, &row.of_files_ms));
     }
     if !row.gflop_by_stage.is_empty() {
         println!("    {}", by_stage(row));
@@ -185,11 +190,13 @@ fn print(row: &Row) {
     }
 }
 
-/// What a frame waits for: `a frame waits for 180 ms of sound; look-ahead 160 or 80 ms`.
-fn look_ahead(time: f64, choices: &[u32]) -> String {
-    let choices = choices.iter().map(u32::to_string).collect::<Vec<_>>().join(" or ");
-    let choices = if choices.is_empty() { String::new() } else { format!("; look-ahead {choices} ms") };
-    format!("a frame waits for {time} ms of sound{choices}")
+/// What a frame waits for: `a frame waits for 180 ms of sound; look-ahead 160 or 80 ms, of a file 6640 ms`.
+fn look_ahead(time: f64, choices: &[u32], of_files: &[u32]) -> String {
+    let said = |before: &str, choices: &[u32]| match choices {
+        [] => String::new(),
+        _ => format!("{before}{} ms", choices.iter().map(u32::to_string).collect::<Vec<_>>().join(" or ")),
+    };
+    format!("a frame waits for {time} ms of sound{}{}", said("; look-ahead ", choices), said(", of a file ", of_files))
 }
 
 /// What a frame costs in each stage: `encode 546.0, step 253.1 x 40, decode 622.3 GFLOP`.

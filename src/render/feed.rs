@@ -5,6 +5,10 @@
 //! to reach before it pushes, and neither pushes past what the other one is not yet known to reach. The threads cannot
 //! wait for each other both at once: whichever is behind has already published. A second voice follows the first: it is silent after its
 //! own end and cut off at that of the first.
+//!
+//! Where frames hear seconds of what comes after them, sound runs ahead by as much. Frames are not pushed before their features are there:
+//! those that waited in the graph would fill its queues. Sound that was heard of the time after a video that is not looped is cut
+//! off behind the graph.
 
 use std::{
     sync::Arc,
@@ -14,58 +18,36 @@ use std::{
 
 use gst::ClockTime;
 use gst_app::AppSrc;
-use parking_lot::{Condvar, Mutex};
 
-use super::{Part, looping::Frames, output::Length};
+use super::{Part, extent::Shared, looping::Frames, output::Length, pipeline::Pipeline};
 use crate::{
     error::{Failure, Kind, Result},
     media::{Base, Sound},
-    termination,
 };
 
 /// Longest piece of audio that is pushed at once: the graph works ahead in small steps.
 const PIECE: Duration = Duration::from_millis(100);
-/// How often a wait looks whether the work was interrupted.
-const POLL: Duration = Duration::from_millis(100);
 /// Least time of a frame that would be heard: the times of frames and samples are rounded apart.
 const LEAST: ClockTime = ClockTime::from_mseconds(1);
+/// What sound may run ahead of frames beyond what they hear: pieces and filters are of fractions of a second.
+const BEYOND: ClockTime = ClockTime::from_seconds(1);
 
-/// How far the two files are known to reach, and whether that is their end.
-#[derive(Default)]
-struct Extent {
-    audio: ClockTime,
-    audio_ended: bool,
-    video: ClockTime,
-    video_ended: bool,
-    /// One of the threads gave up: the other must not wait for it.
-    failed: bool,
+/// What frames hear of the time after them, where that is more than the queues of the graph hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ahead {
+    /// Sound that must have come.
+    pub sound: ClockTime,
+    /// Time of the last of their features.
+    pub features: ClockTime,
 }
 
-#[derive(Default)]
-struct Shared {
-    extent: Mutex<Extent>,
-    changed: Condvar,
-}
-
-impl Shared {
-    fn update(&self, change: impl FnOnce(&mut Extent)) {
-        change(&mut self.extent.lock());
-        self.changed.notify_all();
-    }
-
-    /// Waits until `ready` gives an answer.
-    fn wait<T>(&self, mut ready: impl FnMut(&Extent) -> Option<T>) -> Result<T> {
-        let mut extent = self.extent.lock();
-        loop {
-            if let Some(answer) = ready(&extent) {
-                return Ok(answer);
-            }
-            if termination::requested() || extent.failed {
-                return Err(Failure::interrupted());
-            }
-            self.changed.wait_for(&mut extent, POLL);
-        }
-    }
+/// What of the files is fed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Span {
+    /// The video lasts as long as the sound.
+    pub looped: bool,
+    pub part: Option<Part>,
+    pub ahead: Option<Ahead>,
 }
 
 /// The threads.
@@ -74,29 +56,31 @@ pub struct Feed {
     video: JoinHandle<Result<ClockTime>>,
     audio: JoinHandle<Result<Length>>,
     second: Option<JoinHandle<Result<()>>>,
+    looped: bool,
 }
 
 impl Feed {
-    pub fn start(
-        frames: Frames,
-        base: Base,
-        speech: Sound,
-        (video, audio): (AppSrc, AppSrc),
-        looped: bool,
-        part: Option<Part>,
-    ) -> Self {
+    pub fn start(frames: Frames, base: Base, speech: Sound, graph: &Pipeline, span: Span) -> Self {
         let shared = Arc::new(Shared::default());
+        if span.ahead.is_some() {
+            shared.clone().hear(&graph.features);
+        }
+        if let Some(cut) = &graph.cut {
+            shared.clone().cut(cut);
+        }
+        let (video, audio) = (graph.video.clone(), graph.audio.clone());
         let (for_video, for_audio) = (shared.clone(), shared.clone());
         Self {
             shared,
             second: None,
+            looped: span.looped,
             video: thread::spawn(move || {
-                let fed = feed_video(frames, base, &video, &for_video, part);
+                let fed = feed_video(frames, base, &video, &for_video, span);
                 for_video.update(|e| e.failed |= fed.is_err());
                 fed
             }),
             audio: thread::spawn(move || {
-                let fed = feed_audio(speech, &audio, &for_audio, looped, part);
+                let fed = feed_audio(speech, &audio, &for_audio, span);
                 for_audio.update(|e| e.failed |= fed.is_err());
                 fed
             }),
@@ -136,8 +120,12 @@ impl Feed {
             (Err(failure), Err(second)) if failure.kind == Kind::Interrupted => Err(second),
             (Err(failure), _) => Err(failure),
         };
+        let video_ends = self.shared.extent.lock().video;
         match (video, audio) {
-            (Ok(pictures), Ok(length)) => Ok(Length { pictures, ..length }),
+            (Ok(pictures), Ok(length)) => {
+                let heard = if self.looped { u64::MAX } else { samples(video_ends, length.rate) };
+                Ok(Length { pictures, samples: length.samples.min(heard), ..length })
+            }
             (Err(a), Err(b)) => Err(if a.kind == Kind::Interrupted { b } else { a }),
             (Err(failure), _) | (_, Err(failure)) => Err(failure),
         }
@@ -145,7 +133,8 @@ impl Feed {
 }
 
 /// Gives the time at which the last frame ends. The first frame stands until the others begin.
-fn feed_video(mut frames: Frames, base: Base, out: &AppSrc, shared: &Shared, part: Option<Part>) -> Result<ClockTime> {
+fn feed_video(mut frames: Frames, base: Base, out: &AppSrc, shared: &Shared, span: Span) -> Result<ClockTime> {
+    let Span { part, ahead, .. } = span;
     let waits = ClockTime::from_nseconds(base.picture_waits.max(0) as u64);
     let mut end = ClockTime::ZERO;
     let mut first = true;
@@ -170,6 +159,9 @@ fn feed_video(mut frames: Frames, base: Base, out: &AppSrc, shared: &Shared, par
                 continue;
             }
             let unseen = part.is_some_and(|part| from < part.warm);
+            if let Some(ahead) = ahead {
+                shared.wait(|e| (e.features_ended || e.features > from + ahead.features).then_some(()))?;
+            }
             if !push(out, &frame.sample, from, duration, unseen)? {
                 return Ok(end);
             }
@@ -199,10 +191,12 @@ fn push(out: &AppSrc, sample: &gst::Sample, pts: ClockTime, duration: ClockTime,
 
 /// Feeds a sound with which nothing else is fed.
 pub fn feed_alone(speech: Sound, out: &AppSrc) -> Result<Length> {
-    feed_audio(speech, out, &Shared::default(), true, None)
+    feed_audio(speech, out, &Shared::default(), Span { looped: true, ..Span::default() })
 }
 
-fn feed_audio(mut speech: Sound, out: &AppSrc, shared: &Shared, looped: bool, part: Option<Part>) -> Result<Length> {
+fn feed_audio(mut speech: Sound, out: &AppSrc, shared: &Shared, span: Span) -> Result<Length> {
+    let Span { looped, part, ahead } = span;
+    let beyond = ahead.map_or(ClockTime::ZERO, |ahead| ahead.sound + BEYOND);
     let mut fed = Length::default();
     'samples: while let Some(sample) = speech.next_sample()? {
         let format = Format::of(&sample)?;
@@ -222,14 +216,17 @@ fn feed_audio(mut speech: Sound, out: &AppSrc, shared: &Shared, looped: bool, pa
                 taken += count;
                 continue;
             }
-            if part.is_some_and(|part| part.is_behind(time(fed.samples, fed.rate))) {
+            if part.is_some_and(|part| part.is_unheard(time(fed.samples, fed.rate))) {
                 break 'samples;
             }
             let reaches = time(fed.samples + (end - taken) as u64, fed.rate);
             shared.update(|e| e.audio = reaches);
             let mut count = end - taken;
             if !looped {
-                let until = shared.wait(|e| (e.video >= reaches || e.video_ended).then_some(e.video))?;
+                let until = shared.wait(|e| match e.video_ended {
+                    true => Some(e.video),
+                    false => (e.video + beyond >= reaches).then_some(reaches),
+                })?;
                 let allowed = samples(until, fed.rate).saturating_sub(fed.samples);
                 count = count.min(allowed as usize);
             }
@@ -304,12 +301,12 @@ impl Format {
 }
 
 /// Time of sample `n`.
-fn time(n: u64, rate: u32) -> ClockTime {
+pub fn time(n: u64, rate: u32) -> ClockTime {
     ClockTime::from_nseconds((u128::from(n) * 1_000_000_000 / u128::from(rate.max(1))) as u64)
 }
 
 /// Samples that begin before `t`.
-fn samples(t: ClockTime, rate: u32) -> u64 {
+pub fn samples(t: ClockTime, rate: u32) -> u64 {
     (u128::from(t.nseconds()) * u128::from(rate)).div_ceil(1_000_000_000) as u64
 }
 

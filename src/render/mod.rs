@@ -2,10 +2,11 @@
 //!
 //! 1. Both inputs are opened, so that what is wrong with them is said before anything is computed.
 //! 2. [`gather`] looks at the video for the person's own mouth shapes and keeps them as a reference bank.
-//! 3. [`feed`] pushes both streams through the graph of [`pipeline`]; [`looping`] makes the video last.
+//! 3. [`feed`] pushes both streams through the graph of [`pipeline`], as far as [`extent`] allows; [`looping`] makes the video last.
 //! 4. [`output`] gives the finished file its name.
 
 mod edit_list;
+mod extent;
 mod feed;
 pub(crate) mod gather;
 mod looping;
@@ -38,7 +39,7 @@ use serde::Serialize;
 #[doc(hidden)]
 pub use self::{edit_list::with_edit, matroska::duration_place};
 use self::{
-    feed::Feed,
+    feed::{Ahead, Feed, Span},
     looping::Frames,
     output::{Container, Length, Unfinished},
     pipeline::Pipeline,
@@ -203,6 +204,11 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let engine = Package::find(options.engine.as_deref().unwrap_or(DEFAULT_ENGINE))?;
     let look_ahead = options.look_ahead.or_else(|| engine.look_aheads().max()).unwrap_or(0);
     let engine = engine.with_look_ahead(look_ahead)?;
+    let ahead = ahead(&engine);
+    if let Some(part) = &mut options.part {
+        part.ahead = ahead.sound;
+    }
+    let ahead = Some(ahead).filter(|ahead| ahead.sound >= pipeline::SOURCE_QUEUE);
     options.properties.push(("look-ahead", look_ahead.to_string()));
     options.properties.push(("occlusion", options.occlusion.to_string()));
     let engine = if options.exact { engine.exact()? } else { engine };
@@ -242,9 +248,9 @@ pub fn render(mut options: Options) -> Result<Summary> {
     let caps = frames.reader().caps().unwrap_or_else(gst::Caps::new_any);
     let expected = expected_frames(&caps, &frames, &speech, options.looped, options.part);
     let rate = second.as_ref().map(|_| speech.reader().caps().as_ref().and_then(rate).unwrap_or(RATE));
-    let graph = Pipeline::build(&options, container, codec, &caps, rate, &unfinished)?;
+    let graph = Pipeline::build(&options, container, codec, &caps, rate, ahead.is_some(), &unfinished)?;
     let started = Instant::now();
-    let length = run(&graph, (frames, speech, base), second, expected, &options).and_then(|length| {
+    let length = run(&graph, (frames, speech, base), second, expected, ahead, &options).and_then(|length| {
         graph.close()?;
         Ok(length)
     });
@@ -302,12 +308,21 @@ pub fn render(mut options: Options) -> Result<Summary> {
     })
 }
 
+/// What frames of an engine hear of the time after them.
+fn ahead(engine: &Package) -> Ahead {
+    let time = |time: std::time::Duration| gst::ClockTime::from_nseconds(time.as_nanos() as u64);
+    let sound = time(lipstream_engines::engine::look_ahead(engine.manifest()).unwrap_or_default());
+    let overhang = engine.manifest().audio.as_ref().map_or(gst::ClockTime::ZERO, |audio| time(audio.overhang()));
+    Ahead { sound, features: sound.saturating_sub(overhang) }
+}
+
 /// Runs the graph to its end; an error of the graph or of a file ends it early.
 fn run(
     graph: &Pipeline,
     (frames, speech, base): (Frames, Sound, Base),
     second: Option<Sound>,
     expected: Option<u64>,
+    ahead: Option<Ahead>,
     options: &Options,
 ) -> Result<Length> {
     let bus = graph.pipeline.bus().expect("a pipeline has a bus");
@@ -316,8 +331,8 @@ fn run(
         media::check(&bus, gst::ClockTime::ZERO, Kind::Engine)?;
         return Err(Failure::run("the graph refused to start"));
     }
-    let sources = (graph.video.clone(), graph.audio.clone());
-    let feed = Feed::start(frames, base, speech, sources, options.looped, options.part);
+    let span = Span { looped: options.looped, part: options.part, ahead };
+    let feed = Feed::start(frames, base, speech, graph, span);
     let feed = match (second, &graph.second) {
         (Some(speech), Some(out)) => feed.with_second(speech, out.clone()),
         _ => feed,

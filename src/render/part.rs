@@ -4,7 +4,7 @@
 //! A part is cut where its frames begin, in silence where there is some. Its graph hears the speech from the beginning, or
 //! [`HEARD`] before, so that the voice, the motion and its noise are what they would be; frames are only counted until [`WARM`] before the
 //! part, from where on they are made and thrown away, for the tracker and for what is smoothed over time. It goes on for [`TAIL`] after
-//! the part, for what is heard ahead. Picture and sound keep their times.
+//! the part, and its sound for as much more as the engine hears ahead. Picture and sound keep their times.
 
 use std::{
     path::{Path, PathBuf},
@@ -31,7 +31,7 @@ pub const WARM: ClockTime = ClockTime::from_seconds(3);
 /// Time before that which is heard at most: what a mouth remembers of a voice fades within a minute. Beyond, only the noise is another,
 /// and a part of a minute would take longer to be led up to than to be made: hearing goes at about fourteen times the speed of speech.
 const HEARD: ClockTime = ClockTime::from_seconds(180);
-/// Time after it that is heard.
+/// Time after it for which frames are made.
 const TAIL: ClockTime = ClockTime::from_seconds(1);
 /// Where times begin for the muxer: frames are decoded before they are shown, the first ones before the beginning.
 const ORIGIN: ClockTime = ClockTime::from_seconds(3600);
@@ -49,12 +49,14 @@ pub struct Part {
     pub from: ClockTime,
     /// Time of the first frame of the next part; `None`: it is the last.
     pub until: Option<ClockTime>,
+    /// What its last frames hear of the time after them.
+    pub ahead: ClockTime,
 }
 
 impl Part {
     pub fn new(from: ClockTime, until: Option<ClockTime>) -> Self {
         let warm = ClockTime::from_seconds(from.saturating_sub(WARM).seconds());
-        Self { heard: warm.saturating_sub(HEARD), warm, from, until }
+        Self { heard: warm.saturating_sub(HEARD), warm, from, until, ahead: ClockTime::ZERO }
     }
 
     /// Whether the frame that begins at `at` is its own.
@@ -62,9 +64,14 @@ impl Part {
         at + SLACK >= self.from && self.until.is_none_or(|until| at + SLACK < until)
     }
 
-    /// Whether nothing from `at` on changes it.
+    /// Whether no frame from `at` on changes it.
     pub(super) fn is_behind(self, at: ClockTime) -> bool {
         self.until.is_some_and(|until| at > until + TAIL)
+    }
+
+    /// Whether nothing that is heard from `at` on does.
+    pub(super) fn is_unheard(self, at: ClockTime) -> bool {
+        self.is_behind(at.saturating_sub(self.ahead))
     }
 }
 

@@ -25,8 +25,9 @@ use crate::{
 
 /// Frames that the encoder looks ahead; the queue of the audio must hold as much.
 const ENCODER_LOOK_AHEAD: u32 = 20;
-/// How much each appsrc holds: more than the look-ahead of any engine, so that neither stream starves the other.
-const SOURCE_QUEUE: gst::ClockTime = gst::ClockTime::from_mseconds(1000);
+/// How much each appsrc holds: more than the look-ahead of an engine, so that neither stream starves the other. Of one with a longer
+/// look-ahead frames are held back until their features are there.
+pub(super) const SOURCE_QUEUE: gst::ClockTime = gst::ClockTime::from_mseconds(1000);
 /// What VP8 can hold: players take its codes for limited range whatever the container says.
 const VP8_COLORS: &str = "video/x-raw,format=I420,colorimetry=(string){bt709,bt601}";
 
@@ -36,6 +37,10 @@ pub struct Pipeline {
     pub audio: AppSrc,
     /// Of a second voice, where there is one.
     pub second: Option<AppSrc>,
+    /// Where features come to the denoiser.
+    pub features: gst::Pad,
+    /// Where sound is cut off that was heard of the time after the video.
+    pub cut: Option<gst::Pad>,
     pub lipsync: gst::Element,
     frames: Arc<AtomicU64>,
     first: Arc<OnceLock<Instant>>,
@@ -45,13 +50,15 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// `second` is the sampling rate of what is heard, where there is a second voice.
+    /// `second` is the sampling rate of what is heard, where there is a second voice; `ahead` whether sound is heard seconds ahead of the
+    /// frames.
     pub fn build(
         options: &Options,
         container: Container,
         codec: AudioCodec,
         video_caps: &gst::Caps,
         second: Option<u32>,
+        ahead: bool,
         file: &Unfinished,
     ) -> Result<Self> {
         let form = Form::of(options, container);
@@ -64,6 +71,7 @@ impl Pipeline {
             )
         });
         let heard = if second.is_empty() { "" } else { "audioconvert ! audioresample ! mix. " };
+        let cut = if ahead && !options.looped { "identity name=cut silent=true ! " } else { "" };
         let upscaled = options.enhance.as_ref().and_then(|enhance| enhance.upscale);
         let upscaled = upscaled.map_or_else(String::new, |by| self::upscaled(video_caps, by));
         let description = format!(
@@ -72,7 +80,7 @@ impl Pipeline {
              lipsync name=lipsync \
              lipsync.video_src ! queue max-size-buffers=4 max-size-bytes=0 max-size-time=0 ! {upscaled}{enhance}{alpha}{even}videoconvert \
                  ! {video} \
-             lipsync.audio_src ! queue max-size-buffers=0 max-size-bytes=67108864 max-size-time=0 ! {heard}{second}{audio}",
+             lipsync.audio_src ! queue max-size-buffers=0 max-size-bytes=67108864 max-size-time=0 ! {heard}{second}{cut}{audio}",
             enhance = options.enhance.as_ref().map_or_else(String::new, enhancer),
             alpha = alpha(options),
             even =
@@ -110,6 +118,10 @@ impl Pipeline {
         }
         let lipsync = named("lipsync")?;
         options.apply(&lipsync)?;
+        let denoise = named("denoise")?;
+        let features = denoise.static_pad("features");
+        let features = features.ok_or_else(|| Failure::run("lipdenoise has no pad `features`"))?;
+        let cut = if cut.is_empty() { None } else { named("cut")?.static_pad("src") };
 
         let frames = Arc::new(AtomicU64::new(0));
         let first = Arc::new(OnceLock::new());
@@ -140,7 +152,7 @@ impl Pipeline {
         }
         // Time alone would let a second of 4K frames pile up.
         video.set_max_buffers(30);
-        Ok(Self { pipeline, video, audio, second, lipsync, frames, first, start, webm })
+        Ok(Self { pipeline, video, audio, second, features, cut, lipsync, frames, first, start, webm })
     }
 
     /// Completes what it has written, after its end.

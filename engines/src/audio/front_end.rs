@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Ave, Encoder, Hearing, Wav2LipMel, whisper};
+use super::{Ave, Encoder, Hearing, Wav2LipMel, Windowed, whisper};
 use crate::{
     Error, Result,
     manifest::{AudioKind, Family, Features, Package},
@@ -25,8 +25,17 @@ pub trait FrontEnd: Send {
     /// several features come at a time.
     fn overhang(&self) -> Duration;
 
+    /// Sound from a hop's start that tells whether there is voice in it: what is waited for besides tells of other hops.
+    fn own_sound(&self) -> Duration {
+        self.overhang()
+    }
+
     /// What it says of lasting silence: `[dims]`.
     fn silence(&self) -> &[f32];
+
+    /// The stream that begins with the next sample does so at this running time. Said after a reset, before the first sample;
+    /// where nothing is said it begins at 0.
+    fn begin_at(&mut self, _time: Duration) {}
 
     /// Takes 16 kHz mono samples in -1..1, any number of them, and calls `sink` with each feature that they complete.
     /// The first feature after a reset belongs to the hop that starts with the first sample.
@@ -49,6 +58,9 @@ pub fn front_end(package: &Package, options: &Options) -> Result<Box<dyn FrontEn
         Family::Compact => match &manifest.audio {
             Some(audio) if audio.kind == AudioKind::CausalWhisper => {
                 Ok(Box::new(Hearing::new(package, options, audio.features)?))
+            }
+            Some(audio) if audio.kind == AudioKind::WindowedWhisper => {
+                Ok(Box::new(Windowed::new(package, options, audio)?))
             }
             _ => Ok(Box::new(Encoder::new(package, options)?)),
         },

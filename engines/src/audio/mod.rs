@@ -1,5 +1,5 @@
 //! From 16 kHz speech to feature windows: [`FrontEnd`] is what any of them is, [`hearing`] a causal Whisper with kept keys and
-//! values, [`Mel`] the streaming log-mel of [`Encoder`], a network that carries its state from hop to hop, [`whisper`] the mel
+//! values and one over windows of sound, [`Mel`] the streaming log-mel of [`Encoder`], a network that carries its state from hop to hop, [`whisper`] the mel
 //! and the windows of Whisper's encoder,
 //! [`Mono`] the mix of several channels, [`Timeline`] where a video frame finds the features around its own time.
 
@@ -19,7 +19,7 @@ pub mod whisper;
 pub use ave::Ave;
 pub use encoder::Encoder;
 pub use front_end::{FrontEnd, MOST_DIMS, front_end};
-pub use hearing::Hearing;
+pub use hearing::{Hearing, Windowed};
 pub use mel::{BINS, FRAME_SAMPLES, HOP_SAMPLES, Mel, SAMPLE_RATE};
 pub use mono::Mono;
 pub use timeline::{Pick, Tail, Timeline, WindowSpec};

@@ -141,24 +141,27 @@ impl Package {
             return Ok(self);
         }
         let alternative = audio.and_then(|audio| audio.alternatives.iter().find(|a| a.look_ahead_ms == ms)).cloned();
-        let Some(Alternative { look_ahead_ms, taps_ms, motion }) = alternative else {
-            let known: Vec<String> = self.look_aheads().map(|ms| ms.to_string()).collect();
-            let has = match known.as_slice() {
-                [] => "its own only".into(),
-                [one] => format!("{one} ms"),
-                [first @ .., last] => format!("{} and {last} ms", first.join(", ")),
-            };
+        let Some(alternative) = alternative else {
             return Err(Error::invalid(format!(
-                "engine `{}` has no look-ahead of {ms} ms: it has {has}; 0 takes the engine's own",
-                self.manifest.name
+                "engine `{}` has no look-ahead of {ms} ms: it has {}; 0 takes the engine's own",
+                self.manifest.name,
+                listed(self.look_aheads())
             )));
         };
         let manifest = Arc::make_mut(&mut self.manifest);
-        if let Some(audio) = &mut manifest.audio {
-            (audio.look_ahead_ms, audio.taps_ms) = (look_ahead_ms, taps_ms);
-        }
-        if let Some(file) = manifest.files.get(&motion).cloned() {
-            manifest.files.insert("motion".into(), file);
+        manifest.audio = manifest.audio.as_ref().map(|audio| audio.chosen(&alternative));
+        let Alternative { motion, hearing, .. } = alternative;
+        let mut take = |part: &str, from: &str| {
+            if let Some(file) = manifest.files.get(from).cloned() {
+                manifest.files.insert(part.into(), file);
+            }
+        };
+        take("motion", &motion);
+        if let Some(hearing) = hearing {
+            take("audio", &hearing.audio);
+            if let (Some(cost), Some(gflop)) = (&mut manifest.cost, hearing.gflop) {
+                cost.gflop.front_end = Some(gflop);
+            }
         }
         Ok(self)
     }
@@ -167,6 +170,29 @@ impl Package {
     /// an engine whose look-ahead is fixed by what it was imported from.
     pub fn look_aheads(&self) -> impl Iterator<Item = u32> {
         self.manifest.audio.iter().flat_map(AudioSection::look_aheads)
+    }
+
+    /// Those of them that a stream can have which somebody waits for: the others are for files, as sound is heard in windows of seconds
+    /// for them.
+    pub fn live_look_aheads(&self) -> impl Iterator<Item = u32> {
+        self.manifest.audio.iter().flat_map(AudioSection::live_look_aheads)
+    }
+
+    /// Whether a stream that somebody waits for can have the look-ahead `ms`; 0 is the engine's own.
+    ///
+    /// Errors: one that is for files, or that the engine does not have.
+    pub fn check_live_look_ahead(&self, ms: u32) -> Result<()> {
+        if ms == 0 || self.live_look_aheads().any(|known| known == ms) {
+            return Ok(());
+        }
+        let (name, has) = (&self.manifest.name, listed(self.live_look_aheads()));
+        Err(Error::invalid(match self.look_aheads().any(|known| known == ms) {
+            true => format!(
+                "{ms} ms of engine `{name}` are for files, as it hears seconds of sound at a time for them: for a stream that somebody \
+                 waits for it has {has}"
+            ),
+            false => format!("engine `{name}` has no look-ahead of {ms} ms: it has {has}; 0 takes the engine's own"),
+        }))
     }
 
     /// Whether it is run as its published program runs it.
@@ -431,6 +457,16 @@ impl Package {
 
     fn sizes(&self) -> impl Iterator<Item = u64> {
         self.manifest.files.keys().map(|part| self.size_of(part))
+    }
+}
+
+/// Look-aheads, as an error names them.
+fn listed(known: impl Iterator<Item = u32>) -> String {
+    let known: Vec<String> = known.map(|ms| ms.to_string()).collect();
+    match known.as_slice() {
+        [] => "its own only".into(),
+        [one] => format!("{one} ms"),
+        [first @ .., last] => format!("{} and {last} ms", first.join(", ")),
     }
 }
 

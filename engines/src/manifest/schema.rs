@@ -1,8 +1,8 @@
-use std::{collections::BTreeMap, iter, time::Duration};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{CostSection, Decoder, LatentSyncSection, MuseTalkSection};
+use super::{AudioSection, CostSection, Decoder, LatentSyncSection, MuseTalkSection};
 use crate::{Error, Result, geometry::Alignment, schedule::ScheduleConfig};
 
 /// Which code drives the model.
@@ -175,49 +175,6 @@ pub struct GeometrySection {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AudioSection {
-    #[serde(default)]
-    pub kind: AudioKind,
-    /// Numbers in one feature vector.
-    pub features: usize,
-    /// Length of one hop in milliseconds: a multiple of the 10 ms between mel frames; of `causal-whisper` 20.
-    pub hop_ms: u32,
-    /// What normalises the log-mel: `(y - mean) / std`; `recurrent` alone has it.
-    pub mel_mean: Option<f32>,
-    pub mel_std: Option<f32>,
-    /// Where around a frame's time features are taken, in milliseconds, ascending.
-    pub taps_ms: Vec<i32>,
-    /// Audio that may be used after a frame's time, in milliseconds; at least the last tap and what a hop needs beyond it.
-    pub look_ahead_ms: u32,
-    /// What may be chosen in its place.
-    #[serde(default)]
-    pub alternatives: Vec<Alternative>,
-}
-
-/// What the network `audio` of `compact` is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AudioKind {
-    /// A small network that carries a state from hop to hop.
-    #[default]
-    Recurrent,
-    /// Blocks of Whisper's encoder behind a causal mask, whose keys and values are kept.
-    CausalWhisper,
-}
-
-/// Another look-ahead, and the motion network that was trained for it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Alternative {
-    /// As of [`AudioSection`].
-    pub look_ahead_ms: u32,
-    pub taps_ms: Vec<i32>,
-    /// The part that it plays among the engine's files, in the place of `motion`.
-    pub motion: String,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct LatentSection {
     /// Shape of one latent.
     pub shape: Vec<usize>,
@@ -229,42 +186,6 @@ pub struct LatentSection {
     pub temperature: f32,
     /// Batch sizes that are compiled, ascending.
     pub batch_sizes: Vec<usize>,
-}
-
-/// Milliseconds from a hop's start to the last sample that its mel frames cover, less the hop itself.
-const MEL_OVERLAP_MS: u32 = 15;
-
-impl AudioSection {
-    /// The most that a hop of `causal-whisper` waits for: its tokens are computed two at a time.
-    pub const CAUSAL_OVERHANG: Duration = Duration::from_micros(52_500);
-    /// Of that what the token itself needs: the rest is the other one's.
-    const CAUSAL_NEED: Duration = Duration::from_micros(32_500);
-
-    /// Audio after a hop's start that its feature is made of.
-    fn need(&self) -> Duration {
-        match self.kind {
-            AudioKind::Recurrent => Duration::from_millis((self.hop_ms + MEL_OVERLAP_MS).into()),
-            AudioKind::CausalWhisper => Self::CAUSAL_NEED,
-        }
-    }
-
-    /// Audio after a hop's start that must have come before there is its feature.
-    pub fn overhang(&self) -> Duration {
-        match self.kind {
-            AudioKind::Recurrent => self.need(),
-            AudioKind::CausalWhisper => Self::CAUSAL_OVERHANG,
-        }
-    }
-
-    /// Audio after a frame's time that must have come before the frame has its features.
-    pub fn look_ahead(&self) -> Duration {
-        Duration::from_millis(self.look_ahead_ms.into()) + self.overhang() - self.need()
-    }
-
-    /// Every look-ahead that it can have, in milliseconds; the first is taken where nobody says.
-    pub fn look_aheads(&self) -> impl Iterator<Item = u32> {
-        iter::once(self.look_ahead_ms).chain(self.alternatives.iter().map(|alternative| alternative.look_ahead_ms))
-    }
 }
 
 impl Manifest {
@@ -324,6 +245,10 @@ impl Manifest {
         let alternatives = self.audio.iter().flat_map(|audio| &audio.alternatives);
         if let Some(lost) = alternatives.map(|a| &a.motion).find(|part| !self.files.contains_key(*part)) {
             return fail("audio.alternatives.motion", format!("`{lost}` is none of `files`"));
+        }
+        let hearings = self.audio.iter().flat_map(|audio| &audio.alternatives).filter_map(|a| a.hearing.as_ref());
+        if let Some(lost) = hearings.map(|hearing| &hearing.audio).find(|part| !self.files.contains_key(*part)) {
+            return fail("audio.alternatives.hearing.audio", format!("`{lost}` is none of `files`"));
         }
         let decoders = [self.latentsync.as_ref().map(|s| s.decoder), self.musetalk.as_ref().map(|s| s.decoder)];
         if decoders.contains(&Some(Decoder::Taesd)) && !self.files.contains_key("taesd") {
@@ -405,58 +330,6 @@ fn check_batches(sizes: &[usize]) -> Result<(), (&'static str, String)> {
         return Err(("batch_sizes", format!("{sizes:?} must ascend from 1 to at most 256")));
     }
     Ok(())
-}
-
-impl AudioSection {
-    fn check(&self) -> Result<(), (String, String)> {
-        let fail = |key: &str, cause: String| Err((format!("audio.{key}"), cause));
-        if !(1..=4096).contains(&self.features) {
-            return fail("features", format!("{} is outside 1..4096", self.features));
-        }
-        if !(10..=80).contains(&self.hop_ms) || !self.hop_ms.is_multiple_of(10) {
-            return fail("hop_ms", format!("{} is not a multiple of 10 in 10..80", self.hop_ms));
-        }
-        let finite = |v: Option<f32>| v.is_some_and(f32::is_finite);
-        match self.kind {
-            AudioKind::Recurrent if !(finite(self.mel_mean) && finite(self.mel_std) && self.mel_std > Some(0.0)) => {
-                return fail("mel_std", "mel_mean and mel_std must be there and finite, and mel_std above 0".into());
-            }
-            AudioKind::CausalWhisper if self.mel_mean.or(self.mel_std).is_some() => {
-                return fail("mel_mean", "and mel_std belong to the kind `recurrent`".into());
-            }
-            AudioKind::CausalWhisper if self.hop_ms != 20 => {
-                return fail("hop_ms", format!("{} is not 20, as of the kind `causal-whisper`", self.hop_ms));
-            }
-            _ => (),
-        }
-        let windows = self.alternatives.iter().map(|a| ("alternatives.", &a.taps_ms, a.look_ahead_ms));
-        for (of, taps, look_ahead) in iter::once(("", &self.taps_ms, self.look_ahead_ms)).chain(windows) {
-            self.check_window(taps, look_ahead).map_err(|(key, cause)| (format!("audio.{of}{key}"), cause))?;
-        }
-        let known: Vec<u32> = self.look_aheads().collect();
-        if known.iter().enumerate().any(|(i, ms)| known[..i].contains(ms)) {
-            return fail("alternatives.look_ahead_ms", format!("{known:?} are not different"));
-        }
-        Ok(())
-    }
-
-    fn check_window(&self, taps: &[i32], look_ahead_ms: u32) -> Result<(), (&'static str, String)> {
-        let ascending = taps.windows(2).all(|w| w[0] < w[1]);
-        let (Some(first), Some(last), true) = (taps.first(), taps.last(), ascending && taps.len() <= 256) else {
-            return Err(("taps_ms", "must be 1 to 256 ascending offsets".into()));
-        };
-        if *first < -5000 || *last > 5000 {
-            return Err(("taps_ms", "must lie within -5000..5000".into()));
-        }
-        let needs = f64::from(*last) + self.need().as_secs_f64() * 1e3;
-        if f64::from(look_ahead_ms) < needs || look_ahead_ms > 10_000 {
-            return Err((
-                "look_ahead_ms",
-                format!("{look_ahead_ms} is less than the last tap needs, {needs}, or more than 10000"),
-            ));
-        }
-        Ok(())
-    }
 }
 
 impl LatentSection {

@@ -92,7 +92,9 @@ impl Hops {
             samples = &samples[samples.len().min(off.unsigned_abs() as usize)..];
         }
         if self.anchor.is_none() {
-            self.anchor = Some(time.unwrap_or(gst::ClockTime::ZERO));
+            let anchor = time.unwrap_or(gst::ClockTime::ZERO);
+            self.encoder.begin_at(anchor.into());
+            self.anchor = Some(anchor);
         }
         self.encode(samples, &mut out)?;
         Ok(out)
@@ -141,12 +143,12 @@ impl Hops {
         buffer
     }
 
-    /// Whether the audio of the next feature, from its hop's start to the end of what the encoder hears, has voice.
+    /// Whether the audio of the next feature, from its hop's start on, has voice.
     fn voiced(&mut self) -> bool {
         let count = |time: std::time::Duration| time.as_micros() as usize * (SAMPLE_RATE as usize / 1000) / 1000;
-        let (hop, overhang) = (count(self.encoder.hop()), count(self.encoder.overhang()));
+        let (hop, own) = (count(self.encoder.hop()), count(self.encoder.own_sound()));
         let audio = self.heard.make_contiguous();
-        let voiced = self.activity.voiced(&audio[..audio.len().min(overhang.max(hop))]);
+        let voiced = self.activity.voiced(&audio[..audio.len().min(own.max(hop))]);
         self.heard.drain(..hop.min(self.heard.len()));
         voiced
     }

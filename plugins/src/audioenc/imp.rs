@@ -28,12 +28,14 @@ const CHANNELS: i32 = 64;
 struct Settings {
     engine: String,
     exact: bool,
+    /// Milliseconds, 0: the engine's own.
+    look_ahead: u32,
     options: Options,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { engine: DEFAULT_ENGINE.into(), exact: false, options: Options::default() }
+        Self { engine: DEFAULT_ENGINE.into(), exact: false, look_ahead: 0, options: Options::default() }
     }
 }
 
@@ -112,6 +114,10 @@ impl ObjectImpl for LipAudioEnc {
                     .mutable_ready()
                     .build(),
                 options::exact(),
+                options::look_ahead(
+                    "Look-ahead of the mouths that are made of the features, in milliseconds, as lipdenoise has it: an engine may hear \
+                     otherwise for a long one; one that it does not have is an error that names those it has (0 = the engine's own)",
+                ),
                 stats::property(
                     "Audio buffers in (frames-in), features out (frames-out), buffers dropped for want of a timestamp in the \
                      segment; times of encoding a buffer as encode-p50, -p95, -p99, -sum (microseconds), -count and -buckets",
@@ -128,6 +134,7 @@ impl ObjectImpl for LipAudioEnc {
         match pspec.name() {
             "engine" => s.engine = options::string(value).unwrap_or_else(|| DEFAULT_ENGINE.into()),
             "exact" => s.exact = value.get().expect("type checked upstream"),
+            "look-ahead" => s.look_ahead = value.get().expect("type checked upstream"),
             name => s.options.set(name, value),
         }
     }
@@ -136,6 +143,7 @@ impl ObjectImpl for LipAudioEnc {
         match pspec.name() {
             "engine" => self.settings.lock().engine.to_value(),
             "exact" => self.settings.lock().exact.to_value(),
+            "look-ahead" => self.settings.lock().look_ahead.to_value(),
             "stats" => self.statistics().to_structure().to_value(),
             name => self.settings.lock().options.get(name),
         }
@@ -369,8 +377,7 @@ impl LipAudioEnc {
 }
 
 fn load(settings: &Settings) -> Result<Hops> {
-    // Features do not depend on how many of them a frame waits for.
-    let engine = options::package(&settings.engine, settings.exact, 0)?;
+    let engine = options::package(&settings.engine, settings.exact, settings.look_ahead)?;
     Ok(Hops::new(front_end(&engine, &settings.options.parse()?)?))
 }
 

@@ -85,7 +85,9 @@ impl LipDenoise {
                     spec.front_end,
                     spec.window.dims
                 ),
-                ["set `engine` of lipaudioenc and `model` of lipdenoise to the same engine"]
+                [
+                    "set `engine` of lipaudioenc and `model` of lipdenoise to the same engine, and `look-ahead` of both to the same"
+                ]
             );
             return false;
         }

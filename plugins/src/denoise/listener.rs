@@ -30,14 +30,14 @@ impl Listener {
 
     /// Looks at the faces of the frame of running time `time`; who speaks, where that is known.
     pub fn look<'a>(&mut self, faces: impl Iterator<Item = &'a Face>, time: gst::ClockTime) -> Result<Option<Turn>> {
-        for (at, samples) in self.ear.take() {
+        for (at, samples) in self.ear.take(time.into()) {
             self.turns.hear(at, &samples);
         }
         self.turns.see(time.into(), faces.map(|face| (face.track_id, &*face.points)))
     }
 
     pub fn flush(&mut self) {
-        self.ear.take();
+        self.ear.clear();
         self.turns.flush();
     }
 }

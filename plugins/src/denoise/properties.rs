@@ -217,16 +217,10 @@ pub fn list() -> Vec<glib::ParamSpec> {
             .build(),
         change::property("fallback-model"),
         options::exact(),
-        glib::ParamSpecUInt::builder("look-ahead")
-            .nick("Look-ahead")
-            .blurb(
-                "Sound after a frame that its mouth may hear, in milliseconds: less is sooner, more is truer; one that the engine \
-                 does not have is an error that names those it has (0 = the engine's own)",
-            )
-            .maximum(10_000)
-            .default_value(defaults.look_ahead)
-            .mutable_ready()
-            .build(),
+        options::look_ahead(
+            "Sound after a frame that its mouth may hear, in milliseconds: less is sooner, more is truer; one that the engine \
+             does not have is an error that names those it has (0 = the engine's own)",
+        ),
         glib::ParamSpecUInt::builder("steps")
             .nick("Steps")
             .blurb("Denoising steps a frame (0 = as the engine says; an engine that does not denoise takes no other)")

@@ -103,6 +103,9 @@ impl VideoStream {
             let Some(info) = state.info.clone() else { return Err(Fault::Flow(gst::FlowError::NotNegotiated)) };
             (info, buffer.pts().and_then(|pts| state.segment.to_running_time(pts)), state.depth)
         };
+        if let Some(time) = time {
+            element.gate.reach(time.nseconds());
+        }
         if buffer.flags().contains(gst::BufferFlags::DECODE_ONLY) {
             self.rehearse(element, &buffer, time)?;
             self.pending.push_back(Frame::plain(buffer, time, self.speakers[0].interrupts));

@@ -244,6 +244,12 @@ impl Gate {
         true
     }
 
+    /// The video has come to the frame at `time` ns, whether or not that waits for features: they may run ahead of it.
+    pub fn reach(&self, time: u64) {
+        self.inner.lock().position = Some(time);
+        self.changed.notify_all();
+    }
+
     /// Waits until the frame at `time` ns may have its window, that of `heard` ns. `linked` tells whether the features pad has a peer;
     /// `deadline` gives the clock and the time on it when the frame must go, `None` when it may wait for ever; `live`
     /// whether the pipeline is live; `interrupts` how many interrupts the caller has heeded.

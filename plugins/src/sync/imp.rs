@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::{
     LipSyncStats,
-    parts::{AUDIO_BYTES, Branches, Parts},
+    parts::{AUDIO_BYTES, Branches, LONG, LONG_BYTES, Parts},
     properties::{self, Inner},
     second::{self, Second},
 };
@@ -123,10 +123,13 @@ impl ObjectImpl for LipSync {
                 _ => {}
             }
         }
-        if let ("exact", Ok(exact), Some(Ok(parts))) = (pspec.name(), value.get::<bool>(), self.parts.get()) {
-            // Of a recording that is heard as a whole, all of the sound waits for the first frame.
-            parts.audio.set_property("max-size-bytes", if exact { 0 } else { AUDIO_BYTES });
+        if let ("exact" | "look-ahead", Some(Ok(parts))) = (pspec.name(), self.parts.get()) {
+            let exact = parts.denoise.property("exact");
             parts.facetrack.imp().set_exact(exact);
+            // Of a recording that is heard as a whole, all of the sound waits for the first frame.
+            let long = parts.denoise.property::<u32>("look-ahead") > LONG;
+            let bytes = if long { LONG_BYTES } else { AUDIO_BYTES };
+            parts.audio.set_property("max-size-bytes", if exact { 0 } else { bytes });
         }
     }
 

@@ -15,6 +15,9 @@ const WAITING_BYTES: u32 = 96 << 20;
 /// them and more) and muxers take audio only with video: at 5 fps that is 12 s. 64 MiB are 5 minutes of 48 kHz stereo in
 /// 16 bits and a second and a half of 64 channels in 96 kHz floats.
 pub(super) const AUDIO_BYTES: u32 = 64 << 20;
+/// The same for a look-ahead of more than so many milliseconds: ten seconds of the latter.
+pub(super) const LONG_BYTES: u32 = 4 * AUDIO_BYTES;
+pub(super) const LONG: u32 = 1000;
 
 /// The elements inside.
 pub(super) struct Parts {

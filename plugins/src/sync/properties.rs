@@ -25,7 +25,7 @@ pub fn targets(name: &str) -> &'static [(Inner, &'static str)] {
         "engine" => &[(Denoise, "model"), (AudioEnc, "engine")],
         "fallback-engine" => &[(Denoise, "fallback-model")],
         "exact" => &[(Denoise, "exact"), (AudioEnc, "exact")],
-        "look-ahead" => &[(Denoise, "look-ahead")],
+        "look-ahead" => &[(Denoise, "look-ahead"), (AudioEnc, "look-ahead")],
         "detector" => &[(FaceTrack, "model")],
         "device" => &[(Denoise, "device"), (AudioEnc, "device"), (FaceTrack, "device")],
         "precision" => &[(Denoise, "precision"), (AudioEnc, "precision"), (FaceTrack, "precision")],

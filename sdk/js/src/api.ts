@@ -205,7 +205,7 @@ export interface Engine {
   location: string;
   /** Sound after a frame's time that it waits for, in milliseconds. */
   look_ahead_ms?: number | null;
-  /** Those that may be chosen as `look-ahead`, in milliseconds, its own first: sound that a mouth may hear, without what a frame waits for besides. */
+  /** Those that a session may choose as `look_ahead_ms`, in milliseconds, its own first: sound that a mouth may hear, without what a frame waits for besides. */
   look_aheads_ms?: number[];
   name: string;
   /** How often a frame passes `step` where nobody says how many steps it takes: twice for each that is guided. */

@@ -132,12 +132,12 @@ impl Session {
         runs.then(|| self.demand())
     }
 
-    /// Refuses a look-ahead that its engine does not have.
+    /// Refuses a look-ahead that its engine does not have, or has for files.
     pub(super) fn check_look_ahead(&self) -> Result<(), Refusal> {
         let asked = self.params(&[]).remove(LOOK_AHEAD).and_then(|ms| ms.parse().ok()).unwrap_or(0);
         // What is wrong with the engine, its graph says.
         let Ok(engine) = Package::find(&self.demand().engine) else { return Ok(()) };
-        engine.with_look_ahead(asked).map(drop).map_err(|error| Refusal::Invalid(format!("look_ahead_ms: {error}")))
+        engine.check_live_look_ahead(asked).map_err(|error| Refusal::Invalid(format!("look_ahead_ms: {error}")))
     }
 
     /// What its graph asks of the machine. A graph without the parameter `engine` is taken to have the server's.

@@ -6,14 +6,21 @@
 //! - [`network`]: the ONNX file, and one evaluation for the streams of a process.
 //! - [`settled`]: where lasting silence leads.
 //! - [`stream`]: the front-end of one stream.
+//! - [`windows`]: that of a file, by a network which hears both ways over windows of sound.
 
 mod mel;
 mod network;
 mod ring;
 mod settled;
 mod stream;
+mod windows;
 
 pub use stream::Hearing;
+pub use windows::Windowed;
+
+#[cfg(test)]
+#[path = "../../../tests/common/windowed.rs"]
+mod tiny;
 
 /// What PyTorch computed of the small network of the tests, `tests/data/hearing.onnx`: width 16, two blocks, 8 features, weights
 /// at random, written by `engines/train/hearing/export.py`.

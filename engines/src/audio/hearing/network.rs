@@ -76,17 +76,7 @@ impl Network {
     ///
     /// Errors: a file that is not such a network.
     pub fn load(package: &Package, options: &Options, features: usize) -> Result<Arc<Self>> {
-        let mut options = *options;
-        if options.threads == 0 {
-            // A call is too short to be shared by threads; streams are.
-            options.threads = 1;
-        }
-        let bytes = package.size_of("audio") as usize;
-        if options.device == Device::Auto && taken(options.device, options.precision, bytes)? == Device::OpenVino {
-            // It compiles a program for each number of streams and tokens.
-            options.device = Device::Cpu;
-        }
-        Self::of(&package.network("audio", &options)?, features)
+        Self::of(&package.network("audio", &options_of(package, options)?)?, features)
     }
 
     /// As [`load`](Self::load), of a model that is there.
@@ -126,6 +116,21 @@ impl Network {
     pub fn ring(&self) -> Ring {
         Ring::new(self.sizes.past.len() * self.sizes.heads, self.sizes.depth)
     }
+}
+
+/// How the network `audio` of an engine runs.
+pub(super) fn options_of(package: &Package, options: &Options) -> Result<Options> {
+    let mut options = *options;
+    if options.threads == 0 {
+        // A call is too short to be shared by threads; streams are.
+        options.threads = 1;
+    }
+    let bytes = package.size_of("audio") as usize;
+    if options.device == Device::Auto && taken(options.device, options.precision, bytes)? == Device::OpenVino {
+        // It compiles a program for each number of streams and tokens.
+        options.device = Device::Cpu;
+    }
+    Ok(options)
 }
 
 /// Most streams in one evaluation.
