@@ -34,6 +34,8 @@ pub static BUNDLES: [Bundle; 6] = [
         files!(
             "compact-words",
             "audio.onnx",
+            "audio-whole.onnx",
+            "motion-whole.onnx",
             "motion-160.onnx",
             "motion-120.onnx",
             "motion-80.onnx",

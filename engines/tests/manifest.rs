@@ -70,7 +70,7 @@ fn an_engine_may_have_several_look_aheads_each_with_its_own_motion() {
     let ahead = |package: &Package| engine::look_ahead(package.manifest()).unwrap().as_millis();
     assert_eq!([&own, &long, &low].map(ahead), [140, 180, 100]);
     let error = of(100).unwrap_err().to_string();
-    assert!(error.contains("`compact-words` has no look-ahead of 100 ms: it has 120, 160 and 80 ms"), "{error}");
+    assert!(error.contains("`compact-words` has no look-ahead of 100 ms: it has 120, 160, 80 and 7140 ms"), "{error}");
 }
 
 #[test]

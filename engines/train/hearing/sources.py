@@ -73,7 +73,7 @@ def videos(cache, to_shipped, spread, hold):
 
 def others(cache, spread):
     """Motion capture, synthetic voices, sounds that are no speech; of what another teacher labelled only the sound."""
-    for part in ("mocap", "voice", "tongues", "many", "rest", "still", "music", "teach"):
+    for part in ("mocap", "voice", "tongues", "many", "rest", "still", "music", "babble", "teach"):
         path = cache / "motion" / f"{part}.npz"
         if not path.exists():
             continue

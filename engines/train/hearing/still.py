@@ -3,6 +3,7 @@
 
     python -m hearing.still --cache CACHE [--noises FOLDER]      writes CACHE/motion/still.npz; needs CACHE/hearing/pool.npz; FOLDER: sound files or a bare repository
     python -m hearing.still --cache CACHE --music 60             writes CACHE/motion/music.npz alone: more of motion/rest.py's music
+    python -m hearing.still --cache CACHE --babble 60            writes CACHE/motion/babble.npz alone: four to eight voices together
 """
 
 import argparse
@@ -72,6 +73,7 @@ def main():
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--noises", type=Path)
     parser.add_argument("--music", type=int, default=0, help="write so many pieces of music and nothing else")
+    parser.add_argument("--babble", type=int, default=0, help="write so many crowds and nothing else")
     parser.add_argument("--seed", type=int, default=29)
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
@@ -79,6 +81,8 @@ def main():
         return write(args.cache / "motion/music.npz", tunes(rng, args.music), [("rest__music", "rest")] * args.music)
     store = np.load(args.cache / "hearing/pool.npz")
     voices = [store[f"pcm{k}"] for k in range(0, len(json.loads(str(store["table"]))), 5)]
+    if args.babble:
+        return write(args.cache / "motion/babble.npz", crowds(rng, voices, args.babble), [("still__crowd", "still")] * args.babble)
     # Level of the peak, or for babble and room noise of the mean power, in dBFS.
     made = [("typing", typing(rng), rng.uniform(-30, -6)) for _ in range(8)]
     made += [("hiss", hiss(rng), rng.uniform(-50, -20)) for _ in range(8)] + [("recording", x, rng.uniform(-30, -6)) for x in recordings(args.noises) if len(x) > RATE]
@@ -100,6 +104,19 @@ def tunes(rng, count):
     for k in range(count):
         x = music(rng)[: int(RATE * rng.uniform(5, 9))]
         x = x / (np.sqrt(np.mean(x**2)) + 1e-12) * 10 ** (rng.uniform(-34, -14) / 20)
+        out[f"pcm{k}"] = (np.clip(x, -1, 1) * 32767).astype(np.int16)
+    return out
+
+
+def crowds(rng, voices, count):
+    """Four to eight voices together, each about as loud, at -45 to -20 dBFS, of 5 to 9 s."""
+    out = {}
+    for k in range(count):
+        x = np.zeros(int(RATE * rng.uniform(5, 9)))
+        for _ in range(rng.integers(4, 9)):
+            voice = np.resize(np.roll(voices[rng.integers(len(voices))].astype(np.float32), rng.integers(RATE * 5)), len(x))
+            x += voice / (voice.std() + 1e-6) * rng.uniform(0.7, 1.3)
+        x = x / (x.std() + 1e-12) * 10 ** (rng.uniform(-45, -20) / 20)
         out[f"pcm{k}"] = (np.clip(x, -1, 1) * 32767).astype(np.int16)
     return out
 

@@ -123,7 +123,7 @@ def main(args):
         clips = [c for c in clips if c.group and not (c.group == "val_grid_s1" and hash_of(c.name) % 4)]
         files = [(c.pcm.astype(np.float32) / 32768, [{"name": c.name, "kind": c.kind, "speed": 1.0, "gaps": [], "begin": 0.0, "long": c.seconds * 1000}]) for c in clips]
     else:
-        clips = [c for c in clips if c.group is None and c.weight > 0]
+        clips = [c for c in clips if c.group is None and c.weight > 0 and (c.kind not in ("rest", "still") or args.named in c.name)]
         mixed = noises(clips)
         files = list(files_of(views_of(clips, kinds_of(args.alone), rng, mixed, args.plain), rng))
         if args.turns:
@@ -234,6 +234,7 @@ def arguments(sub):
     one.add_argument("--alone", nargs="+", default=[])
     one.add_argument("--joined", nargs="+", default=[])
     one.add_argument("--turns", nargs="+", default=[], help="KIND=N: files in which speech and what is no speech take turns")
+    one.add_argument("--named", default="", help="of sounds that are no speech only those with this in their name")
     one.add_argument("--measured", action="store_true")
     one.add_argument("--steps", type=Path, help="NAME.steps.npy of another cache")
     one.add_argument("--plain", type=float, default=0.3, help="share of views without changes")
