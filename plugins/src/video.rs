@@ -57,16 +57,21 @@ pub(crate) fn layout(info: &VideoInfo) -> Result<(Format, Matrix, Range)> {
         VideoFormat::Rgb => Format::Rgb,
         other => return Err(Error::invalid(format!("video format {other} is not supported"))),
     };
-    let matrix = match info.colorimetry().matrix() {
-        VideoColorMatrix::Bt709 => Matrix::Bt709,
-        VideoColorMatrix::Bt2020 => Matrix::Bt2020,
-        _ => Matrix::Bt601,
-    };
+    let matrix = matrix(info);
     let range = match info.colorimetry().range() {
         VideoColorRange::Range0_255 => Range::Full,
         _ => Range::Limited,
     };
     Ok((format, matrix, range))
+}
+
+/// What YUV is made by.
+pub(crate) fn matrix(info: &VideoInfo) -> Matrix {
+    match info.colorimetry().matrix() {
+        VideoColorMatrix::Bt709 => Matrix::Bt709,
+        VideoColorMatrix::Bt2020 => Matrix::Bt2020,
+        _ => Matrix::Bt601,
+    }
 }
 
 /// The colour space of crops that are taken from such frames.

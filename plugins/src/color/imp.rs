@@ -9,12 +9,13 @@ use gst_video::{
     VideoColorRange, VideoConverter, VideoFormat, VideoFrame, VideoFrameRef, VideoInfo, VideoTransferFunction,
     prelude::*, subclass::prelude::*, video_frame::Writable,
 };
-use lipstream_engines::image::{
-    Matrix, PlaneMut, Range, ToneMap, Transfer,
-    alpha::{Samples, fill_hidden, fill_hidden_420},
-};
+use lipstream_engines::image::{ColorSpace, Matrix, Range, Recolor, ToneMap, Transfer};
 use parking_lot::Mutex;
 
+use super::{
+    KEPT,
+    pixels::{change, copy, fill, flatten, map_picture},
+};
 use crate::video;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -26,8 +27,6 @@ const DEEP: VideoFormat = VideoFormat::I42010le;
 /// What the formats of a tone-mapped and of a flattened picture are.
 const MAPPED: VideoFormat = VideoFormat::I420;
 const FLAT: VideoFormat = VideoFormat::Rgba;
-/// What those are whose alpha is kept: the first where they are of it, else the second where they are YUV, else the third.
-const KEPT: [VideoFormat; 3] = [VideoFormat::A420, VideoFormat::Ayuv, VideoFormat::Rgba];
 /// Fields of caps that change with the picture.
 const CHANGED: [&str; 6] =
     ["format", "colorimetry", "chroma-site", "mastering-display-info", "content-light-level", "alpha-mode"];
@@ -44,8 +43,10 @@ enum Conversion {
         convert: Option<VideoConverter>,
     },
     Keep {
-        /// To one of [`KEPT`]; `None` where it is that.
+        /// To one of [`KEPT`] in the picture's own colours; `None` where it is that.
         convert: Option<VideoConverter>,
+        /// To other colours then. GStreamer 1.22 makes alpha 0 or 255 where it does.
+        recolor: Option<Recolor>,
     },
 }
 
@@ -72,6 +73,16 @@ pub struct LipColor {
         mutable_ready
     )]
     keep_alpha: AtomicBool,
+    /// Nothing by default.
+    #[property(
+        get = |this: &Self| this.colorimetry.lock().clone(),
+        set = Self::set_colorimetry,
+        type = Option<String>,
+        nick = "Colorimetry",
+        blurb = "That of YUV pictures whose alpha is kept, such as bt709; none: what follows decides, and else the picture",
+        mutable_playing
+    )]
+    colorimetry: Mutex<Option<String>>,
     /// Set by caps; `None` while pictures pass.
     conversion: Mutex<Option<Conversion>>,
 }
@@ -151,12 +162,22 @@ impl BaseTransformImpl for LipColor {
                 target.append_structure(changed(structure, None));
                 continue;
             }
-            match known(structure).map(|info| kind(&info)) {
+            let info = known(structure);
+            let own = info
+                .as_ref()
+                .map(|info| self.colorimetry.lock().clone().unwrap_or_else(|| info.colorimetry().to_string()));
+            match info.map(|info| kind(&info)) {
                 Some(Kind::Same) => target.append_structure(structure.to_owned()),
                 Some(Kind::Hdr(_)) => target.append_structure(changed(structure, Some(MAPPED))),
                 Some(Kind::Transparent(format)) => {
                     let format = if self.keeps_alpha() { kept(format) } else { FLAT };
-                    target.append_structure(changed(structure, Some(format)));
+                    let other = changed(structure, Some(format));
+                    if let Some(colorimetry) = own.filter(|_| format != KEPT[2] && format != FLAT) {
+                        let mut same = other.clone();
+                        same.set("colorimetry", colorimetry);
+                        target.append_structure(same);
+                    }
+                    target.append_structure(other);
                 }
                 None => {
                     target.append_structure(structure.to_owned());
@@ -193,13 +214,20 @@ impl VideoFilterImpl for LipColor {
                 Some(Conversion::Map { map, convert })
             }
             Kind::Transparent(format) => {
+                let keep = self.keeps_alpha();
+                let recolor = if keep { Recolor::new(space(in_info), space(out_info)) } else { None };
                 let convert = if format == out_info.format() {
                     None
+                } else if recolor.is_some() {
+                    let own = in_info.colorimetry();
+                    let between = VideoInfo::builder(out_info.format(), out_info.width(), out_info.height());
+                    let between = between.colorimetry(&own).interlace_mode(in_info.interlace_mode());
+                    let between = between.fps(in_info.fps()).par(in_info.par()).build().map_err(refused)?;
+                    Some(VideoConverter::new(in_info, &between, None).map_err(refused)?)
                 } else {
                     Some(VideoConverter::new(in_info, out_info, None).map_err(refused)?)
                 };
-                let keep = self.keeps_alpha();
-                Some(if keep { Conversion::Keep { convert } } else { Conversion::Flatten { convert } })
+                Some(if keep { Conversion::Keep { convert, recolor } } else { Conversion::Flatten { convert } })
             }
         };
         gst::debug!(
@@ -237,8 +265,11 @@ impl VideoFilterImpl for LipColor {
                 flatten(outframe, background);
                 Ok(())
             }
-            Some(Conversion::Keep { convert }) => {
+            Some(Conversion::Keep { convert, recolor }) => {
                 copy(convert.as_mut(), inframe, outframe)?;
+                if let Some(recolor) = recolor {
+                    change(recolor, outframe);
+                }
                 fill(outframe);
                 Ok(())
             }
@@ -257,6 +288,13 @@ impl VideoFilterImpl for LipColor {
 impl LipColor {
     fn keeps_alpha(&self) -> bool {
         self.keep_alpha.load(Ordering::Relaxed)
+    }
+
+    fn set_colorimetry(&self, colorimetry: Option<String>) {
+        let before = std::mem::replace(&mut *self.colorimetry.lock(), colorimetry.clone());
+        if before != colorimetry {
+            self.obj().reconfigure_src();
+        }
     }
 }
 
@@ -285,6 +323,11 @@ fn kind(info: &VideoInfo) -> Kind {
     if info.format_info().has_alpha() { Kind::Transparent(info.format()) } else { Kind::Same }
 }
 
+/// What is known of a picture's colours; RGB has no luma to tell.
+fn space(info: &VideoInfo) -> ColorSpace {
+    if info.format_info().is_yuv() { ColorSpace::Yuv(video::matrix(info), range(info)) } else { ColorSpace::Rgb }
+}
+
 fn matrix(info: &VideoInfo) -> Matrix {
     match info.colorimetry().matrix() {
         gst_video::VideoColorMatrix::Bt709 => Matrix::Bt709,
@@ -306,74 +349,4 @@ fn peak(caps: &gst::Caps) -> Option<f32> {
         Some(info.max_display_mastering_luminance() as f32 / 10_000.0)
     };
     light.filter(|l| *l > 0.0).or_else(display)
-}
-
-fn map_picture(
-    map: &ToneMap,
-    from: &VideoFrameRef<&gst::BufferRef>,
-    to: &mut VideoFrameRef<&mut gst::BufferRef>,
-) -> lipstream_engines::Result<()> {
-    let invalid = |_| lipstream_engines::Error::invalid("a plane of the picture cannot be read");
-    let plane = |i: u32| {
-        let stride = usize::try_from(from.plane_stride()[i as usize]).unwrap_or(0);
-        from.plane_data(i).map(|data| (data, stride)).map_err(|_| ())
-    };
-    let size = (to.width() as usize, to.height() as usize);
-    let strides: Vec<usize> = to.plane_stride().iter().map(|s| usize::try_from(*s).unwrap_or(0)).collect();
-    let input = [plane(0).map_err(invalid)?, plane(1).map_err(invalid)?, plane(2).map_err(invalid)?];
-    let [y, cb, cr, _] = to.planes_data_mut();
-    map.picture(size, input, [(y, strides[0]), (cb, strides[1]), (cr, strides[2])])
-}
-
-fn copy(
-    converter: Option<&mut VideoConverter>,
-    from: &VideoFrameRef<&gst::BufferRef>,
-    to: &mut VideoFrameRef<&mut gst::BufferRef>,
-) -> Result<(), gst::FlowError> {
-    match converter {
-        Some(converter) => converter.frame_ref(from, to),
-        None => from.copy(to).map_err(|_| gst::FlowError::Error)?,
-    }
-    Ok(())
-}
-
-/// Gives the pixels that nobody sees the colours beside them, in one of the formats [`KEPT`].
-fn fill(frame: &mut VideoFrameRef<&mut gst::BufferRef>) {
-    let size = (frame.width() as usize, frame.height() as usize);
-    let format = frame.format();
-    let strides: Vec<usize> = frame.plane_stride().iter().map(|s| usize::try_from(*s).unwrap_or(0)).collect();
-    if format == KEPT[0] {
-        let planes = frame.planes_data_mut().into_iter().zip(strides);
-        let planes: Vec<_> = planes.map(|(data, stride)| PlaneMut { data, stride }).collect();
-        if let Ok(planes) = <[PlaneMut; 4]>::try_from(planes) {
-            fill_hidden_420(planes, size);
-        }
-        return;
-    }
-    // Alpha is the first byte of AYUV and the last of RGBA.
-    let (alpha, channels) = if format == KEPT[1] { (0, [1, 2, 3]) } else { (3, [0, 1, 2]) };
-    let stride = strides[0];
-    let Ok(data) = frame.plane_data_mut(0) else { return };
-    let rows = data.chunks(stride.max(1)).take(size.1);
-    let weights: Vec<u8> = rows.flat_map(|row| row.chunks_exact(4).take(size.0).map(|pixel| pixel[alpha])).collect();
-    fill_hidden(&mut Samples { data, stride, step: 4, offsets: &channels }, size, &weights);
-}
-
-/// Lays RGBA pixels on a colour; alpha is straight.
-fn flatten(frame: &mut VideoFrameRef<&mut gst::BufferRef>, background: u32) {
-    let below = [background >> 16, background >> 8, background].map(|c| c & 0xff);
-    let (width, stride) = (frame.width() as usize, frame.plane_stride()[0] as usize);
-    let Ok(data) = frame.plane_data_mut(0) else { return };
-    for row in data.chunks_mut(stride.max(1)) {
-        for pixel in row.chunks_exact_mut(4).take(width) {
-            let alpha = u32::from(pixel[3]);
-            if alpha == 255 {
-                continue;
-            }
-            for (channel, below) in pixel.iter_mut().zip(below) {
-                *channel = ((u32::from(*channel) * alpha + below * (255 - alpha) + 127) / 255) as u8;
-            }
-            pixel[3] = 255;
-        }
-    }
 }

@@ -312,6 +312,8 @@ impl LipPicture {
         if keep && let Some(Ok(parts)) = self.parts.get() {
             // The flip does not know the format, and the way to another and back would blur its colours.
             parts.flip(info.format() != VideoFormat::A420);
+            let size = self.state.lock().size.unwrap_or_else(|| square(info));
+            parts.color.set_property("colorimetry", default_colorimetry(size));
         }
         changes::of(info, keep).into_iter().for_each(|change| self.tell(change));
     }
@@ -344,11 +346,13 @@ impl LipPicture {
         if let Some(Ok(parts)) = self.parts.get() {
             let settings = *self.settings.lock();
             let mut caps = wanted(Some(size), source, settings.keep_alpha);
+            let colorimetry = default_colorimetry(size);
             if settings.default_colors
-                && let Ok(info) = VideoInfo::builder(VideoFormat::I420, size.0, size.1).build()
+                && let Some(colorimetry) = &colorimetry
             {
-                caps.make_mut().set("colorimetry", info.colorimetry().to_string());
+                caps.make_mut().set("colorimetry", colorimetry);
             }
+            parts.color.set_property("colorimetry", colorimetry);
             parts.size.set_property("caps", caps);
         }
     }
@@ -388,6 +392,12 @@ fn wanted(size: Option<(u32, u32)>, source: Option<&VideoInfo>, keep_alpha: bool
         Some((width, height)) => caps.width(width as i32).height(height as i32).build(),
         None => caps.build(),
     }
+}
+
+/// The one that YUV of a size has when nobody says another.
+fn default_colorimetry((width, height): (u32, u32)) -> Option<String> {
+    let info = VideoInfo::builder(VideoFormat::I420, width, height).build().ok()?;
+    Some(info.colorimetry().to_string())
 }
 
 /// Size of a picture of the same shape with square pixels: its height is kept, as players do.
