@@ -25,7 +25,7 @@ def main():
             one.add_argument("--model", type=Path, required=True)
         if name == "train":
             one.add_argument("--init", type=Path, help="begin with the weights of this checkpoint")
-            for option, default in (("steps", 3000), ("batch", 32), ("lr", 3e-3), ("every", 100), ("seed", 3), ("threads", 1)):
+            for option, default in (("minutes", 65.0), ("batch", 32), ("lr", 2e-3), ("every", 200), ("seed", 3), ("threads", 1)):
                 one.add_argument(f"--{option}", type=type(default), default=default)
     args = parser.parse_args()
     args.action(args)

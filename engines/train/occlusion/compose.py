@@ -171,7 +171,7 @@ def place(points, rng):
     return rng.uniform(-0.1, 1.1, 2) * VIEW
 
 
-def sample(packed, points, rng, hands, patches, jitter=1.0, kinds=None, clean=0.25):
+def sample(packed, points, rng, hands, patches, jitter=1.0, kinds=None, clean=0.25, shares=occluders.SHARES):
     """(picture uint8 [VIEW, VIEW, 3], what is covered float [VIEW, VIEW], the lower face float [VIEW, VIEW])."""
     points = points.astype(np.float64)
     if rng.random() < 0.5:
@@ -192,7 +192,7 @@ def sample(packed, points, rng, hands, patches, jitter=1.0, kinds=None, clean=0.
     cover = np.zeros((VIEW, VIEW), np.float32)
     if rng.random() >= clean:
         for _ in range(1 + (rng.random() < 0.25) + (rng.random() < 0.1)):
-            kind = kinds[rng.integers(len(kinds))] if kinds else rng.choice(occluders.KINDS, p=occluders.SHARES)
+            kind = kinds[rng.integers(len(kinds))] if kinds else rng.choice(occluders.KINDS, p=shares)
             image, cover = put(image, cover, kind, rng, hands, patches, tone, place(own, rng))
     if rng.random() < 0.12:
         image = lit(image, rng)

@@ -28,8 +28,12 @@ class Occlusion(nn.Module):
         self.down4 = nn.Sequential(InvertedResidual(16, 24, 32, 2), InvertedResidual(24, 24, 48))
         self.down8 = nn.Sequential(InvertedResidual(24, 48, 72, 2), InvertedResidual(48, 48, 96), InvertedResidual(48, 48, 96))
         self.down16 = nn.Sequential(InvertedResidual(48, 80, 144, 2), InvertedResidual(80, 80, 160), InvertedResidual(80, 80, 160))
+        # The whole of the view is weighed here, where a pixel of it costs little.
+        self.deep = nn.Sequential(InvertedResidual(80, 80, 240), InvertedResidual(80, 80, 240))
         self.whole = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(80, 80, 1))
         self.up_eighth, self.up_quarter, self.up_half = Up(80, 48, 40), Up(40, 24, 24), Up(24, 16, 16)
+        # Thin things are told apart here.
+        self.fine = InvertedResidual(16, 16, 48)
         self.out = nn.Conv2d(16, 4, 3, padding=1)
         nn.init.constant_(self.out.bias, -2.0)
 
@@ -37,10 +41,10 @@ class Occlusion(nn.Module):
         half = self.down2(crop * 2 - 1)
         quarter = self.down4(half)
         eighth = self.down8(quarter)
-        deep = self.down16(eighth)
+        deep = self.deep(self.down16(eighth))
         deep = torch.relu(deep + self.whole(deep))
         x = self.up_half(self.up_quarter(self.up_eighth(deep, eighth), quarter), half)
-        return nn.functional.pixel_shuffle(self.out(x), 2)
+        return nn.functional.pixel_shuffle(self.out(self.fine(x)), 2)
 
     def forward(self, crop):
         return torch.sigmoid(self.logits(crop))

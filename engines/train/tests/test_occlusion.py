@@ -119,3 +119,18 @@ def test_network_stays_in_its_budget_and_exports(tmp_path):
     cover, lower = (x[:, :1] > 0.5).float(), torch.ones(2, 1, 96, 96)
     right = torch.where(cover > 0, 6.0, -6.0)
     assert loss_of(right, cover, lower) < 0.1 * loss_of(-right, cover, lower)
+
+
+def test_the_best_weights_are_kept_and_the_rate_falls_to_nothing(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed: the occlusion network is not tested")
+    from occlusion.train import Best, falling
+
+    network = torch.nn.Linear(1, 1)
+    found = lambda score, clean: {name: score for name in ("visible", "covered", "visible_all", "covered_all")} | {"clean_share": clean}
+    best = Best(tmp_path)
+    for step, (score, clean) in enumerate([(0.8, 0.004), (0.9, 0.02), (0.85, 0.006), (0.7, 0.001)]):
+        best.save(network, step, found(score, clean))
+    assert torch.load(tmp_path / "best.pt", weights_only=False)["step"] == 3
+    assert abs(Best(tmp_path).score - 0.85) < 1e-9, "a run that goes on knows it"
+    assert falling(1.0, 99, 0.0) == 0.5 and falling(1.0, 400, 0.4) == 1.0
+    assert abs(falling(1.0, 400, 0.75) - 0.5) < 1e-9 and falling(1.0, 400, 1.01) < 1e-9
