@@ -8,8 +8,8 @@ use common::{BT709, Picture, faces};
 use lipstream_engines::{
     bank::{BankConfig, ReferenceBank},
     engine::{self, Actor, Engine, Identity, LATENT, Noise, Patch, Sampling, Scene, Shown, Work, complete},
-    geometry::Point,
-    image::{ColorSpace, Format},
+    geometry::{Point, landmarks},
+    image::{ColorSpace, Format, paste},
     manifest::Package,
     runtime::{Device, Options, Tensor},
     tracker::Face,
@@ -192,4 +192,35 @@ fn after_a_pause_the_mouth_opens_as_far_as_before_it() {
     };
     assert!(apart(&fresh, &ongoing) > 1000.0, "{}", apart(&fresh, &ongoing));
     assert!(apart(&after, &ongoing) < 0.1 * apart(&fresh, &ongoing), "{}", apart(&after, &ongoing));
+}
+
+/// A face whose head is turned: what pose alone moves lies `aside` px further to the side than in one from the front, but for
+/// what it is aligned by.
+fn turned(engine: &Arc<dyn Engine>, side: f32, aside: f32) -> Face {
+    let face = face(engine, side, 0.02);
+    let aligned = &engine.spec().alignment.anchors;
+    let mut points = face.points.to_vec();
+    landmarks::STABLE.filter(|i| !aligned.contains(i)).for_each(|i| points[i].x += aside);
+    Face { points: points.into(), ..face }
+}
+
+#[test]
+fn what_lies_beside_the_face_of_a_reference_is_not_painted_on_a_head_that_is_turned_otherwise() {
+    let engine = engine(true);
+    let skin = [200.0, 150.0, 120.0];
+    // Landmarks say that the cheek reaches to 0.92 of the crop, which ends at 260 px.
+    let beside = |x: f32, _: f32| if x > 60.0 + 0.78 * 200.0 { [20.0, 160.0, 40.0] } else { skin };
+    let identity = known(&engine, 200.0, &[0.0, 0.04, 0.08], |_| Picture::new(Format::Rgb, SIZE, beside));
+    for (aside, green) in [(0.0, true), (6.0, false)] {
+        let face = turned(&engine, 200.0, aside);
+        let patch = show(&engine, actor(&engine).as_mut(), 1.5, &scene(&face, &identity));
+        let mut frame = Picture::new(Format::Rgb, SIZE, |_, _| skin);
+        paste(&mut frame.frame(), &patch).unwrap();
+        let rows = frame.planes[0].chunks(frame.strides[0]).map(|row| &row[..3 * SIZE.0]);
+        let greener = rows.flat_map(|row| row.as_chunks::<3>().0).map(|[r, g, _]| i32::from(*g) - i32::from(*r)).max();
+        assert_eq!(greener.unwrap() > -40, green, "{aside}: {greener:?}");
+        // The mouth itself is painted.
+        let middle = (0.62 * SIDE as f32) as usize * SIDE + SIDE / 2;
+        assert_eq!(patch.mask[middle], 255, "{aside}");
+    }
 }

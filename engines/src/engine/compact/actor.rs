@@ -30,6 +30,9 @@ const STEPS: std::ops::RangeInclusive<f32> = 0.1..=5.0;
 const JITTER: f32 = 0.004;
 /// How far beyond the lips it is so, unit crop.
 const AROUND: f32 = 0.03;
+/// What is left after 40 ms of how far the references were turned otherwise than the frame: where a picture is painted shall
+/// not flicker with the landmarks.
+const RELEASE: f32 = 0.9;
 
 pub(super) struct CompactActor {
     engine: Arc<Compact>,
@@ -59,6 +62,8 @@ struct Last {
     drift: Vec<Point>,
     /// [`Wanted::lower`].
     lower: Vec<Point>,
+    /// How far the references were turned otherwise, see [`render::Chosen::turned`].
+    turned: f32,
     /// [`Scene::time`].
     time: Option<Duration>,
 }
@@ -74,6 +79,7 @@ struct Rendering {
     area: Rect,
     to_crop: Similarity,
     showing: render::Showing,
+    turned: f32,
     /// Frames of [`FRAME`] since the last one, and how many more have passed for lips that have moved.
     frames: f32,
     more: f32,
@@ -129,29 +135,37 @@ impl CompactActor {
         let stretched = contrast.stretch(basis, &latent, frames);
         let drift = self.last.as_ref().map(|last| (last.drift.as_slice(), frames));
         let wanted = person.wanted(basis, &stretched, &points, scene.gain, drift);
+        let more = self.last.as_ref().map_or(0.0, |last| render::lips_distance(&wanted.lower, &last.lower) / JITTER);
+        let showing = self.last.as_ref().map(|last| (last.showing, frames + more));
+        let Some(chosen) = render::choose(person, &wanted, scene, showing) else { return Ok(None) };
         let side = person.side().unwrap_or(spec.crop);
-        let mask = mask::lower_face(side, &wanted, &points);
-        let mut area = mask::area(&mask, side);
+        let mut mask = mask::lower_face(side, &wanted, &points);
+        let turned = self.last.as_ref().map_or(0.0, |last| last.turned * RELEASE.powf(frames));
+        let turned = chosen.turned(&wanted, face.yaw).max(turned);
+        let covered = mask::area(&mask, side);
+        let mut area = covered;
         let refined = stages.len() > REFINE;
         if refined {
             area = area.union(&refine::area(&wanted));
         }
-        let more = self.last.as_ref().map_or(0.0, |last| render::lips_distance(&wanted.lower, &last.lower) / JITTER);
-        let showing = self.last.as_ref().map(|last| (last.showing, frames + more));
         let Some(warp) = render::Warp::from(&wanted) else { return Ok(None) };
-        let to_draw = (&wanted, &warp);
-        let Some((pixels, showing)) = render::pixels(canvas, person, to_draw, scene, showing, &area)? else {
-            return Ok(None);
-        };
-        if refined && refine::fill(canvas, work, &pixels, (person, showing.reference), to_draw, scene)? {
+        if let Some(painted) = mask::Painted::new(&wanted, &points, turned, &covered)
+            && let Some(skin) = chosen.skin(&warp, &painted.nodes)
+        {
+            painted.apply(&mut mask, side, &skin);
+        }
+        let Some(pixels) = chosen.pixels(canvas, &warp, &area)? else { return Ok(None) };
+        let showing = chosen.showing;
+        if refined && refine::fill(canvas, work, &pixels, (person, showing.reference), (&wanted, &warp), scene)? {
             work.pass(REFINE);
         }
-        Ok(Some(Rendering { latent, contrast, wanted, pixels, mask, area, to_crop, showing, frames, more }))
+        Ok(Some(Rendering { latent, contrast, wanted, pixels, mask, area, to_crop, showing, turned, frames, more }))
     }
 
     /// Makes a patch of a picture that is drawn, and remembers it.
     fn finish(&mut self, rendering: Rendering, scene: &Scene) -> Result<Option<Patch>> {
-        let Rendering { latent, contrast, wanted, pixels, mask, area, to_crop, showing, frames, more } = rendering;
+        let Rendering { latent, contrast, wanted, pixels, mask, area, to_crop, showing, turned, frames, more } =
+            rendering;
         let Some(to_frame) = to_crop.inverse() else { return Ok(None) };
         let (side, crop) = (pixels.side(), self.engine.spec.crop);
         let density = side as f32 * to_crop.scale();
@@ -171,7 +185,7 @@ impl CompactActor {
         self.contrast = contrast;
         self.shown = Some(latent);
         let (drift, lower, time) = (wanted.drift, wanted.lower, scene.time);
-        self.last = Some(Last { patch: patch.clone(), picture, showing, drift, lower, time });
+        self.last = Some(Last { patch: patch.clone(), picture, showing, drift, lower, turned, time });
         Ok(Some(patch))
     }
 

@@ -1,7 +1,9 @@
+use std::ops::Range;
+
 use super::person::Wanted;
 use crate::{
     geometry::{Point, Rect, landmarks},
-    image::{Feather, Inside, covered},
+    image::{Feather, Inside, covered, smooth_step},
 };
 
 /// Width of the feather as a part of the crop's side.
@@ -12,6 +14,100 @@ const FEATHER: f32 = 0.03;
 pub(super) fn lower_face(side: usize, wanted: &Wanted, current: &[Point]) -> Vec<u8> {
     let radius = ((FEATHER * side as f32 / 2.0).round() as usize).max(1);
     covered(side, &outline(wanted, current), radius, Feather::Inside, Inside::Odd)
+}
+
+/// Cells along a side of the lattice on which [`Painted`] is computed.
+const CELLS: usize = 32;
+/// Where references are turned by less than the first ([`super::render::Chosen::turned`]) otherwise than the frame all of the
+/// lower face is painted, from the second on only what must be.
+const TURNED: [f32; 2] = [0.006, 0.012];
+/// What speech moves by less than the first (unit crop) needs no paint, what it moves by the second is painted.
+const MOVED: [f32; 2] = [0.004, 0.014];
+/// Between such means of what landmarks need paint comes and goes.
+const NEEDED: [f32; 2] = [0.1, 0.6];
+/// Between such shares of the lips among the landmarks around a place it is painted whatever a reference shows there.
+const LIPS: [f32; 2] = [0.35, 0.65];
+
+/// Between such shares paint fades: within a few pixels, since a paste compares colours where a mask fades, and what is left out
+/// is of others.
+const EDGE: [f32; 2] = [0.25, 0.75];
+
+/// What of a picture is painted where references show the head turned otherwise than the frame does: what speech moves, and of
+/// that what is skin. The rest is right in the frame, and a warp of another pose brings hair and background into it.
+pub(super) struct Painted {
+    /// Between 0, all of it, and 1.
+    spared: f32,
+    /// Columns and rows of nodes that are used, from the first to the last.
+    columns: Range<usize>,
+    rows: Range<usize>,
+    /// Places of the nodes, `[rows, columns]`, unit crop.
+    pub(super) nodes: Vec<Point>,
+    /// Of each how much is needed, and how much the lips have of it.
+    needed: Vec<(f32, f32)>,
+}
+
+fn between([low, high]: [f32; 2], v: f32) -> f32 {
+    smooth_step((v - low) / (high - low))
+}
+
+impl Painted {
+    /// Inside `area`; `None` where all is painted.
+    pub(super) fn new(wanted: &Wanted, current: &[Point], turned: f32, area: &Rect) -> Option<Self> {
+        let spared = between(TURNED, turned);
+        if spared <= 0.0 {
+            return None;
+        }
+        let lips = landmarks::LIPS_OUTER.flat_map(|i| [wanted.points[i], current[i]]).map(|p| (p, 1.0, 1.0));
+        let others = landmarks::LIPS.end..landmarks::LOWER.end;
+        let others = others.map(|i| (wanted.points[i], between(MOVED, wanted.moved[i]), 0.0));
+        let said: Vec<(Point, f32, f32)> = lips.chain(others).collect();
+        let range = |low: f32, length: f32| {
+            let place = |v: f32| (v * CELLS as f32).clamp(0.0, CELLS as f32);
+            place(low) as usize..(place(low + length).ceil() as usize).max(1) + 1
+        };
+        let (columns, rows) = (range(area.x, area.width), range(area.y, area.height));
+        let place = |v: usize| v as f32 / CELLS as f32;
+        let nodes: Vec<Point> =
+            rows.clone().flat_map(|y| columns.clone().map(move |x| Point::new(place(x), place(y)))).collect();
+        let around = |p: &Point| {
+            let (mut need, mut lips, mut total) = (0.0, 0.0, 0.0);
+            for (q, n, l) in &said {
+                // Shepard's weights: the nearest landmarks say it, none alone within a few pixels.
+                let near = 1.0 / ((p.x - q.x).powi(2) + (p.y - q.y).powi(2) + 1e-4).powi(2);
+                need += near * n;
+                lips += near * l;
+                total += near;
+            }
+            (between(NEEDED, need / total), between(LIPS, lips / total))
+        };
+        let needed = nodes.iter().map(around).collect();
+        Some(Self { spared, columns, rows, nodes, needed })
+    }
+
+    /// Takes from `mask` what is not painted; `skin` is how much of each of its nodes is skin.
+    pub(super) fn apply(&self, mask: &mut [u8], side: usize, skin: &[f32]) {
+        let share = |((needed, lips), skin): (&(f32, f32), &f32)| 1.0 - self.spared * (1.0 - needed * lips.max(*skin));
+        let shares: Vec<f32> = self.needed.iter().zip(skin).map(share).collect();
+        let width = self.columns.len();
+        // The two nodes around a pixel among those of a range, and how far it is from the first.
+        let place = |v: usize, nodes: &Range<usize>| {
+            let v = ((v as f32 + 0.5) * CELLS as f32 / side as f32 - nodes.start as f32).max(0.0);
+            let low = (v as usize).min(nodes.len() - 2);
+            (low, (v - low as f32).min(1.0))
+        };
+        let columns: Vec<(usize, f32)> = (0..side).map(|x| place(x, &self.columns)).collect();
+        let edge: Vec<f32> = (0..=255).map(|v| between(EDGE, v as f32 / 255.0)).collect();
+        let mut line = vec![0.0; width];
+        for (y, pixels) in mask.chunks_exact_mut(side).enumerate() {
+            let (j, v) = place(y, &self.rows);
+            let (upper, lower) = (&shares[j * width..][..width], &shares[(j + 1) * width..][..width]);
+            line.iter_mut().zip(upper.iter().zip(lower)).for_each(|(s, (a, b))| *s = a + (b - a) * v);
+            for (pixel, (i, u)) in pixels.iter_mut().zip(&columns).filter(|(pixel, _)| **pixel > 0) {
+                let share = line[*i] + (line[i + 1] - line[*i]) * u;
+                *pixel = (f32::from(*pixel) * edge[(share * 255.0) as u8 as usize] + 0.5) as u8;
+            }
+        }
+    }
 }
 
 /// The box of the pixels that a paste may read, in unit crop coordinates: those under the mask, and around them as far as
@@ -65,7 +161,8 @@ mod tests {
     fn mask(wanted: f32, current: f32) -> impl Fn(f32, f32) -> u8 {
         let points = face(wanted);
         let lower = points[landmarks::LOWER].to_vec();
-        let mask = lower_face(SIDE, &Wanted { points, lower, drift: Vec::new() }, &face(current));
+        let wanted = Wanted { moved: vec![0.0; lower.len()], points, lower, drift: Vec::new() };
+        let mask = lower_face(SIDE, &wanted, &face(current));
         move |x, y| mask[(y * SIDE as f32) as usize * SIDE + (x * SIDE as f32) as usize]
     }
 
@@ -139,7 +236,7 @@ mod tests {
                 let mut points = face(chin);
                 points.iter_mut().for_each(|p| *p = Point::new(p.x + shift, p.y));
                 let lower = points[landmarks::LOWER].to_vec();
-                let wanted = Wanted { points, lower, drift: Vec::new() };
+                let wanted = Wanted { moved: vec![0.0; lower.len()], points, lower, drift: Vec::new() };
                 let (a, b) = (lower_face(side, &wanted, &face(now)), by_definition(side, &wanted, &face(now)));
                 let worst = a.iter().zip(&b).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
                 assert!(worst <= 1, "{side}, {chin}, {now}, {shift}: {worst}");
@@ -170,5 +267,53 @@ mod tests {
         let column: Vec<i32> = (0..SIDE).map(|r| at(0.5, (r as f32 + 0.5) / SIDE as f32).into()).collect();
         assert!(column.windows(2).all(|w| (w[1] - w[0]).abs() < 64 || w[1] == 0));
         assert_eq!((column[0], column[SIDE - 1]), (0, 0));
+    }
+
+    /// The whole mask and what is painted of it, of a mouth whose chin speech moves by `chin`, from references turned otherwise by `turned` that show skin
+    /// where `skin` says.
+    fn painted(turned: f32, chin: f32, skin: impl Fn(Point) -> f32) -> [Vec<u8>; 2] {
+        let mut points = face(0.9);
+        for (k, i) in landmarks::LIPS_OUTER.enumerate() {
+            let (sin, cos) = (std::f32::consts::TAU * k as f32 / 20.0).sin_cos();
+            points[i] = Point::new(0.5 - 0.15 * cos, 0.6 - 0.06 * sin);
+        }
+        landmarks::CHIN.for_each(|i| points[i] = Point::new(0.5, 0.78));
+        landmarks::PHILTRUM.for_each(|i| points[i] = Point::new(0.5, 0.48));
+        for (k, i) in landmarks::CHEEKS.enumerate().skip(2) {
+            points[i] = Point::new(if k % 2 == 0 { 0.27 } else { 0.73 }, 0.45 + 0.02 * k as f32);
+        }
+        let lower = points[landmarks::LOWER].to_vec();
+        let mut moved = vec![0.0; lower.len()];
+        moved[landmarks::CHIN].fill(chin);
+        moved[landmarks::CHIN_TIP - 3..landmarks::CHIN_TIP + 4].fill(chin);
+        let wanted = Wanted { points, lower, drift: Vec::new(), moved };
+        let whole = lower_face(SIDE, &wanted, &wanted.points);
+        let mut mask = whole.clone();
+        if let Some(painted) = Painted::new(&wanted, &wanted.points, turned, &area(&whole, SIDE)) {
+            let skin: Vec<f32> = painted.nodes.iter().map(|p| skin(*p)).collect();
+            painted.apply(&mut mask, SIDE, &skin);
+        }
+        [whole, mask]
+    }
+
+    #[test]
+    fn of_a_head_that_is_turned_otherwise_only_what_speech_moves_is_painted_and_of_that_only_skin() {
+        let (mouth, chin, cheek) = ((0.5, 0.6), (0.5, 0.8), (0.28, 0.58));
+        let of = |turned, moved, skin: &dyn Fn(Point) -> f32| {
+            let [whole, mask] = painted(turned, moved, skin);
+            let at = |mask: &[u8], (x, y): (f32, f32)| {
+                f32::from(mask[(y * SIDE as f32) as usize * SIDE + (x * SIDE as f32) as usize])
+            };
+            [mouth, chin, cheek].map(|place| at(&mask, place) / at(&whole, place))
+        };
+        assert_eq!(of(0.0, 0.05, &|_| 0.0), [1.0; 3], "a head as the reference's");
+        let [mouth, chin, cheek] = of(0.1, 0.05, &|_| 1.0);
+        assert!(mouth == 1.0 && chin > 0.9 && cheek < 0.1, "{mouth} {chin} {cheek}");
+        let [mouth, chin, _] = of(0.1, 0.0, &|_| 1.0);
+        assert!(mouth == 1.0 && chin < 0.3, "a chin that stays: {mouth} {chin}");
+        let [mouth, chin, _] = of(0.1, 0.05, &|p| if p.y > 0.7 { 0.0 } else { 1.0 });
+        assert!(mouth == 1.0 && chin < 0.3, "a chin that is none: {mouth} {chin}");
+        let [mouth, ..] = of(0.1, 0.05, &|_| 0.0);
+        assert_eq!(mouth, 1.0, "lips and what is between them are not of the skin's colour");
     }
 }

@@ -5,6 +5,7 @@
 //! - [`contrast`]: how far the mouth of a stream opens and shuts around its mean.
 //! - [`person`]: rest shape and range of one person, from their bank.
 //! - [`render`]: wanted landmarks, the nearest reference, the warp, the mask.
+//! - [`skin`]: where a reference shows skin, and not what is beside the face.
 //! - [`refine`]: a small network that repairs the mouth in the warped picture.
 //! - [`canvas`]: where pictures are drawn: here, or in the memory of a card.
 //! - [`adapted`], [`fit`]: what an engine that was adapted to a person brings, and how their range is found.
@@ -19,6 +20,7 @@ mod mask;
 mod person;
 pub(crate) mod refine;
 mod render;
+mod skin;
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::basis::Basis;
+use super::{basis::Basis, skin::Skin};
 use crate::{
     bank::{Reference, ReferenceBank},
     geometry::{Point, landmarks},
@@ -43,6 +43,18 @@ pub(super) struct Person {
 pub(super) struct Pictured {
     pub(super) reference: Arc<Reference>,
     pub(super) lower: Vec<Point>,
+    skin: OnceLock<Skin>,
+}
+
+impl Pictured {
+    pub(super) fn new(reference: Arc<Reference>, lower: Vec<Point>) -> Self {
+        Self { reference, lower, skin: OnceLock::new() }
+    }
+
+    /// Where it shows skin; looked for when it is first asked for.
+    pub(super) fn skin(&self) -> &Skin {
+        self.skin.get_or_init(|| Skin::of(&self.reference))
+    }
 }
 
 /// Where the landmarks of one frame shall be.
@@ -53,6 +65,8 @@ pub(super) struct Wanted {
     pub(super) lower: Vec<Point>,
     /// What the frame's own lower face has that neither pose nor motion explains, `[84]`, smoothed over time.
     pub(super) drift: Vec<Point>,
+    /// How far speech moves each landmark of the lower face from where that of the frame itself has it, `[84]`, unit crop.
+    pub(super) moved: Vec<f32>,
 }
 
 impl Person {
@@ -95,8 +109,7 @@ impl Person {
         } else {
             (range.clamp(0.4, 2.0).powf(TRUST), widest(at(98), lower.len()))
         };
-        let references =
-            bank.references().iter().map(|r| Pictured { lower: unposed(&r.points), reference: r.clone() }).collect();
+        let references = bank.references().iter().map(|r| Pictured::new(r.clone(), unposed(&r.points))).collect();
         Self { rest, stable, scale, widest, references }
     }
 
@@ -138,7 +151,9 @@ impl Person {
         before: Option<(&[Point], f32)>,
     ) -> Wanted {
         let pose = self.pose(basis, current);
-        let mut drift = basis.remainder(&self.moved(current, &pose));
+        let seen = self.moved(current, &pose);
+        let mut drift = basis.remainder(&seen);
+        let own: Vec<Point> = seen.iter().zip(&drift).map(|(s, d)| *s - *d).collect();
         if let Some((before, frames)) = before {
             let part = 1.0 - (1.0 - FOLLOW).powf(frames);
             drift.iter_mut().zip(before).for_each(|(now, before)| *now = before.lerp(*now, part));
@@ -147,6 +162,7 @@ impl Person {
         let mut lower: Vec<Point> = self.rest.iter().zip(motion).map(|(r, m)| *r + m * (self.scale * gain)).collect();
         limit(basis, &mut lower, self.widest * gain.max(1.0));
         part_lips(&mut lower);
+        let moved = (lower.iter().zip(&self.rest).zip(own)).map(|((l, r), own)| (*l - *r).distance(own)).collect();
         let whole = STILL.clone().fold(Point::default(), |sum, i| sum + drift[i]) * (1.0 / STILL.len() as f32);
         for (i, p) in lower.iter_mut().enumerate() {
             *p = *p + if landmarks::LIPS.contains(&i) { whole } else { drift[i] };
@@ -155,7 +171,7 @@ impl Person {
         for ((p, l), o) in points.iter_mut().zip(&lower).zip(pose) {
             *p = *l + o;
         }
-        Wanted { points, lower, drift }
+        Wanted { points, lower, drift, moved }
     }
 }
 

@@ -293,7 +293,7 @@ mod tests {
         points[landmarks::LIPS_OUTER].copy_from_slice(&ellipse(middle, 0.15, 0.05 + opening / 2.0));
         points[landmarks::LIPS_INNER].copy_from_slice(&ellipse(middle, 0.12, opening / 2.0));
         let lower = points[landmarks::LOWER].to_vec();
-        Wanted { points, lower, drift: vec![Point::default(); 84] }
+        Wanted { moved: vec![0.0; 84], points, lower, drift: vec![Point::default(); 84] }
     }
 
     #[test]
@@ -315,7 +315,7 @@ mod tests {
                 let crop = Crop { side: 1, space: ColorSpace::Rgb, data: vec![0; 3] };
                 let reference =
                     Reference { id: id as u64, crop, points, sharpness: 1.0, yaw: 0.0, time: None, coarse: false };
-                Pictured { reference: reference.into(), lower }
+                Pictured::new(reference.into(), lower)
             })
             .collect();
         let partners: Vec<u64> = references.iter().map(|p| partner(&references, p, |_| true).reference.id).collect();

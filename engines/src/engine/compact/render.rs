@@ -33,18 +33,23 @@ pub(super) struct Showing {
     fading: Option<(u64, f32)>,
 }
 
-/// The wanted mouth as a warp of the nearest reference, and which one that is; only inside `area` (unit crop coordinates)
-/// is it warped. A change of the reference takes [`CHANGE`] frames, in which there is no other; `last` is what the frame
-/// before showed, and how many frames of 40 ms ago that was: more than there were for a mouth that moves, in which a change is
-/// not seen and one that waits comes late.
-pub(super) fn pixels(
-    canvas: &Canvas,
-    person: &Person,
-    (wanted, warp): (&Wanted, &Warp),
+/// The references that a frame is drawn from.
+pub(super) struct Chosen<'a> {
+    nearest: &'a Pictured,
+    /// The one before it, and the share that it still has.
+    before: Option<(&'a Pictured, f32)>,
+    pub(super) showing: Showing,
+}
+
+/// The references that show the wanted mouth best; `None` where there is none. A change of the reference takes [`CHANGE`]
+/// frames, in which there is no other; `last` is what the frame before showed, and how many frames of 40 ms ago that was: more
+/// than there were for a mouth that moves, in which a change is not seen and one that waits comes late.
+pub(super) fn choose<'a>(
+    person: &'a Person,
+    wanted: &Wanted,
     scene: &Scene,
     last: Option<(Showing, f32)>,
-    area: &Rect,
-) -> Result<Option<(Picture, Showing)>> {
+) -> Option<Chosen<'a>> {
     let usable = || person.references.iter().filter(|p| far(p.reference.time, scene));
     let by_id = |id: u64| usable().find(|p| p.reference.id == id);
     let (last, frames) = last.unzip();
@@ -59,22 +64,55 @@ pub(super) fn pixels(
                 let kept = shown.is_some_and(|s| s.reference.id == p.reference.id);
                 distance(p, wanted, scene.face.yaw) * if kept { HYSTERESIS } else { 1.0 }
             };
-            let Some(nearest) = usable().min_by(|a, b| cost(a).total_cmp(&cost(b))) else { return Ok(None) };
-            nearest
+            usable().min_by(|a, b| cost(a).total_cmp(&cost(b)))?
         }
     };
     let id = nearest.reference.id;
     let begun = last.filter(|last| last.reference != id).and_then(|last| going_on((last.reference, 0.0)));
     let fading = fading.or(begun);
-    let Some(plate) = warp.onto(nearest) else { return Ok(None) };
-    let mut picture = canvas.warp(&plate, &nearest.reference, area)?;
-    if let Some((before, passed)) = fading
-        && let Some(before) = by_id(before).filter(|p| p.reference.crop.space == picture.space())
-        && let Some(plate) = warp.onto(before)
-    {
-        canvas.mix(&plate, &before.reference, area, &mut picture, 1.0 - passed / CHANGE)?;
+    let before = fading.and_then(|(before, passed)| Some((by_id(before)?, 1.0 - passed / CHANGE)));
+    Some(Chosen { nearest, before, showing: Showing { reference: id, fading } })
+}
+
+impl Chosen<'_> {
+    /// How far the heads of the references are turned otherwise than the frame's, unit crop: the root mean square distance
+    /// of the landmarks that only pose moves, with what a difference of yaw weighs.
+    pub(super) fn turned(&self, wanted: &Wanted, yaw: f32) -> f32 {
+        let turned = |p: &Pictured| {
+            let pose = apart(&p.reference.points, &wanted.points, landmarks::STABLE);
+            (pose + (YAW_WEIGHT * (p.reference.yaw - yaw)).powi(2)).sqrt()
+        };
+        let nearest = turned(self.nearest);
+        self.before.map_or(nearest, |(before, share)| nearest + (turned(before) - nearest) * share)
     }
-    Ok(Some((picture, Showing { reference: id, fading })))
+
+    /// How much of what comes to some places of the picture (unit crop) is skin of the references.
+    pub(super) fn skin(&self, warp: &Warp, places: &[Point]) -> Option<Vec<f32>> {
+        let shown = |p: &Pictured| {
+            let mut from = places.to_vec();
+            warp.onto(p)?.apply_all(&mut from);
+            Some(from.into_iter().map(|q| p.skin().at(q)).collect::<Vec<_>>())
+        };
+        let mut skin = shown(self.nearest)?;
+        if let Some((before, share)) = self.before {
+            skin.iter_mut().zip(shown(before)?).for_each(|(now, before)| *now += (before - *now) * share);
+        }
+        Some(skin)
+    }
+
+    /// The wanted mouth as a warp of the references; only inside `area` (unit crop coordinates) is it warped. `None` where
+    /// there is no such warp.
+    pub(super) fn pixels(&self, canvas: &Canvas, warp: &Warp, area: &Rect) -> Result<Option<Picture>> {
+        let Some(plate) = warp.onto(self.nearest) else { return Ok(None) };
+        let mut picture = canvas.warp(&plate, &self.nearest.reference, area)?;
+        if let Some((before, share)) = self.before
+            && before.reference.crop.space == picture.space()
+            && let Some(plate) = warp.onto(before)
+        {
+            canvas.mix(&plate, &before.reference, area, &mut picture, share)?;
+        }
+        Ok(Some(picture))
+    }
 }
 
 /// Whether a reference of this time may be seen.
@@ -152,7 +190,7 @@ mod tests {
             let crop = Crop { side: SIDE, space: ColorSpace::Rgb, data: vec![value; SIDE * SIDE * 3] };
             let time = Some(Duration::from_secs(id));
             let reference = Reference { id, crop, points, sharpness: 1.0, yaw: 0.0, time, coarse: false };
-            person.references.push(Pictured { reference: reference.into(), lower });
+            person.references.push(Pictured::new(reference.into(), lower));
         }
         person
     }
@@ -181,9 +219,9 @@ mod tests {
         };
         let area = Rect { x: 0.0, y: 0.0, width: 1.0, height: 1.0 };
         let drawn = |wanted: &Wanted, warp: &Warp, last, scene: &Scene| {
-            let found = pixels(&Canvas::Here, &person, (wanted, warp), scene, last, &area);
-            match found.unwrap().unwrap() {
-                (Picture::Here(crop), showing) => (crop, showing),
+            let chosen = choose(&person, wanted, scene, last).unwrap();
+            match chosen.pixels(&Canvas::Here, warp, &area).unwrap() {
+                Some(Picture::Here(crop)) => (crop, chosen.showing),
                 _ => panic!("a picture here"),
             }
         };
