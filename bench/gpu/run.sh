@@ -69,7 +69,7 @@ nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max
     echo "no card here"
 
 # One thing after another that is not so by default; first as all was before (one program for all shapes, no tensor cores).
-TUNINGS=${TUNINGS:-"apart=0,tensor-cores=0;graphs=1;search=exhaustive;channels-last=1;fuse-bias=1;apart=0;tensor-cores=0;memory=none,tight-arena=0;max-workspace=0;fusions=basic;graphs=1,channels-last=1,fuse-bias=1"}
+TUNINGS=${TUNINGS:-"apart=0,tensor-cores=0;graphs=1;search=exhaustive;channels-last=1;fuse-bias=1;apart=0;tensor-cores=0;memory=none,tight-arena=0;max-workspace=0;search=fallback;tf32/;fusions=basic;graphs=1,channels-last=1,fuse-bias=1"}
 networks=("$BENCH" --models "$MODELS")
 scratch=${SCRATCH:-${TMPDIR:-/tmp}}
 if [ ${#dry[@]} = 0 ]; then
@@ -90,11 +90,11 @@ if [ ${#dry[@]} = 0 ]; then
     part tunings 200 "${stream[@]}" "${latentsync[@]}" --json "$out/tunings.json" --timed 2 --tunings-alone --tunings "$TUNINGS"
 else
     LIMIT=3600
-    stream=("$STREAM" --models "$MODELS" --device cpu --height 180 --clips 1 --timed 1 --batches 2 --steps 2 --most 1 --seconds SECONDS)
-    part latentsync 600 "${stream[@]}" --family latentsync --json "$out/latentsync.json" --tunings "graphs=1"
-    part musetalk 600 "${stream[@]}" --family musetalk --json "$out/musetalk.json"
-    part compact 600 "${stream[@]}" --family compact --json "$out/compact.json"
-    part compact-words 600 "${stream[@]}" --family compact-words --json "$out/compact-words.json"
+    stream=("$STREAM" --models "$MODELS" --device cpu --height 180 --clips 1 --timed 1 --steps 2 --most 1 --seconds SECONDS)
+    part latentsync 600 "${stream[@]}" --family latentsync --json "$out/latentsync.json" --batches 1 --tunings "graphs=1"
+    part musetalk 600 "${stream[@]}" --family musetalk --json "$out/musetalk.json" --batches 2
+    part compact 600 "${stream[@]}" --family compact --json "$out/compact.json" --batches 2
+    part compact-words 600 "${stream[@]}" --family compact-words --json "$out/compact-words.json" --batches 2
     if [ -d "$GOLDEN" ]; then
         part golden 600 "${networks[@]}" --golden "$GOLDEN" --device cpu --only "${GOLDEN_ONLY:-}" --json "$out/golden.json"
     else

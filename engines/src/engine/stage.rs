@@ -143,9 +143,9 @@ impl NetworkStage {
 
     /// The same for rows that do not look at each other: a batch is evaluated in pieces of at most so many, so that its values
     /// take no more memory than those of a piece. Batches are not padded; pieces are where the device compiles a program for
-    /// each shape.
+    /// each shape, and are no larger than the device has one for.
     pub fn in_pieces(self, rows: usize) -> Self {
-        Self { piece: Some(rows.max(1)), ..self }
+        Self { piece: Some(largest_piece(&self.model, rows.max(1))), ..self }
     }
 
     /// The same for a network whose ports have names of their own.
@@ -313,9 +313,29 @@ fn short(model: &Model, name: &str) -> Error {
     Error::Runtime { model: model.name().into(), cause: format!("gave no whole output `{name}`") }
 }
 
-/// Rows that a piece of `count` rows, at most `piece`, is evaluated as: a device that compiles a program for each shape has few.
+/// Sizes of pieces of at most `most` rows on a device that compiles a program for each shape: powers of two, and the largest.
+pub(super) fn sizes_of_pieces(most: usize) -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(1usize), |size| size.checked_mul(2)).take_while(move |size| *size < most).chain([most])
+}
+
+/// Rows of the largest piece that is asked for where nothing as small as wanted was built.
+const LARGEST_PIECE: usize = 256;
+
+/// The most rows of a piece, at most `most`, that a model has a program for; else the fewest above. Where there is none at all it is
+/// `most`, which an error then says.
+pub(super) fn largest_piece(model: &Model, most: usize) -> usize {
+    let above = || sizes_of_pieces(LARGEST_PIECE).find(|rows| *rows > most && model.takes(*rows));
+    sizes_of_pieces(most).filter(|rows| model.takes(*rows)).last().or_else(above).unwrap_or(most)
+}
+
+/// Rows that a piece of `count` rows, at most `piece`, is evaluated as: a device that compiles a program for each shape has few, and
+/// TensorRT those that were built.
 pub(super) fn piece_size(model: &Model, count: usize, piece: usize) -> usize {
-    if model.by_shape() { count.next_power_of_two().min(piece) } else { count }
+    if !model.by_shape() {
+        return count;
+    }
+    let mut fit = sizes_of_pieces(piece).filter(|rows| *rows >= count);
+    fit.find(|rows| model.takes(*rows)).unwrap_or_else(|| count.next_power_of_two().min(piece))
 }
 
 /// Runs a model on zeros; the dimensions that it leaves open are as large as `open` says of their names, or 1. Where the device

@@ -223,6 +223,11 @@ impl Model {
         if taken.is_empty() { sizes } else { taken }
     }
 
+    /// Whether it runs programs that were built before, and no others.
+    pub(crate) fn is_built(&self) -> bool {
+        self.store.is_some() && self.options.build.is_none()
+    }
+
     /// Whether its runs are replayed: then inputs and outputs of a shape must lie where those of its first run did.
     pub(crate) fn replays(&self) -> bool {
         self.options.tuning.graphs
@@ -359,6 +364,42 @@ impl Model {
                 }
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+impl Model {
+    /// One that stands in for a network whose engines were built for these batches: it runs on the device of `options`, and as with
+    /// TensorRT in no other batches.
+    pub(crate) fn as_built(
+        name: &str,
+        bytes: Vec<u8>,
+        options: &Options,
+        folder: &Path,
+        batches: &[usize],
+    ) -> Result<Arc<Self>> {
+        let source = Source::from(&bytes[..]);
+        let signature = signature::of(&source.graph()?).unwrap();
+        let platform = Platform {
+            card: "NVIDIA H100".into(),
+            capability: (9, 0),
+            tensorrt: "10.13.3".into(),
+            onnxruntime: "1.31.1".into(),
+        };
+        let network = tensorrt::Network { name: name.into(), engine: name.into(), digest: "ab".repeat(32) };
+        let store = Store::open(folder, "tensorrt:0", platform, network, Precision::Fp16);
+        for rows in batches {
+            let shapes = signature
+                .inputs
+                .iter()
+                .map(|port| port.shape.iter().map(|size| size.unwrap_or(*rows)).collect::<Vec<_>>());
+            let draft = store.begin(Profile::new(&signature, &shapes.collect::<Vec<_>>(), None))?;
+            std::fs::write(draft.program().folder.join("x.engine"), [7]).unwrap();
+            draft.finish(1.0)?;
+        }
+        let sessions = Pool::new(provider::at_a_time(options));
+        let (name, options) = (name.into(), *options);
+        Ok(Arc::new(Self { name, source, options, signature, by_shape: true, store: Some(store), sessions }))
     }
 }
 

@@ -72,7 +72,8 @@ pub struct Compact {
 }
 
 impl Compact {
-    /// On CUDA mouths are drawn, refined and pasted in the memory of the card, where it can run the kernels of [`crate::kernels`].
+    /// On CUDA and TensorRT mouths are drawn, refined and pasted in the memory of the card, where it can run the kernels of
+    /// [`crate::kernels`].
     pub fn load(package: &Package, options: &Options) -> Result<Self> {
         let device = package.network("motion", options)?.device();
         let there = |memory| Self::load_in(package, options, memory);

@@ -24,10 +24,19 @@ use crate::{
     runtime::{Device, Model, Options},
 };
 
+/// The card on which a device's networks run, in whose memory they read and write: TensorRT's provider takes tensors in CUDA memory as
+/// the CUDA provider does.
+fn card_of(device: Device) -> Option<u32> {
+    match device {
+        Device::Cuda(number) | Device::TensorRt(number) => Some(number),
+        Device::Auto | Device::Cpu | Device::OpenVino => None,
+    }
+}
+
 /// What `make` makes for the card that an engine's networks run on. `None` where they run elsewhere, and where the card cannot run
 /// the kernels, of which a line of the log tells.
 pub(super) fn on_card<T>(engine: &str, device: Device, make: impl FnOnce(Arc<dyn Memory>) -> Result<T>) -> Option<T> {
-    let Device::Cuda(number) = device else { return None };
+    let number = card_of(device)?;
     match Card::open(number as usize).and_then(|card| make(Arc::new(Pool::new(card)))) {
         Ok(made) => Some(made),
         Err(error) => {
@@ -81,6 +90,27 @@ pub(super) fn trimmed(memory: &dyn Memory, error: Error) -> Error {
         memory.trim();
     }
     error
+}
+
+/// Tries the first `some` of `sizes`, or all of a network whose programs were built before, so that none is loaded in the midst of a
+/// stream; as far as there is memory for more than `some`.
+pub(super) fn warm_up(
+    model: &Model,
+    sizes: &[usize],
+    some: usize,
+    mut try_out: impl FnMut(usize) -> Result<()>,
+) -> Result<()> {
+    let count = if model.is_built() { sizes.len() } else { some };
+    for (i, rows) in sizes.iter().enumerate().take(count) {
+        match try_out(*rows) {
+            Err(error @ Error::OutOfMemory { .. }) if i >= some => {
+                tracing::warn!(%error, rows, "larger batches are not made ready");
+                break;
+            }
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// Numbers that a network is tried with.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{made_up, numbers, trimmed};
+use super::{made_up, numbers, trimmed, warm_up};
 use crate::{
     Error, Result,
     cuda::{Buffer, Memory},
@@ -126,7 +126,7 @@ impl Stage for BoundStage {
     }
 
     fn warm_up(&self) -> Result<()> {
-        self.sizes.first().map_or(Ok(()), |rows| self.try_out(*rows))
+        warm_up(&self.model, &self.sizes, 1, |rows| self.try_out(rows))
     }
 
     fn try_out(&self, rows: usize) -> Result<()> {

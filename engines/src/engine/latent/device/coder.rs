@@ -15,7 +15,7 @@ use crate::{
             coder::{CHANNELS, EPSILON, LOG_VARIANCE, MEAN, PICTURES, PIXELS, scale_of},
             pictures_at_a_time,
         },
-        stage::{piece_size, rows},
+        stage::{largest_piece, piece_size, rows, sizes_of_pieces},
     },
     kernels::{Part, Sampled, plain},
     manifest::{Decoder, Package},
@@ -50,7 +50,7 @@ impl Coder {
         // Pictures lie somewhere else in each batch.
         let model = device::network(&*shared.memory, package, part, &options.without_graphs())?;
         let wide = if shared.memory.place() == Place::Host { 1 } else { ON_CARD };
-        let piece = pictures_at_a_time(shared.side) * wide;
+        let piece = largest_piece(&model, pictures_at_a_time(shared.side) * wide);
         Ok(Self { shared: Arc::clone(shared), model, piece, input, outputs: outputs.to_vec() })
     }
 
@@ -87,6 +87,15 @@ impl Coder {
             numbers(&self.shared.memory, &self.model, name, output, count * shape.iter().product::<usize>())?;
         }
         Ok(outputs)
+    }
+
+    /// Runs `count` rows, or all sizes of a piece of a network whose programs were built before.
+    fn warm_up(&self, count: usize) -> Result<()> {
+        let sizes = match self.model.is_built() {
+            true => sizes_of_pieces(self.piece).filter(|rows| self.model.takes(*rows)).collect(),
+            false => vec![count],
+        };
+        device::warm_up(&self.model, &sizes, 1, |rows| self.try_out(rows))
     }
 
     fn try_out(&self, count: usize) -> Result<()> {
@@ -190,7 +199,7 @@ impl Stage for Encode {
     }
 
     fn warm_up(&self) -> Result<()> {
-        self.sizes.first().map_or(Ok(()), |rows| self.try_out(*rows))
+        self.sizes.first().map_or(Ok(()), |rows| self.coder.warm_up(*rows))
     }
 
     fn try_out(&self, rows: usize) -> Result<()> {
@@ -272,10 +281,75 @@ impl Stage for Decode {
     }
 
     fn warm_up(&self) -> Result<()> {
-        self.sizes.first().map_or(Ok(()), |rows| self.try_out(*rows))
+        self.sizes.first().map_or(Ok(()), |rows| self.coder.warm_up(rows * self.pictures))
     }
 
     fn try_out(&self, rows: usize) -> Result<()> {
         self.coder.try_out(rows * self.pictures)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cuda::{Host, Memory, Pool},
+        import::onnx::{Dim, Graph, Precision},
+        runtime::Device,
+    };
+
+    /// A coder of pictures of one pixel that doubles them, as TensorRT would run it: in batches of these sizes alone.
+    fn doubling(folder: &std::path::Path, batches: &[usize], most: usize) -> Coder {
+        let mut graph = Graph::new("doubling", Precision::Fp32);
+        let pixel = [Dim::Free("batch"), Dim::Fixed(3), Dim::Fixed(1), Dim::Fixed(1)];
+        let x = graph.input("pixels", &pixel);
+        let twice = graph.add(&x, &x);
+        graph.output("twice", &pixel, twice);
+        let options = Options { device: Device::Cpu, ..Options::default() };
+        let model = Model::as_built("doubling", graph.finish(), &options, folder, batches).unwrap();
+        let memory: Arc<dyn Memory> = Arc::new(Pool::new(Host::new().unwrap()));
+        let shared = Shared::new(&memory, 8, [1, 1], [&[1.0; 64], &[1.0]], 0.0).unwrap();
+        let piece = largest_piece(&model, most);
+        let (input, outputs) = (("pixels", [3, 1, 1]), vec![("twice", [3, 1, 1])]);
+        Coder { shared: Arc::new(shared), model, piece, input, outputs }
+    }
+
+    fn doubled(coder: &Coder, count: usize) -> Result<Vec<f32>> {
+        let numbers: Vec<f32> = (0..3 * count).map(|i| i as f32).collect();
+        let input = Buffer::zeroed(&coder.shared.memory, 3 * coder.rows(count))?;
+        input.write(0, &numbers)?;
+        Ok(coder.said((&input, 0), count)?[0].read()?[..3 * count].to_vec())
+    }
+
+    #[test]
+    fn pictures_go_in_pieces_of_sizes_that_were_built_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        // Eight would be allowed and were not built, nor were one and three.
+        let coder = doubling(folder.path(), &[2, 4], 8);
+        assert_eq!(coder.piece, 4);
+        for (count, rows) in [(1, 2), (2, 2), (3, 4), (4, 4), (5, 6), (7, 8), (8, 8)] {
+            assert_eq!(coder.rows(count), rows, "{count}");
+            let wanted: Vec<f32> = (0..3 * count).map(|i| 2.0 * i as f32).collect();
+            assert_eq!(doubled(&coder, count).unwrap(), wanted);
+        }
+        coder.warm_up(8).unwrap();
+        assert_eq!(coder.model.programs(), 2);
+        // More than would be taken at a time, where nothing else is there.
+        let other = tempfile::tempdir().unwrap();
+        let wide = doubling(other.path(), &[8], 4);
+        assert_eq!((wide.piece, wide.rows(3), wide.rows(9)), (8, 8, 16));
+    }
+
+    #[test]
+    fn a_size_that_was_not_built_is_named_with_the_command_that_builds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let coder = doubling(folder.path(), &[1], 1);
+        assert_eq!(doubled(&coder, 3).unwrap(), (0..9).map(|i| 2.0 * i as f32).collect::<Vec<_>>());
+        let error = doubled(&Coder { piece: 4, ..coder }, 3).unwrap_err().to_string();
+        for part in
+            ["has no TensorRT engine in fp16 for batch 4", "there are such of batch 1", "engines build", "--batch 4"]
+        {
+            assert!(error.contains(part), "{part} is not in: {error}");
+        }
     }
 }

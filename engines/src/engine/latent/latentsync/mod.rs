@@ -44,7 +44,8 @@ pub struct LatentSync {
 }
 
 impl LatentSync {
-    /// On CUDA frames are cut, painted and pasted in the memory of the card, where it can run the kernels of [`crate::kernels`].
+    /// On CUDA and TensorRT frames are cut, painted and pasted in the memory of the card, where it can run the kernels of
+    /// [`crate::kernels`].
     pub fn load(package: &Package, options: &Options) -> Result<Self> {
         let mut engine = Self::load_through_host(package, options)?;
         if !engine.spec.exact {

@@ -13,7 +13,7 @@ use crate::{
     cuda::Buffer,
     engine::{
         KNOWN, LATENT, Stage, StageKind, TRAIL, Work,
-        device::{numbers, trimmed},
+        device::{numbers, trimmed, warm_up},
         latent::{
             clip::{CONDITION, SOUND},
             coder::CHANNELS,
@@ -226,7 +226,7 @@ impl Stage for Denoise {
 
     /// The steps of one stream: guided, and not.
     fn warm_up(&self) -> Result<()> {
-        self.sizes.iter().take(2).try_for_each(|rows| self.try_out(*rows))
+        warm_up(&self.model, &self.sizes, 2, |rows| self.try_out(rows))
     }
 
     fn try_out(&self, rows: usize) -> Result<()> {

@@ -59,7 +59,7 @@ impl DevicePath {
         let shared = Arc::new(shared);
         let unet = network(&**memory, package, "unet", options)?;
         let pictures = CLIPS.iter().map(|clips| 2 * clips * clip.hop).collect();
-        let rows = [1].into_iter().chain(CLIPS.map(|clips| 2 * clips)).collect();
+        let rows = unet.taken_of([1].into_iter().chain(CLIPS.map(|clips| 2 * clips)).collect());
         let (scale, sizes) = (section.latent_scale, (CLIPS.to_vec(), clip.hop));
         let stages: Vec<Box<dyn Stage>> = vec![
             Box::new(Encode::load(&shared, package, options, scale, pictures)?),
