@@ -6,8 +6,10 @@
 #   bench/gpu/run.sh [--dry] [--parts latentsync,golden,...] [--out DIR]
 #
 #   --dry          all that can be run without a card, on the CPU; nothing that it times is worth telling
-#   --parts        of latentsync, musetalk, compact, compact-words, golden, kernels, floor, networks, tensorrt, tunings
-#   LIMIT          seconds that all of it may take (480). A part begins nothing after its own share, and is ended a little later
+#   --parts        of latentsync, musetalk, compact, compact-words, golden, kernels, floor, networks, tensorrt, tensorrt-stream,
+#                  tunings
+#   LIMIT          seconds that all of it may take (480). A stream begins nothing after its share, and a part is ended a little
+#                  later
 #   LIPSTREAM_ORT_LIB   folder of the CUDA build of ONNX Runtime (bench/gpu/pack.sh makes it)
 #   WIDTHS         `published` (by default, on a card) or `narrow`: of the random weights of LatentSync and MuseTalk
 #   WEIGHTS        what they are imported as: fp16 (by default, on a card) or fp32
@@ -22,7 +24,7 @@
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-all=latentsync,musetalk,compact,compact-words,golden,kernels,floor,networks,tensorrt,tunings
+all=latentsync,musetalk,compact,compact-words,golden,kernels,floor,networks,tensorrt,tensorrt-stream,tunings
 dry=() parts=$all out=${OUT:-$root/target/gpu}
 while [ $# -gt 0 ]; do
     case $1 in
@@ -58,8 +60,9 @@ part() { # NAME SECONDS COMMAND..., where `SECONDS` in the command stands for wh
         return
     fi
     echo "== $name"
-    # A part that keeps its time ends by itself; one that hangs is ended.
-    timeout -k 5 "$((share + (share / 4 < 15 ? 15 : share / 4)))" "${@//SECONDS/$share}" 2>&1 | tee "$out/$name.log"
+    # A part that keeps its time ends by itself; another is ended, a little later and not after all of the time.
+    local most=$((share + (share / 4 < 15 ? 15 : share / 4)))
+    timeout -k 5 "$((most < rest ? most : rest))" "${@//SECONDS/$share}" 2>&1 | tee "$out/$name.log"
     local code=${PIPESTATUS[0]}
     [ "$code" = 0 ] || status=1
     echo "== $name: exit $code after $((SECONDS - begun)) s"
@@ -86,6 +89,11 @@ if [ ${#dry[@]} = 0 ]; then
     part networks 40 "${networks[@]}" --json "$out/networks.json" --batches 1,16 --seconds 0.1
     # The first run of a batch builds its engine. Without TensorRT it says what is missing.
     part tensorrt 40 "${networks[@]}" --json "$out/tensorrt.json" --device tensorrt:0 --precisions fp32,fp16,bf16 --batches 1,8 --threads 1
+    if grep -A 1 '"tensorrt:0"' "$out/tensorrt.json" 2>/dev/null | grep -q '"works"'; then
+        part tensorrt-stream 60 "${stream[@]}" --family compact --device tensorrt:0 --json "$out/tensorrt-stream.json" --clips 8 --timed 20 --batches 1,4
+    else
+        echo "== tensorrt-stream: skipped, TensorRT does not work here"
+    fi
     # The engine that the first part has kept.
     part tunings 200 "${stream[@]}" "${latentsync[@]}" --json "$out/tunings.json" --timed 2 --tunings-alone --tunings "$TUNINGS"
 else

@@ -29,7 +29,7 @@ use lipstream_engines::{
     engine::{self, Engine, Sampling},
     import::onnx,
     manifest::Package,
-    runtime::{Device, Options},
+    runtime::{Device, Options, tensorrt::Build},
 };
 
 use film::Film;
@@ -61,7 +61,7 @@ struct Args {
     /// Keeps the engine of random weights there for the next run, and takes what one before kept
     #[arg(long)]
     keep: bool,
-    /// cuda[:n]; cpu runs the kernels on the processor
+    /// cuda[:n]; tensorrt[:n], whose engines are built in the first run of a batch; cpu runs the kernels on the processor
     #[arg(long, default_value = "cuda:0")]
     device: Device,
     /// Seconds from which on nothing new is begun
@@ -156,9 +156,9 @@ fn prepared(args: &Args, home: &Path) -> Result<()> {
     };
     let package = Package::open(&folder)?;
     let memory: Arc<dyn Memory> = match args.device {
-        Device::Cuda(number) => Arc::new(Pool::new(Card::open(number as usize)?)),
+        Device::Cuda(number) | Device::TensorRt(number) => Arc::new(Pool::new(Card::open(number as usize)?)),
         Device::Cpu => Arc::new(Pool::new(Host::new()?)),
-        other => return Err(Error::invalid(format!("{other} is neither cuda[:n] nor cpu"))),
+        other => return Err(Error::invalid(format!("{other} is none of cuda[:n], tensorrt[:n] and cpu"))),
     };
     let manifest = package.manifest();
     let mut report = Report {
@@ -173,7 +173,11 @@ fn prepared(args: &Args, home: &Path) -> Result<()> {
     let height = args.height.clamp(64, 4320) / 2 * 2;
     let bench = Bench {
         package: &package,
-        options: Options { device: args.device, ..Options::default() },
+        options: Options {
+            device: args.device,
+            build: matches!(args.device, Device::TensorRt(_)).then(Build::default),
+            ..Options::default()
+        },
         memory,
         film: Arc::new(Film::new((height * 16 / 9 / 2 * 2, height))),
         timed: args.timed,
