@@ -91,7 +91,7 @@ if [ ${#dry[@]} = 0 ]; then
     part tensorrt 40 "${networks[@]}" --json "$out/tensorrt.json" --device tensorrt:0 --precisions fp32,fp16,bf16 --batches 1,8 --threads 1
     if grep -A 1 '"tensorrt:0"' "$out/tensorrt.json" 2>/dev/null | grep -q '"works"'; then
         part tensorrt-stream 60 "${stream[@]}" --family compact --device tensorrt:0 --json "$out/tensorrt-stream.json" --clips 8 --timed 20 --batches 1,4
-    else
+    elif [[ ,$parts, == *,tensorrt-stream,* ]]; then
         echo "== tensorrt-stream: skipped, TensorRT does not work here"
     fi
     # The engine that the first part has kept.
