@@ -6,7 +6,7 @@
 # The CUDA build of ONNX Runtime (CUDA 13), device code of other architectures than ARCH (90 by default: H100, H200) zeroed, is left in
 # OUT/ort and packed in OUT/ort.tar.zst.*; the programs of this check, stripped, and the golden files, where these are, in
 # OUT/check.tar.zst.*. Parts have at most 20 MB. On the other machine:
-#   cat ort.tar.zst.* | zstd -d | tar x; cat check.tar.zst.* | zstd -d | tar x
+#   for name in ort check; do cat $name.tar.zst.* | zstd -d --long=27 | tar x; done
 #   LIPSTREAM_ORT_LIB=$PWD/ort BENCH=$PWD/check/lipstream-bench-gpu KERNELS=$PWD/check/lipstream-bench-kernels \
 #       STREAM=$PWD/check/lipstream-bench-stream GOLDEN=$PWD/check/golden bench/gpu/run.sh
 set -euo pipefail
@@ -27,7 +27,8 @@ done
 python3 "$here/prune.py" "$out/ort/libonnxruntime_providers_cuda.so" "$arch"
 pack() { # NAME
     rm -f "$out/$1.tar.zst."*
-    tar -C "$out" -c "$1" | zstd -q -19 -T0 | split -b 20M - "$out/$1.tar.zst."
+    # The programs hold the same models: a long window has them once.
+    tar -C "$out" -c "$1" | zstd -q -19 -T0 --long=27 | split -b 20M - "$out/$1.tar.zst."
 }
 pack ort
 build=${BUILD:-$root/target/release} golden=${GOLDEN:-$root/../shared/golden}
@@ -36,6 +37,8 @@ mkdir -p "$out/check"
 for program in gpu kernels stream; do
     strip -o "$out/check/lipstream-bench-$program" "$build/lipstream-bench-$program"
 done
-[ ! -d "$golden" ] || cp -rL "$golden" "$out/check/golden"
+for family in wav2lip wav2lip256 synctalk2d musetalk15 latentsync15; do
+    [ ! -d "$golden/$family" ] || { mkdir -p "$out/check/golden" && cp -rL "$golden/$family" "$out/check/golden/"; }
+done
 pack check
 ls -l "$out"/*.tar.zst.*
