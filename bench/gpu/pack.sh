@@ -38,7 +38,7 @@ for program in gpu kernels stream; do
     strip -o "$out/check/lipstream-bench-$program" "$build/lipstream-bench-$program"
 done
 for family in wav2lip wav2lip256 synctalk2d musetalk15 latentsync15; do
-    [ ! -d "$golden/$family" ] || { mkdir -p "$out/check/golden" && cp -rL "$golden/$family" "$out/check/golden/"; }
+    [ ! -d "$golden/$family" ] || { mkdir -p "$out/check/golden" && cp -rL --no-preserve=mode "$golden/$family" "$out/check/golden/"; }
 done
 pack check
 ls -l "$out"/*.tar.zst.*
