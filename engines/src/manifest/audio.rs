@@ -208,7 +208,8 @@ impl AudioSection {
         }
         let finite = |v: Option<f32>| v.is_some_and(f32::is_finite);
         let whisper = self.kind != AudioKind::Recurrent;
-        if !whisper && !(finite(self.mel_mean) && finite(self.mel_std) && self.mel_std > Some(0.0)) {
+        let normalises = finite(self.mel_mean) && finite(self.mel_std) && self.mel_std > Some(0.0);
+        if !whisper && !normalises {
             return Err(("mel_std", "mel_mean and mel_std must be there and finite, and mel_std above 0".into()));
         }
         if whisper && self.mel_mean.or(self.mel_std).is_some() {
