@@ -6,12 +6,12 @@
 #   bench/gpu/run.sh [--dry] [--parts latentsync,golden,...] [--out DIR]
 #
 #   --dry          all that can be run without a card, on the CPU; nothing that it times is worth telling
-#   --parts        of latentsync, musetalk, compact, compact-words, golden, kernels, floor, networks, tensorrt, tensorrt-stream,
-#                  tunings
+#   --parts        of latentsync, musetalk, compact, compact-words, wav2lip, synctalk2d, golden, kernels, floor, networks, tensorrt,
+#                  tensorrt-stream, tunings
 #   LIMIT          seconds that all of it may take (480). A stream begins nothing after its share, and a part is ended a little
 #                  later
 #   LIPSTREAM_ORT_LIB   folder of the CUDA build of ONNX Runtime (bench/gpu/pack.sh makes it)
-#   WIDTHS         `published` (by default, on a card) or `narrow`: of the random weights of LatentSync and MuseTalk
+#   WIDTHS         `published` (by default, on a card) or `narrow`: of the random weights
 #   WEIGHTS        what they are imported as: fp16 (by default, on a card) or fp32
 #   ENGINE         folder of an imported LatentSync, in the place of random weights
 #   SCRATCH        where random weights are written, ten times a gigabyte (the folder for what is not kept). LatentSync's stay there
@@ -24,7 +24,7 @@
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-all=latentsync,musetalk,compact,compact-words,golden,kernels,floor,networks,tensorrt,tensorrt-stream,tunings
+all=latentsync,musetalk,compact,compact-words,wav2lip,synctalk2d,golden,kernels,floor,networks,tensorrt,tensorrt-stream,tunings
 dry=() parts=$all out=${OUT:-$root/target/gpu}
 while [ $# -gt 0 ]; do
     case $1 in
@@ -83,6 +83,8 @@ if [ ${#dry[@]} = 0 ]; then
     part musetalk 70 "${stream[@]}" --family musetalk --json "$out/musetalk.json" --clips 4 --timed 20
     part compact 25 "${stream[@]}" --family compact --json "$out/compact.json" --clips 16 --timed 50
     part compact-words 20 "${stream[@]}" --family compact-words --json "$out/compact-words.json" --clips 16 --timed 50
+    part wav2lip 20 "${stream[@]}" --family wav2lip --json "$out/wav2lip.json" --clips 4 --timed 50
+    part synctalk2d 20 "${stream[@]}" --family synctalk2d --json "$out/synctalk2d.json" --clips 4 --timed 50
     part golden 30 "${networks[@]}" --golden "$GOLDEN" --json "$out/golden.json"
     part kernels 15 "$KERNELS" --json "$out/kernels.json"
     part floor 60 "$PYTHON" "$here/floor.py" --json "$out/floor.json"
@@ -103,6 +105,8 @@ else
     part musetalk 600 "${stream[@]}" --family musetalk --json "$out/musetalk.json" --batches 2
     part compact 600 "${stream[@]}" --family compact --json "$out/compact.json" --batches 2
     part compact-words 600 "${stream[@]}" --family compact-words --json "$out/compact-words.json" --batches 2
+    part wav2lip 600 "${stream[@]}" --family wav2lip --json "$out/wav2lip.json" --batches 2
+    part synctalk2d 600 "${stream[@]}" --family synctalk2d --json "$out/synctalk2d.json" --batches 2
     if [ -d "$GOLDEN" ]; then
         part golden 600 "${networks[@]}" --golden "$GOLDEN" --device cpu --only "${GOLDEN_ONLY:-}" --json "$out/golden.json"
     else

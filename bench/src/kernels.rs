@@ -10,7 +10,7 @@ use lipstream_engines::{
     engine::Noise,
     geometry::{Point, Rect, Similarity, ThinPlate},
     image::{Crop, Format, FrameMut, FrameView, Lattice, Matrix, Patch, Plane, PlaneMut, Range, paste},
-    kernels::{self, Clip, DeviceCrop, DeviceLattice, DevicePatch, Masked, Painted, Planes, Sampled},
+    kernels::{self, Clip, DeviceCrop, DeviceLattice, DevicePatch, Masked, Order, Painted, Planes, Sampled},
     schedule::Step,
 };
 use serde::Serialize;
@@ -148,10 +148,11 @@ fn all(memory: &Arc<dyn Memory>, parity: Option<&mut Vec<Parity>>) -> Result<()>
     let (count, inner) = (3 * SIDE * SIDE, Rect { x: 0.17, y: 0.06, width: 0.66, height: 0.88 });
     let (mask, batch) = (Buffer::of(memory, &vec![1.0; SIDE * SIDE])?, Buffer::zeroed(memory, 2 * count)?);
     let masked = Some(Masked { out: (&batch, 0), mask: &mask, hidden: 0.0 });
-    let planes = Planes { side: SIDE, scale: 2.0, offset: -1.0, out: (&batch, count), masked };
+    let order = Order::Rgb;
+    let planes = Planes { side: SIDE, order, scale: 2.0, offset: -1.0, out: (&batch, count), masked };
     crop.show(memory, Some(&inner), &planes)?;
     let whole = Buffer::zeroed(memory, CROP * CROP * 3)?;
-    crop.show(memory, None, &Planes { side: CROP, scale: 1.0, offset: 0.0, out: (&whole, 0), masked: None })?;
+    crop.show(memory, None, &Planes { side: CROP, order, scale: 1.0, offset: 0.0, out: (&whole, 0), masked: None })?;
     say("planar", apart(&whole.read()?, &wanted.to_rgb_planar()), 1e-5);
 
     let (mut own, mut twin) = (Noise::new(7, 0.0, 1.0), Noise::new(7, 0.0, 1.0));
@@ -198,7 +199,7 @@ fn all(memory: &Arc<dyn Memory>, parity: Option<&mut Vec<Parity>>) -> Result<()>
     kernels::plain(memory, &CLIP, (&latent, 0), 1.0 / 0.18215, (&trail, 0))?;
 
     let mut patch_pixels = DeviceCrop::of(memory, &wanted)?;
-    kernels::put(memory, (&batch, count), SIDE, (0.5, 0.5), &mut patch_pixels, &inner)?;
+    kernels::put(memory, (&batch, count), SIDE, ((0.5, 0.5), order), &mut patch_pixels, &inner)?;
     let pixels = patch_pixels.read()?;
     let converted = kernels::convert(memory, &patch_pixels, lipstream_engines::image::ColorSpace::Rgb)?;
     say(
@@ -206,6 +207,9 @@ fn all(memory: &Arc<dyn Memory>, parity: Option<&mut Vec<Parity>>) -> Result<()>
         codes(&converted.read()?.data, &pixels.convert(lipstream_engines::image::ColorSpace::Rgb).data),
         1.0,
     );
+    let share: Vec<f32> = (0..CROP).map(|i| (i as f32 / CROP as f32 * 3.1).sin()).collect();
+    let covered: Vec<u8> = share.iter().flat_map(|r| share.iter().map(move |c| (r * c * 255.0 + 0.5) as u8)).collect();
+    say("cover", codes(&kernels::cover(memory, &share, &share)?.read()?, &covered), 0.0);
     let coverage: Vec<u8> = (0..CROP * CROP)
         .map(|i| {
             let middle = CROP as f32 / 2.0;

@@ -5,12 +5,15 @@
 mod layout;
 #[path = "../../engines/tests/common/narrow.rs"]
 mod narrow;
+#[path = "../src/stream/pixel.rs"]
+mod pixel;
 
 use std::{fs, path::Path, process::Command};
 
 use layout::{Layout, NARROW, PUBLISHED, Widths};
 
-const PARTS: &str = "latentsync,musetalk,compact,compact-words,golden,kernels,networks,tensorrt,tunings";
+const PARTS: &str =
+    "latentsync,musetalk,compact,compact-words,wav2lip,synctalk2d,golden,kernels,networks,tensorrt,tunings";
 
 #[test]
 fn the_measurement_of_a_card_runs_without_one_and_its_figures_are_whole() {
@@ -37,7 +40,7 @@ fn the_measurement_of_a_card_runs_without_one_and_its_figures_are_whole() {
     let ran: Vec<&str> = PARTS.split(',').filter(|part| *part != "golden" || golden).collect();
     let parts: Vec<_> = ran.iter().map(|part| text.find(&format!("== {part}\n"))).collect();
     assert!(parts.iter().all(Option::is_some) && parts.is_sorted(), "{text}");
-    for family in ["latentsync", "musetalk", "compact", "compact-words"] {
+    for family in ["latentsync", "musetalk", "compact", "compact-words", "wav2lip", "synctalk2d"] {
         a_stream(&read(family), family == "latentsync");
     }
     if golden {
@@ -129,4 +132,5 @@ fn random_weights_have_the_names_and_shapes_of_published_ones() {
     let found =
         [layout::vae(&PUBLISHED), layout::unet(&PUBLISHED, 8, false), layout::unet(&PUBLISHED, 13, true)].map(millions);
     assert_eq!(found, [83, 849, 1267]);
+    assert_eq!([pixel::wav2lip(&PUBLISHED), pixel::synctalk2d(&PUBLISHED)].map(millions), [36, 12]);
 }

@@ -106,8 +106,8 @@ __device__ __forceinline__ void keys(int place, float w[4]) {
     w[3] = 0.5f * (cube - square);
 }
 
-// The cubic value, 0..255.
-__device__ __forceinline__ float cubic(const Plane& p, const Cut& cut, Place at) {
+// The cubic value, 0..255. `apart` is the order in which the CPU adds what it reads of one or two channels.
+__device__ __forceinline__ float cubic(const Plane& p, const Cut& cut, Place at, bool apart = false) {
     at = within(cut, at);
     int column = at.x >> 16, row = at.y >> 16;
     float across[4], down[4], sums[4];
@@ -119,7 +119,8 @@ __device__ __forceinline__ float cubic(const Plane& p, const Cut& cut, Place at)
         for (int j = 0; j < 4; j++) sum += (float)reduced(p, cut, x, clamp(row + j - 1, 0, cut.height - 1)) * down[j];
         sums[i] = sum * across[i];
     }
-    return clampf((sums[0] + sums[1]) + (sums[2] + sums[3]), 0.0f, 255.0f);
+    float low = sums[0] + (apart ? sums[2] : sums[1]), high = (apart ? sums[1] : sums[2]) + sums[3];
+    return clampf(low + high, 0.0f, 255.0f);
 }
 
 __device__ __forceinline__ void to_rgb(const Space& s, const float p[3], float out[3]) {

@@ -19,7 +19,7 @@ KERNEL(take, Take) {
     for (int c = 0; c < 3; c++) {
         const Cut& cut = c == 0 ? a.cut : a.cut_of_pairs;
         Place at = along(cut, (c == 0 ? a.lines : a.lines_of_pairs)[y], x);
-        out[c] = a.sharp ? byte(cubic(a.planes[c], cut, at) + 0.5f) : (u8)((linear(a.planes[c], cut, at) + 128) >> 8);
+        out[c] = a.sharp ? byte(cubic(a.planes[c], cut, at, a.planes[c].step < 3) + 0.5f) : (u8)((linear(a.planes[c], cut, at) + 128) >> 8);
     }
 }
 

@@ -50,6 +50,20 @@ KERNEL(inset_put, Put) {
     for (int c = 0; c < 3; c++) out[c] = byte(own[c] + 0.5f);
 }
 
+struct Cover {
+    // [side, side].
+    u8* out;
+    const float *columns, *rows;
+    int side;
+};
+
+// The mask of engine::pixel: what is shown of each column times what is of each row.
+KERNEL(cover, Cover) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= a.side || y >= a.side) return;
+    a.out[(i64)y * a.side + x] = byte(a.rows[y] * a.columns[x] * 255.0f + 0.5f);
+}
+
 struct Convert {
     const u8* from;
     u8* out;

@@ -12,6 +12,7 @@ use lipstream_engines::{
         Engine,
         compact::Compact,
         latent::{LatentSync, MuseTalk},
+        pixel::Pixel,
     },
     import::onnx::Precision,
     manifest::{Family, Package},
@@ -26,8 +27,12 @@ pub fn made(name: &str, home: &Path, models: &Path, widths: &Widths, precision: 
     match name {
         "latentsync" => weights::latent(home, Family::LatentSync, widths, precision),
         "musetalk" => weights::latent(home, Family::MuseTalk, widths, precision),
+        "wav2lip" => weights::pixel(home, Family::Wav2Lip, widths, precision),
+        "synctalk2d" => weights::pixel(home, Family::SyncTalk2d, widths, precision),
         _ if name.starts_with("compact") => Ok(models.join(name)),
-        _ => Err(Error::invalid(format!("`{name}` is none of latentsync, musetalk, compact, compact-words"))),
+        _ => Err(Error::invalid(format!(
+            "`{name}` is none of latentsync, musetalk, wav2lip, synctalk2d, compact, compact-words"
+        ))),
     }
 }
 
@@ -36,6 +41,7 @@ pub fn there(package: &Package, options: &Options, memory: Arc<dyn Memory>) -> R
     Ok(match package.manifest().family {
         Family::LatentSync => Arc::new(LatentSync::load_in(package, options, memory)?),
         Family::MuseTalk => Arc::new(MuseTalk::load_in(package, options, memory)?),
+        Family::Wav2Lip | Family::SyncTalk2d => Arc::new(Pixel::load_in(package, options, memory)?),
         Family::Compact => Arc::new(Compact::load_in(package, options, memory)?),
         family => return Err(elsewhere(family)),
     })
@@ -46,6 +52,7 @@ pub fn through_host(package: &Package, options: &Options) -> Result<Arc<dyn Engi
     Ok(match package.manifest().family {
         Family::LatentSync => Arc::new(LatentSync::load_through_host(package, options)?),
         Family::MuseTalk => Arc::new(MuseTalk::load_through_host(package, options)?),
+        Family::Wav2Lip | Family::SyncTalk2d => Arc::new(Pixel::load_through_host(package, options)?),
         Family::Compact => Arc::new(Compact::load_through_host(package, options)?),
         family => return Err(elsewhere(family)),
     })

@@ -23,6 +23,8 @@ pub struct Widths {
     pub blocks: usize,
     pub inner: usize,
     pub whisper_heads: usize,
+    /// What the widths of Wav2Lip and SyncTalk_2D are divided by.
+    pub thinner: usize,
     /// Pixels of a side of a face, and frames of a clip.
     pub side: usize,
     pub frames: usize,
@@ -40,6 +42,7 @@ pub const PUBLISHED: Widths = Widths {
     blocks: 4,
     inner: 1536,
     whisper_heads: 6,
+    thinner: 1,
     side: 256,
     frames: 16,
 };
@@ -56,6 +59,7 @@ pub const NARROW: Widths = Widths {
     blocks: 2,
     inner: 32,
     whisper_heads: 4,
+    thinner: 16,
     side: 64,
     frames: 8,
 };

@@ -2,7 +2,7 @@
 //! the path on the processor, what each part of it takes, how many keep up with 25 frames a second. `bench/gpu/run.sh` runs it; without a
 //! card the kernels run on the processor.
 //!
-//! - [`family`]: which engines; [`layout`], [`weights`]: random ones in published layouts.
+//! - [`family`]: which engines; [`layout`], [`pixel`], [`weights`]: random ones in published layouts.
 //! - [`film`]: what streams see; [`player`]: a stream.
 //! - [`measure`], [`paced`]: what is measured; [`report`]: what is written.
 
@@ -11,6 +11,7 @@ mod film;
 mod layout;
 mod measure;
 mod paced;
+mod pixel;
 mod player;
 mod report;
 mod weights;
@@ -40,7 +41,7 @@ use report::{Apart, Report, Time};
 #[derive(Parser)]
 #[command(about = "A stream in the memory of a card, beside the path on the processor")]
 struct Args {
-    /// latentsync or musetalk, of random weights; compact or compact-words, which ship
+    /// latentsync, musetalk, wav2lip or synctalk2d, of random weights; compact or compact-words, which ship
     #[arg(long, default_value = "latentsync")]
     family: String,
     /// Folder of an imported engine, in the place of random weights

@@ -9,11 +9,14 @@ use std::{
 use lipstream_engines::{
     Error, Result,
     import::{self, Request, onnx::Precision},
-    manifest::Family,
+    manifest::{Family, Features},
 };
 use serde_json::{Map, json};
 
-use super::layout::{self, Layout, Widths};
+use super::{
+    layout::{self, Layout, Widths},
+    pixel,
+};
 
 /// Where an engine is that was imported into a folder.
 pub const ENGINE: &str = "engines/mouth";
@@ -53,6 +56,13 @@ pub fn latent(home: &Path, family: Family, widths: &Widths, precision: Precision
     imported(home, family, &files, precision)
 }
 
+/// The same of Wav2Lip of 96 pixels or SyncTalk_2D of 328.
+pub fn pixel(home: &Path, family: Family, widths: &Widths, precision: Precision) -> Result<PathBuf> {
+    let layout = if family == Family::Wav2Lip { pixel::wav2lip(widths) } else { pixel::synctalk2d(widths) };
+    let file = written(home, "pixel", "network.safetensors", &json!({}), &layout)?;
+    imported(home, family, &[file], precision)
+}
+
 /// Imports files as `mouth`; the engine's folder. What they were made from is removed: it is as large again.
 pub fn imported(home: &Path, family: Family, files: &[PathBuf], precision: Precision) -> Result<PathBuf> {
     let request = Request {
@@ -60,7 +70,7 @@ pub fn imported(home: &Path, family: Family, files: &[PathBuf], precision: Preci
         files,
         name: Some("mouth"),
         precision,
-        features: None,
+        features: (family == Family::SyncTalk2d).then_some(Features::Compact),
         licence: None,
         replace: true,
     };
@@ -132,7 +142,7 @@ impl Noise {
         let fan = shape[1..].iter().product::<usize>() as f32;
         let (middle, scale) = match () {
             () if shape.len() > 1 => (0.0, (3.0 / fan).sqrt()),
-            () if name.ends_with("weight") => (1.0, 0.25),
+            () if name.ends_with("weight") || name.ends_with("running_var") => (1.0, 0.25),
             () => (0.0, 0.25),
         };
         bytes.reserve(4 * count);

@@ -94,6 +94,7 @@ structures! {
         crop: Pointer<u8>, planes: [Pointer<f32>; 3], size: i32, side: i32, x: f32, y: f32, width: f32, height: f32,
         scale: f32, offset: f32, space: Space,
     }
+    Cover { out: Pointer<u8>, columns: Pointer<f32>, rows: Pointer<f32>, side: i32 }
     Convert { from: Pointer<u8>, out: Pointer<u8>, pixels: i64, space: Space, wanted: Space }
     Target {
         frame: [Plane; 3], patch: [Plane; 3], mask: Plane, cut: Cut, lines: Pointer<Line>, channels: i32, top: i32,
@@ -158,7 +159,7 @@ pub struct Compare(pub Fit);
 pub struct Folds(pub Nodes);
 
 kernels! {
-    take: Take, planar: Show, inset_cut: Inset, inset_put: Put, convert: Convert, compare: Compare, fit: Fit, blend: Blend,
+    take: Take, planar: Show, inset_cut: Inset, inset_put: Put, cover: Cover, convert: Convert, compare: Compare, fit: Fit, blend: Blend,
     begin: Begin, advance: Advance, draw: Draw, condition: Condition, plain: Decoded, all_finite: Finite,
     spline_nodes: Nodes, spline_folds: Folds, warp: Warp, window: Window, shapes: Shapes, correct: Correct, finish: Finish,
 }

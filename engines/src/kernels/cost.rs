@@ -42,6 +42,8 @@ pub fn bytes(kernel: &str, sizes: &Sizes) -> Option<usize> {
         "inset_cut" => inner + 2 * planes + 4 * side,
         "inset_put" => planes + inner,
         "convert" => 2 * pixels,
+        // A byte of each pixel.
+        "cover" => crop,
         // A pixel of the patch, of its mask and of the frame each.
         "compare" => SAMPLES * (SAMPLE + 7),
         "fit" => SAMPLES * SAMPLE,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Part, cut, matrix, number,
+    Order, Part, cut, matrix, number,
     region::{Area, Region, plane_size},
 };
 use crate::{
@@ -24,6 +24,7 @@ pub struct DeviceCrop {
 /// Planes of red, green and blue that a crop becomes, `[3, side, side]` each: `value * scale + offset` of values 0..1.
 pub struct Planes<'a> {
     pub side: usize,
+    pub order: Order,
     pub scale: f32,
     pub offset: f32,
     /// Where they go, and the first number of them there.
@@ -92,7 +93,7 @@ impl DeviceCrop {
     ///
     /// Errors: planes that do not fit where they go, or that are not as large as the whole crop.
     pub fn show(&self, memory: &Arc<dyn Memory>, inner: Option<&Rect>, planes: &Planes) -> Result<()> {
-        let Planes { side, scale, offset, out, masked } = planes;
+        let Planes { side, order, scale, offset, out, masked } = planes;
         let count = 3 * side * side;
         if inner.is_none() && *side != self.side {
             return Err(Error::invalid(format!("a crop of {} pixels is not shown whole in {side}", self.side)));
@@ -109,7 +110,7 @@ impl DeviceCrop {
             out: out.0.on(memory, out.1, count)?,
             masked,
             mask,
-            matrix: matrix(self.space),
+            matrix: matrix(self.space, *order),
             size: number(self.side)?,
             side: number(*side)?,
             x,

@@ -9,6 +9,7 @@
 //! | `planar`, `inset_cut` | [`crate::image::Crop::to_rgb_planar`], `image::inset::cut` |
 //! | `draw`, `begin`, `condition`, `advance`, `plain`, `all_finite` | [`crate::engine::Noise`], [`crate::schedule::Step::apply`], `engine::known`, `engine::latent` |
 //! | `inset_put`, `convert`, `compare`, `fit`, `blend` | `image::inset::put`, [`crate::image::Crop::convert`], [`crate::image::paste`] |
+//! | `cover` | `engine::pixel::picture` |
 //! | `spline_nodes`, `spline_folds`, `warp` | [`crate::image::Lattice`] |
 //! | `window`, `shapes`, `correct`, `finish` | `engine::compact::refine`, `image::{sharpen, steady}` |
 //!
@@ -27,7 +28,7 @@ mod warp;
 pub use cost::{PUBLISHED, Sizes, bytes};
 pub use crop::{DeviceCrop, Masked, Planes};
 pub use latents::{Clip, Painted, Part, Sampled, advance, all_finite, begin, draw, plain};
-pub use paste::{DevicePatch, convert, paste, put};
+pub use paste::{DevicePatch, convert, cover, paste, put};
 pub use refine::{Finish, correct, finish, shapes, window};
 pub use region::Region;
 pub use warp::DeviceLattice;
@@ -37,6 +38,24 @@ use crate::{
     cuda::arguments,
     image::{ColorSpace, raster},
 };
+
+/// How a network orders the planes of its pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Order {
+    #[default]
+    Rgb,
+    Bgr,
+}
+
+impl Order {
+    /// Of red, green and blue the planes where they lie, and the other way round.
+    fn places(self) -> [usize; 3] {
+        match self {
+            Self::Rgb => [0, 1, 2],
+            Self::Bgr => [2, 1, 0],
+        }
+    }
+}
 
 /// A size or a place as kernels have it. Errors: it is beyond 2^31.
 fn number<T: TryInto<i32> + Copy + std::fmt::Display>(value: T) -> Result<i32> {
@@ -49,9 +68,9 @@ fn space(space: ColorSpace) -> arguments::Space {
     arguments::Space { yuv, kr, kb, offset, luma, chroma }
 }
 
-fn matrix(space: ColorSpace) -> arguments::Matrix {
+fn matrix(space: ColorSpace, order: Order) -> arguments::Matrix {
     let (rows, offset) = space.rgb_matrix();
-    arguments::Matrix { rows, offset }
+    arguments::Matrix { rows: order.places().map(|i| rows[i]), offset: order.places().map(|i| offset[i]) }
 }
 
 /// A cut, walked by `dx` and `dy` from one pixel to the next.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    DeviceCrop, cut, number,
+    DeviceCrop, Order, cut, number,
     region::{Area, Region, channels, plane_size},
     space,
 };
@@ -22,18 +22,18 @@ const FIT: [u32; 3] = [256, 1, 1];
 /// And of those that go through pixels one after another.
 const PIXELS: [u32; 3] = [256, 1, 1];
 
-/// Puts planes of red, green and blue, `[3, side, side]` from number `at` on, into the part `inner` of a crop, cubic between their
-/// pixels: `value * scale + offset`, which is 0..1.
+/// Puts planes of red, green and blue, `[3, side, side]` in their order from number `at` on, into the part `inner` of a crop, cubic
+/// between their pixels: `value * scale + offset`, which is 0..1.
 pub fn put(
     memory: &Arc<dyn Memory>,
     (planes, at): (&Buffer<f32>, usize),
     side: usize,
-    (scale, offset): (f32, f32),
+    ((scale, offset), order): ((f32, f32), Order),
     crop: &mut DeviceCrop,
     inner: &Rect,
 ) -> Result<()> {
     let count = side * side;
-    let plane = |c: usize| planes.on(memory, at + c * count, count);
+    let plane = |c: usize| planes.on(memory, at + order.places()[c] * count, count);
     let Rect { x, y, width, height } = *inner;
     let put = arguments::Put {
         crop: crop.data.on(memory, 0, crop.side * crop.side * 3)?,
@@ -50,6 +50,27 @@ pub fn put(
     };
     // SAFETY: all are as large as their sides.
     unsafe { launch(memory, &put, [crop.side; 2], TILE) }
+}
+
+/// How much of each pixel of a crop is painted, 0..255, `[side, side]`: the share of its column times that of its row, 0..1.
+///
+/// Errors: another number of columns than of rows.
+pub fn cover(memory: &Arc<dyn Memory>, columns: &[f32], rows: &[f32]) -> Result<Buffer<u8>> {
+    let side = columns.len();
+    if rows.len() != side {
+        return Err(Error::invalid(format!("a mask of {side} columns and {} rows is not square", rows.len())));
+    }
+    let shares = Buffer::of(memory, &[columns, rows].concat())?;
+    let out = Buffer::room(memory, side * side)?;
+    let cover = arguments::Cover {
+        out: out.on(memory, 0, side * side)?,
+        columns: shares.on(memory, 0, side)?,
+        rows: shares.on(memory, side, side)?,
+        side: number(side)?,
+    };
+    // SAFETY: all are as large as the side.
+    unsafe { launch(memory, &cover, [side; 2], TILE)? };
+    Ok(out)
 }
 
 /// The same picture in other colours.

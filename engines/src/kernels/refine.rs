@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DeviceCrop, matrix, number, space};
+use super::{DeviceCrop, Order, matrix, number, space};
 use crate::{
     Error, Result,
     cuda::{Buffer, Memory, arguments, launch, memory::TILE},
@@ -33,7 +33,7 @@ pub fn window(
     let window = arguments::Window {
         crop: crop.data.on(memory, 0, crop.side * crop.side * 3)?,
         out: out.on(memory, at, 3 * SIDE * SIDE)?,
-        matrix: matrix(crop.space),
+        matrix: matrix(crop.space, Order::Rgb),
         side: number(crop.side)?,
         zoom: number(zoom)?,
         x: number(x)?,

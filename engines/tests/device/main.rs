@@ -8,6 +8,11 @@ mod latentsync;
 mod musetalk;
 #[path = "../common/narrow.rs"]
 mod narrow;
+mod pixel;
+mod synctalk2d;
+#[path = "../common/tiny.rs"]
+mod tiny;
+mod wav2lip;
 
 use std::{path::Path, sync::Arc};
 

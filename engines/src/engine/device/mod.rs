@@ -61,10 +61,16 @@ pub(super) fn taken(
     side: usize,
     to_crop: &Similarity,
 ) -> Result<Option<DeviceCrop>> {
-    match DeviceCrop::take(memory, frame, side, to_crop, true) {
+    left(&**memory, DeviceCrop::take(memory, frame, side, to_crop, true), None)
+}
+
+/// What was made, and `nothing` where memory ended: then the frame is left as it is, and what is kept for later was given back.
+pub(super) fn left<T>(memory: &dyn Memory, made: Result<T>, nothing: T) -> Result<T> {
+    match made {
         Err(error @ Error::OutOfMemory { .. }) => {
+            memory.trim();
             tracing::warn!(%error, "a frame is left as it is");
-            Ok(None)
+            Ok(nothing)
         }
         other => other,
     }

@@ -1,11 +1,12 @@
 use std::{fmt, sync::Arc};
 
+use super::left;
 use crate::{
     Result,
     cuda::{Buffer, Memory},
     geometry::{Rect, Similarity},
     image::{ColorSpace, Crop, DevicePixels, FrameMut, Patch, Pixels},
-    kernels::{DeviceCrop, DevicePatch, paste},
+    kernels::{DeviceCrop, DevicePatch, cover, paste},
 };
 
 /// How much of each pixel of a picture is painted, 0..255, `[side, side]`, here and there.
@@ -19,6 +20,15 @@ impl Coverage {
     pub fn new(memory: &Arc<dyn Memory>, here: impl Into<Arc<[u8]>>) -> Result<Self> {
         let here = here.into();
         Ok(Self { there: Arc::new(Buffer::of(memory, &here)?), here })
+    }
+
+    /// Of which columns and rows have each a share, `[side]`, 0..1: these travel, and it is made there too.
+    pub fn product(
+        memory: &Arc<dyn Memory>,
+        here: impl Into<Arc<[u8]>>,
+        [columns, rows]: &[Vec<f32>; 2],
+    ) -> Result<Self> {
+        Ok(Self { there: Arc::new(cover(memory, columns, rows)?), here: here.into() })
     }
 }
 
@@ -62,10 +72,14 @@ impl DevicePixels for DevicePicture {
 
     fn paste(&self, frame: &mut FrameMut, patch: &Patch) -> Result<Rect> {
         let Self { memory, coverage: Coverage { here, there }, .. } = self;
-        // Another mask than its own travels.
-        let other = if Arc::ptr_eq(here, &patch.mask) { None } else { Some(Buffer::of(memory, &patch.mask)?) };
-        let mask = (&*patch.mask, other.as_ref().unwrap_or(there));
-        let patch = DevicePatch { pixels: &self.crop, mask, to_frame: patch.to_frame, opacity: patch.opacity };
-        paste(memory, frame, &patch)
+        let mut pasted = || {
+            // Another mask than its own travels.
+            let other = if Arc::ptr_eq(here, &patch.mask) { None } else { Some(Buffer::of(memory, &patch.mask)?) };
+            let mask = (&*patch.mask, other.as_ref().unwrap_or(there));
+            let patch = DevicePatch { pixels: &self.crop, mask, to_frame: patch.to_frame, opacity: patch.opacity };
+            paste(memory, frame, &patch)
+        };
+        // Before all is there the frame is not touched.
+        left(&**memory, pasted(), Rect::default())
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     runtime::{Bound, Model},
 };
 
-/// A tensor of the work, which the network has a port of the same name for, and its shape after the batch.
+/// A tensor of the work and its shape after the batch.
 type Named = (&'static str, Vec<usize>);
 
 /// As [`crate::engine::NetworkStage`], with tensors in the memory of a device: those of a batch are put together there, and each
@@ -22,6 +22,9 @@ pub(in crate::engine) struct BoundStage {
     inputs: Vec<Named>,
     names: Vec<&'static str>,
     outputs: Vec<Named>,
+    /// What the network calls them.
+    input_ports: Vec<String>,
+    output_ports: Vec<String>,
     sizes: Vec<usize>,
 }
 
@@ -35,6 +38,7 @@ impl BoundStage {
         sizes: Vec<usize>,
     ) -> Self {
         type Ports<'a> = &'a [(&'static str, &'a [usize])];
+        let ports = |ports: Ports| ports.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
         let named = |ports: Ports| ports.iter().map(|(name, shape)| (*name, shape.to_vec())).collect::<Vec<_>>();
         Self {
             kind,
@@ -43,8 +47,16 @@ impl BoundStage {
             names: inputs.iter().map(|(name, _)| *name).collect(),
             inputs: named(inputs),
             outputs: named(outputs),
+            input_ports: ports(inputs),
+            output_ports: ports(outputs),
             sizes,
         }
+    }
+
+    /// The same for a network whose ports have names of their own.
+    pub fn with_ports(mut self, inputs: &[String], outputs: &[String]) -> Self {
+        (self.input_ports, self.output_ports) = (inputs.to_vec(), outputs.to_vec());
+        self
     }
 
     /// Rows of all items and zeros, `[rows, …]`, of each input.
@@ -75,7 +87,8 @@ impl BoundStage {
         let (asked, said) = (shapes(&self.inputs, rows), shapes(&self.outputs, rows));
         let rooms = said.iter().map(|shape| Buffer::room(&self.memory, shape.iter().product()));
         let outputs = rooms.collect::<Result<Vec<_>>>()?;
-        self.model.run_bound(&bound(&self.inputs, &asked, inputs), &bound(&self.outputs, &said, &outputs))?;
+        let inputs = bound(&self.input_ports, &asked, inputs);
+        self.model.run_bound(&inputs, &bound(&self.output_ports, &said, &outputs))?;
         Ok(outputs)
     }
 
@@ -94,9 +107,9 @@ fn shapes(ports: &[Named], rows: usize) -> Vec<Vec<usize>> {
     ports.iter().map(|(_, shape)| [&[rows], &shape[..]].concat()).collect()
 }
 
-fn bound<'a>(ports: &'a [Named], shapes: &'a [Vec<usize>], buffers: &'a [Buffer<f32>]) -> Vec<Bound<'a>> {
+fn bound<'a>(ports: &'a [String], shapes: &'a [Vec<usize>], buffers: &'a [Buffer<f32>]) -> Vec<Bound<'a>> {
     let all = ports.iter().zip(shapes).zip(buffers);
-    all.map(|(((name, _), shape), buffer)| Bound { name, shape, buffer, at: 0 }).collect()
+    all.map(|((name, shape), buffer)| Bound { name, shape, buffer, at: 0 }).collect()
 }
 
 impl Stage for BoundStage {

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{AUDIO, FACE, FORWARD, Pixel};
+use super::{AUDIO, FACE, FORWARD, Network, Pixel};
 use crate::{
     Error, Result,
     engine::{Actor, Asked, Moment, Noise, Patch, Scene, Shown, Work},
@@ -33,7 +33,7 @@ impl PixelActor {
 
 impl Actor for PixelActor {
     fn ask(&mut self, moment: &Moment) -> Result<Asked> {
-        let Pixel { side, region, layout, .. } = &*self.engine;
+        let Pixel { network: Network { side, .. }, region, layout, .. } = &*self.engine;
         let audio = self.engine.audio_input(moment.audio)?;
         let Some(rect) = region.of(&moment.face.points) else { return Ok(Asked::Nothing) };
         let square = Square::around(&rect);
@@ -50,7 +50,7 @@ impl Actor for PixelActor {
     }
 
     fn show(&mut self, mut work: Work, _: &Scene) -> Result<Shown> {
-        let Pixel { side, layout, .. } = &*self.engine;
+        let Pixel { network: Network { side, .. }, layout, .. } = &*self.engine;
         let picture = self.engine.picture(&mut work)?;
         let seen = work.remembered::<Seen>().ok_or_else(|| Error::invalid("work of another engine"))?;
         let Seen { mut crop, square } = *seen;

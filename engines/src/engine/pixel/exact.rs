@@ -30,7 +30,7 @@ struct Seen {
 
 impl ExactActor {
     pub(super) fn new(engine: Arc<Pixel>) -> Self {
-        let published = Published::new(engine.layout, engine.side);
+        let published = Published::new(engine.layout, engine.network.side);
         Self { engine, published, smoother: Smoother::default() }
     }
 
@@ -62,7 +62,7 @@ impl Actor for ExactActor {
         let frame: &FrameView = moment.frame;
         let prepared = image::take(frame, &place).and_then(|pixels| self.published.prepare(&pixels, place.size()));
         let Some(mut prepared) = prepared else { return Ok(Asked::Nothing) };
-        let side = self.engine.side;
+        let side = self.engine.network.side;
         let face = Tensor { shape: vec![1, 6, side, side], data: std::mem::take(&mut prepared.input) };
         let work = Work::new(Noise::default()).with(AUDIO, audio).with(FACE, face);
         let mut work = work.remembering(Seen { prepared, place });

@@ -3,9 +3,10 @@
 //! - [`region`]: where the network's picture lies on a face.
 //! - [`picture`]: pixels of the frame to the network, and of the network to a patch.
 //! - [`published`]: the same as the published programs do it, to the pixel.
-//! - [`actor`]: one stream, and [`exact`]: one as the published programs do it.
+//! - [`actor`]: one stream; [`exact`]: one as the published programs do it; [`device`]: one in the memory of a card.
 
 mod actor;
+mod device;
 mod exact;
 mod picture;
 pub(crate) mod published;
@@ -14,16 +15,18 @@ mod region;
 use std::{sync::Arc, time::Duration};
 
 use actor::PixelActor;
+use device::{DeviceActor, DevicePath};
 use exact::ExactActor;
 use picture::Layout;
 use published::Smoother;
 use region::Region;
 
-use super::{Actor, Clip, Engine, Identity, NetworkStage, Sampling, Spec, Stage, StageKind, Work};
+use super::{Actor, Clip, Engine, Identity, NetworkStage, Sampling, Spec, Stage, StageKind, Work, device::on_card};
 use crate::{
     Error, Result,
     audio::{Pick, Tail, WindowSpec, front_end},
     bank::ReferenceBank,
+    cuda::Memory,
     manifest::{Family, Features, Manifest, Package},
     runtime::{Options, Tensor},
 };
@@ -62,20 +65,25 @@ fn border(side: usize) -> f32 {
 }
 
 /// What the two families differ in.
-struct Published<'a> {
-    /// Part of the network.
-    part: &'static str,
-    /// Pixels of a side of its picture.
-    side: usize,
-    sizes: &'a [usize],
-    /// What it calls its audio, face and picture.
-    ports: [String; 3],
-    /// Shape of its audio after the batch.
-    audio: Vec<usize>,
+struct Published {
+    network: Network,
     /// Times of the features of a window, in nanoseconds after the frame's.
     taps: Vec<i64>,
     region: Region,
     layout: Layout,
+}
+
+/// A family's network.
+struct Network {
+    part: &'static str,
+    /// Pixels of a side of its picture.
+    side: usize,
+    /// Batches that it is asked for.
+    sizes: Vec<usize>,
+    /// What it calls its audio, face and picture.
+    ports: [String; 3],
+    /// Shape of its audio after the batch.
+    audio: Vec<usize>,
 }
 
 /// Shape in which SyncTalk_2D's network reads so many numbers: 16 features of 512 are 32 channels of 16 x 16.
@@ -96,18 +104,42 @@ pub struct Pixel {
     spec: Spec,
     stages: Vec<Box<dyn Stage>>,
     lanes: usize,
-    /// Pixels of a side of the network's picture.
-    side: usize,
-    /// Shape of the audio input after the batch.
-    audio: Vec<usize>,
+    network: Network,
     /// Whether a window is `[taps, dims]` where the network wants `[dims, taps]`.
     turned: bool,
     region: Region,
     layout: Layout,
+    /// Its way through the memory of its device.
+    path: Option<DevicePath>,
 }
 
 impl Pixel {
+    /// On CUDA and TensorRT frames are cut, painted and pasted in the memory of the card, where it can run the kernels of
+    /// [`crate::kernels`].
     pub fn load(package: &Package, options: &Options) -> Result<Self> {
+        let mut engine = Self::load_through_host(package, options)?;
+        if !engine.spec.exact {
+            let device = package.network(engine.network.part, options)?.device();
+            let path = |memory| DevicePath::new(&memory, package, options, &engine);
+            engine.path = on_card(&engine.spec.name, device, path);
+        }
+        Ok(engine)
+    }
+
+    /// In `memory`, where its network must run.
+    ///
+    /// Errors: it runs elsewhere; the engine is run as its published program is; memory ended.
+    pub fn load_in(package: &Package, options: &Options, memory: Arc<dyn Memory>) -> Result<Self> {
+        let mut engine = Self::load_through_host(package, options)?;
+        if engine.spec.exact {
+            return Err(Error::invalid("what the published program does is done on the processor: leave exact=false"));
+        }
+        engine.path = Some(DevicePath::new(&memory, package, options, &engine)?);
+        Ok(engine)
+    }
+
+    /// With frames that travel through the processor's memory, whatever the device.
+    pub fn load_through_host(package: &Package, options: &Options) -> Result<Self> {
         let manifest = package.manifest();
         let missing =
             |key: &str| Error::Manifest { origin: package.location(), key: key.into(), cause: "is missing".into() };
@@ -117,12 +149,11 @@ impl Pixel {
         let family = match manifest.family {
             Family::Wav2Lip => {
                 let section = manifest.wav2lip.as_ref().ok_or_else(|| missing("wav2lip"))?;
+                let ports = [&section.ports.audio, &section.ports.face, &section.ports.picture].map(String::clone);
+                let (side, sizes) = (section.side, section.batch_sizes.clone());
+                let audio = vec![1, dims, COLUMNS as usize];
                 Published {
-                    part: "generator",
-                    side: section.side,
-                    sizes: &section.batch_sizes,
-                    ports: [&section.ports.audio, &section.ports.face, &section.ports.picture].map(String::clone),
-                    audio: vec![1, dims, COLUMNS as usize],
+                    network: Network { part: "generator", side, sizes, ports, audio },
                     taps: (0..COLUMNS).map(|k| k * step).collect(),
                     region: Region::WholeFace,
                     layout: Layout::HalfThenWhole,
@@ -134,12 +165,11 @@ impl Pixel {
                     Features::Compact => (HOPS, HOPS_BEFORE),
                     _ => (ROWS, ROWS_BEFORE),
                 };
+                let ports = [AUDIO, FACE, PICTURE].map(str::to_owned);
+                let (side, sizes) = (section.side, section.batch_sizes.clone());
+                let audio = planes(package, count as usize * dims)?;
                 Published {
-                    part: "unet",
-                    side: section.side,
-                    sizes: &section.batch_sizes,
-                    ports: [AUDIO, FACE, PICTURE].map(str::to_owned),
-                    audio: planes(package, count as usize * dims)?,
+                    network: Network { part: "unet", side, sizes, ports, audio },
                     taps: (0..count).map(|k| (k - before) * step).collect(),
                     region: Region::BelowEyes { border: border(section.side) },
                     layout: Layout::WholeThenMasked,
@@ -147,16 +177,16 @@ impl Pixel {
             }
             other => return Err(Error::invalid(format!("the family `{other}` has no pictures of its own"))),
         };
-        let Published { part, side, sizes, ports, audio, taps, region, layout } = family;
+        let Published { network, taps, region, layout } = family;
+        let Network { part, side, ref sizes, ref ports, ref audio } = network;
         let model = package.network(part, options)?;
-        model.expect_input(&ports[0], &audio)?;
+        model.expect_input(&ports[0], audio)?;
         model.expect_input(&ports[1], &[6, side, side])?;
         model.expect_output(&ports[2], &[3, side, side])?;
         let lanes = model.at_a_time();
-        let [audio_port, face_port, picture_port] = ports;
-        let sizes = model.taken_of(sizes.to_vec());
+        let sizes = model.taken_of(sizes.clone());
         let stage = NetworkStage::new(StageKind::Forward, model, &[AUDIO, FACE], &[PICTURE], sizes)
-            .with_ports(&[audio_port, face_port], &[picture_port]);
+            .with_ports(&ports[..2], &ports[2..]);
         let look_ahead = look_ahead(manifest);
         let own = manifest.synctalk2d.as_ref().is_some_and(|section| section.features == Features::Compact);
         let pick = if own { Pick::Between } else { Pick::Before };
@@ -191,7 +221,7 @@ impl Pixel {
             gflop: manifest.frame_gflop(None),
         };
         let turned = manifest.family == Family::Wav2Lip;
-        Ok(Self { spec, stages: vec![Box::new(stage)], lanes, side, audio, turned, region, layout })
+        Ok(Self { spec, stages: vec![Box::new(stage)], lanes, network, turned, region, layout, path: None })
     }
 }
 
@@ -214,7 +244,7 @@ impl Pixel {
             true => (0..dims).flat_map(|d| (0..taps).map(move |t| heard[t * dims + d])).collect(),
             false => heard.to_vec(),
         };
-        let shape = std::iter::once(1).chain(self.audio.iter().copied()).collect();
+        let shape = std::iter::once(1).chain(self.network.audio.iter().copied()).collect();
         Ok(Tensor { shape, data })
     }
 
@@ -223,7 +253,7 @@ impl Pixel {
     /// Errors: one that is not whole or not finite.
     fn picture(&self, work: &mut Work) -> Result<Vec<f32>> {
         let picture = work.take(PICTURE)?.data;
-        if picture.len() != 3 * self.side * self.side || picture.iter().any(|v| !v.is_finite()) {
+        if picture.len() != 3 * self.network.side.pow(2) || picture.iter().any(|v| !v.is_finite()) {
             return Err(Error::invalid(format!(
                 "engine `{}` gave a picture that is not whole or not finite; try precision=fp32",
                 self.spec.name
@@ -239,7 +269,7 @@ impl Engine for Pixel {
     }
 
     fn stages(&self) -> &[Box<dyn Stage>] {
-        &self.stages
+        self.path.as_ref().map_or(&self.stages, |path| &path.stages)
     }
 
     fn lanes(&self) -> usize {
@@ -252,6 +282,9 @@ impl Engine for Pixel {
 
     fn actor(self: Arc<Self>, _seed: u64, sampling: &Sampling) -> Result<Box<dyn Actor>> {
         sampling.refuse(&self.spec.name)?;
+        if let Some(path) = &self.path {
+            return Ok(Box::new(DeviceActor::new(Arc::clone(&self), path)));
+        }
         Ok(if self.spec.exact { Box::new(ExactActor::new(self)) } else { Box::new(PixelActor::new(self)) })
     }
 }

@@ -73,6 +73,11 @@ impl Layout {
 
     /// Coverage of a crop's pixels, 0..255: what the network made anew, with a feather that ends inside.
     pub(super) fn mask(self, crop: usize, inner: &Rect) -> Vec<u8> {
+        covered(&self.shares(crop, inner))
+    }
+
+    /// How much of each column and of each row of a crop is shown, 0..1.
+    pub(super) fn shares(self, crop: usize, inner: &Rect) -> [Vec<f32>; 2] {
         let [left, right, top, bottom] = self.made();
         let (left, right) = (inner.x + left * inner.width, inner.x + right * inner.width);
         let (top, bottom) = (inner.y + top * inner.height, inner.y + bottom * inner.height);
@@ -83,9 +88,27 @@ impl Layout {
             let at = |i: usize| (i as f32 + 0.5) * unit;
             (0..crop).map(|i| ramp(at(i) - from) * ramp(to - at(i))).collect()
         };
-        let (columns, rows) = (along(left, right), along(top, bottom));
-        rows.iter().flat_map(|r| columns.iter().map(move |c| (r * c * 255.0 + 0.5) as u8)).collect()
+        [along(left, right), along(top, bottom)]
     }
+
+    /// 1 where the network sees the face in both of its pictures, 0 where one of them hides it: `[side, side]`.
+    pub(super) fn kept(self, side: usize) -> Vec<f32> {
+        let kept = |i: usize| if self.hides(side, i % side, i / side) { 0.0 } else { 1.0 };
+        (0..side * side).map(kept).collect()
+    }
+
+    /// Which of its pictures hides the mouth, and which does not.
+    pub(super) fn pictures(self) -> [usize; 2] {
+        match self {
+            Self::HalfThenWhole => [0, 1],
+            Self::WholeThenMasked => [1, 0],
+        }
+    }
+}
+
+/// What columns and rows cover together, 0..255.
+pub(super) fn covered([columns, rows]: &[Vec<f32>; 2]) -> Vec<u8> {
+    rows.iter().flat_map(|r| columns.iter().map(move |c| (r * c * 255.0 + 0.5) as u8)).collect()
 }
 
 #[cfg(test)]
@@ -116,6 +139,20 @@ mod tests {
             layout.put(whole, side, &mut back, &INNER);
             let worst = crop.data.iter().zip(&back.data).map(|(a, b)| a.abs_diff(*b)).max();
             assert!(worst <= Some(3), "{layout:?}: {worst:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_what_is_not_hidden() {
+        for (layout, side) in
+            [(Layout::HalfThenWhole, 96), (Layout::WholeThenMasked, 160), (Layout::WholeThenMasked, 320)]
+        {
+            let both = layout.masked(vec![1.0; 3 * side * side], side);
+            let [hidden, whole] = layout.pictures().map(|picture| &both[picture * 3 * side * side..][..side * side]);
+            assert!(
+                hidden == layout.kept(side) && whole.iter().all(|v| *v == 1.0) && hidden != whole,
+                "{layout:?} {side}"
+            );
         }
     }
 

@@ -3,7 +3,7 @@ use crate::{
     cuda::Buffer,
     geometry::Rect,
     image::inset,
-    kernels::{DeviceCrop, Masked, Planes},
+    kernels::{DeviceCrop, Masked, Order, Planes},
 };
 
 /// Faces within the frame, over its edges and corners, beyond it; enlarged, reduced, turned.
@@ -86,12 +86,17 @@ fn planes_are_those_of_the_cpu_and_lie_in_their_slot_of_the_batch() {
                     let out = Buffer::zeroed(&memory, 2 * count + 3).unwrap();
                     let mask = Buffer::of(&memory, &mask).unwrap();
                     let masked = Some(Masked { out: (&out, 1), mask: &mask, hidden: -0.5 });
-                    let planes = Planes { side, scale: 2.0, offset: -1.0, out: (&out, count + 2), masked };
+                    let order = Order::Rgb;
+                    let planes = Planes { side, order, scale: 2.0, offset: -1.0, out: (&out, count + 2), masked };
                     device.show(&memory, inner, &planes).unwrap();
                     let found = out.read().unwrap();
                     let all = [&[0.0][..], &hidden, &[0.0], &wanted, &[0.0]].concat();
                     worst = worst.max(apart(&found, &all));
                     assert!(worst < 1e-5, "{space:?} {size} {side} {inner:?}: {worst}");
+                    let plain = Planes { order: Order::Bgr, out: (&out, 0), masked: None, ..planes };
+                    device.show(&memory, inner, &plain).unwrap();
+                    let turned: Vec<f32> = wanted.rchunks_exact(side * side).flatten().copied().collect();
+                    assert!(apart(&out.read().unwrap()[..count], &turned) < 1e-5, "{space:?} {size} {side} {inner:?}");
                     let beyond = Planes { out: (&out, count + 4), masked: None, ..planes };
                     assert!(device.show(&memory, inner, &beyond).is_err());
                 }

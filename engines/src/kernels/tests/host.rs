@@ -19,6 +19,7 @@ fn structures_are_as_large_here_as_there() {
         pair::<a::Show>(),
         pair::<a::Inset>(),
         pair::<a::Put>(),
+        pair::<a::Cover>(),
         pair::<a::Convert>(),
         pair::<a::Compare>(),
         pair::<a::Fit>(),

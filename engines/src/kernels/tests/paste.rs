@@ -3,7 +3,7 @@ use crate::{
     cuda::Buffer,
     geometry::Rect,
     image::{Patch, inset, paste as on_cpu},
-    kernels::{DeviceCrop, DevicePatch, convert, paste, put},
+    kernels::{DeviceCrop, DevicePatch, Order, convert, cover, paste, put},
 };
 
 /// A soft round mask, a hard one over all of the crop, a single pixel, and none.
@@ -122,10 +122,15 @@ fn pictures_of_a_network_are_put_into_a_crop_as_the_cpu_puts_them() {
                 let unit: Vec<f32> = planes.iter().map(|v| v / 2.0 + 0.5).collect();
                 let part = |c: usize| &unit[c * side * side..][..side * side];
                 let mut wanted = crop(size, space, 5);
-                let mut found = DeviceCrop::of(&memory, &wanted).unwrap();
+                let [mut found, mut turned] = [(); 2].map(|()| DeviceCrop::of(&memory, &wanted).unwrap());
                 inset::put([part(0), part(1), part(2)], side, &mut wanted, &inner);
                 let there = Buffer::of(&memory, &[&[9.0][..], &planes].concat()).unwrap();
-                put(&memory, (&there, 1), side, (0.5, 0.5), &mut found, &inner).unwrap();
+                let scaled = ((0.5, 0.5), Order::Rgb);
+                let backwards: Vec<f32> = planes.rchunks_exact(side * side).flatten().copied().collect();
+                let backwards = Buffer::of(&memory, &backwards).unwrap();
+                put(&memory, (&backwards, 0), side, ((0.5, 0.5), Order::Bgr), &mut turned, &inner).unwrap();
+                put(&memory, (&there, 1), side, scaled, &mut found, &inner).unwrap();
+                assert_eq!(turned.read().unwrap().data, found.read().unwrap().data);
                 let (most, _) = differ(&found.read().unwrap().data, &wanted.data);
                 assert!(most <= 1, "{space:?} {side} {size}: {most}");
                 worst = worst.max(most);
@@ -136,11 +141,25 @@ fn pictures_of_a_network_are_put_into_a_crop_as_the_cpu_puts_them() {
                     );
                     assert!(most <= 1, "{space:?} to {other:?}: {most}");
                 }
-                assert!(put(&memory, (&there, 2), side, (0.5, 0.5), &mut found, &inner).is_err());
+                assert!(put(&memory, (&there, 2), side, scaled, &mut found, &inner).is_err());
             }
         }
     }
     println!("put: {worst} of 255 at most");
+}
+
+#[test]
+fn a_mask_is_what_is_shown_of_columns_and_rows() {
+    for memory in host::orders() {
+        for side in [1, 7, 64, 192] {
+            let share = |i: usize, k: f32| ((i as f32 + k) * 0.37).sin().clamp(0.0, 1.0);
+            let [columns, rows] = [0.3, 5.1].map(|k| (0..side).map(|i| share(i, k)).collect::<Vec<_>>());
+            let wanted: Vec<u8> =
+                rows.iter().flat_map(|r| columns.iter().map(move |c| (r * c * 255.0 + 0.5) as u8)).collect();
+            assert_eq!(cover(&memory, &columns, &rows).unwrap().read().unwrap(), wanted, "{side}");
+            assert!(cover(&memory, &columns, &[]).is_err());
+        }
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::{
         device::{Coverage, DevicePicture},
     },
     geometry::{Rect, Similarity},
-    kernels::{self, DeviceCrop, Masked, Planes, put},
+    kernels::{self, DeviceCrop, Masked, Order, Planes, put},
 };
 
 /// What streams share.
@@ -73,7 +73,7 @@ impl Shared {
         let picture = 3 * self.side * self.side;
         let masked = Masked { out: (pixels, masked * picture), mask: &self.mask, hidden: self.hidden };
         let out = (pixels, whole * picture);
-        let planes = Planes { side: self.side, scale: 2.0, offset: -1.0, out, masked: Some(masked) };
+        let planes = Planes { side: self.side, order: Order::Rgb, scale: 2.0, offset: -1.0, out, masked: Some(masked) };
         crop.show(&self.memory, Some(inner), &planes)
     }
 
@@ -87,7 +87,7 @@ impl Shared {
         coverage: impl FnOnce() -> Result<Coverage>,
     ) -> Result<Option<Patch>> {
         let Some(to_frame) = to_crop.inverse() else { return Ok(None) };
-        put(&self.memory, picture.part(), self.side, (0.5, 0.5), &mut crop, inner)?;
+        put(&self.memory, picture.part(), self.side, ((0.5, 0.5), Order::Rgb), &mut crop, inner)?;
         Ok(Some(DevicePicture::new(&self.memory, crop, coverage()?).patch(to_frame)))
     }
 }
