@@ -68,7 +68,7 @@ fn the_measurement_of_a_card_runs_without_one_and_its_figures_are_whole() {
     let ran = kernels["parity"].as_array().is_some_and(|parity| !parity.is_empty());
     assert!(ran || kernels["refused"].as_str().is_some_and(|cause| cause.starts_with("device `cuda:0`")), "{kernels}");
     let networks = report["networks"].as_array().unwrap();
-    assert_eq!(networks.len(), 13, "{text}");
+    assert_eq!(networks.len(), 15, "{text}");
     for network in networks {
         for run in network["runs"].as_array().unwrap() {
             assert!(run["refused"].is_null(), "{run}");
