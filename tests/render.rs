@@ -196,9 +196,10 @@ fn a_render_hears_seconds_ahead_and_loses_nothing() {
     windowed::engine(&f.join("engine"), (400, 75), 6640);
     let engine = f.join("engine").display().to_string();
     let more = ["--engine", &engine, "--no-gather", "--crf", "10"];
-    // Sound that is longer than what is heard ahead, of a video without a face, which is played again and again; then one that is shorter.
+    // Sound that is longer than what is heard ahead and than elements hold of it, of a video without a face, which is played again and again; then
+    // one that is shorter.
     let video = marked(20, f, "marked.mp4");
-    for (name, seconds) in [("long.mp4", 12.0), ("short.mp4", 0.4)] {
+    for (name, seconds) in [("long.mp4", 22.0), ("short.mp4", 0.4)] {
         let out = f.join(name);
         render(f, &video, &tone(seconds, 48_000, f, "tone.wav"), &out, &more);
         let there_and_back = (0..20).chain((1..19).rev()).cycle();
