@@ -1,9 +1,4 @@
-use std::{
-    collections::HashMap,
-    sync::{Arc, LazyLock, OnceLock, Weak},
-};
-
-use parking_lot::Mutex;
+use std::sync::{Arc, OnceLock};
 
 use super::{
     super::BINS,
@@ -13,7 +8,7 @@ use super::{
 use crate::{
     Error, Result,
     manifest::Package,
-    runtime::{Batches, Device, Input, Model, Options, Port, Tensor, taken},
+    runtime::{Batches, Device, Input, Model, Options, PerModel, Port, Tensor, taken},
 };
 
 /// Mel frames that tokens take besides two for each: those that the convolutions reach over.
@@ -68,8 +63,7 @@ pub struct Network {
     settled: OnceLock<Arc<Settled>>,
 }
 
-/// Networks by the address of their model, which each of them keeps.
-static NETWORKS: LazyLock<Mutex<HashMap<usize, Weak<Network>>>> = LazyLock::new(Default::default);
+static NETWORKS: PerModel<Network> = PerModel::new();
 
 impl Network {
     /// The network `audio` of an engine, whose features have so many numbers.
@@ -82,21 +76,15 @@ impl Network {
     /// As [`load`](Self::load), of a model that is there.
     pub(super) fn of(model: &Arc<Model>, features: usize) -> Result<Arc<Self>> {
         let sizes = sizes(model, features)?;
-        let mut networks = NETWORKS.lock();
-        let address = Arc::as_ptr(model) as usize;
-        if let Some(known) = networks.get(&address).and_then(Weak::upgrade) {
-            return Ok(known);
-        }
-        networks.retain(|_, network| network.strong_count() > 0);
-        let (lanes, name) = (model.at_a_time(), model.name().to_owned());
-        // Programs for each number of streams would take long to build.
-        let most = if model.device().wants_fixed_shapes() { 1 } else { MOST };
-        let (network, known) = (model.clone(), sizes.clone());
-        let run = move |calls: &[Call]| run(&network, &known, calls);
-        let batches = Batches::new(&name, lanes, Call::tokens, Box::new(run)).of_at_most(most);
-        let network = Arc::new(Self { sizes, batches, settled: OnceLock::new() });
-        networks.insert(address, Arc::downgrade(&network));
-        Ok(network)
+        Ok(NETWORKS.of(model, || {
+            let (lanes, name) = (model.at_a_time(), model.name().to_owned());
+            // Programs for each number of streams would take long to build.
+            let most = if model.device().wants_fixed_shapes() { 1 } else { MOST };
+            let (network, known) = (model.clone(), sizes.clone());
+            let run = move |calls: &[Call]| run(&network, &known, calls);
+            let batches = Batches::new(&name, lanes, Call::tokens, Box::new(run)).of_at_most(most);
+            Self { sizes, batches, settled: OnceLock::new() }
+        }))
     }
 
     /// Where lasting silence leads, found once.

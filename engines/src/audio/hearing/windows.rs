@@ -1,7 +1,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     iter,
-    sync::{Arc, LazyLock, Weak},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Error, Result,
     manifest::{AudioSection, HearingWindow, Package},
-    runtime::{Batches, Input, Model, Options, Port},
+    runtime::{Batches, Input, Model, Options, PerModel, Port},
 };
 
 /// Mel frames of a token, and those before its own that the first token reaches over.
@@ -189,26 +189,19 @@ struct Network {
     silences: Mutex<HashMap<usize, Arc<[f32]>>>,
 }
 
-/// Networks by the address of their model, which each of them keeps.
-static NETWORKS: LazyLock<Mutex<HashMap<usize, Weak<Network>>>> = LazyLock::new(Default::default);
+static NETWORKS: PerModel<Network> = PerModel::new();
 
 impl Network {
     fn of(model: &Arc<Model>, features: usize) -> Result<Arc<Self>> {
         check(model, features)?;
-        let mut networks = NETWORKS.lock();
-        let address = Arc::as_ptr(model) as usize;
-        if let Some(known) = networks.get(&address).and_then(Weak::upgrade) {
-            return Ok(known);
-        }
-        networks.retain(|_, network| network.strong_count() > 0);
-        let (lanes, name) = (model.at_a_time(), model.name().to_owned());
-        let most = if model.device().wants_fixed_shapes() { 1 } else { MOST };
-        let network = model.clone();
-        let run = move |windows: &[Vec<f32>]| run(&network, features, windows);
-        let batches = Batches::new(&name, lanes, Vec::len, Box::new(run)).of_at_most(most);
-        let network = Arc::new(Self { features, batches, silences: Mutex::default() });
-        networks.insert(address, Arc::downgrade(&network));
-        Ok(network)
+        Ok(NETWORKS.of(model, || {
+            let (lanes, name) = (model.at_a_time(), model.name().to_owned());
+            let most = if model.device().wants_fixed_shapes() { 1 } else { MOST };
+            let network = model.clone();
+            let run = move |windows: &[Vec<f32>]| run(&network, features, windows);
+            let batches = Batches::new(&name, lanes, Vec::len, Box::new(run)).of_at_most(most);
+            Self { features, batches, silences: Mutex::default() }
+        }))
     }
 
     /// Features `[tokens, F]` of `mel`, `[2 tokens + 3, 80]`.
