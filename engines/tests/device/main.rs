@@ -9,6 +9,7 @@ mod musetalk;
 #[path = "../common/narrow.rs"]
 mod narrow;
 mod pixel;
+mod stream;
 mod synctalk2d;
 #[path = "../common/tiny.rs"]
 mod tiny;
@@ -54,14 +55,19 @@ fn picture(format: Format, shift: f32) -> Picture {
     })
 }
 
-fn latents(work: &Work) -> Vec<f32> {
-    match work.get(LATENT) {
+/// A tensor of work, wherever it is.
+fn made(work: &Work, name: &str) -> Vec<f32> {
+    match work.get(name) {
         Some(here) => here.data.clone(),
         None => {
-            let there = work.there(LATENT).unwrap();
+            let there = work.there(name).unwrap();
             there.buffer.read().unwrap()[there.at..][..there.shape.iter().product()].to_vec()
         }
     }
+}
+
+fn latents(work: &Work) -> Vec<f32> {
+    made(work, LATENT)
 }
 
 fn apart(a: &[f32], b: &[f32]) -> f32 {

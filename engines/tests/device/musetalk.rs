@@ -2,14 +2,15 @@ use std::time::Duration;
 
 use lipstream_engines::{
     Error,
-    engine::{self, Actor, Asked, Identity, Moment, Patch, Sampling, Scene, Shown, Worker, complete, latent::MuseTalk},
+    engine::{self, Worker, latent::MuseTalk},
     geometry::Point,
-    image::paste,
     manifest::Package,
-    tracker::Face,
 };
 
-use super::*;
+use super::{
+    stream::{Kind, Stream, alike},
+    *,
+};
 
 fn both(package: &Package) -> Both {
     let memory = host();
@@ -21,70 +22,11 @@ fn narrow_package(home: &Path) -> Package {
     Package::open(&narrow::musetalk(home, SIDE)).unwrap()
 }
 
-/// One stream of a moving face.
-struct Stream {
-    engine: Arc<dyn Engine>,
-    actor: Box<dyn Actor>,
-    format: Format,
-    frame: usize,
-}
+const KIND: Kind =
+    Kind { face: |i| faces::jawed(Point::new(180.3 + 31.4 * i as f32, 90.6 + 30.0 * i as f32), 121.0), made: LATENT };
 
-impl Stream {
-    fn new(engine: &Arc<dyn Engine>, format: Format) -> Self {
-        Self { engine: engine.clone(), actor: engine.clone().actor(5, &Sampling::default()).unwrap(), format, frame: 0 }
-    }
-
-    fn face(&self) -> Face {
-        // Over the lower right corner at last.
-        faces::jawed(Point::new(180.3 + 31.4 * self.frame as f32, 90.6 + 30.0 * self.frame as f32), 121.0)
-    }
-
-    fn picture(&self) -> Picture {
-        picture(self.format, 0.4 * self.frame as f32)
-    }
-
-    fn asked(&mut self) -> Work {
-        let (face, picture, identity): (_, _, Identity) = (self.face(), self.picture(), Arc::new(()));
-        let audio = sound(&*self.engine, self.frame);
-        let moment = Moment { face: &face, later: &[], identity: &identity, audio: &audio, frame: &picture.view() };
-        let Asked::Work(work) = self.actor.ask(&moment).unwrap() else { panic!("work") };
-        work
-    }
-
-    fn shown(&mut self, work: Work) -> Patch {
-        let (identity, face): (Identity, Face) = (Arc::new(()), self.face());
-        let scene = Scene { face: &face, identity: &identity, gain: 1.0, time: None, gap: Duration::ZERO };
-        let Shown::Patch(patch) = self.actor.show(work, &scene).unwrap() else { panic!("a patch") };
-        patch
-    }
-
-    /// The frame with the mouth of finished work; then the stream goes on to the next.
-    fn pasted(&mut self, work: Work) -> Picture {
-        let (patch, mut picture) = (self.shown(work), self.picture());
-        let before = picture.clone();
-        assert!(paste(&mut picture.frame(), &patch).unwrap().pixels > 1000 && picture.planes != before.planes);
-        self.frame += 1;
-        picture
-    }
-
-    fn next(&mut self) -> (Vec<f32>, Picture) {
-        let mut work = self.asked();
-        complete(&*self.engine, &mut work).unwrap();
-        (latents(&work), self.pasted(work))
-    }
-}
-
-/// Frames of a stream in the memory of a device beside those of the processor.
-fn alike((here, there, _): &Both, frames: usize) {
-    for format in FORMATS {
-        let (mut own, mut other) = (Stream::new(here, format), Stream::new(there, format));
-        for i in 0..frames {
-            let ((wanted, frame_here), (found, frame_there)) = (own.next(), other.next());
-            let (distance, (most, some)) = (apart(&wanted, &found), differ(&frame_here, &frame_there));
-            println!("{format:?} frame {i}: latents {distance:.1e}, {most} of 255 at most, in {some} values");
-            assert!(distance < NEAR && most <= 1, "{format:?} frame {i}: {distance} {most}");
-        }
-    }
+fn stream(engine: &Arc<dyn Engine>, format: Format) -> Stream {
+    Stream::new(engine, format, KIND)
 }
 
 #[test]
@@ -97,19 +39,19 @@ fn a_stream_in_the_memory_of_a_device_is_that_of_the_processor_in_all_formats() 
     let sizes = |engine: &Arc<dyn Engine>| engine.stages().iter().map(|s| s.sizes().to_vec()).collect::<Vec<_>>();
     assert_eq!(sizes(&both.0), sizes(&both.1));
     both.1.stages().iter().for_each(|stage| stage.warm_up().unwrap());
-    alike(&both, 3);
+    alike(&both, KIND, &FORMATS, 3);
     // A program for each shape, of which there are few.
     let apart = Options { tuning: "apart=1".parse().unwrap(), ..cpu() };
     let memory = host();
     let there = MuseTalk::load_in(&package, &apart, Arc::clone(&memory) as Arc<dyn Memory>).unwrap();
-    alike(&(both.0, Arc::new(there), memory), 1);
+    alike(&(both.0, Arc::new(there), memory), KIND, &FORMATS, 1);
 }
 
 #[test]
 fn the_golden_checkpoint_in_the_memory_of_a_device_is_that_of_the_processor() {
     let home = tempfile::tempdir().unwrap();
     let Some(folder) = common::golden_musetalk(home.path()) else { return };
-    alike(&both(&Package::open(&folder).unwrap()), 2);
+    alike(&both(&Package::open(&folder).unwrap()), KIND, &FORMATS, 2);
 }
 
 #[test]
@@ -117,9 +59,8 @@ fn streams_share_batches_and_are_shown_what_each_makes_alone() {
     let home = tempfile::tempdir().unwrap();
     let (here, there, memory) = both(&narrow_package(home.path()));
     let worker = Arc::new(Worker::start(there.clone(), 0, Duration::from_secs(5), 16));
-    let mut streams: Vec<_> =
-        FORMATS[1..].iter().map(|format| (worker.stream(), Stream::new(&there, *format))).collect();
-    let mut alone = FORMATS[1..].iter().map(|format| Stream::new(&here, *format)).collect::<Vec<_>>();
+    let mut streams: Vec<_> = FORMATS[1..].iter().map(|format| (worker.stream(), stream(&there, *format))).collect();
+    let mut alone = FORMATS[1..].iter().map(|format| stream(&here, *format)).collect::<Vec<_>>();
     // As far apart as two frames are.
     (streams[1].1.frame, alone[1].frame) = (1, 1);
     for _ in 0..2 {
@@ -135,7 +76,7 @@ fn streams_share_batches_and_are_shown_what_each_makes_alone() {
         assert!(stage.items > stage.batches, "{stage:?}");
     }
     // Once streams run, nothing is allocated for what they have in common.
-    let mut stream = Stream::new(&there, Format::Nv12);
+    let mut stream = stream(&there, Format::Nv12);
     for _ in 0..2 {
         // What was shown last is kept while the next is made.
         drop(stream.next());
@@ -157,19 +98,11 @@ fn streams_share_batches_and_are_shown_what_each_makes_alone() {
 fn what_was_shown_last_is_held_and_a_batch_without_memory_fails_alone() {
     let home = tempfile::tempdir().unwrap();
     let (here, there, memory) = both(&narrow_package(home.path()));
-    let mut streams = [&here, &there].map(|engine| Stream::new(engine, Format::Rgba));
-    let held = streams.each_mut().map(|stream| {
-        drop(stream.next());
-        let held = stream.actor.hold(&stream.face()).unwrap();
-        let mut pasted = stream.picture();
-        paste(&mut pasted.frame(), &Patch { opacity: 0.4, ..held }).unwrap();
-        stream.actor.forget();
-        assert!(stream.actor.hold(&stream.face()).is_none());
-        pasted
-    });
+    let mut streams = [&here, &there].map(|engine| stream(engine, Format::Rgba));
+    let held = streams.each_mut().map(|stream| stream.held().1);
     assert!(differ(&held[0], &held[1]).0 <= 1);
     // Work that memory does not hold is as it was, and passes in halves.
-    let mut streams: Vec<_> = (0..4).map(|_| Stream::new(&there, Format::Nv12)).collect();
+    let mut streams: Vec<_> = (0..4).map(|_| stream(&there, Format::Nv12)).collect();
     let mut works: Vec<Work> = streams.iter_mut().map(Stream::asked).collect();
     let [encode, forward, decode] = there.stages() else { panic!("three stages") };
     encode.run(&mut works).unwrap();
@@ -184,7 +117,7 @@ fn what_was_shown_last_is_held_and_a_batch_without_memory_fails_alone() {
     memory.device().limit(usize::MAX);
     advance(&mut works);
     decode.run(&mut works).unwrap();
-    let (wanted, frame) = Stream::new(&here, Format::Nv12).next();
+    let (wanted, frame) = stream(&here, Format::Nv12).next();
     for (work, stream) in works.into_iter().zip(&mut streams) {
         assert!(apart(&wanted, &latents(&work)) < NEAR);
         assert!(differ(&frame, &stream.pasted(work)).0 <= 1);

@@ -3,18 +3,17 @@
 use std::{path::PathBuf, time::Duration};
 
 use lipstream_engines::{
-    engine::{
-        self, Actor, Asked, Identity, Moment, Patch, Sampling, Scene, Shown, Ticket, WaitError, Worker, complete,
-        pixel::Pixel,
-    },
+    engine::{self, Asked, Shown, Ticket, WaitError, Worker, complete, pixel::Pixel},
     geometry::Point,
     image::paste,
     import::{self, Request, onnx::Precision},
     manifest::{Features, Package},
-    tracker::Face,
 };
 
-use super::*;
+use super::{
+    stream::{Kind, Stream},
+    *,
+};
 
 /// The engine of these files.
 pub fn imported(home: &Path, files: &[PathBuf], features: Option<Features>) -> Package {
@@ -42,89 +41,18 @@ pub fn both(package: &Package, options: &Options) -> Both {
     (engine::load(package, options).unwrap(), Arc::new(there), memory)
 }
 
-/// One stream of a moving face.
-pub struct Stream {
-    engine: Arc<dyn Engine>,
-    actor: Box<dyn Actor>,
-    format: Format,
-    pub frame: usize,
-}
+const KIND: Kind = Kind {
+    face: |i| faces::jawed(Point::new(150.3 + 45.4 * i as f32, 110.6 + 30.0 * i as f32), 100.0),
+    made: "picture",
+};
 
-impl Stream {
-    pub fn new(engine: &Arc<dyn Engine>, format: Format) -> Self {
-        Self { engine: engine.clone(), actor: engine.clone().actor(5, &Sampling::default()).unwrap(), format, frame: 0 }
-    }
-
-    fn face(&self) -> Face {
-        // Over the lower right corner at last.
-        faces::jawed(Point::new(150.3 + 45.4 * self.frame as f32, 110.6 + 30.0 * self.frame as f32), 100.0)
-    }
-
-    fn picture(&self) -> Picture {
-        picture(self.format, 0.4 * self.frame as f32)
-    }
-
-    fn ask(&mut self) -> Asked {
-        let (face, picture, identity): (_, _, Identity) = (self.face(), self.picture(), Arc::new(()));
-        let audio = sound(&*self.engine, self.frame);
-        let moment = Moment { face: &face, later: &[], identity: &identity, audio: &audio, frame: &picture.view() };
-        self.actor.ask(&moment).unwrap()
-    }
-
-    fn asked(&mut self) -> Work {
-        let Asked::Work(work) = self.ask() else { panic!("work") };
-        work
-    }
-
-    fn show(&mut self, work: Work) -> Shown {
-        let (identity, face): (Identity, Face) = (Arc::new(()), self.face());
-        let scene = Scene { face: &face, identity: &identity, gain: 1.0, time: None, gap: Duration::ZERO };
-        self.actor.show(work, &scene).unwrap()
-    }
-
-    fn shown(&mut self, work: Work) -> Patch {
-        let Shown::Patch(patch) = self.show(work) else { panic!("a patch") };
-        patch
-    }
-
-    /// The frame with the mouth of finished work; then the stream goes on to the next.
-    fn pasted(&mut self, work: Work) -> Picture {
-        let (patch, mut picture) = (self.shown(work), self.picture());
-        let before = picture.clone();
-        assert!(paste(&mut picture.frame(), &patch).unwrap().pixels > 1000 && picture.planes != before.planes);
-        self.frame += 1;
-        picture
-    }
-
-    fn next(&mut self) -> (Vec<f32>, Picture) {
-        let mut work = self.asked();
-        complete(&*self.engine, &mut work).unwrap();
-        (made(&work), self.pasted(work))
-    }
-}
-
-/// What the network made.
-fn made(work: &Work) -> Vec<f32> {
-    match work.get("picture") {
-        Some(here) => here.data.clone(),
-        None => {
-            let there = work.there("picture").unwrap();
-            there.buffer.read().unwrap()[there.at..][..there.shape.iter().product()].to_vec()
-        }
-    }
+fn stream(engine: &Arc<dyn Engine>, format: Format) -> Stream {
+    Stream::new(engine, format, KIND)
 }
 
 /// Frames of a stream in the memory of a device beside those of the processor.
-pub fn alike((here, there, _): &Both, formats: &[Format], frames: usize) {
-    for format in formats {
-        let (mut own, mut other) = (Stream::new(here, *format), Stream::new(there, *format));
-        for i in 0..frames {
-            let ((wanted, frame_here), (found, frame_there)) = (own.next(), other.next());
-            let (distance, (most, some)) = (apart(&wanted, &found), differ(&frame_here, &frame_there));
-            println!("{format:?} frame {i}: pictures {distance:.1e}, {most} of 255 at most, in {some} values");
-            assert!(distance < NEAR && most <= 1, "{format:?} frame {i}: {distance} {most}");
-        }
-    }
+pub fn alike(both: &Both, formats: &[Format], frames: usize) {
+    stream::alike(both, KIND, formats, frames);
 }
 
 /// A stream of each format is what it is on the processor, with one program and with one for each shape.
@@ -149,8 +77,8 @@ pub fn batches(package: &Package, row: usize) {
     let (here, there, memory) = both(package, &cpu());
     let worker = Arc::new(Worker::start(there.clone(), 0, Duration::from_secs(5), 16));
     let formats = [&FORMATS[..], &FORMATS[..1]].concat();
-    let mut streams: Vec<_> = formats.iter().map(|format| (worker.stream(), Stream::new(&there, *format))).collect();
-    let mut alone: Vec<_> = formats.iter().map(|format| Stream::new(&here, *format)).collect();
+    let mut streams: Vec<_> = formats.iter().map(|format| (worker.stream(), stream(&there, *format))).collect();
+    let mut alone: Vec<_> = formats.iter().map(|format| stream(&here, *format)).collect();
     // Each somewhere else.
     (0..4).for_each(|i| (streams[i].1.frame, alone[i].frame) = (i % 2, i % 2));
     for round in 0..3 {
@@ -167,7 +95,7 @@ pub fn batches(package: &Package, row: usize) {
         for (((_, stream), alone), work) in streams.iter_mut().zip(&mut alone).zip(done) {
             match work {
                 Ok(work) => {
-                    let ((wanted, frame), found) = (alone.next(), made(&work));
+                    let ((wanted, frame), found) = (alone.next(), made(&work, "picture"));
                     assert!(apart(&wanted, &found) < NEAR);
                     assert!(differ(&frame, &stream.pasted(work)).0 <= 1);
                 }
@@ -182,7 +110,7 @@ pub fn batches(package: &Package, row: usize) {
 /// Once a stream runs nothing is allocated, and no more than `most` bytes go up and come down for a frame of NV12.
 pub fn travels(package: &Package, most: [usize; 2]) {
     let (_, there, memory) = both(package, &cpu());
-    let mut stream = Stream::new(&there, Format::Nv12);
+    let mut stream = stream(&there, Format::Nv12);
     for _ in 0..2 {
         // What was shown last is kept while the next is made.
         drop(stream.next());
@@ -201,7 +129,7 @@ pub fn travels(package: &Package, most: [usize; 2]) {
 
 /// Bytes of what the network says of one frame.
 fn made_bytes(engine: &Arc<dyn Engine>) -> usize {
-    let mut stream = Stream::new(engine, Format::Nv12);
+    let mut stream = stream(engine, Format::Nv12);
     let mut work = stream.asked();
     complete(&**engine, &mut work).unwrap();
     work.there("picture").unwrap().buffer.len() * 4
@@ -210,18 +138,10 @@ fn made_bytes(engine: &Arc<dyn Engine>) -> usize {
 /// What was shown last is held until it is forgotten, and a frame for which memory ends is left as it is, wherever it ends.
 pub fn held_and_left(package: &Package, crop: usize) {
     let (here, there, memory) = both(package, &cpu());
-    let mut streams = [&here, &there].map(|engine| Stream::new(engine, Format::Rgba));
-    let held = streams.each_mut().map(|stream| {
-        drop(stream.next());
-        let held = stream.actor.hold(&stream.face()).unwrap();
-        let mut pasted = stream.picture();
-        paste(&mut pasted.frame(), &Patch { opacity: 0.4, ..held.clone() }).unwrap();
-        stream.actor.forget();
-        assert!(stream.actor.hold(&stream.face()).is_none());
-        (pasted, held)
-    });
-    assert!(differ(&held[0].0, &held[1].0).0 <= 1);
-    assert!(held[0].1.mask == held[1].1.mask && held[0].1.pixels.crop().unwrap().side == crop);
+    let mut streams = [&here, &there].map(|engine| stream(engine, Format::Rgba));
+    let held = streams.each_mut().map(Stream::held);
+    assert!(differ(&held[0].1, &held[1].1).0 <= 1);
+    assert!(held[0].0.mask == held[1].0.mask && held[0].0.pixels.crop().unwrap().side == crop);
     let [_, stream] = &mut streams;
     let limited = |bytes: usize| {
         memory.trim();
