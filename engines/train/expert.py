@@ -27,7 +27,7 @@ from torch.nn import functional
 from audio import MEL_MEAN, MEL_STD
 from common import mesh, tracked
 from common.runs import Log, clips, data_argument, is_val, seed_all
-from common.training import Loop, along_cosine
+from common.training import Loop, along_cosine, follow
 from motion.batch import FRAMES, Batches, Clip, Mel
 from motion.data import aligned, kind_of, pcm
 from motion.sources import HELD, group_of, trust
@@ -216,10 +216,7 @@ def train(args):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        decay = min(0.995, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for a, b in zip(average.state_dict().values(), model.state_dict().values()):
-                a.lerp_(b, 1 - decay)
+        follow(average, model, step, 0.995)
         if (step + 1) % 50 == 0:
             log(step=step + 1, loss=round(float(loss.detach()), 4), **parts)
         if loop.due(step, 200):

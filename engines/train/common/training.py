@@ -10,6 +10,14 @@ def along_cosine(peak, step, steps, warm, floor=0.0, least=0.0):
     return peak * min(1, (step + 1) / warm) * (floor + (1 - floor) * (0.5 + 0.5 * math.cos(math.pi * step / steps))) + least
 
 
+@torch.no_grad()
+def follow(average, model, step, most):
+    """The moving average of weights after a step: with the part `most` of what it was, of less in the beginning."""
+    decay = min(most, (step + 1) / (step + 10))
+    for mine, theirs in zip(average.state_dict().values(), model.state_dict().values()):
+        mine.lerp_(theirs, 1 - decay)
+
+
 class Loop:
     """`for step in Loop(...)`: the steps that remain, each with its learning rate set.
 

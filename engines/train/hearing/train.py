@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from common.runs import Log, seed_all
-from common.training import Loop, along_cosine
+from common.training import Loop, along_cosine, follow
 from hearing import batch, measure, sources
 from hearing.net import Hearing, Teacher
 from motion.train import concordance, liveliness
@@ -109,10 +109,7 @@ def main(args):
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        decay = min(settings.average, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for a, b in zip(average.state_dict().values(), model.state_dict().values()):
-                a.lerp_(b, 1 - decay)
+        follow(average, model, step, settings.average)
         if (step + 1) % 50 == 0:
             log(step=step + 1, loss=round(float(total.detach()), 4), **{k: round(v, 4) for k, v in parts.items()})
         if loop.due(step, args.every):

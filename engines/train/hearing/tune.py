@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from common.runs import Log, seed_all
-from common.training import Loop, along_cosine
+from common.training import Loop, along_cosine, follow
 from hearing import batch, measure, pieces, shipped, sources
 from hearing.net import Hearing
 from hearing.train import SHARES, SHIPPED, Settings, loss_of_features
@@ -83,10 +83,7 @@ def main(args):
         torch.nn.utils.clip_grad_norm_(whole.model.parameters(), 1.0)
         torch.nn.utils.clip_grad_norm_(whole.encoder.parameters(), 1.0)
         optimiser.step()
-        decay = min(settings.average, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for a, b in zip(average.parameters(), whole.parameters()):
-                a.lerp_(b, 1 - decay)
+        follow(average, whole, step, settings.average)
         recent.append(parts | {"loss": float(total.detach())})
         if (step + 1) % args.print == 0:
             log(step=step + 1, **{k: round(sum(r[k] for r in recent) / len(recent), 4) for k in recent[0]})

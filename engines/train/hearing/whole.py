@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from common.runs import Log, seed_all
-from common.training import Loop, along_cosine
+from common.training import Loop, along_cosine, follow
 from hearing import batch, measure, sources, windowed, windows
 from hearing.net import WHOLE, Teacher
 from hearing.train import SHARES, SHIPPED, Settings, loss_of_features
@@ -114,10 +114,7 @@ def main(args):
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        decay = min(settings.average, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for a, b in zip(average.state_dict().values(), model.state_dict().values()):
-                a.lerp_(b, 1 - decay)
+        follow(average, model, step, settings.average)
         recent.append(parts | {"loss": float(total.detach())})
         if (step + 1) % args.print == 0:
             log(step=step + 1, **{k: round(sum(r[k] for r in recent) / len(recent), 4) for k in recent[0]})

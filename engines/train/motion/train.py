@@ -18,7 +18,7 @@ import torch
 from motion import measure
 from audio import MEL_MEAN, MEL_STD
 from common.runs import Log, data_argument, seed_all
-from common.training import Loop, along_cosine
+from common.training import Loop, along_cosine, follow
 from motion.batch import Batches
 from motion.net import OFFSETS, AudioEncoder, Denoiser, DenoiserStack, EncoderStack, gather, smooth_noise
 from motion.sources import load
@@ -133,10 +133,7 @@ def train(args):
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        decay = min(settings.average, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for a, b in zip(average.state_dict().values(), model.state_dict().values()):
-                a.lerp_(b, 1 - decay)
+        follow(average, model, step, settings.average)
         if (step + 1) % 50 == 0:
             log(step=step + 1, loss=round(float(total.detach()), 4), **{k: round(v, 4) for k, v in parts.items()})
         if loop.due(step, 300):
