@@ -4,8 +4,8 @@
 #   bench/gpu/pack.sh OUT [ARCH]
 #
 # The CUDA build of ONNX Runtime (CUDA 13), device code of other architectures than ARCH (90 by default: H100, H200) zeroed, is left in
-# OUT/ort and packed in OUT/ort.tar.zst.*; the programs of this check, stripped, and the golden files, where these are, in
-# OUT/check.tar.zst.*. Parts have at most 20 MB. On the other machine:
+# OUT/ort and packed in OUT/ort.tar.zst.*; the programs of this check, stripped, and the golden files of GOLDEN (LIPSTREAM_SHARED/golden),
+# where these are, in OUT/check.tar.zst.*. Parts have at most 20 MB. On the other machine:
 #   for name in ort check; do cat $name.tar.zst.* | zstd -d --long=27 | tar x; done
 #   LIPSTREAM_ORT_LIB=$PWD/ort BENCH=$PWD/check/lipstream-bench-gpu KERNELS=$PWD/check/lipstream-bench-kernels \
 #       STREAM=$PWD/check/lipstream-bench-stream GOLDEN=$PWD/check/golden bench/gpu/run.sh
@@ -31,7 +31,7 @@ pack() { # NAME
     tar -C "$out" -c "$1" | zstd -q -19 -T0 --long=27 | split -b 20M - "$out/$1.tar.zst."
 }
 pack ort
-build=${BUILD:-$root/target/release} golden=${GOLDEN:-$root/../shared/golden}
+build=${BUILD:-$root/target/release} golden=${GOLDEN:-${LIPSTREAM_SHARED:+$LIPSTREAM_SHARED/golden}}
 rm -rf "$out/check"
 mkdir -p "$out/check"
 for program in gpu kernels stream; do

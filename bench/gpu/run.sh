@@ -16,7 +16,7 @@
 #   ENGINE         folder of an imported LatentSync, in the place of random weights
 #   SCRATCH        where random weights are written, ten times a gigabyte (the folder for what is not kept). LatentSync's stay there
 #                  for the next run, as lipstream-stream-latentsync-*
-#   GOLDEN         folder of golden files (../shared/golden)
+#   GOLDEN         folder of golden files (that of LIPSTREAM_SHARED, where it is set)
 #   TUNINGS        how the CUDA provider is asked to work in `tunings`, one after another, each [PRECISION/]name=value,... and
 #                  semicolons between them: what is slow or not finite by default may be neither in one of them
 #   BENCH, KERNELS, STREAM, MODELS, PYTHON   lipstream-bench-gpu, -kernels and -stream, engines/models and a python3 with torch,
@@ -41,7 +41,7 @@ done
 mkdir -p "$out"
 BENCH=${BENCH:-$root/target/release/lipstream-bench-gpu} KERNELS=${KERNELS:-$root/target/release/lipstream-bench-kernels}
 STREAM=${STREAM:-$root/target/release/lipstream-bench-stream} MODELS=${MODELS:-$root/engines/models} PYTHON=${PYTHON:-python3}
-ENGINE=${ENGINE:-} GOLDEN=${GOLDEN:-$root/../shared/golden} LIMIT=${LIMIT:-480}
+ENGINE=${ENGINE:-} GOLDEN=${GOLDEN:-${LIPSTREAM_SHARED:+$LIPSTREAM_SHARED/golden}} LIMIT=${LIMIT:-480}
 export PYTHONUNBUFFERED=1
 status=0
 
@@ -68,6 +68,16 @@ part() { # NAME SECONDS COMMAND..., where `SECONDS` in the command stands for wh
     echo "== $name: exit $code after $((SECONDS - begun)) s"
 }
 
+golden() { # SECONDS OPTIONS...
+    local share=$1
+    shift
+    if [ -d "$GOLDEN" ]; then
+        part golden "$share" "${networks[@]}" --golden "$GOLDEN" "$@"
+    elif [[ ,$parts, == *,golden,* ]]; then
+        echo "== golden: skipped, there is no folder of golden files (GOLDEN names one)"
+    fi
+}
+
 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit --format=csv,noheader 2>/dev/null | tee "$out/card.txt" ||
     echo "no card here"
 
@@ -85,7 +95,7 @@ if [ ${#dry[@]} = 0 ]; then
     part compact-words 20 "${stream[@]}" --family compact-words --json "$out/compact-words.json" --clips 16 --timed 50
     part wav2lip 20 "${stream[@]}" --family wav2lip --json "$out/wav2lip.json" --clips 4 --timed 50
     part synctalk2d 20 "${stream[@]}" --family synctalk2d --json "$out/synctalk2d.json" --clips 4 --timed 50
-    part golden 30 "${networks[@]}" --golden "$GOLDEN" --json "$out/golden.json"
+    golden 30 --json "$out/golden.json"
     part kernels 15 "$KERNELS" --json "$out/kernels.json"
     part floor 60 "$PYTHON" "$here/floor.py" --json "$out/floor.json"
     part networks 40 "${networks[@]}" --json "$out/networks.json" --batches 1,16 --seconds 0.1
@@ -107,11 +117,7 @@ else
     part compact-words 600 "${stream[@]}" --family compact-words --json "$out/compact-words.json" --batches 2
     part wav2lip 600 "${stream[@]}" --family wav2lip --json "$out/wav2lip.json" --batches 2
     part synctalk2d 600 "${stream[@]}" --family synctalk2d --json "$out/synctalk2d.json" --batches 2
-    if [ -d "$GOLDEN" ]; then
-        part golden 600 "${networks[@]}" --golden "$GOLDEN" --device cpu --only "${GOLDEN_ONLY:-}" --json "$out/golden.json"
-    else
-        echo "== golden: skipped, there is no $GOLDEN (GOLDEN names another)"
-    fi
+    golden 600 --device cpu --only "${GOLDEN_ONLY:-}" --json "$out/golden.json"
     # It compiles them for all cards, where libnvrtc is, and says what is missing.
     part kernels 600 "$KERNELS" --json "$out/kernels.json"
     part networks 600 "${networks[@]}" --json "$out/networks.json" --device cpu --precisions fp32 --batches 1,2 --seconds 0.02 --threads 1
